@@ -1,0 +1,210 @@
+//! apt-get and dpkg. One transaction installs and removes.
+//!
+//! The package lists are read anew first: a version published minutes ago must be seen by every node. A repository
+//! that cannot be reached is an error only if the installation then fails.
+
+use super::kept::Kept;
+use super::list::{self, Difference};
+use super::patience::{LOCK_WAIT, Patience};
+use super::spec::{self, Notation};
+use super::tool::{Tool, Wish};
+use crate::changes::ChangeError;
+use rollout_host::run::{Output, Program};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Reading dpkg's status takes well under a second.
+const QUERY: Duration = Duration::from_secs(120);
+
+/// apt and dpkg on a node.
+#[derive(Debug, Clone)]
+pub(super) struct Apt {
+    /// apt-get's options for another system, where it is not this one.
+    apt_root: Vec<String>,
+    /// dpkg's and dpkg-query's.
+    dpkg_root: Vec<String>,
+}
+
+impl Apt {
+    pub(super) fn of_node() -> Self {
+        Self { apt_root: Vec::new(), dpkg_root: Vec::new() }
+    }
+
+    /// Nobody is there to answer: a changed configuration file stays as it is, and services are not restarted on a node
+    /// that is about to reboot.
+    fn quiet(program: Program) -> Program {
+        let answers = [
+            ("DEBIAN_FRONTEND", "noninteractive"),
+            ("DEBIAN_PRIORITY", "critical"),
+            ("APT_LISTCHANGES_FRONTEND", "none"),
+            ("NEEDRESTART_MODE", "l"),
+            ("NEEDRESTART_SUSPEND", "1"),
+        ];
+        answers.iter().fold(program, |program, (key, value)| program.env(key, value))
+    }
+
+    fn apt_get(&self, limit: Duration) -> Program {
+        let lock = format!("DPkg::Lock::Timeout={}", LOCK_WAIT.as_secs());
+        let options = ["-q", "-y", "-o", &lock, "-o", "Dpkg::Use-Pty=0"];
+        const CONFIG: [&str; 4] =
+            ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"];
+        Self::quiet(Program::new("/usr/bin/apt-get", limit).args(&self.apt_root).args(options).args(CONFIG))
+    }
+
+    fn dpkg(&self, limit: Duration) -> Program {
+        let config = ["--force-confdef", "--force-confold"];
+        Self::quiet(Program::new("/usr/bin/dpkg", limit).args(&self.dpkg_root).args(config))
+    }
+
+    fn run(&self, patience: Patience, attempt: &str, arguments: &[String]) -> Result<Output, ChangeError> {
+        patience.run(self.name(), attempt, |limit| self.apt_get(limit).args(arguments))
+    }
+
+    fn query(&self, attempt: &str, format: &str) -> Result<String, ChangeError> {
+        let program = |limit| {
+            Program::new("/usr/bin/dpkg-query", limit).args(&self.dpkg_root).args(["-W", "-f", format])
+        };
+        Ok(Patience::new(QUERY).run("dpkg-query", attempt, program)?.stdout)
+    }
+
+    fn arguments(wish: &Wish) -> Vec<String> {
+        let mut arguments = vec!["install".to_owned(), "--allow-downgrades".to_owned()];
+        if !wish.may_remove_more {
+            arguments.push("--no-remove".to_owned());
+        }
+        arguments.extend(wish.install.iter().cloned());
+        arguments.extend(wish.remove.iter().map(|package| removal(package)));
+        arguments
+    }
+
+    /// Removes the configuration files of packages that were not there before, not even as such files.
+    fn purge(&self, before: &[String], patience: Patience) -> Result<(), ChangeError> {
+        let known: BTreeSet<String> = before.iter().map(|p| spec::name_and_arch(Notation::Deb, p)).collect();
+        let left = self.installed()?.into_iter().filter(|package| package.ends_with(list::CONFIG_FILES));
+        let left = left.map(|package| spec::name_and_arch(Notation::Deb, &package));
+        let strangers: Vec<String> = left.filter(|id| !known.contains(id)).collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let attempt = format!("removing the configuration files of {}", list::few(&strangers));
+        patience.run("dpkg", &attempt, |limit| self.dpkg(limit).arg("--purge").args(&strangers)).map(drop)
+    }
+}
+
+impl Tool for Apt {
+    fn name(&self) -> &'static str {
+        "apt-get"
+    }
+
+    fn notation(&self) -> Notation {
+        Notation::Deb
+    }
+
+    fn installed(&self) -> Result<Vec<String>, ChangeError> {
+        let format = "${db:Status-Abbrev}\\t${Package}:${Architecture}=${Version}\\n";
+        Ok(list::from_dpkg(&self.query("listing the installed packages", format)?))
+    }
+
+    fn is_provided(&self, name: &str) -> Result<bool, ChangeError> {
+        let output = self.query("listing what packages provide", "${db:Status-Abbrev}\\t${Provides}\\n")?;
+        let provided = output.lines().filter(|line| line.get(1..2) == Some("i"));
+        let mut names = provided.filter_map(|line| line.split_once('\t')).flat_map(|(_, p)| p.split(','));
+        Ok(names.any(|provided| provided.split_whitespace().next() == Some(name)))
+    }
+
+    fn touched(&self, wish: &Wish, installed: &[String], patience: Patience) -> Vec<String> {
+        // Also here: with old lists nothing may be found to be touched.
+        let _ = self.run(patience, "reading the package lists", &["update".to_owned()]);
+        let program = self.apt_get(patience.left()).arg("--simulate").args(Self::arguments(wish));
+        program.output().map(|output| named_in(&output.stdout, installed)).unwrap_or_default()
+    }
+
+    fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
+        let Ok(directory) = kept.files() else { return };
+        if packages.is_empty() {
+            return;
+        }
+        let archives = format!("Dir::Cache::Archives={}", directory.display());
+        let arguments = ["install", "--reinstall", "--download-only", "-o", &archives].map(str::to_owned);
+        let arguments: Vec<String> = arguments.into_iter().chain(packages.iter().cloned()).collect();
+        let _ = self.run(patience, "keeping old packages", &arguments);
+        for path in packages.iter().filter_map(|package| kept_file(&directory, package)) {
+            // The rollback that needs it may come after a power cut. What is not whole then, apt refuses.
+            let _ = File::open(&path).and_then(|file| file.sync_all());
+        }
+    }
+
+    /// dpkg knows what it was doing. A package that cannot be configured is no reason to stop: the change that
+    /// follows replaces it, or fails and says so.
+    fn mend(&self, _before: &[String], _unfinished: bool, patience: Patience) -> Result<(), ChangeError> {
+        let attempt = "finishing what was interrupted";
+        let _ = patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]));
+        Ok(())
+    }
+
+    /// `dpkg --configure -a` has done it.
+    fn finish(&self, _packages: &[String], _patience: Patience) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError> {
+        self.run(patience, &wish.describe(), &Self::arguments(wish)).map(drop)
+    }
+
+    fn restore(
+        &self,
+        before: &[String],
+        _touched: &[String],
+        kept: &Kept,
+        patience: Patience,
+    ) -> Result<(), ChangeError> {
+        let difference = Difference::between(before, &self.installed()?);
+        let directory = kept.files()?;
+        let mut arguments = vec!["install".to_owned()];
+        // A hold is set by an admin against updates, not against the way back.
+        let allowed =
+            ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "--fix-broken"];
+        arguments.extend(allowed.map(str::to_owned));
+        let target = |package: &String| {
+            kept_file(&directory, package).map_or(package.clone(), |path| path.display().to_string())
+        };
+        arguments.extend(difference.missing.iter().map(target));
+        let old: BTreeSet<String> =
+            difference.missing.iter().map(|p| spec::name_and_arch(Notation::Deb, p)).collect();
+        // What is there in another version is replaced, not removed.
+        let new = difference.extra.iter().filter(|p| !old.contains(&spec::name_and_arch(Notation::Deb, p)));
+        arguments.extend(new.map(|package| removal(package)));
+        if !difference.is_empty() {
+            self.run(patience, &format!("going back ({})", difference.describe()), &arguments)?;
+        }
+        self.purge(before, patience)
+    }
+}
+
+/// apt-get's word for removing a package among those that it installs.
+fn removal(package: &str) -> String {
+    format!("{}-", spec::name_and_arch(Notation::Deb, package))
+}
+
+/// The kept file of a package, by the name that apt gives it.
+fn kept_file(directory: &Path, package: &str) -> Option<PathBuf> {
+    let (id, version) = package.split_once('=')?;
+    let (name, arch) = id.split_once(':')?;
+    let version = version.replace('%', "%25").replace('_', "%5f").replace(':', "%3a");
+    let path = directory.join(format!("{name}_{version}_{arch}.deb"));
+    path.is_file().then_some(path)
+}
+
+/// The installed packages of which a simulation says `Inst` (installed anew) or `Remv`.
+fn named_in(simulation: &str, installed: &[String]) -> Vec<String> {
+    let lines =
+        simulation.lines().filter_map(|line| line.strip_prefix("Inst ").or(line.strip_prefix("Remv ")));
+    let names: BTreeSet<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
+    let is_named = |package: &&String| {
+        names.contains(spec::name(Notation::Deb, package))
+            || names.contains(spec::name_and_arch(Notation::Deb, package).as_str())
+    };
+    installed.iter().filter(is_named).filter(|package| !package.ends_with(']')).cloned().collect()
+}

@@ -1,0 +1,136 @@
+//! Lists of installed packages, each package a text that says exactly which one it is: rpm
+//! `name-epoch:version-release.arch`, dpkg `name:arch=version`. Pure.
+//!
+//! dpkg also knows packages that are neither there nor gone. Such a text ends in the state in brackets.
+
+use std::collections::BTreeMap;
+
+/// A removed Debian package whose configuration files are left.
+pub(super) const CONFIG_FILES: &str = " [config-files]";
+/// A Debian package whose files are there, and whose configuration was interrupted.
+pub(super) const UNCONFIGURED: &str = " [not configured]";
+/// A Debian package whose unpacking was interrupted.
+pub(super) const HALF_INSTALLED: &str = " [half-installed]";
+
+/// What is another in one list than in the other.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// In the first list only.
+    pub missing: Vec<String>,
+    /// In the second list only.
+    pub extra: Vec<String>,
+}
+
+impl Difference {
+    /// From `before` to `now`. A package that stands twice in one list, as rpm's may, counts twice. Left configuration
+    /// files are not part of what a node runs; they do not count.
+    pub(super) fn between(before: &[String], now: &[String]) -> Self {
+        let mut count: BTreeMap<&str, i64> = BTreeMap::new();
+        for package in before.iter().filter(|package| !package.ends_with(CONFIG_FILES)) {
+            *count.entry(package).or_default() -= 1;
+        }
+        for package in now.iter().filter(|package| !package.ends_with(CONFIG_FILES)) {
+            *count.entry(package).or_default() += 1;
+        }
+        let mut difference = Self::default();
+        for (package, count) in count {
+            let (list, times) =
+                if count < 0 { (&mut difference.missing, -count) } else { (&mut difference.extra, count) };
+            list.extend((0..times).map(|_| package.to_owned()));
+        }
+        difference
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.extra.is_empty()
+    }
+
+    /// For a message: the first few of each.
+    pub(super) fn describe(&self) -> String {
+        let part = |word: &str, list: &[String]| (!list.is_empty()).then(|| format!("{word} {}", few(list)));
+        let parts = [part("missing:", &self.missing), part("not there before:", &self.extra)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The first few, for a message that must stay one line.
+pub(super) fn few(list: &[impl AsRef<str>]) -> String {
+    let first: Vec<&str> = list.iter().take(4).map(AsRef::as_ref).collect();
+    let rest = list.len().saturating_sub(first.len());
+    first.join(" ") + &if rest > 0 { format!(" and {rest} more") } else { String::new() }
+}
+
+/// rpm's output in our notation, one package a line.
+pub(super) fn from_rpm(output: &str) -> Vec<String> {
+    // A signing key is not a package: dnf imports keys on its own, and undo would not know where to get one.
+    let packages = output.lines().filter(|line| !line.is_empty() && !line.starts_with("gpg-pubkey-"));
+    sorted(packages.map(str::to_owned))
+}
+
+/// The output of `dpkg-query -W -f '${db:Status-Abbrev}\t${Package}:${Architecture}=${Version}\n'`.
+pub(super) fn from_dpkg(output: &str) -> Vec<String> {
+    let packages = output.lines().filter_map(|line| {
+        let (state, package) = line.split_once('\t')?;
+        let mut letters = state.chars().skip(1);
+        let suffix = match (letters.next()?, letters.next()) {
+            (_, Some('R')) | ('H', _) => HALF_INSTALLED,
+            ('U' | 'F', _) => UNCONFIGURED,
+            ('c', _) => CONFIG_FILES,
+            // Triggers that are still due change no version.
+            ('i' | 'W' | 't', _) => "",
+            _ => return None,
+        };
+        Some(format!("{package}{suffix}"))
+    });
+    sorted(packages)
+}
+
+fn sorted(packages: impl Iterator<Item = String>) -> Vec<String> {
+    let mut packages: Vec<_> = packages.collect();
+    packages.sort_unstable();
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rpm_lines_are_sorted_and_keys_left_out() {
+        let output = "zlib-0:1.3-1.x86_64\ngpg-pubkey-0:8483c65d-1.(none)\nbash-0:5.2-1.x86_64\n";
+        assert_eq!(from_rpm(output), ["bash-0:5.2-1.x86_64", "zlib-0:1.3-1.x86_64"]);
+    }
+
+    #[test]
+    fn dpkg_states() {
+        let output = "ii \tb:amd64=1\nhi \ta:all=2\nrc \tc:all=1\niU \td:all=1\niF \te:all=1\niH \tf:all=1\n\
+                      iiR\tg:all=1\nun \th:=\nit \ti:all=1\niW \tj:all=1\npn \tk:all=1\n";
+        let expected = [
+            "a:all=2",
+            "b:amd64=1",
+            "c:all=1 [config-files]",
+            "d:all=1 [not configured]",
+            "e:all=1 [not configured]",
+            "f:all=1 [half-installed]",
+            "g:all=1 [half-installed]",
+            "i:all=1",
+            "j:all=1",
+        ];
+        assert_eq!(from_dpkg(output), expected);
+    }
+
+    #[test]
+    fn differences() {
+        let c = ["c:all=1 [config-files]".to_owned()];
+        assert!(Difference::between(&list("a b"), &[list("a b"), c.to_vec()].concat()).is_empty());
+        let found = Difference::between(&list("a b b"), &list("b c c"));
+        assert_eq!(found, Difference { missing: list("a b"), extra: list("c c") });
+        assert_eq!(found.describe(), "missing: a b; not there before: c c");
+        let many = Difference::between(&list("a b c d e f"), &[]);
+        assert_eq!(many.describe(), "missing: a b c d and 2 more");
+    }
+}

@@ -1,0 +1,161 @@
+//! The RPM database of a node: what is in it, and the few repairs that dnf cannot make.
+
+use super::patience::Patience;
+use super::{list, spec};
+use crate::changes::ChangeError;
+use rollout_host::run::Program;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A package in our notation.
+const NEVRA: &str = "%{NAME}-%{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}";
+
+/// Reading the database takes a second or two; it waits where a transaction holds it.
+const QUERY: Duration = Duration::from_secs(120);
+
+/// rpm.
+#[derive(Debug, Clone)]
+pub(super) struct Rpm {
+    program: PathBuf,
+    /// Which system, where it is not this one.
+    root: Vec<String>,
+}
+
+impl Rpm {
+    pub(super) fn new(root: &[String]) -> Self {
+        Self { program: PathBuf::from("/usr/bin/rpm"), root: root.to_vec() }
+    }
+
+    fn program(&self, limit: Duration) -> Program {
+        Program::new(&self.program, limit).args(&self.root)
+    }
+
+    fn query<A: AsRef<OsStr>>(&self, attempt: &str, arguments: &[A]) -> Result<String, ChangeError> {
+        let patience = Patience::new(QUERY);
+        Ok(patience.run("rpm", attempt, |limit| self.program(limit).args(arguments))?.stdout)
+    }
+
+    pub(super) fn installed(&self) -> Result<Vec<String>, ChangeError> {
+        let format = format!("{NEVRA}\n");
+        Ok(list::from_rpm(&self.query("listing the installed packages", &["-qa", "--qf", &format])?))
+    }
+
+    /// Whether an installed package provides this name.
+    pub(super) fn is_provided(&self, name: &str) -> Result<bool, ChangeError> {
+        let program = self.program(QUERY).args(["-q", "--whatprovides", name]);
+        let output = program.output().map_err(|error| ChangeError::Manager {
+            attempt: format!("asking who provides {name}"),
+            manager: "rpm",
+            words: error.to_string(),
+            error: Box::new(error),
+        })?;
+        Ok(output.status.success())
+    }
+
+    /// The hash of each installed package's header, which holds the hashes of its files.
+    pub(super) fn header_hashes(&self) -> Result<BTreeMap<String, String>, ChangeError> {
+        let format = format!("{NEVRA}\t%{{SHA256HEADER}}\n");
+        let output = self.query("listing the installed packages", &["-qa", "--qf", &format])?;
+        let pairs = output.lines().filter_map(|line| line.split_once('\t'));
+        Ok(pairs.map(|(package, hash)| (package.to_owned(), hash.to_owned())).collect())
+    }
+
+    /// Which package a file is, and its header's hash; none if it is none.
+    pub(super) fn file(&self, path: &Path) -> Option<(String, String)> {
+        let format = format!("{NEVRA}\t%{{SHA256HEADER}}\n");
+        let output = self
+            .query(
+                "reading a package file",
+                &[OsStr::new("-qp"), OsStr::new("--qf"), OsStr::new(&format), path.as_os_str()],
+            )
+            .ok()?;
+        let (package, hash) = output.trim_end().split_once('\t')?;
+        Some((package.to_owned(), hash.to_owned()))
+    }
+
+    /// Those of the packages of which a file is missing or has another content than it was installed with.
+    /// Configuration files are the admin's.
+    pub(super) fn damaged(&self, packages: &[String], patience: Patience) -> Vec<String> {
+        const OPTIONS: [&str; 9] = [
+            "-V",
+            "--noconfig",
+            "--nodeps",
+            "--noscripts",
+            "--nomtime",
+            "--nomode",
+            "--nouser",
+            "--nogroup",
+            "--nocaps",
+        ];
+        let is_whole = |package: &&String| {
+            let program = self.program(patience.left()).args(OPTIONS).arg(package);
+            program.output().is_ok_and(|output| output.status.success())
+        };
+        packages.iter().filter(|package| !is_whole(package)).cloned().collect()
+    }
+
+    /// Ends an upgrade that was interrupted between the new version's installation and the old one's removal: both
+    /// are in the database then, and dnf5 refuses to do anything to them. rpm itself removes the old one, as it would
+    /// have; files that both have stay.
+    pub(super) fn remove_replaced(&self, before: &[String], patience: Patience) -> Result<(), ChangeError> {
+        for package in half_replaced(before, &self.installed()?) {
+            if self.is_installonly(&package)? {
+                continue;
+            }
+            let attempt = format!("removing {package}, whose upgrade was interrupted,");
+            let erase = |more: &'static [&'static str]| {
+                let run = |limit| self.program(limit).args(["-e", "--nodeps"]).args(more).arg(&package);
+                patience.run("rpm", &attempt, run)
+            };
+            // Its scripts may fail just because of the interruption.
+            erase(&[]).or_else(|_| erase(&["--noscripts"]))?;
+        }
+        Ok(())
+    }
+
+    /// Whether several versions of the package may be there at once, as dnf's default `installonlypkgs` has it.
+    fn is_installonly(&self, package: &str) -> Result<bool, ChangeError> {
+        let provides = self.query("asking what a package provides", &["-q", "--provides", package])?;
+        Ok(provides.lines().any(|line| {
+            let name = line.split_whitespace().next().unwrap_or("");
+            name.starts_with("installonlypkg(")
+                || matches!(name, "multiversion(kernel)" | "kernel" | "kernel-PAE")
+        }))
+    }
+
+    /// Installs files over whatever is there, file conflicts included, as one transaction.
+    pub(super) fn force(
+        &self,
+        attempt: &str,
+        files: &[PathBuf],
+        patience: Patience,
+    ) -> Result<(), ChangeError> {
+        const OPTIONS: [&str; 5] = ["-U", "--oldpackage", "--nodeps", "--replacefiles", "--replacepkgs"];
+        patience.run("rpm", attempt, |limit| self.program(limit).args(OPTIONS).args(files)).map(drop)
+    }
+}
+
+/// Packages of before that are still there beside a version that was not there before.
+fn half_replaced(before: &[String], now: &[String]) -> Vec<String> {
+    let known: BTreeSet<&String> = before.iter().collect();
+    let id = |package: &String| spec::name_and_arch(spec::Notation::Rpm, package);
+    let new: BTreeSet<String> = now.iter().filter(|package| !known.contains(package)).map(id).collect();
+    now.iter().filter(|package| known.contains(package) && new.contains(&id(package))).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_replaced_packages_are_found() {
+        let list = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let before = list("a-0:1-1.x86_64 b-0:1-1.x86_64 k-0:1-1.x86_64 k-0:2-1.x86_64");
+        let now =
+            list("a-0:1-1.x86_64 a-0:2-1.x86_64 b-0:2-1.x86_64 k-0:1-1.x86_64 k-0:2-1.x86_64 a-0:3-1.i686");
+        assert_eq!(half_replaced(&before, &now), ["a-0:1-1.x86_64"]);
+        assert_eq!(half_replaced(&before, &before), list(""));
+    }
+}

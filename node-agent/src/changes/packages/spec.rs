@@ -1,0 +1,247 @@
+//! What a manifest calls a package, held against installed packages. Pure.
+//!
+//! The rule: **a spec without a version is satisfied by any installed version.** A spec with a version wants that
+//! one. A spec with glob characters, or of a group (`@`), stands for what the package manager makes of it: to install it the
+//! manager is always run, and finds out itself that there is nothing to do.
+
+/// How a package manager writes packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notation {
+    /// `name-epoch:version-release.arch`
+    Rpm,
+    /// `name:arch=version`
+    Deb,
+}
+
+/// Whether only the package manager knows what the spec stands for.
+pub(super) fn is_open(spec: &str) -> bool {
+    spec.contains(['*', '?', '[']) || spec.starts_with('@')
+}
+
+/// Whether the spec names this package; glob characters count as such.
+pub(super) fn names(notation: Notation, spec: &str, package: &str) -> bool {
+    let forms = match notation {
+        Notation::Rpm => rpm_forms(package),
+        Notation::Deb => deb_forms(package),
+    };
+    forms.iter().any(|form| fits(spec.as_bytes(), form.as_bytes()))
+}
+
+/// The specs that no installed package satisfies yet, or that only the manager can judge.
+pub(super) fn unsatisfied<'a>(notation: Notation, specs: &'a [String], installed: &[String]) -> Vec<&'a str> {
+    let open = |spec: &&String| is_open(spec) || !installed.iter().any(|p| names(notation, spec, p));
+    specs.iter().filter(open).map(String::as_str).collect()
+}
+
+/// The installed packages that are to be removed.
+pub(super) fn doomed(notation: Notation, specs: &[String], installed: &[String]) -> Vec<String> {
+    let hit = |package: &&String| specs.iter().any(|spec| names(notation, spec, package));
+    installed.iter().filter(hit).cloned().collect()
+}
+
+/// A package's name with its architecture: what there is only one version of, but for kernels.
+pub(super) fn name_and_arch(notation: Notation, package: &str) -> String {
+    match (notation, rpm_parts(package)) {
+        (Notation::Rpm, Some(p)) => format!("{}.{}", p.name, p.arch),
+        (Notation::Deb, _) => package.split_once('=').map_or(package, |(name, _)| name).to_owned(),
+        (Notation::Rpm, None) => package.to_owned(),
+    }
+}
+
+/// A package's name.
+pub(super) fn name(notation: Notation, package: &str) -> &str {
+    match notation {
+        Notation::Rpm => rpm_parts(package).map_or(package, |p| p.name),
+        Notation::Deb => package.split(':').next().unwrap_or(package),
+    }
+}
+
+struct RpmParts<'a> {
+    name: &'a str,
+    epoch: &'a str,
+    version: &'a str,
+    release: &'a str,
+    arch: &'a str,
+}
+
+fn rpm_parts(package: &str) -> Option<RpmParts<'_>> {
+    let (rest, arch) = package.rsplit_once('.')?;
+    let (rest, release) = rest.rsplit_once('-')?;
+    let (name, version) = rest.rsplit_once('-')?;
+    let (epoch, version) = version.split_once(':')?;
+    Some(RpmParts { name, epoch, version, release, arch })
+}
+
+/// All that dnf and `rpm -q` understand for it, with and without its epoch.
+fn rpm_forms(package: &str) -> Vec<String> {
+    let Some(RpmParts { name, epoch, version, release, arch }) = rpm_parts(package) else {
+        return vec![package.to_owned()];
+    };
+    let mut forms = vec![name.to_owned(), format!("{name}.{arch}")];
+    for version in [version.to_owned(), format!("{epoch}:{version}")] {
+        forms.push(format!("{name}-{version}"));
+        forms.push(format!("{name}-{version}-{release}"));
+        forms.push(format!("{name}-{version}-{release}.{arch}"));
+    }
+    forms.push(format!("{epoch}:{name}-{version}-{release}.{arch}"));
+    forms
+}
+
+fn deb_forms(package: &str) -> Vec<String> {
+    // What is half there is not installed.
+    let parts = package.split_once('=').and_then(|(id, version)| Some((id.split_once(':')?, version)));
+    match parts {
+        Some(((name, arch), version)) if !version.ends_with(']') => {
+            vec![
+                name.to_owned(),
+                format!("{name}:{arch}"),
+                format!("{name}={version}"),
+                format!("{name}:{arch}={version}"),
+            ]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// fnmatch(3) with `*`, `?` and `[...]`; a bracket without an end is a plain character.
+fn fits(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut pattern, mut text) = (pattern, text);
+    // Only the last star is ever tried again, so that no pattern takes exponential time.
+    let mut star = None;
+    loop {
+        if let [b'*', rest @ ..] = pattern {
+            star = Some((rest, text));
+            pattern = rest;
+        } else if let Some((rest, more)) = fits_one(pattern, text) {
+            (pattern, text) = (rest, more);
+        } else if pattern.is_empty() && text.is_empty() {
+            return true;
+        } else {
+            let Some((rest, [_, more @ ..])) = star else { return false };
+            star = Some((rest, more));
+            (pattern, text) = (rest, more);
+        }
+    }
+}
+
+/// Pattern and text behind one character that fits.
+fn fits_one<'p, 't>(pattern: &'p [u8], text: &'t [u8]) -> Option<(&'p [u8], &'t [u8])> {
+    let ([wanted, rest @ ..], [first, more @ ..]) = (pattern, text) else { return None };
+    let (hit, rest) = match (wanted, bracket(rest, *first)) {
+        (b'?', _) => (true, rest),
+        (b'[', Some(in_set)) => in_set,
+        _ => (wanted == first, rest),
+    };
+    hit.then_some((rest, more))
+}
+
+/// Whether a byte is in the set that begins after `[`, and the pattern behind the set.
+fn bracket(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
+    let (negated, set) = match pattern {
+        [b'!' | b'^', rest @ ..] => (true, rest),
+        _ => (false, pattern),
+    };
+    // A `]` in the first place belongs to the set.
+    let end = 1 + set.get(1..)?.iter().position(|b| *b == b']')?;
+    let (set, rest) = (set.get(..end)?, set.get(end + 1..)?);
+    let (mut hit, mut left) = (false, set);
+    while let [from, more @ ..] = left {
+        left = match more {
+            [b'-', to, more @ ..] => {
+                hit |= (*from..=*to).contains(&byte);
+                more
+            }
+            _ => {
+                hit |= *from == byte;
+                more
+            }
+        };
+    }
+    Some((hit != negated, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Notation::{Deb, Rpm};
+
+    const SLURM: &str = "slurm-slurmd-0:24.11.5-1.el9.x86_64";
+    const EPOCH: &str = "shadow-utils-2:4.9-8.el9.x86_64";
+
+    /// (notation, spec, package, whether it names it)
+    const CASES: &[(Notation, &str, &str, bool)] = &[
+        (Rpm, "slurm-slurmd", SLURM, true),
+        (Rpm, "slurm", SLURM, false),
+        (Rpm, "slurm-slurmd.x86_64", SLURM, true),
+        (Rpm, "slurm-slurmd.aarch64", SLURM, false),
+        (Rpm, "slurm-slurmd-24.11.5", SLURM, true),
+        (Rpm, "slurm-slurmd-24.11", SLURM, false),
+        (Rpm, "slurm-slurmd-24.11.5-1.el9", SLURM, true),
+        (Rpm, "slurm-slurmd-24.11.5-1.el9.x86_64", SLURM, true),
+        (Rpm, "slurm-slurmd-0:24.11.5-1.el9.x86_64", SLURM, true),
+        (Rpm, "slurm-slurmd-1:24.11.5-1.el9.x86_64", SLURM, false),
+        (Rpm, "slurm-slurmd-24.11.*", SLURM, true),
+        (Rpm, "slurm-*", SLURM, true),
+        (Rpm, "slurm-slurmctld*", SLURM, false),
+        (Rpm, "shadow-utils-4.9", EPOCH, true),
+        (Rpm, "shadow-utils-2:4.9", EPOCH, true),
+        (Rpm, "shadow-utils-3:4.9", EPOCH, false),
+        (Rpm, "2:shadow-utils-4.9-8.el9.x86_64", EPOCH, true),
+        (Deb, "slurmd", "slurmd:amd64=24.11.5-4", true),
+        (Deb, "slurm", "slurmd:amd64=24.11.5-4", false),
+        (Deb, "slurmd:amd64", "slurmd:amd64=24.11.5-4", true),
+        (Deb, "slurmd:i386", "slurmd:amd64=24.11.5-4", false),
+        (Deb, "slurmd=24.11.5-4", "slurmd:amd64=24.11.5-4", true),
+        (Deb, "slurmd=24.11.5", "slurmd:amd64=24.11.5-4", false),
+        (Deb, "slurmd=24.11.*", "slurmd:amd64=24.11.5-4", true),
+        (Deb, "slurmd:amd64=24.11.5-4", "slurmd:amd64=24.11.5-4", true),
+        (Deb, "g++", "g++:amd64=4:12", true),
+        (Deb, "g++=4:12", "g++:amd64=4:12", true),
+        (Deb, "slurmd", "slurmd:amd64=1 [config-files]", false),
+        (Deb, "slurmd*", "slurmd:amd64=1 [not configured]", false),
+    ];
+
+    #[test]
+    fn specs_name_packages() {
+        for (notation, spec, package, expected) in CASES {
+            assert_eq!(names(*notation, spec, package), *expected, "{spec} and {package}");
+        }
+    }
+
+    /// (pattern, text, whether it fits)
+    const GLOBS: &[(&str, &str, bool)] = &[
+        ("", "", true),
+        ("*", "", true),
+        ("a*c", "abbc", true),
+        ("a*c", "abb", false),
+        ("?", "", false),
+        ("a?c", "abc", true),
+        ("[a-c]x", "bx", true),
+        ("[!a-c]x", "bx", false),
+        ("[^a-c]x", "dx", true),
+        ("[]a]", "]", true),
+        ("[a-]", "-", true),
+        ("[ab", "[ab", true),
+        ("[", "[", true),
+        ("*[0-9]*", "kernel-6", true),
+    ];
+
+    #[test]
+    fn globs() {
+        for (pattern, text, expected) in GLOBS {
+            assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), *expected, "{pattern} and {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_to_do() {
+        let list = |specs: &[&str]| specs.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let installed = list(&[SLURM, EPOCH]);
+        let specs = list(&["slurm-slurmd", "slurm-slurmd-25.05", "slurm*", "@tools", "shadow-utils-4.9"]);
+        assert_eq!(unsatisfied(Rpm, &specs, &installed), ["slurm-slurmd-25.05", "slurm*", "@tools"]);
+        assert_eq!(doomed(Rpm, &list(&["slurm*", "nothing"]), &installed), [SLURM]);
+        assert_eq!(name(Rpm, EPOCH), "shadow-utils");
+        assert_eq!(name_and_arch(Rpm, EPOCH), "shadow-utils.x86_64");
+        assert_eq!(name_and_arch(Deb, "a:all=1"), "a:all");
+    }
+}

@@ -1,0 +1,84 @@
+//! The command line of the agent.
+
+use rollout_core::order::What;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const HELP: &str = "\
+Usage: slurm-rollout-agent [--config FILE] [VERB]
+
+Carries out on this node what slurm-rollout's RebootProgram orders. Without a verb it is the daemon, which systemd
+starts (slurm-rollout-agent.service). The verbs are for root on this node:
+
+  status          where the node stands, as JSON
+  retry           carry out once more the order that ended with the node held
+  release         give a held node back as it is, on your word
+  gate            exit 0 if slurmd may start, 1 if not (slurm-rollout-gate.service)
+
+  --config FILE   instead of /etc/slurm-rollout/agent.toml
+  --help, --version
+
+To start slurmd whatever the gate says: systemctl start --job-mode=ignore-dependencies slurmd
+
+Exit codes: 0 done, 1 not done (standard error says why), 2 called wrongly.
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Daemon,
+    Gate,
+    Status,
+    Order(What),
+    /// Not for people: the agent starts itself so before it reboots the node.
+    RebootByForceAfter(Duration),
+    Say(String),
+}
+
+pub(crate) fn parse(words: &[String]) -> Result<(PathBuf, Verb), String> {
+    let mut config = PathBuf::from(crate::config::PATH);
+    let mut words = words.iter().map(String::as_str);
+    let mut verb = None;
+    while let Some(word) = words.next() {
+        let next = match word {
+            "--config" => {
+                config = words.next().ok_or("--config needs a file")?.into();
+                continue;
+            }
+            "--help" | "-h" => Verb::Say(HELP.to_owned()),
+            "--version" | "-V" => {
+                Verb::Say(concat!("slurm-rollout-agent ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
+            }
+            "gate" => Verb::Gate,
+            "status" => Verb::Status,
+            "retry" => Verb::Order(What::Retry),
+            "release" => Verb::Order(What::Release),
+            "reboot-by-force-after" => {
+                let seconds =
+                    words.next().and_then(|n| n.parse().ok()).ok_or("it needs a number of seconds")?;
+                Verb::RebootByForceAfter(Duration::from_secs(seconds))
+            }
+            other => return Err(format!("unknown argument {other:?}")),
+        };
+        if verb.replace(next).is_some() {
+            return Err("more than one verb".to_owned());
+        }
+    }
+    Ok((config, verb.unwrap_or(Verb::Daemon)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_and_mistakes() {
+        let parse = |line: &str| parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(parse("").unwrap(), (crate::config::PATH.into(), Verb::Daemon));
+        assert_eq!(parse("--config /a gate").unwrap(), ("/a".into(), Verb::Gate));
+        assert_eq!(parse("retry").unwrap().1, Verb::Order(What::Retry));
+        for wrong in ["--config", "reboot", "gate status", "reboot-by-force-after soon"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

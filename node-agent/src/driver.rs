@@ -1,0 +1,215 @@
+//! The only loop and the only writer: event, `step`, ledger on disk, action, and again. It decides nothing itself.
+
+use crate::config::Config;
+use crate::ledger_file::{LedgerError, LedgerFile};
+use crate::perform::Hands;
+use crate::slurm_node::SlurmNode;
+use crate::{log, node, server};
+use rollout_core::agent_api::Answer;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::ledger::{Ledger, Verdict, consider};
+use rollout_core::order::{Order, What};
+use rollout_core::phase::{Action, Event, Phase, step};
+use rollout_host::clock;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How many orders may wait for the loop. It answers them in milliseconds.
+const QUEUE: usize = 16;
+
+/// How long a thread that opened a credential or carried out an action stays for the next one.
+const THREAD_STAYS: Duration = Duration::from_secs(1);
+
+/// An order from the server, and where its answer goes.
+pub(crate) type Request = (Order, oneshot::Sender<Answer>);
+
+/// What the server may know: the ledger as it is on disk.
+pub(crate) type Published = Option<Arc<Ledger>>;
+
+/// The daemon, until SIGTERM or SIGINT. What is being done then is gone on with by the next agent.
+pub(crate) fn run_until_terminated(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(THREAD_STAYS).build()?;
+    let ended = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            ended = serve_and_drive(config) => ended,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    });
+    // An action that is under way is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve_and_drive(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let name = node::name(&config)?;
+    let names = NodeSet::from_names([name.as_str()])?;
+    let file = LedgerFile::in_dir(&config.state_dir);
+    let ledger = file.newest();
+    let (publish, published) = watch::channel(None);
+    let (send, requests) = mpsc::channel(QUEUE);
+    let server = server::Server::bind(&config, name.clone(), node::boot_id()?, published, send)?;
+    let hands =
+        Hands { slurm: SlurmNode::new(config.clone(), names), file, boot_id: node::boot_id()?, config };
+    let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+    let drive = async {
+        match ledger {
+            Ok(ledger) => Driver { hands, name, requests, publish }.drive(ledger).await,
+            Err(error) => refuse_all(requests, &error).await,
+        }
+    };
+    tokio::select! {
+        ended = drive => ended.map_err(Into::into),
+        () = server.serve() => Ok(()),
+    }
+}
+
+/// With a ledger that cannot be read nobody knows what this node is: slurmd stays down and no order is taken.
+async fn refuse_all(mut requests: mpsc::Receiver<Request>, error: &LedgerError) -> Result<(), LedgerError> {
+    log::error(&format!("no order is taken: {error}"));
+    let _ = sd_notify::notify(false, &[NotifyState::Status("no order is taken: the ledger cannot be read")]);
+    while let Some((_, answer)) = requests.recv().await {
+        let _ = answer.send(Answer::Refused { why: error.to_string() });
+    }
+    Ok(())
+}
+
+struct Driver {
+    hands: Hands,
+    name: String,
+    requests: mpsc::Receiver<Request>,
+    publish: watch::Sender<Published>,
+}
+
+impl Driver {
+    async fn drive(mut self, newest: Option<Ledger>) -> Result<(), LedgerError> {
+        if let Err(error) = self.hands.file.keep_reserve() {
+            log::warning(&error.to_string());
+        }
+        let mut current = newest;
+        self.publish(current.as_ref());
+        let mut event = current.as_mut().map(|ledger| ledger.started(&self.hands.boot_id));
+        loop {
+            let action = match (event.take(), current.as_mut()) {
+                (Some(event), Some(ledger)) => match step(Some(ledger.phase), event) {
+                    Ok((phase, action)) => {
+                        ledger.enter(phase, &self.hands.boot_id, clock::now_s());
+                        self.hands.file.write(ledger)?;
+                        action
+                    }
+                    Err(refused) => {
+                        log::error(&refused.to_string());
+                        continue;
+                    }
+                },
+                _ => {
+                    let Some((order, answer)) = self.requests.recv().await else { return Ok(()) };
+                    let Some(action) = self.take(&mut current, order, answer) else { continue };
+                    action
+                }
+            };
+            self.publish(current.as_ref());
+            let Some(ledger) = current.take() else { continue };
+            let (ledger, next) = self.act(action, ledger).await?;
+            current = Some(ledger);
+            self.publish(current.as_ref());
+            event = next;
+        }
+    }
+
+    /// Takes an order, if it may be taken: on disk first, then the answer, then the action.
+    fn take(
+        &self,
+        current: &mut Option<Ledger>,
+        order: Order,
+        answer: oneshot::Sender<Answer>,
+    ) -> Option<Action> {
+        let verdict = consider(current.as_ref(), &order, &self.name);
+        let Verdict::Accept(event) = verdict else {
+            let _ = answer.send(answer_to(verdict));
+            return None;
+        };
+        let taken = step(current.as_ref().map(|ledger| ledger.phase), event);
+        let (phase, action) = match taken {
+            Ok(next) => next,
+            Err(refused) => {
+                let _ = answer.send(Answer::Refused { why: refused.to_string() });
+                return None;
+            }
+        };
+        let (boot_id, now_s) = (&self.hands.boot_id, clock::now_s());
+        let ledger = match (&order.what, current.clone()) {
+            (What::Retry, Some(mut held)) => {
+                held.begin_again(order.id, boot_id);
+                held.enter(phase, boot_id, now_s);
+                held
+            }
+            (What::Release, Some(mut held)) => {
+                held.remember(order.id);
+                held.enter(phase, boot_id, now_s);
+                held
+            }
+            (_, last) => Ledger::begin(order, phase, boot_id, now_s, last.as_ref()),
+        };
+        if let Err(error) = self.hands.file.write(&ledger) {
+            log::error(&error.to_string());
+            let _ = answer.send(Answer::Refused { why: error.to_string() });
+            return None;
+        }
+        log::info(&format!("{}: order {} taken", ledger.subject(), ledger.order.id));
+        let _ = answer.send(Answer::Accepted);
+        *current = Some(ledger);
+        Some(action)
+    }
+
+    /// Carries out an action on a thread of its own, and answers orders meanwhile.
+    async fn act(
+        &mut self,
+        action: Action,
+        mut ledger: Ledger,
+    ) -> Result<(Ledger, Option<Event>), LedgerError> {
+        let seen = ledger.clone();
+        // At these ends an order may follow at once. It waits the moment that they take.
+        let ends = seen.phase.is_settled() || seen.phase == Phase::Held;
+        let hands = self.hands.clone();
+        let mut work = tokio::task::spawn_blocking(move || {
+            let next = hands.perform(action, &mut ledger);
+            next.map(|next| (ledger, next))
+        });
+        loop {
+            tokio::select! {
+                done = &mut work => return match done {
+                    Ok(done) => done,
+                    // A bug: systemd starts the agent again, which goes on by the ledger.
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                },
+                Some((order, answer)) = self.requests.recv(), if !ends => {
+                    let _ = answer.send(answer_to(consider(Some(&seen), &order, &self.name)));
+                }
+            }
+        }
+    }
+
+    fn publish(&self, ledger: Option<&Ledger>) {
+        let status = ledger.map_or("no order yet".to_owned(), |ledger| {
+            format!("{}: {}", ledger.subject(), ledger.phase.name())
+        });
+        let _ = sd_notify::notify(false, &[NotifyState::Status(&status)]);
+        self.publish.send_replace(ledger.cloned().map(Arc::new));
+    }
+}
+
+fn answer_to(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::UnderWay(phase) => Answer::UnderWay { phase },
+        Verdict::Refuse(why) => Answer::Refused { why },
+        // Not while an order is under way: `consider` accepts none then.
+        Verdict::Accept(event) => Answer::Refused { why: format!("{event:?} cannot be taken now") },
+    }
+}

@@ -1,0 +1,154 @@
+//! The ledger on disk: `order.json` while an order is carried out or the node is held, `last.json` once it is settled.
+//!
+//! That `order.json` is there is what keeps slurmd from starting (ConditionPathExists of the gate's unit): a node
+//! without an order never runs so much as a line of ours before slurmd.
+
+use rollout_core::ledger::Ledger;
+use rollout_host::durable;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// For root only: an order may name what is installed where.
+const MODE: u32 = 0o600;
+
+/// Room kept on the disk, so that an order which fills it can still be written down and undone. A ledger with the
+/// package list of a large node has about 200 kB.
+const RESERVE: usize = 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    #[error("{path}: cannot be {what}: {source}", path = .path.display())]
+    Io { path: PathBuf, what: &'static str, source: io::Error },
+    #[error(
+        "{path}: cannot be understood: {source}. See that the node is as it should be, then remove the file and \
+         `systemctl restart slurm-rollout-agent slurmd`",
+        path = .path.display()
+    )]
+    Content { path: PathBuf, source: serde_json::Error },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct LedgerFile {
+    dir: PathBuf,
+}
+
+impl LedgerFile {
+    pub(crate) fn in_dir(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The order that is not settled.
+    pub(crate) fn unsettled(&self) -> Result<Option<Ledger>, LedgerError> {
+        read(&self.order())
+    }
+
+    /// The newest ledger: of the order that is carried out, or else of the last one. A last one that cannot be read
+    /// holds nobody up.
+    pub(crate) fn newest(&self) -> Result<Option<Ledger>, LedgerError> {
+        Ok(match self.unsettled()? {
+            Some(ledger) => Some(ledger),
+            None => read(&self.last()).ok().flatten(),
+        })
+    }
+
+    /// Makes the ledger last. A settled one is put where it opens the gate, in one rename.
+    pub(crate) fn write(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let order = self.order();
+        let bytes = serde_json::to_vec_pretty(ledger)
+            .map_err(|source| LedgerError::Content { path: order.clone(), source })?;
+        let written = match durable::replace(&order, &bytes, MODE) {
+            Err(error) if is_full(&error) && std::fs::remove_file(self.reserve()).is_ok() => {
+                durable::replace(&order, &bytes, MODE)
+            }
+            other => other,
+        };
+        written.map_err(|source| LedgerError::Io { path: order.clone(), what: "written", source })?;
+        if ledger.phase.is_settled() {
+            crate::failpoint::here("settled");
+            durable::rename(&order, &self.last()).map_err(|source| LedgerError::Io {
+                path: order,
+                what: "renamed to last.json",
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sets the reserve aside. On a full disk there is none, and the next order says so.
+    pub(crate) fn keep_reserve(&self) -> Result<(), LedgerError> {
+        let path = self.reserve();
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE as u64) {
+            return Ok(());
+        }
+        durable::replace(&path, &vec![0; RESERVE], MODE).map_err(|source| LedgerError::Io {
+            path,
+            what: "written",
+            source,
+        })
+    }
+
+    fn order(&self) -> PathBuf {
+        self.dir.join("order.json")
+    }
+
+    fn last(&self) -> PathBuf {
+        self.dir.join("last.json")
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Ledger>, LedgerError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let content = |source| LedgerError::Content { path: path.to_owned(), source };
+            serde_json::from_slice(&bytes).map(Some).map_err(content)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LedgerError::Io { path: path.to_owned(), what: "read", source }),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::hostlist::NodeSet;
+    use rollout_core::order::{Order, OrderId, Return, What};
+    use rollout_core::phase::Phase;
+
+    fn ledger(phase: Phase) -> Ledger {
+        let what = What::Reboot(Return { resume_if_late: true });
+        let order = Order::new(OrderId::from_random(1), NodeSet::parse("n1").unwrap(), what);
+        Ledger::begin(order, phase, "boot", 1, None)
+    }
+
+    #[test]
+    fn a_settled_ledger_no_longer_closes_the_gate() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        assert_eq!(file.newest().unwrap(), None);
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        assert_eq!(file.unsettled().unwrap(), Some(ledger(Phase::Rebooting)));
+        file.write(&ledger(Phase::Updated)).unwrap();
+        assert_eq!(file.unsettled().unwrap(), None);
+        assert_eq!(file.newest().unwrap(), Some(ledger(Phase::Updated)));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "this is how the file gets damaged")]
+    fn a_damaged_order_is_an_error_and_a_damaged_last_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        std::fs::write(dir.path().join("last.json"), "{").unwrap();
+        assert_eq!(file.newest().unwrap(), None);
+        std::fs::write(dir.path().join("order.json"), "{\"version\":1").unwrap();
+        let error = file.newest().unwrap_err().to_string();
+        assert!(error.contains("order.json") && error.contains("remove the file"), "{error}");
+    }
+}

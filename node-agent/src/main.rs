@@ -1,0 +1,60 @@
+//! `slurm-rollout-agent`: carries out on its own node what RebootProgram orders, proves it, and gives the node back.
+
+mod changes;
+mod command_line;
+mod config;
+mod driver;
+mod failpoint;
+mod gate;
+mod ledger_file;
+mod local;
+mod log;
+mod node;
+mod perform;
+mod reboot;
+mod server;
+mod slurm_node;
+mod slurmd;
+mod verify;
+
+use command_line::Verb;
+use config::Config;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What went wrong was said; see `--help` for the codes.
+const FAILED: u8 = 1;
+/// Called wrongly.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (config, verb) = match command_line::parse(&words) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            log::error(&format!("{error}; see `slurm-rollout-agent --help`"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(&config, verb) {
+        Ok(code) => code,
+        Err(error) => {
+            log::error(&error.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    match verb {
+        Verb::Say(text) => {
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
+        Verb::Daemon => driver::run_until_terminated(Config::load(config)?).map(|()| ExitCode::SUCCESS),
+        Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
+        Verb::Status => local::status(&Config::load(config)?),
+        Verb::Order(what) => local::order(&Config::load(config)?, what),
+    }
+}

@@ -1,0 +1,207 @@
+//! Doing what `step` decided. Each action is done to its end and says with which event; what it does is in the ledger,
+//! on disk, before it is done.
+
+use crate::changes;
+use crate::config::Config;
+use crate::failpoint;
+use crate::ledger_file::{LedgerError, LedgerFile};
+use crate::slurm_node::SlurmNode;
+use crate::{log, reboot, slurmd, verify};
+use rollout_core::ledger::{After, Ledger, Record};
+use rollout_core::manifest::{Aim, Change, Reboot};
+use rollout_core::order::What;
+use rollout_core::phase::{Action, Event};
+
+/// What actions need besides the ledger.
+#[derive(Debug, Clone)]
+pub(crate) struct Hands {
+    pub(crate) config: Config,
+    pub(crate) file: LedgerFile,
+    pub(crate) slurm: SlurmNode,
+    pub(crate) boot_id: String,
+}
+
+impl Hands {
+    /// Does the action. The event says how it ended; none if nothing is left to do.
+    ///
+    /// # Errors
+    /// If the ledger cannot be written. Then nothing further may be done.
+    pub(crate) fn perform(&self, action: Action, ledger: &mut Ledger) -> Result<Option<Event>, LedgerError> {
+        Ok(match action {
+            Action::Apply => Some(self.apply(ledger)?),
+            Action::Reboot => {
+                failpoint::here(ledger.phase.name());
+                let why = reboot::reboot_within(reboot_of(ledger).timeout.get());
+                self.failed(ledger, &why, Event::RebootFailed)
+            }
+            Action::Verify => {
+                failpoint::here("verifying");
+                match verify::staged(ledger) {
+                    Ok(()) => {
+                        failpoint::here("verified");
+                        Some(Event::Verified)
+                    }
+                    Err(why) => {
+                        self.say_why_it_goes_back(ledger, &why);
+                        self.failed(ledger, &why, Event::VerifyFailed)
+                    }
+                }
+            }
+            Action::Undo => match self.undo(ledger) {
+                Ok(()) => {
+                    failpoint::here("undone");
+                    Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id) })
+                }
+                Err(why) => self.failed(ledger, &why, Event::UndoFailed),
+            },
+            Action::VerifyOld => {
+                failpoint::here("verifying-old");
+                match verify::old(ledger) {
+                    Ok(()) => Some(Event::OldProven { hold: ledger.hold_on_failure() }),
+                    Err(why) => self.failed(ledger, &why, Event::OldNotProven),
+                }
+            }
+            Action::Hold => {
+                let why = format!("held: {}", ledger.error.as_deref().unwrap_or("no reason is known"));
+                log::error(&format!("{}: {why}", ledger.subject()));
+                if let Err(error) = slurmd::stop(&self.config) {
+                    log::error(&error.to_string());
+                }
+                self.slurm.give_reason(ledger.subject(), &why);
+                None
+            }
+            Action::OpenGate => {
+                // The ledger was settled before; this is what it means.
+                if let Err(error) = changes::forget() {
+                    log::warning(&error.to_string());
+                }
+                if let Err(error) = slurmd::start(&self.config) {
+                    log::error(&error.to_string());
+                }
+                if resumes_if_late(ledger) && ledger.boot_id == self.boot_id {
+                    self.slurm.see_that_it_is_taken_back();
+                }
+                None
+            }
+        })
+    }
+
+    fn apply(&self, ledger: &mut Ledger) -> Result<Event, LedgerError> {
+        let What::Apply(apply) = ledger.order.what.clone() else { return Ok(Event::Applied) };
+        failpoint::here("accepted");
+        let stopped =
+            slurmd::stop(&self.config).map_err(|error| format!("slurmd cannot be stopped: {error}"));
+        failpoint::here("slurmd-stopped");
+        let made = match stopped {
+            Ok(()) => self.make_changes(&apply.aim, ledger)?,
+            Err(why) => Err(why),
+        };
+        Ok(match made {
+            Ok(()) => {
+                failpoint::here("applied");
+                Event::Applied
+            }
+            Err(why) => {
+                self.say_why_it_goes_back(ledger, &why);
+                ledger.fail(&why);
+                Event::ApplyFailed
+            }
+        })
+    }
+
+    /// Makes the changes that are not made yet, in order.
+    fn make_changes(&self, aim: &Aim, ledger: &mut Ledger) -> Result<Result<(), String>, LedgerError> {
+        for (index, change) in aim.changes.iter().enumerate() {
+            let failed =
+                |error: changes::ChangeError| format!("change {} ({}): {error}", index + 1, kind(change));
+            let before = match ledger.records.get(index) {
+                Some(Record { after: Some(_), .. }) => continue,
+                Some(Record { before, after: None }) => before.clone(),
+                None => {
+                    let seen =
+                        changes::is_already_so(change).and_then(|so| Ok((so, changes::observe(change)?)));
+                    let (already_so, before) = match seen.map_err(failed) {
+                        Ok(seen) => seen,
+                        Err(why) => return Ok(Err(why)),
+                    };
+                    let after =
+                        already_so.then(|| After { changed: false, added: Vec::new(), removed: Vec::new() });
+                    ledger.records.push(Record { before: before.clone(), after });
+                    self.file.write(ledger)?;
+                    if already_so {
+                        continue;
+                    }
+                    before
+                }
+            };
+            failpoint::here(&format!("recorded-{}", index + 1));
+            let made = changes::apply(change, &before).map_err(failed);
+            failpoint::here(&format!("made-{}", index + 1));
+            match (made, ledger.records.get_mut(index)) {
+                (Ok(after), Some(record)) => record.after = Some(after),
+                (Ok(_), None) => return Ok(Err("the ledger lost a change".to_owned())),
+                (Err(why), _) => return Ok(Err(why)),
+            }
+            self.file.write(ledger)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Undoes in reverse order, all of it each time: an undo of what is undone changes nothing.
+    fn undo(&self, ledger: &Ledger) -> Result<(), String> {
+        failpoint::here("undoing");
+        slurmd::stop(&self.config).map_err(|error| format!("slurmd cannot be stopped: {error}"))?;
+        for (index, (change, record)) in changes_begun(ledger).enumerate().rev() {
+            if record.after.as_ref().is_some_and(|after| !after.changed) {
+                continue;
+            }
+            changes::undo(change, &record.before)
+                .map_err(|error| format!("change {} cannot be undone: {error}", index + 1))?;
+            failpoint::here(&format!("undone-{}", index + 1));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, ledger: &mut Ledger, why: &str, event: Event) -> Option<Event> {
+        log::error(&format!("{}: {why}", ledger.subject()));
+        ledger.fail(why);
+        Some(event)
+    }
+
+    fn say_why_it_goes_back(&self, ledger: &Ledger, why: &str) {
+        self.slurm.give_reason(ledger.subject(), &format!("going back: {why}"));
+    }
+}
+
+/// The changes that were begun, in order, each with what undo needs.
+pub(crate) fn changes_begun(
+    ledger: &Ledger,
+) -> impl DoubleEndedIterator<Item = (&Change, &Record)> + ExactSizeIterator {
+    let changes = match &ledger.order.what {
+        What::Apply(apply) => apply.aim.changes.as_slice(),
+        What::Reboot(_) | What::Retry | What::Release => &[],
+    };
+    changes.iter().zip(&ledger.records)
+}
+
+fn reboot_of(ledger: &Ledger) -> Reboot {
+    match &ledger.order.what {
+        What::Apply(apply) => apply.aim.reboot.clone(),
+        What::Reboot(_) | What::Retry | What::Release => Reboot::default(),
+    }
+}
+
+fn resumes_if_late(ledger: &Ledger) -> bool {
+    match &ledger.order.what {
+        What::Apply(apply) => apply.back.resume_if_late,
+        What::Reboot(back) => back.resume_if_late,
+        What::Retry | What::Release => false,
+    }
+}
+
+fn kind(change: &Change) -> &'static str {
+    match change {
+        Change::Packages(_) => "packages",
+        Change::Symlink(_) => "symlink",
+    }
+}

@@ -1,0 +1,64 @@
+//! Rebooting the node: through systemd, and by force if that has not happened within its time limit.
+//!
+//! A shutdown can hang on a unit that does not stop, and by then systemd has stopped the agent. So the agent leaves a
+//! process behind that outlives it (the unit has KillMode=process) and pulls the plug.
+
+use crate::log;
+use crate::slurmd::SYSTEMCTL;
+use nix::sys::reboot::{RebootMode, reboot};
+use rollout_host::run::Program;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+/// `systemctl reboot` only hands the job to systemd.
+const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long file systems have to write what they hold before the forced reboot. On a dead NFS they never would.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long after the force the node may still be up before it counts as one that cannot be rebooted.
+const AFTER_FORCE: Duration = Duration::from_secs(60);
+
+/// Reboots the node. Returns only if it cannot be rebooted at all.
+pub(crate) fn reboot_within(limit: Duration) -> String {
+    let mut why = Vec::new();
+    let left_behind = std::env::current_exe().map_err(|error| error.to_string()).and_then(|agent| {
+        let seconds = limit.as_secs().to_string();
+        let force = Program::new(agent, limit).args(["reboot-by-force-after", &seconds]);
+        force.detach().map_err(|error| error.to_string())
+    });
+    why.extend(left_behind.err());
+    let ordered = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(["reboot", "--check-inhibitors=no"]).run();
+    if let Err(error) = ordered {
+        log::warning(&format!("the reboot is left to force: {error}"));
+        why.push(error.to_string());
+    }
+    thread::sleep(limit + SYNC_LIMIT + AFTER_FORCE);
+    format!("the node does not reboot, not even by force: {}", why.join("; "))
+}
+
+/// Waits, then reboots by force. What the process that is left behind does.
+pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
+    // Shutting down, systemd sends SIGTERM to what is left of the unit; only its SIGKILL at the very end ends this.
+    let _ = ignore_sigterm();
+    thread::sleep(limit);
+    let sync = thread::spawn(nix::unistd::sync);
+    let pauses = SYNC_LIMIT.as_millis() / 100;
+    (0..pauses).take_while(|_| !sync.is_finished()).for_each(|_| thread::sleep(Duration::from_millis(100)));
+    match reboot(RebootMode::RB_AUTOBOOT) {
+        Ok(never) => match never {},
+        Err(error) => {
+            log::error(&format!("reboot(2): {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn ignore_sigterm() -> nix::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the signal is ignored, no handler runs.
+    // JUSTIFICATION: std cannot set a disposition.
+    unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }.map(drop)
+}

@@ -1,0 +1,98 @@
+//! What the agent tells Slurm of its own node, as root and through scontrol: why it is held, and that it is back after
+//! Slurm gave up on it. slurmctld may be away; then it is told later, or by the next admin who looks.
+
+use crate::config::Config;
+use crate::log;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::{NodeInfo, our_reason};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long slurmctld is tried. munge and the network may still be coming up.
+const TRIES_FOR: Duration = Duration::from_secs(300);
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long after its start slurmd may take to register before we stop looking whether Slurm took the node back.
+const REGISTERS_WITHIN: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// This node, as Slurm knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct SlurmNode {
+    config: Config,
+    node: NodeSet,
+}
+
+impl SlurmNode {
+    pub(crate) fn new(config: Config, node: NodeSet) -> Self {
+        Self { config, node }
+    }
+
+    /// Gives the node a Reason, in the background. It keeps its state where it is DOWN, as a node is that waits for
+    /// its reboot, and is drained where it is not: the Reason of a node in service is erased by Slurm.
+    pub(crate) fn give_reason(&self, subject: &str, what: &str) {
+        let (this, subject, what) = (self.clone(), subject.to_owned(), what.to_owned());
+        spawn(move || {
+            this.try_for(TRIES_FOR, "the Reason cannot be set", |this| this.set_reason(&subject, &what))
+        });
+    }
+
+    /// Sees in the background that Slurm takes the node back now that slurmd may start. In time, Slurm does so by
+    /// itself. If it has given up on the node meanwhile, we put it back, if Slurm's Reason shows that it was our reboot
+    /// that it was waiting for.
+    pub(crate) fn see_that_it_is_taken_back(&self) {
+        let this = self.clone();
+        spawn(move || {
+            let end = Instant::now() + REGISTERS_WITHIN;
+            while Instant::now() < end {
+                match this.info() {
+                    Ok(info) if info.timed_out_waiting_for_our_reboot() || info.is_drained_by_us() => {
+                        log::info(
+                            "putting the node back into service: Slurm had given up on it, or we held it",
+                        );
+                        return this.try_for(TRIES_FOR, "the node cannot be resumed", |this| {
+                            this.config.scontrol().resume(&this.node).map_err(|error| error.to_string())
+                        });
+                    }
+                    Ok(info) if !info.is_handed_over() => return,
+                    Ok(_) | Err(_) => thread::sleep(LOOK_AGAIN),
+                }
+            }
+        });
+    }
+
+    fn set_reason(&self, subject: &str, what: &str) -> Result<(), String> {
+        let info = self.info()?;
+        let reason = our_reason(subject, what, Some(&info));
+        let scontrol = self.config.scontrol();
+        let told = match info.has("DOWN") {
+            true => scontrol.set_reason(&self.node, &reason),
+            false => scontrol.drain(&self.node, &reason),
+        };
+        told.map_err(|error| error.to_string())
+    }
+
+    fn info(&self) -> Result<NodeInfo, String> {
+        let infos = self.config.scontrol().show_nodes(&self.node).map_err(|error| error.to_string())?;
+        infos
+            .into_iter()
+            .next()
+            .ok_or_else(|| format!("Slurm has no node {}; is node_name right?", self.node))
+    }
+
+    fn try_for(&self, limit: Duration, failed: &str, act: impl Fn(&Self) -> Result<(), String>) {
+        let end = Instant::now() + limit;
+        while let Err(error) = act(self) {
+            if Instant::now() + TRY_AGAIN > end {
+                return log::error(&format!("{failed}: {error}"));
+            }
+            thread::sleep(TRY_AGAIN);
+        }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name("slurm".to_owned()).spawn(work) {
+        log::error(&format!("Slurm is not told: no thread: {error}"));
+    }
+}

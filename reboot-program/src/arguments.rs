@@ -1,0 +1,119 @@
+//! The command line, as Slurm 22.05 to 26.05 write it: our own arguments first (26.05), then the nodes as a flat list
+//! (up to 25.11) or a ranged one (26.05), then the features of a job that asked for the reboot, if it did.
+
+use rollout_control::config;
+use rollout_core::hostlist::{HostlistError, NodeSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const HELP: &str = "\
+Usage: reboot-program [--config FILE] NODES [FEATURES]
+
+The RebootProgram of slurm-rollout. slurmctld runs it; in slurm.conf:
+
+    RebootProgram=/usr/libexec/slurm-rollout/reboot-program
+    SlurmctldParameters=reboot_from_controller
+
+It looks up what is staged for each node (`slurm-rollout stage`), and sends each node's agent one order: to apply that
+and reboot, or only to reboot. Nodes that Slurm has not handed over (`scontrol reboot`) are left alone.
+
+  NODES           a Slurm hostlist: cn01,cn02 or cn[01-02]
+  FEATURES        of a job with --reboot; not used
+  --config FILE   instead of /etc/slurm-rollout/controller.toml
+  --help, --version
+
+Exit codes: 0 all nodes ordered, 1 some not (each has a Slurm Reason), 2 nothing done. Logs go to syslog.
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arguments {
+    /// Order these nodes.
+    Run(Request),
+    /// Print this.
+    Say(String),
+}
+
+/// An invocation.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) config: PathBuf,
+    pub(crate) nodes: NodeSet,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum ArgumentError {
+    #[error("no nodes were given: slurm.conf needs SlurmctldParameters=reboot_from_controller")]
+    NoNodes,
+    #[error("unknown option {0}")]
+    UnknownOption(String),
+    #[error("--config needs a file")]
+    NoFile,
+    #[error("more arguments than nodes and features: {0}")]
+    TooMany(String),
+    #[error("the nodes are no hostlist: {0}")]
+    Nodes(HostlistError),
+}
+
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, ArgumentError> {
+    let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+    let mut config = PathBuf::from(config::PATH);
+    let mut words = Vec::new();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(Arguments::Say(HELP.to_owned())),
+            "--version" | "-V" => {
+                return Ok(Arguments::Say(
+                    concat!("reboot-program ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+                ));
+            }
+            "--config" => config = arguments.next().ok_or(ArgumentError::NoFile)?.into(),
+            option if option.starts_with('-') => match option.strip_prefix("--config=") {
+                Some(file) => config = file.into(),
+                None => return Err(ArgumentError::UnknownOption(argument)),
+            },
+            _ => words.push(argument),
+        }
+    }
+    match words.as_slice() {
+        [] => Err(ArgumentError::NoNodes),
+        [nodes] | [nodes, _] => {
+            let nodes = NodeSet::parse(nodes).map_err(ArgumentError::Nodes)?;
+            Ok(Arguments::Run(Request { config, nodes }))
+        }
+        [_, _, more @ ..] => Err(ArgumentError::TooMany(more.join(" "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Result<(String, String), ArgumentError> {
+        match parse(line.split_whitespace().map(OsString::from))? {
+            Arguments::Run(request) => Ok((request.config.display().to_string(), request.nodes.to_string())),
+            Arguments::Say(text) => Ok((String::new(), text)),
+        }
+    }
+
+    #[test]
+    fn takes_what_every_slurm_writes() {
+        let default = config::PATH.to_owned();
+        for line in ["cn01,cn02,cn03", "cn[01-03]", "cn[01-03] feature,other", "cn01,cn[02-03]"] {
+            assert_eq!(run(line), Ok((default.clone(), "cn[01-03]".into())), "{line}");
+        }
+        for line in ["--config /a cn1", "--config=/a cn1 f"] {
+            assert_eq!(run(line), Ok(("/a".into(), "cn1".into())), "{line}");
+        }
+        assert!(run("--help").unwrap().1.contains("Usage"));
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        assert_eq!(run(""), Err(ArgumentError::NoNodes));
+        assert_eq!(run("--force cn1"), Err(ArgumentError::UnknownOption("--force".into())));
+        assert_eq!(run("cn1 --config"), Err(ArgumentError::NoFile));
+        assert_eq!(run("a b c d"), Err(ArgumentError::TooMany("c d".into())));
+        assert!(matches!(run("cn[1-"), Err(ArgumentError::Nodes(_))));
+    }
+}

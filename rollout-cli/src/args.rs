@@ -1,0 +1,154 @@
+//! The command line and its help.
+
+use clap::{Parser, Subcommand};
+use rollout_control::config;
+use std::path::PathBuf;
+
+/// Updates the nodes of a Slurm cluster while their jobs go on.
+#[derive(Debug, Parser)]
+#[command(
+    name = "slurm-rollout",
+    version,
+    after_help = "\
+A rollout:
+  slurm-rollout stage driver.toml
+  scontrol reboot ASAP nextstate=resume reason=driver-580 cn[001-128]
+  slurm-rollout status driver-580
+
+Exit codes:
+  0  done
+  1  not done, or not for all nodes; standard error says why
+  2  called wrongly
+  3  status: a node is held, failed, unreachable or rolled back"
+)]
+pub(crate) struct Args {
+    /// Configuration file; drop-ins are in the directory of the same name ending in .d
+    #[arg(long, value_name = "FILE", default_value = config::PATH, global = true)]
+    pub(crate) config: PathBuf,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Record a manifest as what its nodes shall become; touches no node
+    Stage(StageArgs),
+    /// Call off what is staged and not yet ordered
+    Unstage(UnstageArgs),
+    /// Where the nodes stand, by journal, agents and Slurm
+    Status(StatusArgs),
+    /// A rollout's manifest and all that happened to it
+    Show(ShowArgs),
+    /// All rollouts, oldest first
+    History(HistoryArgs),
+    /// Carry out again what failed: at once on held nodes, else at their next scontrol reboot
+    Retry(RetryArgs),
+    /// Give a held node back to Slurm as it is, on your word
+    Release(ReleaseArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  slurm-rollout stage --dry-run driver.toml
+  slurm-rollout stage driver.toml
+
+A manifest:
+  name  = \"driver-580\"
+  nodes = \"cn[001-128]\"
+  [[change]]
+  kind    = \"packages\"
+  install = [\"nvidia-driver-580.65.06\"]
+  [[change]]
+  kind   = \"symlink\"
+  path   = \"/opt/slurm/current\"
+  target = \"/opt/slurm/24.11.5\"
+  [verify]
+  commands   = [[\"/usr/sbin/nhc\"]]
+  on_failure = \"rollback\"")]
+pub(crate) struct StageArgs {
+    /// The manifest; - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Check everything, record nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  slurm-rollout unstage driver-580
+  slurm-rollout unstage driver-580 cn[001-004]")]
+pub(crate) struct UnstageArgs {
+    /// The rollout
+    pub(crate) rollout: String,
+    /// Only these of its nodes
+    #[arg(value_name = "NODES")]
+    pub(crate) nodes: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  slurm-rollout status                 rollouts that are not finished, or the newest
+  slurm-rollout status driver-580
+  slurm-rollout status -N cn[001-004]  node by node
+  slurm-rollout status --json driver-580
+
+Phases: staged, draining, ordered, applying, rebooting, verifying, updated; rolled-back, held, released; failed (the
+agent refused), unreachable. Exit code 3 if a node is held, failed, unreachable or rolled back.")]
+pub(crate) struct StatusArgs {
+    /// A rollout, or nodes
+    #[arg(value_name = "ROLLOUT|NODES")]
+    pub(crate) what: Option<String>,
+    /// A line a node
+    #[arg(short = 'N', long)]
+    pub(crate) nodes: bool,
+    /// JSON, always a line a node
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slurm-rollout show driver-580")]
+pub(crate) struct ShowArgs {
+    /// The rollout
+    pub(crate) rollout: String,
+    /// JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slurm-rollout retry cn[017,044]")]
+pub(crate) struct RetryArgs {
+    /// Nodes that are held, rolled back, failed or unreachable
+    #[arg(value_name = "NODES")]
+    pub(crate) nodes: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slurm-rollout release cn017")]
+pub(crate) struct ReleaseArgs {
+    /// The held node
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Args::command().debug_assert();
+    }
+}

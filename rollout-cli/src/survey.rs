@@ -1,0 +1,121 @@
+//! Asking everybody at once: the agents of some nodes and Slurm, each with a short limit, and joining the answers with
+//! the journals.
+
+use crate::context::{Context, Failure};
+use rollout_control::address::Resolver;
+use rollout_control::agent_client::AgentClient;
+use rollout_control::dispatch::dispatch;
+use rollout_control::store::{Addresses, Rollout};
+use rollout_core::agent_api::AgentStatus;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::{Entry, NodeRecord, Stand};
+use rollout_core::order::OrderId;
+use rollout_core::phase::Phase;
+use rollout_core::slurm::NodeInfo;
+use rollout_core::status::{NodeStatus, join};
+use rollout_host::clock;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long one agent may take, and all of them together. A node that reboots answers nothing; a person waits.
+const AGENT_LIMIT: Duration = Duration::from_millis(1500);
+const ALL_LIMIT: Duration = Duration::from_secs(6);
+const SLURM_LIMIT: Duration = Duration::from_secs(5);
+
+/// What agents and Slurm say of some nodes.
+pub(crate) struct Survey {
+    agents: BTreeMap<String, Result<AgentStatus, String>>,
+    slurm: BTreeMap<String, NodeInfo>,
+    /// Why Slurm could not be asked.
+    pub(crate) no_slurm: Option<String>,
+    now_ms: u64,
+}
+
+impl Survey {
+    /// Asks Slurm, and then the agents at the addresses that it gives.
+    pub(crate) fn of(context: &Context, nodes: &NodeSet) -> Self {
+        let asked = context.config.scontrol().within(SLURM_LIMIT).show_nodes(nodes);
+        let (infos, no_slurm) = match asked {
+            Ok(infos) => (infos, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let slurm: BTreeMap<_, _> = infos.into_iter().map(|info| (info.name.clone(), info)).collect();
+        let mut addresses = context.store.addresses();
+        addresses.extend(slurm.values().map(|info| (info.name.clone(), info.address.clone())));
+        let ask = |address, client: &AgentClient| client.status(address).map_err(|error| error.to_string());
+        let agents = ask_agents(context, nodes, &addresses, ask);
+        Self { agents, slurm, no_slurm, now_ms: clock::now_ms() }
+    }
+
+    /// Where the nodes of a rollout stand; `only` these of them.
+    pub(crate) fn statuses(&self, rollout: &Rollout, only: Option<&NodeSet>) -> Vec<NodeStatus> {
+        let nodes = rollout.nodes();
+        let shown = nodes.iter().filter(|(name, _)| only.is_none_or(|only| only.contains(name)));
+        let order: NodeSet = shown.map(|(name, _)| name.clone()).collect();
+        order.iter().filter_map(|name| Some(self.status(name, &rollout.id, nodes.get(name)?))).collect()
+    }
+
+    fn status(&self, name: &str, rollout: &str, record: &NodeRecord) -> NodeStatus {
+        let agent = self.agents.get(name).map(|answer| answer.as_ref().map_err(String::as_str));
+        let slurm = self.slurm.get(name);
+        let by_agent =
+            agent.and_then(Result::ok).map(|agent| self.now_ms.saturating_sub(agent.uptime_s * 1000));
+        let booted_ms = by_agent.or_else(|| slurm.and_then(|info| info.boot_s).map(|s| s * 1000));
+        join(name, rollout, record, agent, slurm, booted_ms)
+    }
+
+    /// The phase of a node, if its agent carries out the order that the journal speaks of.
+    pub(crate) fn phase(&self, name: &str, record: &NodeRecord) -> Option<Phase> {
+        let agent = self.agents.get(name).and_then(|answer| answer.as_ref().ok());
+        let order = agent.and_then(|agent| agent.order.as_ref())?;
+        (record.order.as_ref() == Some(&order.id)).then_some(order.phase)
+    }
+
+    /// Writes down which nodes were seen to be done or held, so that it is known when their agents are gone.
+    pub(crate) fn remember(&self, context: &Context, rollout: &Rollout) -> Result<(), Failure> {
+        let mut seen: BTreeMap<(OrderId, Phase, Option<String>), Vec<String>> = BTreeMap::new();
+        for (name, record) in rollout.nodes() {
+            let Some(phase) = self.phase(&name, &record) else { continue };
+            let ended = phase.is_settled() || phase == Phase::Held;
+            if !ended || record.stand == Stand::Seen(phase) {
+                continue;
+            }
+            let agent = self.agents.get(&name).and_then(|answer| answer.as_ref().ok());
+            if let Some(order) = agent.and_then(|agent| agent.order.clone()) {
+                seen.entry((order.id, phase, order.error)).or_default().push(name);
+            }
+        }
+        let entries = seen.into_iter().map(|((order, phase, error), nodes)| Entry::Seen {
+            nodes: nodes.into_iter().collect(),
+            order,
+            phase,
+            error,
+        });
+        context.store.record(Some(&rollout.id), entries.collect())?;
+        Ok(())
+    }
+}
+
+/// Speaks with the agents of all these nodes at once. Those that do not answer in time are there with the reason.
+pub(crate) fn ask_agents<R: Send + 'static>(
+    context: &Context,
+    nodes: &NodeSet,
+    addresses: &Addresses,
+    ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
+) -> BTreeMap<String, Result<R, String>> {
+    // Slurm's default NodeAddr is the NodeName.
+    let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
+    let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
+    let late = || Err("not asked in time".to_owned());
+    let mut answers: BTreeMap<_, _> = nodes.iter().map(|name| (name.to_owned(), late())).collect();
+    let client = AgentClient::new(context.config.agent_port, AGENT_LIMIT);
+    let resolver = Resolver::default();
+    let asked =
+        dispatch(errands, context.config.concurrency, Instant::now() + ALL_LIMIT, move |(name, address)| {
+            let answer = resolver.resolve(&address, AGENT_LIMIT).and_then(|address| ask(address, &client));
+            (name, answer)
+        });
+    answers.extend(asked.all());
+    answers
+}

@@ -1,0 +1,9 @@
+//! The verbs, one file each.
+
+pub(crate) mod history;
+pub(crate) mod release;
+pub(crate) mod retry;
+pub(crate) mod show;
+pub(crate) mod stage;
+pub(crate) mod status;
+pub(crate) mod unstage;

@@ -1,0 +1,59 @@
+//! `retry NODES`: held nodes carry out their order once more, at once; nodes that went back, refused or were not
+//! reached are staged again for their next `scontrol reboot`.
+
+use crate::args::RetryArgs;
+use crate::context::{Context, Failure, nodes};
+use crate::survey::Survey;
+use crate::table::out;
+use crate::verb::release::{newest_order, tell_held};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::Stand;
+use rollout_core::order::What;
+use rollout_core::phase::Phase;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failure> {
+    context.must_write()?;
+    let wanted = nodes(&args.nodes)?;
+    let survey = Survey::of(context, &wanted);
+    let (mut held, mut again): (NodeSet, BTreeMap<String, Vec<String>>) = Default::default();
+    let mut nothing = Vec::new();
+    for name in wanted.iter() {
+        let Some((rollout, record)) = newest_order(context, name)? else {
+            nothing.push(format!("{name}: no rollout has it"));
+            continue;
+        };
+        let phase = survey.phase(name, &record).or(match record.stand {
+            Stand::Seen(phase) => Some(phase),
+            _ => None,
+        });
+        match (phase, record.stand) {
+            (Some(Phase::Held), _) => held = held.union(&[name.to_owned()].into_iter().collect()),
+            (Some(Phase::RolledBack | Phase::Released), _) => {
+                again.entry(rollout).or_default().push(name.to_owned())
+            }
+            (None, Stand::Staged | Stand::Refused | Stand::Unreachable) => {
+                nothing.push(format!("{name}: still staged for {rollout}, `scontrol reboot` it again"));
+            }
+            (Some(phase), _) => {
+                nothing.push(format!("{name}: {} in {rollout}, nothing to retry", phase.name()))
+            }
+            (None, _) => nothing.push(format!("{name}: its agent does not answer")),
+        }
+    }
+    for (rollout, names) in again {
+        let names: NodeSet = names.into_iter().collect();
+        let staged = context.store.stage_again(&rollout, &names)?;
+        if !staged.is_empty() {
+            out(&format!("{rollout}: {staged} staged again\n"));
+            out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={rollout} {staged}\n"));
+        }
+        let taken = names.difference(&staged);
+        if !taken.is_empty() {
+            nothing.push(format!("{taken}: has something else staged by now"));
+        }
+    }
+    nothing.extend(tell_held(context, &held, &What::Retry)?);
+    if nothing.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure(nothing.join("\nslurm-rollout: "))) }
+}

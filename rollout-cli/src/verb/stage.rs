@@ -1,0 +1,70 @@
+//! `stage FILE`: checks a manifest and records it as what its nodes shall become.
+
+use crate::args::StageArgs;
+use crate::context::{Context, Failure};
+use crate::table::out;
+use rollout_control::store::Staged;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::manifest::{MAX_BYTES, Manifest};
+use std::fs::File;
+use std::io::{self, Read};
+use std::process::ExitCode;
+
+pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failure> {
+    if !args.dry_run {
+        context.must_write()?;
+    }
+    let file = args.file.display();
+    let text = read(args).map_err(|error| Failure(format!("{file}: {error}")))?;
+    let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
+    known_to_slurm(context, &manifest.nodes, args.dry_run)
+        .map_err(|Failure(why)| Failure(format!("{file}: {why}")))?;
+    let nodes = &manifest.nodes;
+    let staged = context.store.stage(&text, &manifest, args.dry_run)?;
+    let (id, what) = match &staged {
+        Staged::New(id) if args.dry_run => (id, "would be staged"),
+        Staged::New(id) => (id, "staged"),
+        Staged::Already(id) => (id, "is staged already"),
+    };
+    out(&format!(
+        "{id}: {what} for {} node{}: {nodes}\n",
+        nodes.len(),
+        if nodes.len() == 1 { "" } else { "s" }
+    ));
+    if !args.dry_run {
+        out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={id} {nodes}\n"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(args: &StageArgs) -> io::Result<String> {
+    let mut text = String::new();
+    // One byte more than is taken, so that what is too long is seen to be.
+    let limit = MAX_BYTES as u64 + 1;
+    if args.file.as_os_str() == "-" {
+        io::stdin().take(limit).read_to_string(&mut text)?;
+    } else {
+        File::open(&args.file)?.take(limit).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+/// Refuses nodes that Slurm does not have, and keeps the addresses of those that it has.
+fn known_to_slurm(context: &Context, nodes: &NodeSet, dry_run: bool) -> Result<(), Failure> {
+    let infos = match context.config.scontrol().show_nodes(nodes) {
+        Ok(infos) => infos,
+        Err(error) => {
+            eprintln!("slurm-rollout: warning: not checked whether Slurm has these nodes: {error}");
+            return Ok(());
+        }
+    };
+    let known: NodeSet = infos.iter().map(|info| info.name.clone()).collect();
+    let unknown = nodes.difference(&known);
+    if !unknown.is_empty() {
+        return Err(Failure(format!("nodes: Slurm has no {unknown}")));
+    }
+    if !dry_run {
+        context.store.learn_addresses(&infos)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! One HTTP exchange with one agent: an order with its answer, or the question where it stands.
+
+use rollout_core::agent_api::{AgentStatus, Answer, ORDER_PATH, STATUS_PATH};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use ureq::config::Config;
+use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body};
+
+/// No answer of an agent is longer.
+const MAX_ANSWER: u64 = 64 * 1024;
+
+/// Why an agent gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoAnswer {
+    /// In the system's words.
+    pub why: String,
+    /// Whether the host is there and nobody listens on the port: then nothing was sent, and the agent may be starting.
+    pub nobody_listens: bool,
+}
+
+/// Speaks to agents by their addresses.
+#[derive(Debug, Clone)]
+pub struct AgentClient {
+    http: Agent,
+    port: u16,
+}
+
+impl AgentClient {
+    /// A client for agents on this port, each exchange to end within `limit`.
+    #[must_use]
+    pub fn new(port: u16, limit: Duration) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(limit))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .max_idle_connections(0)
+            .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { http: Agent::with_parts(config, DefaultConnector::default(), LiteralAddress), port }
+    }
+
+    /// Gives an agent a sealed order.
+    ///
+    /// # Errors
+    /// Why there was no answer, in one line.
+    pub fn order(&self, address: IpAddr, sealed: &str) -> Result<Answer, NoAnswer> {
+        read(self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain").send(sealed))
+    }
+
+    /// Asks an agent where it stands.
+    ///
+    /// # Errors
+    /// Why there was no answer, in one line.
+    pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
+        read(self.http.get(self.url(address, STATUS_PATH)).call())
+    }
+
+    fn url(&self, address: IpAddr, path: &str) -> String {
+        format!("http://{}{path}", SocketAddr::new(address, self.port))
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    response: Result<Response<Body>, ureq::Error>,
+) -> Result<T, NoAnswer> {
+    let mut response = response.map_err(NoAnswer::from)?;
+    let text =
+        response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(NoAnswer::from)?;
+    let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
+    serde_json::from_str(&text).map_err(foreign).map_err(|why| NoAnswer { why, nobody_listens: false })
+}
+
+impl From<ureq::Error> for NoAnswer {
+    fn from(error: ureq::Error) -> Self {
+        let nobody_listens =
+            matches!(&error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
+        let why = match error {
+            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
+            other => other.to_string(),
+        };
+        Self { why, nobody_listens }
+    }
+}
+
+/// Takes addresses only, so that no name service is linked in: names were resolved before.
+#[derive(Debug)]
+struct LiteralAddress;
+
+impl Resolver for LiteralAddress {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let address = uri.authority().and_then(|authority| authority.as_str().parse().ok());
+        let mut found = self.empty();
+        found.push(address.ok_or(ureq::Error::HostNotFound)?);
+        Ok(found)
+    }
+}

@@ -1,0 +1,246 @@
+//! The whole of what an invocation of RebootProgram does: ask Slurm, claim the nodes, seal the orders, send them all at
+//! once, write down each answer, and tell Slurm which nodes got none. Within one deadline.
+
+use crate::address::Resolver;
+use crate::agent_client::{AgentClient, NoAnswer};
+use crate::config::Config;
+use crate::dispatch::dispatch;
+use crate::store::{Claim, Store, StoreError};
+use rollout_core::agent_api::Answer;
+use rollout_core::hand_over::{SkippedNodes, handed_over};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::Entry;
+use rollout_core::order::OrderId;
+use rollout_core::slurm::{NodeInfo, our_reason};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What of the deadline is kept for telling Slurm and for ending.
+const KEPT_FOR_REASONS: Duration = Duration::from_millis(2500);
+const KEPT_FOR_THE_END: Duration = Duration::from_millis(300);
+
+/// How long Slurm may take to say what it knows of the nodes. It usually takes milliseconds; where it does not, the
+/// addresses it gave last time have to do.
+const ASKING_SLURM: Duration = Duration::from_millis(2500);
+
+/// How long a claim outlives the deadline before another RebootProgram may order the nodes.
+const CLAIM_SLACK: Duration = Duration::from_secs(5);
+
+/// How often answers are written down while others are waited for.
+const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+/// How often an agent that refuses connections is tried again: it may just be restarting.
+const KNOCK_AGAIN: Duration = Duration::from_millis(300);
+
+/// All nodes of a claim are told by one scontrol where the cause is the same; more causes than this are told as one.
+const MAX_REASONS: usize = 16;
+
+/// What happened to the nodes of an invocation.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Agents that took the order, or were carrying out one that leads to the same.
+    pub ordered: Vec<String>,
+    /// Nodes that are not ordered, by the reason, which the journal has too.
+    pub failed: BTreeMap<String, Vec<String>>,
+    /// Nodes that were not to be ordered.
+    pub skipped: SkippedNodes,
+    /// What else went wrong and was worked around.
+    pub warnings: Vec<String>,
+}
+
+/// What one agent answered to one order.
+struct Reply {
+    node: String,
+    order: OrderId,
+    rollout: Option<String>,
+    outcome: Outcome,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Ordered,
+    Refused(String),
+    Unreachable(String),
+}
+
+/// One node to be ordered, and where its agent is.
+struct Errand {
+    node: String,
+    address: String,
+    claim: Arc<Claim>,
+    sealed: Arc<Result<String, String>>,
+}
+
+/// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline.
+///
+/// # Errors
+/// If the state directory cannot be used: then nothing was ordered.
+pub fn hand_over(
+    config: &Config,
+    store: &Store,
+    nodes: &NodeSet,
+    begun: Instant,
+) -> Result<Report, StoreError> {
+    let end = begun + config.deadline.get() - KEPT_FOR_THE_END.min(config.deadline.get());
+    let sent_by = end - KEPT_FOR_REASONS.min(config.deadline.get() / 2);
+    let mut report = Report::default();
+
+    let slurm = ask_slurm(config, store, nodes, sent_by, &mut report);
+    let (taken, skipped) = handed_over(nodes, slurm.as_deref());
+    report.skipped = skipped;
+    let hold = config.deadline.get() + CLAIM_SLACK;
+    let (claims, skipped) = store.claim(&taken, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
+    report.skipped.extend(skipped);
+
+    let mut waiting: BTreeMap<String, Arc<Claim>> = BTreeMap::new();
+    let mut errands = Vec::new();
+    let mut addresses = store.addresses();
+    addresses.extend(slurm.iter().flatten().map(|info| (info.name.clone(), info.address.clone())));
+    for claim in claims.into_iter().map(Arc::new) {
+        let sealed = Arc::new(seal(config, &claim));
+        for node in claim.order.nodes.iter().map(str::to_owned) {
+            waiting.insert(node.clone(), Arc::clone(&claim));
+            // Slurm's default is the NodeName.
+            let address = addresses.get(&node).unwrap_or(&node).clone();
+            errands.push(Errand { node, address, claim: Arc::clone(&claim), sealed: Arc::clone(&sealed) });
+        }
+    }
+    let client = AgentClient::new(config.agent_port, config.agent_timeout.get());
+    let (resolver, limit) = (Resolver::default(), config.agent_timeout.get());
+    let replies = dispatch(errands, config.concurrency, sent_by, move |errand| {
+        deliver(&client, &resolver, limit, errand)
+    });
+    while let Some(batch) = replies.batch(WRITE_EVERY) {
+        for reply in &batch {
+            waiting.remove(&reply.node);
+        }
+        write_down(store, batch, &mut report);
+    }
+    let late = waiting.into_iter().map(|(node, claim)| Reply {
+        node,
+        order: claim.order.id.clone(),
+        rollout: claim.rollout.clone(),
+        outcome: Outcome::Unreachable("no answer before RebootProgram's deadline".to_owned()),
+    });
+    write_down(store, late.collect(), &mut report);
+    tell_slurm(config, &mut report, end);
+    Ok(report)
+}
+
+/// What Slurm says of the nodes; none if it does not answer in time.
+fn ask_slurm(
+    config: &Config,
+    store: &Store,
+    nodes: &NodeSet,
+    by: Instant,
+    report: &mut Report,
+) -> Option<Vec<NodeInfo>> {
+    let limit = ASKING_SLURM.min(by.saturating_duration_since(Instant::now()));
+    match config.scontrol().within(limit).show_nodes(nodes) {
+        Ok(infos) => {
+            if let Err(error) = store.learn_addresses(&infos) {
+                report.warnings.push(error.to_string());
+            }
+            Some(infos)
+        }
+        Err(error) => {
+            report.warnings.push(format!("Slurm cannot be asked, going by what it said last: {error}"));
+            None
+        }
+    }
+}
+
+fn seal(config: &Config, claim: &Claim) -> Result<String, String> {
+    let order = serde_json::to_vec(&claim.order).map_err(|error| error.to_string())?;
+    // Agents run as root: nobody else on their nodes can open it.
+    config.munge().seal(&order, 0).map_err(|error| error.to_string())
+}
+
+fn deliver(client: &AgentClient, resolver: &Resolver, limit: Duration, errand: Errand) -> Reply {
+    let outcome = match errand.sealed.as_ref() {
+        Err(why) => Outcome::Unreachable(format!("the order cannot be sealed: {why}")),
+        Ok(sealed) => match resolver.resolve(&errand.address, limit) {
+            Err(why) => Outcome::Unreachable(why),
+            Ok(address) => send(client, address, sealed, limit),
+        },
+    };
+    let rollout = errand.claim.rollout.clone();
+    Reply { node: errand.node, order: errand.claim.order.id.clone(), rollout, outcome }
+}
+
+fn send(client: &AgentClient, address: IpAddr, sealed: &str, limit: Duration) -> Outcome {
+    let end = Instant::now() + limit;
+    loop {
+        match client.order(address, sealed) {
+            Ok(Answer::Accepted | Answer::UnderWay { .. }) => return Outcome::Ordered,
+            Ok(Answer::Refused { why }) => return Outcome::Refused(why),
+            // Nothing was sent, so it can be tried again.
+            Err(NoAnswer { nobody_listens: true, .. }) if Instant::now() + KNOCK_AGAIN < end => {
+                std::thread::sleep(KNOCK_AGAIN);
+            }
+            Err(silence) => return Outcome::Unreachable(format!("no answer from its agent: {silence}")),
+        }
+    }
+}
+
+/// Writes answers into the journals, nodes with the same fate in one line.
+fn write_down(store: &Store, replies: Vec<Reply>, report: &mut Report) {
+    type Fates = BTreeMap<(OrderId, Outcome), Vec<String>>;
+    let mut journals: BTreeMap<Option<String>, Fates> = BTreeMap::new();
+    for reply in replies {
+        let subject = reply.rollout.as_deref().unwrap_or("plain reboot");
+        let reason = match &reply.outcome {
+            Outcome::Ordered => None,
+            Outcome::Refused(why) => Some(our_reason(subject, &format!("refused: {why}"), None)),
+            Outcome::Unreachable(why) => Some(our_reason(subject, &format!("not ordered: {why}"), None)),
+        };
+        match reason {
+            None => report.ordered.push(reply.node.clone()),
+            Some(reason) => report.failed.entry(reason).or_default().push(reply.node.clone()),
+        }
+        journals
+            .entry(reply.rollout)
+            .or_default()
+            .entry((reply.order, reply.outcome))
+            .or_default()
+            .push(reply.node);
+    }
+    for (rollout, fates) in journals {
+        let entries = fates.into_iter().map(|((order, outcome), nodes)| {
+            let nodes = NodeSet::from_iter(nodes);
+            match outcome {
+                Outcome::Ordered => Entry::Ordered { nodes, order },
+                Outcome::Refused(why) => Entry::Refused { nodes, order, why },
+                Outcome::Unreachable(why) => Entry::Unreachable { nodes, order, why },
+            }
+        });
+        if let Err(error) = store.record(rollout.as_deref(), entries.collect()) {
+            report.warnings.push(error.to_string());
+        }
+    }
+}
+
+/// Gives each node that was not ordered a Reason. Slurm keeps it: the node is DOWN while it waits for the reboot.
+fn tell_slurm(config: &Config, report: &mut Report, end: Instant) {
+    let mut reasons: Vec<(NodeSet, String)> =
+        report.failed.iter().map(|(why, nodes)| (nodes.iter().cloned().collect(), why.clone())).collect();
+    if reasons.len() > MAX_REASONS {
+        let nodes = report.failed.values().flatten().cloned().collect();
+        reasons = vec![(nodes, "slurm-rollout: not ordered, see `slurm-rollout status`".to_owned())];
+    }
+    let left = end.saturating_duration_since(Instant::now());
+    let scontrol = config.scontrol().within(left);
+    let count = reasons.len();
+    let told = dispatch(reasons, MAX_REASONS, end, move |(nodes, why)| {
+        scontrol
+            .set_reason(&nodes, &why)
+            .map_err(|error| format!("{nodes}: the Reason cannot be set: {error}"))
+    });
+    let told = told.all();
+    if told.len() < count {
+        report.warnings.push("Slurm did not take all Reasons in time".to_owned());
+    }
+    report.warnings.extend(told.into_iter().filter_map(Result::err));
+}

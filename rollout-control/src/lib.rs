@@ -1,0 +1,20 @@
+//! The controller's side of slurm-rollout with its I/O: the state directory, and sending orders to many agents.
+//!
+//! Used by reboot-program, which is static and small, and by the CLI. What is decided is decided in rollout-core;
+//! this crate reads, locks, writes, seals and sends. It must not look up names through NSS.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | `/etc/slurm-rollout/controller.toml` |
+//! | [`store`] | the state directory: manifests, journals, the lock |
+//! | [`address`] | from NodeAddr to an IP address |
+//! | [`agent_client`] | one HTTP exchange with one agent |
+//! | [`dispatch`] | the same for many nodes at once, within a deadline |
+//! | [`hand_over`] | the whole of what an invocation of RebootProgram does |
+
+pub mod address;
+pub mod agent_client;
+pub mod config;
+pub mod dispatch;
+pub mod hand_over;
+pub mod store;

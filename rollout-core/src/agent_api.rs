@@ -1,0 +1,79 @@
+//! What an agent answers: to an order, and to the question where it stands. JSON over HTTP/1.1.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `POST /v1/order` | a MUNGE credential with an [`Order`](crate::order::Order); on the Unix socket the order itself | [`Answer`] |
+//! | `GET /v1/status` | none | [`AgentStatus`] |
+
+use crate::order::OrderId;
+use crate::phase::Phase;
+use serde::{Deserialize, Serialize};
+
+/// The agent's TCP port, next to slurmd's 6818 and slurmdbd's 6819.
+pub const PORT: u16 = 6821;
+
+/// Where orders are posted.
+pub const ORDER_PATH: &str = "/v1/order";
+
+/// Where the status is asked for.
+pub const STATUS_PATH: &str = "/v1/status";
+
+/// The agent's Unix socket.
+pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";
+
+/// The largest body an agent reads: MUNGE's payload limit of 1 MiB in base64, with room for its header.
+pub const MAX_BODY: usize = 1_500_000;
+
+/// What an agent answers to an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// The order is in the ledger, on disk, and will be carried out.
+    Accepted,
+    /// The node is carrying out an order already, and that one leads to what this one asks for.
+    UnderWay {
+        /// Where it stands.
+        phase: Phase,
+    },
+    /// The order will not be carried out.
+    Refused {
+        /// One line for a person.
+        why: String,
+    },
+}
+
+/// Where an agent stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The agent's version.
+    pub version: String,
+    /// The node's NodeName.
+    pub node: String,
+    /// The kernel's `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Seconds since the kernel started.
+    pub uptime_s: u64,
+    /// The order that is carried out, or was carried out last. None on a node that never had one.
+    #[serde(default)]
+    pub order: Option<OrderStatus>,
+}
+
+/// Where an agent stands with an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderStatus {
+    /// The order.
+    pub id: OrderId,
+    /// Its rollout; none for a plain reboot.
+    #[serde(default)]
+    pub rollout: Option<String>,
+    /// Where the node stands.
+    pub phase: Phase,
+    /// When it came to this phase, in seconds since 1970 by the node's clock.
+    pub since_s: u64,
+    /// What failed, in one line.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// Whether the order altered anything on the node that has not been undone.
+    #[serde(default)]
+    pub changed: bool,
+}

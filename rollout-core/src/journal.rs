@@ -1,0 +1,238 @@
+//! The journal of a rollout: what was staged, ordered, answered and seen, one JSON line each; and the fold of these
+//! lines to where each node stands as far as the controller knows.
+//!
+//! The fold takes any lines in any order and never fails: lines that are torn, or of a newer format, are passed over.
+
+use crate::hostlist::NodeSet;
+use crate::order::OrderId;
+use crate::phase::Phase;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One line of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// When, in milliseconds since 1970.
+    pub t_ms: u64,
+    /// Who wrote it: program, user and host.
+    pub by: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What happened. Nodes stand as a hostlist; nodes with the same fate share a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Entry {
+    /// An admin wants these nodes to become what the manifest says.
+    Staged {
+        /// The nodes.
+        nodes: NodeSet,
+    },
+    /// An admin no longer wants it.
+    Unstaged {
+        /// The nodes.
+        nodes: NodeSet,
+    },
+    /// A RebootProgram is about to send these nodes an order. No other one does so until then.
+    Ordering {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order.
+        order: OrderId,
+        /// Until when the claim holds if nothing more is heard, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    /// The agents have it in their ledgers.
+    Ordered {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order.
+        order: OrderId,
+    },
+    /// The agents refused it.
+    Refused {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order.
+        order: OrderId,
+        /// In the agent's words.
+        why: String,
+    },
+    /// No agent answered.
+    Unreachable {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order.
+        order: OrderId,
+        /// In the system's words.
+        why: String,
+    },
+    /// An admin had held nodes carry out their order once more.
+    Retried {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order that had ended in the hold.
+        order: OrderId,
+    },
+    /// An admin had held nodes given back as they were.
+    Released {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order that had ended in the hold.
+        order: OrderId,
+    },
+    /// An agent was seen to be done, or to hold the node.
+    Seen {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order.
+        order: OrderId,
+        /// Where it stood.
+        phase: Phase,
+        /// What had failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+}
+
+/// What a journal folds to: where each node stands, by NodeName.
+pub type Fold = BTreeMap<String, NodeRecord>;
+
+/// Where a node stands in a rollout, as far as the journal knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Where it stands.
+    pub stand: Stand,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The last order that was sent to it.
+    pub order: Option<OrderId>,
+    /// The reason of a refusal, of silence or of a failure.
+    pub why: Option<String>,
+}
+
+/// Where a node stands in a rollout, as far as the journal knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stand {
+    /// To be ordered when Slurm hands it over.
+    Staged,
+    /// An order is being sent, until this time in milliseconds since 1970.
+    Ordering {
+        /// The end of the claim.
+        until_ms: u64,
+    },
+    /// Its agent has the order.
+    Ordered,
+    /// Its agent refused the order.
+    Refused,
+    /// Its agent did not answer.
+    Unreachable,
+    /// Its agent said so.
+    Seen(Phase),
+}
+
+impl Stand {
+    /// Whether the rollout is still to be applied when Slurm hands the node over. A refusal or silence does not use up
+    /// what was staged, and neither does a RebootProgram that died while it was sending.
+    #[must_use]
+    pub fn is_armed(self, now_ms: u64) -> bool {
+        match self {
+            Self::Staged | Self::Refused | Self::Unreachable => true,
+            Self::Ordering { until_ms } => until_ms <= now_ms,
+            Self::Ordered | Self::Seen(_) => false,
+        }
+    }
+}
+
+impl Entry {
+    /// The nodes it speaks of.
+    #[must_use]
+    pub fn nodes(&self) -> &NodeSet {
+        match self {
+            Self::Staged { nodes }
+            | Self::Unstaged { nodes }
+            | Self::Ordering { nodes, .. }
+            | Self::Ordered { nodes, .. }
+            | Self::Refused { nodes, .. }
+            | Self::Unreachable { nodes, .. }
+            | Self::Retried { nodes, .. }
+            | Self::Released { nodes, .. }
+            | Self::Seen { nodes, .. } => nodes,
+        }
+    }
+
+    /// One line for `show` and `history`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let nodes = self.nodes();
+        match self {
+            Self::Staged { .. } => format!("{nodes} staged"),
+            Self::Unstaged { .. } => format!("{nodes} unstaged"),
+            Self::Ordering { .. } => format!("{nodes} handed over by Slurm, order being sent"),
+            Self::Ordered { .. } => format!("{nodes} ordered"),
+            Self::Refused { why, .. } => format!("{nodes} refused the order: {why}"),
+            Self::Unreachable { why, .. } => format!("{nodes} unreachable: {why}"),
+            Self::Retried { .. } => format!("{nodes} held, told to retry"),
+            Self::Released { .. } => format!("{nodes} held, released"),
+            Self::Seen { phase, error: None, .. } => format!("{nodes} {}", phase.name()),
+            Self::Seen { phase, error: Some(error), .. } => format!("{nodes} {}: {error}", phase.name()),
+        }
+    }
+}
+
+/// The lines of a journal's text. Lines that this version cannot read are left out: a line torn by a crash, or one
+/// that a newer version wrote.
+pub fn lines(text: &str) -> impl Iterator<Item = Line> + '_ {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
+/// Where each node stands after these lines.
+#[must_use]
+pub fn fold<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Fold {
+    let mut nodes = BTreeMap::new();
+    for line in lines {
+        for name in line.entry.nodes().iter() {
+            apply(&mut nodes, name, line);
+        }
+    }
+    nodes
+}
+
+fn apply(nodes: &mut Fold, name: &str, line: &Line) {
+    let known = nodes.get(name);
+    let (stand, order, why) = match &line.entry {
+        Entry::Staged { .. } => (Stand::Staged, None, None),
+        Entry::Unstaged { .. } => {
+            // Only what is still to come can be called off.
+            if known.is_some_and(|node| node.stand.is_armed(line.t_ms)) {
+                nodes.remove(name);
+            }
+            return;
+        }
+        Entry::Ordering { order, until_ms, .. } => {
+            (Stand::Ordering { until_ms: *until_ms }, Some(order), None)
+        }
+        Entry::Ordered { order, .. } => (Stand::Ordered, Some(order), None),
+        Entry::Refused { order, why, .. } => (Stand::Refused, Some(order), Some(why)),
+        Entry::Unreachable { order, why, .. } => (Stand::Unreachable, Some(order), Some(why)),
+        Entry::Retried { order, .. } => (Stand::Ordered, Some(order), None),
+        Entry::Released { order, .. } => (Stand::Seen(Phase::Released), Some(order), None),
+        Entry::Seen { order, phase, error, .. } => (Stand::Seen(*phase), Some(order), error.as_ref()),
+    };
+    // What is said of an order, once another one was begun or the node was staged anew, is late news of the old one.
+    let begins = matches!(line.entry, Entry::Staged { .. } | Entry::Ordering { .. });
+    let late = known.is_some_and(|node| node.order.as_ref() != order);
+    // And what an agent was seen to have done is not undone by an answer that was written late.
+    let answer =
+        matches!(line.entry, Entry::Ordered { .. } | Entry::Refused { .. } | Entry::Unreachable { .. });
+    let done = answer && known.is_some_and(|node| matches!(node.stand, Stand::Seen(_)));
+    if !begins && (late || done) {
+        return;
+    }
+    nodes.insert(
+        name.to_owned(),
+        NodeRecord { stand, since_ms: line.t_ms, order: order.cloned(), why: why.cloned() },
+    );
+}

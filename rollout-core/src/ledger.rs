@@ -1,0 +1,317 @@
+//! The agent's record of the order it carries out, and the decisions that follow from it alone.
+//!
+//! The ledger is the truth about what happened on the node. The agent writes it before it acts; this module only
+//! says what is in it and what it means.
+
+use crate::agent_api::OrderStatus;
+use crate::manifest::{Manager, OnFailure};
+use crate::order::{Order, OrderId, What};
+use crate::phase::{Event, Phase};
+use serde::{Deserialize, Serialize};
+
+/// The format that this version writes. It reads higher ones too, as far as it knows their keys: a rollback may put
+/// an older agent on a newer ledger.
+pub const VERSION: u32 = 1;
+
+/// How often an agent begins the same work anew after crashes before it counts as failed.
+const MAX_TRIES: u32 = 3;
+
+/// How many order ids are remembered. MUNGE credentials live at most an hour; a node is not ordered 64 times in one.
+const MAX_SEEN: usize = 64;
+
+/// Length limit of an error, in characters.
+const MAX_ERROR: usize = 700;
+
+/// The agent's record of one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The format.
+    pub version: u32,
+    /// The order as it was accepted: to apply changes or to reboot.
+    pub order: Order,
+    /// Where the node stands.
+    pub phase: Phase,
+    /// When it came to this phase, in seconds since 1970.
+    pub since_s: u64,
+    /// The kernel's boot id when it came to this phase.
+    pub boot_id: String,
+    /// The kernel's boot id when the order was accepted.
+    pub ordered_boot_id: String,
+    /// How often this phase has been begun.
+    #[serde(default)]
+    pub tries: u32,
+    /// What undo needs, one record a change that was begun, in the order of the changes.
+    #[serde(default)]
+    pub records: Vec<Record>,
+    /// What failed first, in one line.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The ids of the orders that were accepted, oldest first.
+    #[serde(default)]
+    pub seen: Vec<OrderId>,
+}
+
+/// What undo needs to know of a change. Written before the change is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What was there before.
+    pub before: Before,
+    /// What is there since the change was made; none while it is being made.
+    #[serde(default)]
+    pub after: Option<After>,
+}
+
+/// What was there before a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Before {
+    /// The link's target, none if there was no link.
+    Symlink {
+        /// Where it pointed.
+        target: Option<String>,
+    },
+    /// Every installed package: dnf `name-epoch:version-release.arch`, apt `name:arch=version`.
+    Packages {
+        /// The package manager that the node has.
+        manager: Manager,
+        /// The packages.
+        installed: Vec<String>,
+    },
+}
+
+/// What a change left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    /// Whether anything is another than before.
+    pub changed: bool,
+    /// Packages that the change brought, in the notation of [`Before::Packages`]. Empty for other changes.
+    #[serde(default)]
+    pub added: Vec<String>,
+    /// Packages that it took away.
+    #[serde(default)]
+    pub removed: Vec<String>,
+}
+
+/// Whether slurmd may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// It may.
+    Open,
+    /// It may not, and waiting does not help: an order is being carried out that ends in a reboot, or the node is held.
+    Closed(String),
+    /// Not yet: the node has booted and is being proven.
+    Wait,
+}
+
+/// What an agent does with an order that is genuine and for this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take it: this event.
+    Accept(Event),
+    /// An order that leads to the same is being carried out.
+    UnderWay(Phase),
+    /// Say no, with this reason.
+    Refuse(String),
+}
+
+impl Ledger {
+    /// The ledger of an order that was just accepted, `last` being the ledger before it.
+    #[must_use]
+    pub fn begin(order: Order, phase: Phase, boot_id: &str, now_s: u64, last: Option<&Self>) -> Self {
+        let mut ledger = Self {
+            version: VERSION,
+            order,
+            phase,
+            since_s: now_s,
+            boot_id: boot_id.to_owned(),
+            ordered_boot_id: boot_id.to_owned(),
+            tries: 1,
+            records: Vec::new(),
+            error: None,
+            seen: last.map(|l| l.seen.clone()).unwrap_or_default(),
+        };
+        let id = ledger.order.id.clone();
+        ledger.remember(id);
+        ledger
+    }
+
+    /// Remembers that an order was accepted.
+    pub fn remember(&mut self, id: OrderId) {
+        self.seen.push(id);
+        let extra = self.seen.len().saturating_sub(MAX_SEEN);
+        self.seen.drain(..extra);
+    }
+
+    /// Comes to another phase, or begins the same one once more.
+    pub fn enter(&mut self, phase: Phase, boot_id: &str, now_s: u64) {
+        if phase == self.phase {
+            self.tries += 1;
+        } else {
+            self.tries = 1;
+            self.phase = phase;
+            self.since_s = now_s;
+        }
+        boot_id.clone_into(&mut self.boot_id);
+    }
+
+    /// Keeps an error, in one line, behind those that came before: the first one is the cause.
+    pub fn fail(&mut self, error: &str) {
+        let error = one_line(error, MAX_ERROR);
+        self.error = Some(match self.error.take() {
+            Some(first) if first.contains(&error) => first,
+            Some(first) => one_line(&format!("{first}; {error}"), 2 * MAX_ERROR),
+            None => error,
+        });
+    }
+
+    /// Forgets what a held order did, to carry it out once more. Nothing of it is left on the node, or an admin has
+    /// seen to it: that is what `retry` says.
+    pub fn begin_again(&mut self, id: OrderId, boot_id: &str) {
+        self.records.clear();
+        self.error = None;
+        boot_id.clone_into(&mut self.ordered_boot_id);
+        self.remember(id);
+    }
+
+    /// The event with which an agent that just started goes on. What was begun too often is given up.
+    pub fn started(&mut self, boot_id: &str) -> Event {
+        let goes_on = Event::Started { rebooted: boot_id != self.boot_id };
+        if self.tries < MAX_TRIES {
+            return goes_on;
+        }
+        let gives_up = match self.phase {
+            Phase::Applying => Event::ApplyFailed,
+            Phase::Verifying => Event::VerifyFailed,
+            Phase::Undoing => Event::UndoFailed,
+            Phase::VerifyingOld => Event::OldNotProven,
+            Phase::Rebooting
+            | Phase::RebootingBack
+            | Phase::Held
+            | Phase::Updated
+            | Phase::RolledBack
+            | Phase::Released => return goes_on,
+        };
+        self.fail(&format!("interrupted {} times while {}", self.tries, self.phase.name()));
+        gives_up
+    }
+
+    /// Whether anything on the node is, or may be, another than before the order.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        // A record without its end is a change that was interrupted: it may have done anything.
+        self.records.iter().any(|record| record.after.as_ref().is_none_or(|after| after.changed))
+    }
+
+    /// Whether the node has to boot once more after an undo: something was changed, or Slurm still waits for a boot.
+    #[must_use]
+    pub fn reboot_due(&self, boot_id: &str) -> bool {
+        self.changed() || boot_id == self.ordered_boot_id
+    }
+
+    /// Whether the manifest wants the node held after a failure.
+    #[must_use]
+    pub fn hold_on_failure(&self) -> bool {
+        match &self.order.what {
+            What::Apply(apply) => apply.aim.verify.on_failure == OnFailure::Hold,
+            What::Reboot(_) | What::Retry | What::Release => false,
+        }
+    }
+
+    /// What a status request is told.
+    #[must_use]
+    pub fn status(&self) -> OrderStatus {
+        OrderStatus {
+            id: self.order.id.clone(),
+            rollout: self.order.rollout().map(str::to_owned),
+            phase: self.phase,
+            since_s: self.since_s,
+            error: self.error.clone(),
+            changed: !matches!(self.phase, Phase::RolledBack) && self.changed(),
+        }
+    }
+
+    /// How Reasons and messages name the order: the rollout, or the plain reboot.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.order.rollout().unwrap_or("plain reboot")
+    }
+}
+
+/// Brings a text to one line of at most `max` characters. A longer one keeps its beginning, which says what was tried,
+/// and more of its end, which is where tools say what was wrong.
+#[must_use]
+pub fn one_line(text: &str, max: usize) -> String {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let line: Vec<char> = words.join(" ").chars().collect();
+    if line.len() <= max {
+        return line.into_iter().collect();
+    }
+    let (head, tail) = (max / 3, max - max / 3 - 3);
+    let end = line.len().saturating_sub(tail);
+    line.iter().take(head).chain(&[' ', '…', ' ']).chain(line.iter().skip(end)).collect()
+}
+
+/// Whether slurmd may start, by the ledger of the order that is not settled (none: no such order).
+#[must_use]
+pub fn gate(unsettled: Option<&Ledger>, boot_id: &str) -> Gate {
+    let Some(ledger) = unsettled else { return Gate::Open };
+    let closed = |what: &str| Gate::Closed(format!("{}: {what}", ledger.subject()));
+    match ledger.phase {
+        Phase::Updated | Phase::RolledBack | Phase::Released => Gate::Open,
+        Phase::Verifying | Phase::VerifyingOld => Gate::Wait,
+        // Booted, and the agent has not come to it yet.
+        Phase::Rebooting | Phase::RebootingBack if ledger.boot_id != boot_id => Gate::Wait,
+        Phase::Applying | Phase::Undoing | Phase::Rebooting | Phase::RebootingBack => {
+            closed(ledger.phase.name())
+        }
+        Phase::Held => closed(&format!("held: {}", ledger.error.as_deref().unwrap_or("no reason is known"))),
+    }
+}
+
+/// What to do with a genuine order, on node `me`, whose newest ledger is `last`.
+#[must_use]
+pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
+    if !order.nodes.contains(me) {
+        return Verdict::Refuse(format!("the order is for {}, this is {me}", order.nodes));
+    }
+    let under_way = last.filter(|ledger| !ledger.phase.is_settled());
+    if let Some(ledger) = last.filter(|ledger| ledger.seen.contains(&order.id)) {
+        return match under_way {
+            Some(ledger) if ledger.phase != Phase::Held && ledger.order.id == order.id => {
+                Verdict::UnderWay(ledger.phase)
+            }
+            _ => Verdict::Refuse(format!(
+                "order {} was carried out before; the node is {}",
+                order.id,
+                ledger.phase.name()
+            )),
+        };
+    }
+    match (&order.what, under_way) {
+        (What::Apply(_), None) => Verdict::Accept(Event::OrderedToApply),
+        (What::Reboot(_), None) => Verdict::Accept(Event::OrderedToReboot),
+        (What::Retry, Some(ledger)) if ledger.phase == Phase::Held => Verdict::Accept(Event::OrderedToRetry),
+        (What::Release, Some(ledger)) if ledger.phase == Phase::Held => {
+            Verdict::Accept(Event::OrderedToRelease)
+        }
+        (What::Retry | What::Release, _) => {
+            Verdict::Refuse(format!("the node is not held but {}", last.map_or("idle", |l| l.phase.name())))
+        }
+        (What::Apply(_) | What::Reboot(_), Some(ledger)) if ledger.phase == Phase::Held => {
+            Verdict::Refuse(format!(
+                "held by {}: {}; first `slurm-rollout retry {me}` or `slurm-rollout release {me}`",
+                ledger.subject(),
+                ledger.error.as_deref().unwrap_or("no reason is known"),
+            ))
+        }
+        // A plain reboot: the order under way ends in a boot too. The same rollout: it is what was asked for.
+        (What::Reboot(_), Some(ledger)) => Verdict::UnderWay(ledger.phase),
+        (What::Apply(apply), Some(ledger)) if ledger.order.rollout() == Some(&apply.rollout) => {
+            Verdict::UnderWay(ledger.phase)
+        }
+        (What::Apply(_), Some(ledger)) => {
+            Verdict::Refuse(format!("busy: {} is {}", ledger.subject(), ledger.phase.name()))
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! An order: what one invocation sends to the agents of some nodes. One sealed text serves all of them.
+//!
+//! An order names the nodes it is for and carries an id of its own. MUNGE proves who sealed it and when; the id,
+//! kept in each agent's ledger, is what still tells a repeated order after munged forgot its replay cache.
+
+use crate::hostlist::NodeSet;
+use crate::manifest::Aim;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The highest order format this version reads and the one that it writes.
+pub const VERSION: u32 = 1;
+
+/// Stands in every order, so that a credential sealed for something else is never taken for one.
+pub const PURPOSE: &str = "slurm-rollout order";
+
+/// Names one order for ever: 32 hexadecimal digits, from 128 random bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderId(String);
+
+impl OrderId {
+    /// The id made of these random bits.
+    #[must_use]
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("{bits:032x}"))
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an invocation of RebootProgram or the CLI sends to some nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Always [`PURPOSE`].
+    pub purpose: String,
+    /// The format, [`VERSION`].
+    pub version: u32,
+    /// Names this order.
+    pub id: OrderId,
+    /// The nodes it is for. Every other node refuses it.
+    pub nodes: NodeSet,
+    /// What they shall do.
+    pub what: What,
+}
+
+/// What an order asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub enum What {
+    /// Become what was staged, then reboot and prove it.
+    Apply(Apply),
+    /// Reboot, nothing else.
+    Reboot(Return),
+    /// A held node: carry out the order once more that ended in the hold.
+    Retry,
+    /// A held node: give it back as it is, on the admin's word.
+    Release,
+}
+
+/// The staged rollout that a node shall become.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apply {
+    /// The rollout's id on the controller.
+    pub rollout: String,
+    /// What the node shall become.
+    pub aim: Aim,
+    /// What happens if Slurm has given up on the node by the time it is back.
+    #[serde(flatten)]
+    pub back: Return,
+}
+
+/// What happens if Slurm has given up on the node (`reboot timed out`) by the time that it is back and good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    /// Put it back into service: Slurm would have done so itself, had the node come in time.
+    pub resume_if_late: bool,
+}
+
+impl Order {
+    /// An order of this version.
+    #[must_use]
+    pub fn new(id: OrderId, nodes: NodeSet, what: What) -> Self {
+        Self { purpose: PURPOSE.to_owned(), version: VERSION, id, nodes, what }
+    }
+
+    /// The rollout it belongs to, if it is not a plain reboot.
+    #[must_use]
+    pub fn rollout(&self) -> Option<&str> {
+        match &self.what {
+            What::Apply(apply) => Some(&apply.rollout),
+            What::Reboot(_) | What::Retry | What::Release => None,
+        }
+    }
+
+    /// Reads an order out of an unsealed credential, and checks what it carries.
+    ///
+    /// # Errors
+    /// Why this text is no order that this version could carry out.
+    pub fn parse(payload: &[u8]) -> Result<Self, NotAnOrder> {
+        /// Read first, so that a newer format gets a clear answer and not a complaint about some key.
+        #[derive(Deserialize)]
+        struct Head {
+            purpose: String,
+            version: u32,
+        }
+        let head: Head = serde_json::from_slice(payload).map_err(|e| NotAnOrder::Text(e.to_string()))?;
+        if head.purpose != PURPOSE {
+            return Err(NotAnOrder::Purpose(head.purpose.chars().take(40).collect()));
+        }
+        if head.version > VERSION {
+            return Err(NotAnOrder::Version(head.version));
+        }
+        let order: Self = serde_json::from_slice(payload).map_err(|e| NotAnOrder::Text(e.to_string()))?;
+        if let What::Apply(apply) = &order.what {
+            apply.aim.check().map_err(|e| NotAnOrder::Aim(e.to_string()))?;
+        }
+        Ok(order)
+    }
+}
+
+/// Why a text is no order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAnOrder {
+    /// Not the JSON of an order.
+    #[error("not an order: {0}")]
+    Text(String),
+    /// Sealed for something else.
+    #[error("not an order: it was sealed for {0:?}")]
+    Purpose(String),
+    /// Written by a newer slurm-rollout.
+    #[error("the order has format {0}, this agent reads up to {VERSION}: update slurm-rollout-agent first")]
+    Version(u32),
+    /// It asks for something that no manifest may.
+    #[error("the order asks for what no manifest may: {0}")]
+    Aim(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Manifest;
+
+    fn order() -> Order {
+        let text = "name='r'\nnodes='n[1-2]'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
+        let manifest = Manifest::parse(text).unwrap();
+        let apply = Apply { rollout: "r".into(), aim: manifest.aim, back: Return { resume_if_late: true } };
+        Order::new(OrderId::from_random(7), manifest.nodes, What::Apply(apply))
+    }
+
+    #[test]
+    fn an_order_survives_json() {
+        let json = serde_json::to_vec(&order()).unwrap();
+        assert_eq!(Order::parse(&json).unwrap(), order());
+    }
+
+    #[test]
+    fn what_is_no_order_is_refused_with_its_reason() {
+        let json = serde_json::to_string(&order()).unwrap();
+        let parse = |text: &str| Order::parse(text.as_bytes()).unwrap_err();
+        assert!(matches!(parse(""), NotAnOrder::Text(_)));
+        assert!(matches!(parse(&json[..json.len() / 2]), NotAnOrder::Text(_)));
+        assert!(matches!(parse(&json.replace(PURPOSE, "login")), NotAnOrder::Purpose(_)));
+        assert_eq!(parse(&json.replace("\"version\":1", "\"version\":2")), NotAnOrder::Version(2));
+        assert!(matches!(parse(&json.replace("\"/a\"", "\"../a\"")), NotAnOrder::Aim(_)));
+        assert!(matches!(parse(&json.replace("\"path\"", "\"shell\"")), NotAnOrder::Text(_)));
+    }
+}

@@ -1,0 +1,96 @@
+//! Files that survive a power cut: whole, old or new, never in between.
+
+use nix::unistd::{Gid, Uid};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Replaces a file as a whole: temporary file, fsync, rename, fsync of the directory.
+///
+/// # Errors
+/// In the system's words; the old file is then still there.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = sibling(path);
+    let written = create(&temporary, mode).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, path)) {
+        // What is left of it would only take room.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// Renames within a directory and makes it last.
+///
+/// # Errors
+/// In the system's words.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Makes the names in a file's directory last.
+///
+/// # Errors
+/// In the system's words.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent(path))?.sync_all()
+}
+
+/// Gives a file to the owner of its directory, where we may: root's CLI and SlurmUser's RebootProgram write into one
+/// state directory.
+///
+/// # Errors
+/// In the system's words.
+pub fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(parent(path))?;
+    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(io::Error::from)
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// `.name.PID.new` beside the file: two processes never write into one temporary file.
+fn sibling(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.new", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_as_a_whole_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        replace(&path, b"one", 0o600).unwrap();
+        replace(&path, b"two", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failure_keeps_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("is-a-directory");
+        std::fs::create_dir(&path).unwrap();
+        assert!(replace(&path, b"x", 0o600).is_err());
+        assert!(path.is_dir());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}

@@ -1,0 +1,306 @@
+//! A Slurm cluster: a controller and compute nodes, from its description to all nodes IDLE, and its end.
+
+use std::fs::create_dir_all;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::Base;
+use crate::error::{IoContext, LabError, Result};
+use crate::inside::{Inside, NodeRoot};
+use crate::machine::{Hardware, Machine};
+use crate::namespaces::Namespaces;
+use crate::network::{CONTROLLER, Host, NodeAddr, hosts_file};
+use crate::node::Node;
+use crate::node_state::{line_of, state_of};
+use crate::slurm_conf::{SLURMCTLD_LOG, slurm_conf};
+
+/// A whole cluster boots in about 5 s; this much is for a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How often to ask slurmctld.
+const POLL: Duration = Duration::from_millis(200);
+
+/// What is done to a node's root before its first boot.
+pub type Prepare = Arc<dyn Fn(&NodeRoot) -> Result<()> + Send + Sync>;
+
+/// A file of the host's that goes into a node.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the node.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+impl File {
+    /// `source` on the host becomes `path` in the node.
+    pub fn new(source: impl Into<PathBuf>, path: &str, mode: u32) -> File {
+        File { source: source.into(), path: path.into(), mode }
+    }
+}
+
+/// What a cluster shall be.
+#[derive(Clone)]
+pub struct ClusterSpec {
+    /// The system on all nodes, and with it the version of Slurm.
+    pub base: Base,
+    /// So many compute nodes: `cn01` to `cnNN`.
+    pub nodes: u8,
+    /// slurm.conf's RebootProgram.
+    pub reboot_program: String,
+    /// Whether slurmctld runs it, not slurmd.
+    pub reboot_from_controller: bool,
+    /// More SlurmctldParameters.
+    pub slurmctld_parameters: Vec<String>,
+    /// slurm.conf's ResumeTimeout, in seconds.
+    pub resume_timeout_s: u32,
+    /// slurm.conf's ReturnToService.
+    pub return_to_service: u8,
+    /// How slurm.conf gives the nodes' addresses.
+    pub node_addr: NodeAddr,
+    /// More lines for slurm.conf.
+    pub slurm_conf_extra: String,
+    /// Files for the controller.
+    pub controller_files: Vec<File>,
+    /// Files for every compute node.
+    pub node_files: Vec<File>,
+    /// Units to enable on the controller, after `prepare`.
+    pub enable_units_on_controller: Vec<String>,
+    /// Units to enable on every compute node, after `prepare`.
+    pub enable_units_on_nodes: Vec<String>,
+    /// Anything else to do in each root, the controller's included, before the first boot.
+    pub prepare: Option<Prepare>,
+}
+
+impl Default for ClusterSpec {
+    /// Two nodes of Slurm 24.11 that slurmd reboots.
+    fn default() -> ClusterSpec {
+        ClusterSpec {
+            base: Base::Trixie,
+            nodes: 2,
+            reboot_program: "/usr/sbin/reboot".into(),
+            reboot_from_controller: false,
+            slurmctld_parameters: Vec::new(),
+            resume_timeout_s: 120,
+            return_to_service: 1,
+            node_addr: NodeAddr::Literal,
+            slurm_conf_extra: String::new(),
+            controller_files: Vec::new(),
+            node_files: Vec::new(),
+            enable_units_on_controller: Vec::new(),
+            enable_units_on_nodes: Vec::new(),
+            prepare: None,
+        }
+    }
+}
+
+/// A running cluster. Dropping it ends it, and so does the end of this process, whatever that is.
+#[derive(Debug)]
+pub struct Cluster {
+    // Before the nodes: they end when these end.
+    namespaces: Option<Namespaces>,
+    directory: PathBuf,
+    /// The controller first.
+    nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Boots a cluster; all its nodes are IDLE when this returns.
+    pub fn start(spec: &ClusterSpec) -> Result<Cluster> {
+        let base = spec.base.prepare()?;
+        let hosts = Host::all(spec.nodes);
+        let namespaces = Namespaces::new()?;
+        let directory = namespaces.directory.clone();
+        let mut cluster = Cluster { namespaces: None, directory, nodes: Vec::new() };
+        for host in &hosts {
+            let hardware = assemble(&namespaces, &base, host)?;
+            let inside = Inside::Root { namespaces: namespaces.init, root: hardware.root.clone() };
+            install(spec, &hosts, host, &NodeRoot { name: host.name.clone(), inside })?;
+            cluster.nodes.push(Node { machine: Machine::new(hardware) });
+        }
+        cluster.namespaces = Some(namespaces);
+        for node in &cluster.nodes {
+            node.power_on();
+        }
+        cluster.wait_idle()?;
+        Ok(cluster)
+    }
+
+    /// The machine that slurmctld runs on.
+    pub fn controller(&self) -> &Node {
+        &self.nodes[0]
+    }
+
+    /// A compute node by its name; panics on a name that the cluster has not.
+    pub fn node(&self, name: &str) -> &Node {
+        let found = self.compute_nodes().iter().find(|node| node.name() == name);
+        found.unwrap_or_else(|| panic!("no node {name} in this cluster"))
+    }
+
+    /// All compute nodes.
+    pub fn compute_nodes(&self) -> &[Node] {
+        &self.nodes[1..]
+    }
+
+    /// The names of all compute nodes.
+    pub fn node_names(&self) -> Vec<&str> {
+        self.compute_nodes().iter().map(Node::name).collect()
+    }
+
+    /// Where the cluster's files are on the host: `NAME/console.log`, and `NAME/upper` with what the node has changed.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Runs scontrol on the controller, as root.
+    pub fn scontrol(&self, args: &[&str]) -> Result<String> {
+        let argv: Vec<&str> = std::iter::once("scontrol").chain(args.iter().copied()).collect();
+        self.controller().run(&argv)
+    }
+
+    /// A node's state and flags as Slurm has them, for example `IDLE+DRAIN`.
+    pub fn node_state(&self, name: &str) -> Result<String> {
+        let lines = self.scontrol(&["show", "node", "-o", name])?;
+        let state = line_of(&lines, name).and_then(state_of).map(String::from);
+        state.ok_or_else(|| LabError::Setup(format!("no state of {name} in: {lines}")))
+    }
+
+    /// Waits until a node's state is as wanted, and gives it.
+    pub fn wait_state(&self, name: &str, wanted: impl Fn(&str) -> bool, limit: Duration) -> Result<String> {
+        let until = Instant::now() + limit;
+        loop {
+            // slurmctld may be restarting: a failed question is one more state that is not the wanted one.
+            let seen = self.node_state(name);
+            match seen {
+                Ok(state) if wanted(&state) => return Ok(state),
+                _ if Instant::now() > until => {
+                    let seen = seen.unwrap_or_else(|error| error.to_string());
+                    let what = format!("the wanted state of {name}");
+                    return Err(LabError::Timeout { what, after: limit, seen });
+                }
+                _ => std::thread::sleep(POLL),
+            }
+        }
+    }
+
+    /// What slurmctld has logged.
+    pub fn slurmctld_log(&self) -> Result<String> {
+        self.controller().read_file(SLURMCTLD_LOG)
+    }
+
+    /// Cuts a machine off the network, or connects it again. Packets to it and from it are lost in silence: the others, and
+    /// itself, go on sending, as through a switch that drops, and are not told that there is no route.
+    pub fn drop_packets(&self, name: &str, dropped: bool) -> Result<()> {
+        let cut = self.nodes.iter().find(|node| node.name() == name);
+        let cut = cut.ok_or_else(|| LabError::Setup(format!("no node {name} in this cluster")))?;
+        for other in self.nodes.iter().filter(|node| node.name() != name) {
+            neighbour(cut, other, dropped)?;
+            neighbour(other, cut, dropped)?;
+        }
+        cut.machine.unplug(dropped)
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        let until = Instant::now() + START_LIMIT;
+        for node in self.compute_nodes() {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Err(error) = self.wait_state(node.name(), |state| state == "IDLE", left) {
+                return Err(LabError::Setup(format!("{error}{}", self.report(node))));
+            }
+        }
+        Ok(())
+    }
+
+    /// What there is to see of a start that failed.
+    fn report(&self, node: &Node) -> String {
+        let mut text = String::new();
+        for machine in [self.controller(), node] {
+            let fault = machine.machine.fault().unwrap_or_default();
+            text.push_str(&format!("\n--- {} {fault}\n{}", machine.name(), machine.console_tail()));
+        }
+        let log = self.slurmctld_log().unwrap_or_else(|error| error.to_string());
+        let slurmd = node.read_file(crate::slurm_conf::SLURMD_LOG).unwrap_or_else(|error| error.to_string());
+        let (log, slurmd) = (crate::run::tail(&log), crate::run::tail(&slurmd));
+        format!("{text}\n--- slurmctld\n{log}\n--- slurmd\n{slurmd}")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            node.machine.close();
+        }
+        drop(self.namespaces.take());
+    }
+}
+
+/// Mounts a node's root in the cluster's namespaces.
+fn assemble(namespaces: &Namespaces, base: &Path, host: &Host) -> Result<Hardware> {
+    let directory = namespaces.directory.join(&host.name);
+    let [upper, work, root] = ["upper", "work", "root"].map(|part| directory.join(part));
+    for part in [&upper, &work, &root] {
+        create_dir_all(part).on("create", part)?;
+    }
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", base.display(), upper.display(), work.display());
+    let target = root.display().to_string();
+    namespaces.command(&["mount", "-t", "overlay", "lab", "-o", &options, &target]).run()?;
+    let (host, cluster, console) = (host.clone(), namespaces.id.clone(), directory.join("console.log"));
+    Ok(Hardware { host, namespaces: namespaces.init, cluster, root, console })
+}
+
+/// Makes of a node's root what the cluster needs, and then what the test wants.
+fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> Result<()> {
+    root.write_file("/etc/hostname", format!("{}\n", host.name), 0o644)?;
+    root.write_file("/etc/machine-id", host.machine_id(), 0o444)?;
+    root.write_file("/etc/hosts", hosts_file(hosts), 0o644)?;
+    root.write_file("/etc/slurm/slurm.conf", slurm_conf(spec, hosts), 0o644)?;
+    root.write_file("/etc/slurm/cgroup.conf", spec.base.cgroup_conf(), 0o644)?;
+    root.write_file("/etc/systemd/system/lab-network.service", host.network_unit(), 0o644)?;
+    let (daemon, files, units) = if host.name == CONTROLLER {
+        ("slurmctld.service", &spec.controller_files, &spec.enable_units_on_controller)
+    } else {
+        ("slurmd.service", &spec.node_files, &spec.enable_units_on_nodes)
+    };
+    root.enable_units(&["lab-network.service", daemon])?;
+    for file in files {
+        root.copy_in(&file.source, &file.path, file.mode)?;
+    }
+    if let Some(prepare) = &spec.prepare {
+        prepare(root)?;
+    }
+    if units.is_empty() {
+        Ok(())
+    } else {
+        root.enable_units(&units.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+/// Makes `of` know `node`'s hardware address without asking for it, or ask again.
+fn neighbour(node: &Node, of: &Node, fixed: bool) -> Result<()> {
+    if !of.is_running() {
+        return Ok(());
+    }
+    let host = &node.machine.hardware().host;
+    let (address, mac) = (host.address().to_string(), host.mac());
+    if fixed {
+        of.run(&[
+            "ip",
+            "neighbour",
+            "replace",
+            &address,
+            "lladdr",
+            &mac,
+            "dev",
+            "host0",
+            "nud",
+            "permanent",
+        ])?;
+    } else {
+        // A node that has booted since has forgotten it already.
+        of.exec(&["ip", "neighbour", "delete", &address, "dev", "host0"])?;
+    }
+    Ok(())
+}

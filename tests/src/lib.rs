@@ -1,0 +1,45 @@
+//! The lab: a real Slurm cluster on one machine, for tests that want the real thing.
+//!
+//! A node is a systemd container that truly boots, runs munge and slurmd as units, and truly reboots; a power cut kills it
+//! as a power cut would. All processes, mounts, bridges and addresses of a cluster live in namespaces of the cluster's own,
+//! which end with the process that holds the [`Cluster`]: clusters run side by side with the same names and addresses, and
+//! nothing is left behind by a test that was killed.
+//!
+//! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is kept
+//! below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to be looked at.
+
+// The two bans of clippy.toml are for the product: here run.rs starts the processes, and no file must survive a power cut.
+#![allow(clippy::disallowed_methods)]
+
+mod base;
+mod cgroup;
+mod cluster;
+mod deb_repository;
+mod error;
+mod inside;
+mod machine;
+mod namespaces;
+mod network;
+mod node;
+mod node_state;
+mod package;
+mod product;
+mod rpm_repository;
+mod run;
+mod site;
+mod slurm_conf;
+mod state_dir;
+
+pub use base::Base;
+pub use cluster::{Cluster, ClusterSpec, File, Prepare};
+pub use deb_repository::DebRepository;
+pub use error::{LabError, Result};
+pub use inside::NodeRoot;
+pub use network::NodeAddr;
+pub use node::Node;
+pub use node_state::state_of;
+pub use package::{Package, Scriptlet};
+pub use product::{AT_FAILPOINT, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use rpm_repository::RpmRepository;
+pub use run::{Background, Command, Output};
+pub use site::{NodeLine, Site, until};

@@ -1,0 +1,118 @@
+//! slurm-rollout as it is built, and where it is put in a cluster.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::cluster::{ClusterSpec, File};
+use crate::error::Result;
+use crate::run::Command;
+
+/// The target of the static reboot-program. With it on the command line, `crt-static` does not reach build scripts.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Where RebootProgram is installed.
+pub const REBOOT_PROGRAM: &str = "/usr/libexec/slurm-rollout/reboot-program";
+
+/// Where an agent that was built with failpoints says that it has reached one.
+pub const AT_FAILPOINT: &str = "/run/slurm-rollout/at-failpoint";
+/// The file that names the failpoint at which it waits.
+pub const FAILPOINT: &str = "/var/lib/slurm-rollout-agent/failpoint";
+
+/// The three programs.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// `reboot-program`, static.
+    pub reboot_program: PathBuf,
+    /// `slurm-rollout`.
+    pub cli: PathBuf,
+    /// `slurm-rollout-agent`.
+    pub agent: PathBuf,
+}
+
+impl Product {
+    /// Builds it as it is shipped. Once a process; cargo knows what is built already.
+    pub fn build() -> Result<Product> {
+        static BUILT: OnceLock<()> = OnceLock::new();
+        if BUILT.get().is_none() {
+            cargo(&["build", "--release", "-p", "slurm-rollout-agent", "-p", "rollout-cli"], "")?;
+            cargo(
+                &["build", "--profile", "tiny", "-p", "reboot-program", "--target", STATIC_TARGET],
+                "-C target-feature=+crt-static",
+            )?;
+            let _ = BUILT.set(());
+        }
+        let target = workspace().join("target");
+        Ok(Product {
+            reboot_program: target.join(STATIC_TARGET).join("tiny/reboot-program"),
+            cli: target.join("release/slurm-rollout"),
+            agent: target.join("release/slurm-rollout-agent"),
+        })
+    }
+
+    /// The same with an agent that waits at the failpoint that [`FAILPOINT`] names.
+    pub fn build_with_failpoints() -> Result<Product> {
+        let product = Product::build()?;
+        let target = workspace().join("target/failpoints");
+        let dir = target.display().to_string();
+        let package = "slurm-rollout-agent";
+        cargo(&["build", "--release", "-p", package, "--features", "failpoints", "--target-dir", &dir], "")?;
+        Ok(Product { agent: target.join("release/slurm-rollout-agent"), ..product })
+    }
+
+    /// Adds it to what a cluster shall be: installed on controller and nodes, called by slurmctld.
+    pub fn install(&self, spec: ClusterSpec) -> ClusterSpec {
+        let mut spec = spec;
+        let packaging = workspace().join("packaging/systemd");
+        spec.controller_files.push(File::new(&self.reboot_program, REBOOT_PROGRAM, 0o755));
+        spec.controller_files.push(File::new(&self.cli, "/usr/bin/slurm-rollout", 0o755));
+        spec.node_files.push(File::new(&self.agent, "/usr/sbin/slurm-rollout-agent", 0o755));
+        for unit in [
+            "slurm-rollout-agent.service",
+            "slurm-rollout-gate.service",
+            "slurmd.service.d/slurm-rollout.conf",
+        ] {
+            let path = format!("/usr/lib/systemd/system/{unit}");
+            spec.node_files.push(File::new(packaging.join(unit), &path, 0o644));
+        }
+        spec.enable_units_on_nodes.push("slurm-rollout-agent.service".into());
+        spec.reboot_program = REBOOT_PROGRAM.into();
+        spec.reboot_from_controller = true;
+        // Slurm 26.05 looks for nodes to be rebooted every 10 s otherwise.
+        if spec.base == crate::base::Base::Forky {
+            spec.slurmctld_parameters.push("power_save_interval=1".into());
+        }
+        let before = spec.prepare.take();
+        spec.prepare = Some(std::sync::Arc::new(move |root| {
+            if root.is_controller() {
+                root.run(&["install", "-d", "-o", "slurm", "-g", "slurm", "/var/lib/slurm-rollout"])?;
+            }
+            before.as_ref().map_or(Ok(()), |before| before(root))
+        }));
+        spec
+    }
+}
+
+/// The workspace's directory.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+/// Building all of it anew takes some minutes on two cores.
+const BUILD_LIMIT: Duration = Duration::from_secs(1800);
+
+fn cargo(args: &[&str], flags: &str) -> Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let manifest = workspace().join("Cargo.toml").display().to_string();
+    let mut argv = vec![cargo.as_str()];
+    argv.extend(args);
+    argv.extend(["--quiet", "--locked", "--manifest-path", &manifest]);
+    let mut command = Command::new(&argv).env("RUSTFLAGS", flags).limit(BUILD_LIMIT);
+    // What cargo and rustup go by.
+    for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+        if let Ok(value) = std::env::var(name) {
+            command = command.env(name, &value);
+        }
+    }
+    command.run().map(drop)
+}

@@ -1,7 +1,8 @@
 //! Rebooting the node: through systemd, and by force if that has not happened within its time limit.
 //!
 //! A shutdown can hang on a unit that does not stop, and by then systemd has stopped the agent. So the agent leaves a
-//! process behind that outlives it (the unit has KillMode=process) and pulls the plug.
+//! process behind that outlives it (the unit has KillMode=process) and pulls the plug. systemd ends it at the very end,
+//! when all units are stopped; what may hang after that is the kernel's, and systemd's RebootWatchdogSec is for it.
 
 use crate::log;
 use crate::slurmd::SYSTEMCTL;
@@ -40,8 +41,6 @@ pub(crate) fn reboot_within(limit: Duration) -> String {
 
 /// Waits, then reboots by force. What the process that is left behind does.
 pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
-    // Shutting down, systemd sends SIGTERM to what is left of the unit; only its SIGKILL at the very end ends this.
-    let _ = ignore_sigterm();
     thread::sleep(limit);
     let sync = thread::spawn(nix::unistd::sync);
     let pauses = SYNC_LIMIT.as_millis() / 100;
@@ -53,12 +52,4 @@ pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-#[allow(unsafe_code)]
-fn ignore_sigterm() -> nix::Result<()> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: the signal is ignored, no handler runs.
-    // JUSTIFICATION: std cannot set a disposition.
-    unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }.map(drop)
 }

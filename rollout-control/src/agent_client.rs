@@ -1,6 +1,7 @@
 //! One HTTP exchange with one agent: an order with its answer, or the question where it stands.
 
 use rollout_core::agent_api::{AgentStatus, Answer, ORDER_PATH, STATUS_PATH};
+use rollout_core::ledger::one_line;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use ureq::config::Config;
@@ -11,6 +12,10 @@ use ureq::{Agent, Body};
 
 /// No answer of an agent is longer.
 const MAX_ANSWER: u64 = 64 * 1024;
+
+/// Length limit of what an agent says to people, in characters. It goes to journals, terminals and Slurm's Reasons, and
+/// nothing proves who said it: it is brought to one line without control characters.
+const MAX_WHY: usize = 1500;
 
 /// Why an agent gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +54,12 @@ impl AgentClient {
     /// # Errors
     /// Why there was no answer, in one line.
     pub fn order(&self, address: IpAddr, sealed: &str) -> Result<Answer, NoAnswer> {
-        read(self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain").send(sealed))
+        let answer =
+            read(self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain").send(sealed))?;
+        Ok(match answer {
+            Answer::Refused { why } => Answer::Refused { why: one_line(&why, MAX_WHY) },
+            other => other,
+        })
     }
 
     /// Asks an agent where it stands.
@@ -57,7 +67,11 @@ impl AgentClient {
     /// # Errors
     /// Why there was no answer, in one line.
     pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
-        read(self.http.get(self.url(address, STATUS_PATH)).call())
+        let mut status: AgentStatus = read(self.http.get(self.url(address, STATUS_PATH)).call())?;
+        if let Some(order) = &mut status.order {
+            order.error = order.error.take().map(|error| one_line(&error, MAX_WHY));
+        }
+        Ok(status)
     }
 
     fn url(&self, address: IpAddr, path: &str) -> String {
@@ -84,7 +98,7 @@ impl From<ureq::Error> for NoAnswer {
             ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
             other => other.to_string(),
         };
-        Self { why, nobody_listens }
+        Self { why: one_line(&why, MAX_WHY), nobody_listens }
     }
 }
 

@@ -259,7 +259,13 @@ impl Store {
 
     fn lock(&self) -> Result<Lock, StoreError> {
         let path = self.dir.join("lock");
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(&path);
+        let open = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&path);
         let mut file =
             open.map_err(|source| StoreError::Io { path: path.clone(), what: "opened", source })?;
         self.give(&path)?;

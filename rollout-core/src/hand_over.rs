@@ -117,7 +117,9 @@ fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Opt
     match record.stand {
         Stand::Ordering { until_ms } if until_ms > now_ms => Some(Skipped::BeingOrdered),
         Stand::Ordered
-            if handed.issued_ms.is_some_and(|issued| record.since_ms + CLOCK_SLACK_MS >= issued) =>
+            if handed
+                .issued_ms
+                .is_some_and(|issued| record.since_ms.saturating_add(CLOCK_SLACK_MS) >= issued) =>
         {
             Some(Skipped::Ordered)
         }

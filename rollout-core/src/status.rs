@@ -125,7 +125,7 @@ pub fn join(
     // holds where its answer to it was lost on the way.
     if let Some(order) = answer.filter(|order| record.order.as_ref() == Some(&order.id)) {
         status.phase = order.phase.into();
-        status.since_ms = order.since_s * 1000;
+        status.since_ms = order.since_s.saturating_mul(1000);
         status.note.clone_from(&order.error);
         if let Phase::Undoing | Phase::RebootingBack | Phase::VerifyingOld = order.phase {
             status.note =
@@ -174,4 +174,203 @@ pub fn by_phase(nodes: &[NodeStatus]) -> Vec<(&str, Shown, NodeSet, Option<&str>
         (rollout, phase, NodeSet::from_iter(nodes), note)
     };
     groups.into_iter().map(fold).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent_api::OrderStatus;
+    use crate::order::OrderId;
+
+    /// What the agent says.
+    #[derive(Debug, Clone, Copy)]
+    enum Agent {
+        NotAsked,
+        Silent,
+        /// It never had an order.
+        Idle,
+        /// Of the order that the journal speaks of.
+        At(Phase),
+        /// Of another one.
+        Other,
+    }
+
+    fn record(stand: Stand) -> NodeRecord {
+        let order = (stand != Stand::Staged).then(|| OrderId::from_random(1));
+        let why = match stand {
+            Stand::Refused => Some("busy".to_owned()),
+            Stand::Unreachable => Some("silence".to_owned()),
+            Stand::Seen(Phase::Held) => Some("nhc".to_owned()),
+            _ => None,
+        };
+        NodeRecord { stand, since_ms: 5000, order, why }
+    }
+
+    fn agent(order: Option<(u128, Phase)>) -> AgentStatus {
+        let order = order.map(|(id, phase)| OrderStatus {
+            id: OrderId::from_random(id),
+            rollout: Some("driver".to_owned()),
+            phase,
+            since_s: 7,
+            error: (phase == Phase::Held || phase == Phase::Undoing).then(|| "nhc said no".to_owned()),
+            changed: true,
+        });
+        AgentStatus { version: "0.1.0".into(), node: "n1".into(), boot_id: "boot-2".into(), uptime_s: 60, order }
+    }
+
+    fn slurm(state: &str) -> NodeInfo {
+        let state = state.split('+').map(str::to_owned).collect();
+        NodeInfo { name: "n1".to_owned(), state, ..NodeInfo::default() }
+    }
+
+    fn joined(stand: Stand, by: Agent, state: &str, booted_ms: Option<u64>) -> NodeStatus {
+        let answer = match by {
+            Agent::NotAsked => None,
+            Agent::Silent => Some(Err("timed out")),
+            Agent::Idle => Some(Ok(agent(None))),
+            Agent::At(phase) => Some(Ok(agent(Some((1, phase))))),
+            Agent::Other => Some(Ok(agent(Some((2, Phase::Updated))))),
+        };
+        let slurm = (!state.is_empty()).then(|| slurm(state));
+        let answer = answer.as_ref().map(|answer| answer.as_ref().map_err(|why| *why));
+        join("n1", "driver", &record(stand), answer, slurm.as_ref(), booted_ms)
+    }
+
+    const REINSTALLED: &str = "its agent knows of no order: was the node reinstalled?";
+    const OVERTAKEN: &str = "has had another order since: how this one ended was not seen";
+
+    #[test]
+    fn each_source_is_believed_where_it_knows_best() {
+        use {Agent as A, Shown as W, Stand as S};
+        let sending = S::Ordering { until_ms: 6000 };
+        for (stand, agent, state, phase, note) in [
+            // Staged: Slurm says whether the node drains.
+            (S::Staged, A::NotAsked, "", W::Staged, ""),
+            (S::Staged, A::Idle, "IDLE", W::Staged, ""),
+            (S::Staged, A::Idle, "ALLOCATED+DRAIN+REBOOT_REQUESTED", W::Draining, ""),
+            (S::Staged, A::Other, "IDLE", W::Staged, ""),
+            (S::Staged, A::Silent, "IDLE", W::Staged, "agent: timed out"),
+            (S::Staged, A::Silent, "", W::Staged, "agent: timed out"),
+            (S::Staged, A::Silent, "DOWN+REBOOT_ISSUED", W::Staged, ""),
+            // Sent or taken: the agent says where it stands.
+            (sending, A::At(Phase::Applying), "DOWN+REBOOT_ISSUED", W::Applying, ""),
+            (sending, A::Silent, "DOWN+REBOOT_ISSUED", W::Rebooting, ""),
+            (sending, A::Idle, "DOWN+REBOOT_ISSUED", W::Ordered, REINSTALLED),
+            (sending, A::NotAsked, "DOWN+REBOOT_ISSUED", W::Ordered, ""),
+            (S::Ordered, A::NotAsked, "", W::Ordered, ""),
+            (S::Ordered, A::Silent, "DOWN+DRAIN+REBOOT_ISSUED", W::Rebooting, ""),
+            (S::Ordered, A::Silent, "IDLE", W::Ordered, "agent: timed out"),
+            (S::Ordered, A::Silent, "", W::Ordered, "agent: timed out"),
+            (S::Ordered, A::Idle, "IDLE", W::Ordered, REINSTALLED),
+            (S::Ordered, A::Other, "IDLE", W::Ordered, OVERTAKEN),
+            (S::Ordered, A::At(Phase::Applying), "DOWN", W::Applying, ""),
+            (S::Ordered, A::At(Phase::Rebooting), "DOWN", W::Rebooting, ""),
+            (S::Ordered, A::At(Phase::Verifying), "DOWN", W::Verifying, ""),
+            (S::Ordered, A::At(Phase::Undoing), "DOWN", W::Applying, "going back: nhc said no"),
+            (S::Ordered, A::At(Phase::RebootingBack), "DOWN", W::Rebooting, "going back: no reason is known"),
+            (S::Ordered, A::At(Phase::VerifyingOld), "DOWN", W::Verifying, "going back: no reason is known"),
+            (S::Ordered, A::At(Phase::Held), "IDLE+DRAIN", W::Held, "nhc said no"),
+            (S::Ordered, A::At(Phase::Updated), "IDLE", W::Updated, ""),
+            (S::Ordered, A::At(Phase::RolledBack), "IDLE", W::RolledBack, ""),
+            (S::Ordered, A::At(Phase::Released), "IDLE", W::Released, ""),
+            // The answer was lost on the way, and the order was not.
+            (S::Unreachable, A::At(Phase::Applying), "DOWN+REBOOT_ISSUED", W::Applying, ""),
+            (S::Unreachable, A::Silent, "DOWN+REBOOT_ISSUED", W::Unreachable, "silence"),
+            (S::Unreachable, A::Idle, "DOWN+REBOOT_ISSUED", W::Unreachable, "silence"),
+            (S::Refused, A::Other, "DOWN+REBOOT_ISSUED", W::Failed, "busy"),
+            (S::Refused, A::Silent, "", W::Failed, "busy"),
+            // Seen before; the agent may know more by now, or nothing any longer.
+            (S::Seen(Phase::Updated), A::NotAsked, "", W::Updated, ""),
+            (S::Seen(Phase::Updated), A::Silent, "DOWN", W::Updated, ""),
+            (S::Seen(Phase::Updated), A::Other, "IDLE", W::Updated, ""),
+            (S::Seen(Phase::Updated), A::Idle, "IDLE", W::Updated, ""),
+            (S::Seen(Phase::Held), A::Silent, "DOWN", W::Held, "nhc"),
+            (S::Seen(Phase::Held), A::At(Phase::Applying), "DOWN", W::Applying, ""),
+            (S::Seen(Phase::RolledBack), A::Other, "IDLE", W::RolledBack, ""),
+        ] {
+            let status = joined(stand, agent, state, Some(4000));
+            let what = format!("{stand:?} {agent:?} {state:?}");
+            assert_eq!((status.phase, status.note.as_deref().unwrap_or("")), (phase, note), "{what}");
+            assert_eq!(status.slurm_state.as_deref().unwrap_or(""), state, "{what}");
+            let answered = matches!(agent, A::Idle | A::At(_) | A::Other);
+            assert_eq!(status.boot_id.as_deref(), answered.then_some("boot-2"), "{what}");
+            let since_ms = if matches!(agent, A::At(_)) { 7000 } else { 5000 };
+            assert_eq!(status.since_ms, since_ms, "{what}");
+            assert_eq!((status.node.as_str(), status.rollout.as_str()), ("n1", "driver"));
+        }
+    }
+
+    #[test]
+    fn a_node_that_rebooted_on_its_own_is_told_of() {
+        for (agent, booted_ms, note) in [
+            (Agent::Idle, Some(5001), Some("not applied: the node rebooted without an order")),
+            (Agent::Silent, Some(5001), Some("not applied: the node rebooted without an order")),
+            (Agent::Idle, Some(5000), None),
+            (Agent::Idle, None, None),
+        ] {
+            let status = joined(Stand::Staged, agent, "IDLE", booted_ms);
+            assert_eq!((status.phase, status.note.as_deref()), (Shown::Staged, note), "{agent:?} {booted_ms:?}");
+        }
+        assert_eq!(joined(Stand::Ordered, Agent::NotAsked, "IDLE", Some(9000)).note, None, "its order has it boot");
+    }
+
+    #[test]
+    fn a_foreign_clock_does_no_harm() {
+        let mut odd = agent(Some((1, Phase::Updated)));
+        odd.order.as_mut().unwrap().since_s = u64::MAX;
+        let status = join("n1", "driver", &record(Stand::Ordered), Some(Ok(&odd)), None, None);
+        assert_eq!(status.since_ms, u64::MAX);
+    }
+
+    #[test]
+    fn nodes_with_the_same_fate_share_a_row() {
+        let row = |node: &str, rollout: &str, phase, note: Option<&str>| NodeStatus {
+            node: node.to_owned(),
+            rollout: rollout.to_owned(),
+            phase,
+            since_ms: 0,
+            slurm_state: None,
+            boot_id: None,
+            note: note.map(str::to_owned),
+        };
+        let nodes = [
+            row("n10", "a", Shown::Updated, None),
+            row("n1", "b", Shown::Held, None),
+            row("n2", "a", Shown::Updated, None),
+            row("n3", "a", Shown::Held, Some("nhc")),
+            row("n4", "a", Shown::Held, Some("disk full")),
+            row("n5", "a", Shown::Staged, None),
+            row("n6", "a", Shown::Held, Some("nhc")),
+        ];
+        let rows: Vec<_> = by_phase(&nodes)
+            .into_iter()
+            .map(|(rollout, phase, nodes, note)| format!("{rollout} {} {nodes} {}", phase.name(), note.unwrap_or("-")))
+            .collect();
+        let expected =
+            ["a staged n5 -", "a held n4 disk full", "a held n[3,6] nhc", "a updated n[2,10] -", "b held n1 -"];
+        assert_eq!(rows, expected);
+        assert!(by_phase(&[]).is_empty());
+    }
+
+    #[test]
+    fn words_are_the_same_in_tables_and_json() {
+        let attention = [Shown::Held, Shown::Failed, Shown::Unreachable, Shown::RolledBack];
+        for shown in [
+            Shown::Staged,
+            Shown::Draining,
+            Shown::Ordered,
+            Shown::Applying,
+            Shown::Rebooting,
+            Shown::Verifying,
+            Shown::Held,
+            Shown::Failed,
+            Shown::Unreachable,
+            Shown::RolledBack,
+            Shown::Released,
+            Shown::Updated,
+        ] {
+            assert_eq!(serde_json::to_string(&shown).unwrap(), format!("\"{}\"", shown.name()));
+            assert_eq!(shown.needs_attention(), attention.contains(&shown), "{shown:?}");
+        }
+    }
 }

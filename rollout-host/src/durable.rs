@@ -1,6 +1,5 @@
 //! Files that survive a power cut: whole, old or new, never in between.
 
-use nix::unistd::{Gid, Uid};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -42,7 +41,7 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Gives a file to the owner of its directory, where we may: root's CLI and SlurmUser's RebootProgram write into one
-/// state directory.
+/// state directory. A symbolic link is not followed: whoever owns the directory could point it at any file of root's.
 ///
 /// # Errors
 /// In the system's words.
@@ -51,8 +50,7 @@ pub fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let owner = std::fs::metadata(parent(path))?;
-    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
-    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(io::Error::from)
+    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn create(path: &Path, mode: u32) -> io::Result<File> {

@@ -135,9 +135,20 @@ impl Munge {
     }
 
     fn exchange(&self, kind: u8, body: &[u8], wanted: u8) -> Result<Vec<u8>, MungeError> {
-        let (answered, body) = exchange(&self.socket, kind, body)
-            .map_err(|source| MungeError::Unreachable { socket: self.socket.clone(), source })?;
+        let (answered, body) = exchange(&self.socket, kind, body).map_err(|source| {
+            MungeError::Unreachable { socket: self.socket.clone(), source: in_words(source) }
+        })?;
         if answered == wanted { Ok(body) } else { Err(MungeError::Protocol) }
+    }
+}
+
+/// A socket that is over its time limit says "resource temporarily unavailable", which helps nobody.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {} s", LIMIT.as_secs()))
+        }
+        _ => error,
     }
 }
 

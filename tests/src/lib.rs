@@ -42,4 +42,4 @@ pub use package::{Package, Scriptlet};
 pub use product::{AT_FAILPOINT, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
 pub use rpm_repository::RpmRepository;
 pub use run::{Background, Command, Output};
-pub use site::{NodeLine, Site, until};
+pub use site::{NodeLine, Site, TOOL_1_1, until};

@@ -162,14 +162,19 @@ impl Command {
 
     /// The same with a stdin of the caller's.
     pub(crate) fn start_with(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
-        let all: Vec<&String> = self.way.iter().chain(&self.argv).collect();
+        // Set behind the way in, which leads through a clean environment.
+        let mut set: Vec<String> = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if !set.is_empty() {
+            set.insert(0, "env".into());
+        }
+        let all: Vec<&String> = self.way.iter().chain(&set).chain(&self.argv).collect();
         let Some((program, args)) = all.split_first() else {
             return Err(LabError::Setup("an empty command".into()));
         };
         let mut command = std::process::Command::new(program);
         command.args(args).env_clear().envs([("PATH", PATH), ("HOME", "/root"), ("LC_ALL", "C.UTF-8")]);
-        command.envs(self.env.iter().map(|(k, v)| (k, v))).process_group(0);
-        command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().map_err(|e| self.failed(e))
+        command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
+        command.spawn().map_err(|e| self.failed(e))
     }
 
     fn shown(&self) -> String {

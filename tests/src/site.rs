@@ -1,12 +1,16 @@
 //! A cluster with slurm-rollout installed, and what an admin does there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use crate::cluster::{Cluster, ClusterSpec};
 use crate::error::{LabError, Result};
+use crate::inside::NodeRoot;
+use crate::package::Package;
 use crate::product::Product;
+use crate::rpm_repository::RpmRepository;
 use crate::run::Output;
 
 const POLL: Duration = Duration::from_millis(200);
@@ -33,10 +37,54 @@ pub struct NodeLine {
     pub note: Option<String>,
 }
 
+/// The manifest that most scenarios stage: it takes the nodes of [`Site::with_tool`] from 1.0 to 1.1, dnf and link.
+pub const TOOL_1_1: &str = r#"
+name = "tool-1.1"
+nodes = "cn[01-04]"
+[[change]]
+kind = "symlink"
+path = "/opt/app/current"
+target = "/opt/app/2"
+[[change]]
+kind = "packages"
+manager = "dnf"
+install = ["tool-1.1"]
+[verify]
+commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/tool/version"]]
+"#;
+
 impl Site {
     /// Boots a cluster with the product in it; all nodes are IDLE when this returns.
     pub fn start(product: &Product, spec: ClusterSpec) -> Result<Site> {
         Ok(Site { cluster: Cluster::start(&product.install(spec))? })
+    }
+
+    /// The same with the RPM `tool` 1.0 installed on all nodes, 1.1 in their repository, and a link
+    /// `/opt/app/current` to `/opt/app/1`.
+    pub fn with_tool(product: &Product, spec: ClusterSpec) -> Result<Site> {
+        let tool = |version: &str| {
+            Package::new("tool", version).file("/usr/share/tool/version", &format!("{version}\n"), 0o644)
+        };
+        let repository = RpmRepository::build(&[tool("1.0"), tool("1.1")])?;
+        let before = spec.prepare.clone();
+        let prepare = move |root: &NodeRoot| {
+            if !root.is_controller() {
+                repository.install_in(root)?;
+                root.run(&["dnf", "-y", "install", "tool-1.0"])?;
+                root.run(&["mkdir", "-p", "/opt/app/1", "/opt/app/2"])?;
+                root.run(&["ln", "-s", "/opt/app/1", "/opt/app/current"])?;
+            }
+            before.as_ref().map_or(Ok(()), |before| before(root))
+        };
+        Site::start(product, ClusterSpec { prepare: Some(Arc::new(prepare)), ..spec })
+    }
+
+    /// What a node of [`Site::with_tool`] is: the link's target and the package's version, such as `/opt/app/1 1.0`.
+    pub fn tool(&self, node: &str) -> Result<String> {
+        let node = self.cluster.node(node);
+        let link = node.run(&["readlink", "/opt/app/current"])?;
+        let version = node.run(&["rpm", "-q", "--qf", "%{VERSION} ", "tool"])?;
+        Ok(format!("{} {}", link.trim(), version.trim()))
     }
 
     /// Runs `slurm-rollout` on the controller as root.

@@ -184,6 +184,9 @@ fn commands_run_as_whom_and_how_they_are_told() {
     let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
     let controller = cluster.controller();
     assert_eq!(controller.exec_as("slurm", &["id", "-un"]).unwrap().stdout, "slurm\n");
+    let told = controller.command(&["sh", "-c", "echo $SLURM_TIME_FORMAT; id -u"]).unwrap();
+    let told = told.env("SLURM_TIME_FORMAT", "%s").user("slurm").run().unwrap();
+    assert_eq!(told, "%s\n64030\n");
     let failed = controller.exec(&["sh", "-c", "echo said >&2; exit 3"]).unwrap();
     assert_eq!((failed.code, failed.stderr.as_str()), (Some(3), "said\n"));
     assert!(controller.run(&["false"]).unwrap_err().to_string().contains("`false` ended with Some(1)"));

@@ -5,47 +5,13 @@
 
 use std::time::Duration;
 
-use rollout_lab::{Base, ClusterSpec, Package, Product, RpmRepository, Site};
+use rollout_lab::{Base, ClusterSpec, Product, Site, TOOL_1_1};
 
 const MINUTES: Duration = Duration::from_secs(240);
 
-/// `tool` in two versions, and the manifest that takes four nodes from one to the other.
-const MANIFEST: &str = r#"
-name = "tool-1.1"
-nodes = "cn[01-04]"
-[[change]]
-kind = "symlink"
-path = "/opt/app/current"
-target = "/opt/app/2"
-[[change]]
-kind = "packages"
-manager = "dnf"
-install = ["tool-1.1"]
-[verify]
-commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/tool/version"]]
-"#;
-
-fn tools() -> RpmRepository {
-    let tool = |version: &str| {
-        Package::new("tool", version).file("/usr/share/tool/version", &format!("{version}\n"), 0o644)
-    };
-    RpmRepository::build(&[tool("1.0"), tool("1.1")]).unwrap()
-}
-
 fn site(base: Base) -> Site {
-    let repository = tools();
-    let prepare = move |root: &rollout_lab::NodeRoot| {
-        if !root.is_controller() {
-            repository.install_in(root)?;
-            root.run(&["dnf", "-y", "install", "tool-1.0"])?;
-            root.run(&["mkdir", "-p", "/opt/app/1", "/opt/app/2"])?;
-            root.run(&["ln", "-s", "/opt/app/1", "/opt/app/current"])?;
-        }
-        Ok(())
-    };
-    let spec =
-        ClusterSpec { base, nodes: 4, prepare: Some(std::sync::Arc::new(prepare)), ..ClusterSpec::default() };
-    Site::start(&Product::build().unwrap(), spec).unwrap()
+    let spec = ClusterSpec { base, nodes: 4, ..ClusterSpec::default() };
+    Site::with_tool(&Product::build().unwrap(), spec).unwrap()
 }
 
 /// Scenario 1: idle nodes first, busy ones when their jobs have ended; all changed and in service; no job lost.
@@ -62,7 +28,7 @@ fn four_nodes_two_with_jobs(base: Base) {
             "-w",
             node,
             "--wrap",
-            "sleep 45; touch /root/job-done",
+            "sleep 30; touch /root/job-done",
         ]);
         job.unwrap().trim().to_owned()
     };
@@ -70,7 +36,7 @@ fn four_nodes_two_with_jobs(base: Base) {
     for node in ["cn03", "cn04"] {
         cluster.wait_state(node, |state| state.starts_with("ALLOCATED"), MINUTES).unwrap();
     }
-    let said = site.stage(MANIFEST).unwrap();
+    let said = site.stage(TOOL_1_1).unwrap();
     assert!(said.contains("scontrol reboot ASAP nextstate=resume reason=tool-1.1 cn[01-04]"), "{said}");
     site.reboot("cn[01-04]").unwrap();
     site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
@@ -82,8 +48,7 @@ fn four_nodes_two_with_jobs(base: Base) {
     for (node, id) in cluster.compute_nodes().iter().zip(ids) {
         assert_ne!(node.boot_id().unwrap(), id);
         assert_eq!(node.boot_count(), 2);
-        assert_eq!(node.run(&["readlink", "/opt/app/current"]).unwrap(), "/opt/app/2\n");
-        assert_eq!(node.run(&["rpm", "-q", "--qf", "%{VERSION}", "tool"]).unwrap(), "1.1");
+        assert_eq!(site.tool(node.name()).unwrap(), "/opt/app/2 1.1");
     }
     for node in ["cn03", "cn04"] {
         assert!(

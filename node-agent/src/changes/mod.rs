@@ -55,6 +55,16 @@ impl ChangeError {
         move |error| Self::File { attempt, path, error }
     }
 
+    /// Says what to do about a cause that is known.
+    fn advise(mut self, cause: &str, advice: &str) -> Self {
+        if let Self::Manager { words, .. } = &mut self {
+            if words.contains(cause) {
+                *words = format!("{words}: {advice}");
+            }
+        }
+        self
+    }
+
     fn state(attempt: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::State { attempt: attempt.into(), problem: problem.into() }
     }

@@ -39,16 +39,25 @@ impl JournalFile {
         }
         let mut write = || -> io::Result<()> {
             let new = !self.path.exists();
-            let mut file =
-                OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(&self.path)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .mode(MODE)
+                .custom_flags(nix::libc::O_NOFOLLOW)
+                .open(&self.path)?;
             if new {
                 durable::give_to_owner_of_directory(&self.path)?;
             }
             if is_torn(&mut file)? {
                 text.insert(0, b'\n');
             }
-            file.write_all(&text)?;
-            file.sync_data()?;
+            let length = file.metadata()?.len();
+            if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
+                // On a full disk the first of the lines may be whole: none of them counts.
+                let _ = file.set_len(length).and_then(|()| file.sync_data());
+                return Err(error);
+            }
             if new {
                 durable::sync_parent(&self.path)?;
             }

@@ -67,6 +67,7 @@ impl Store {
     /// If there is no such rollout, or nothing can be written.
     pub fn unstage(&self, id: &str, nodes: Option<&NodeSet>) -> Result<NodeSet, StoreError> {
         let _lock = self.lock()?;
+        self.manifest_text(id)?;
         let fold = fold(&self.lines(id)?);
         let all: NodeSet = fold.keys().cloned().collect();
         let nodes = Self::armed(&fold, nodes.unwrap_or(&all), clock::now_ms());
@@ -83,6 +84,7 @@ impl Store {
     /// If there is no such rollout, or nothing can be written.
     pub fn stage_again(&self, id: &str, nodes: &NodeSet) -> Result<NodeSet, StoreError> {
         let _lock = self.lock()?;
+        self.manifest_text(id)?;
         let now_ms = clock::now_ms();
         let taken = self
             .folds()?
@@ -99,7 +101,19 @@ impl Store {
     fn write_rollout(&self, id: &str, text: &str, nodes: NodeSet) -> Result<(), StoreError> {
         let (new, whole) = (self.rollout_dir(&format!(".{id}")), self.rollout_dir(id));
         let _ = std::fs::remove_dir_all(&new);
-        self.make_dir(&new)?;
+        let written = self.fill_rollout(&new, text, nodes);
+        if let Err(error) =
+            written.and_then(|()| durable::rename(&new, &whole).map_err(|e| io_error(&whole, e)))
+        {
+            // What is left of it would only take room.
+            let _ = std::fs::remove_dir_all(&new);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn fill_rollout(&self, new: &Path, text: &str, nodes: NodeSet) -> Result<(), StoreError> {
+        self.make_dir(new)?;
         let line = Line { t_ms: clock::now_ms(), by: self.by.clone(), entry: Entry::Staged { nodes } };
         let journal = serde_json::to_string(&line).unwrap_or_default() + "\n";
         for (name, content) in [("manifest.toml", text), ("journal", &journal)] {
@@ -107,7 +121,7 @@ impl Store {
             durable::replace(&path, content.as_bytes(), MODE).map_err(|e| io_error(&path, e))?;
             self.give(&path)?;
         }
-        durable::rename(&new, &whole).map_err(|e| io_error(&whole, e))
+        Ok(())
     }
 }
 

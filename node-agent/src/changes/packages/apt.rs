@@ -7,13 +7,15 @@ use super::kept::Kept;
 use super::list::{self, Difference};
 use super::patience::{LOCK_WAIT, Patience};
 use super::spec::{self, Notation};
-use super::tool::{Tool, Wish};
+use super::tool::{Tool, Way, Wish};
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+const APT_GET: &str = "/usr/bin/apt-get";
 
 /// Reading dpkg's status takes well under a second.
 const QUERY: Duration = Duration::from_secs(120);
@@ -45,12 +47,25 @@ impl Apt {
         answers.iter().fold(program, |program, (key, value)| program.env(key, value))
     }
 
-    fn apt_get(&self, limit: Duration) -> Program {
+    fn options(&self) -> Vec<String> {
         let lock = format!("DPkg::Lock::Timeout={}", LOCK_WAIT.as_secs());
-        let options = ["-q", "-y", "-o", &lock, "-o", "Dpkg::Use-Pty=0"];
-        const CONFIG: [&str; 4] =
-            ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"];
-        Self::quiet(Program::new("/usr/bin/apt-get", limit).args(&self.apt_root).args(options).args(CONFIG))
+        let options = [
+            "-q",
+            "-y",
+            "-o",
+            &lock,
+            "-o",
+            "Dpkg::Use-Pty=0",
+            "-o",
+            "Dpkg::Options::=--force-confdef",
+            "-o",
+            "Dpkg::Options::=--force-confold",
+        ];
+        self.apt_root.iter().cloned().chain(options.map(str::to_owned)).collect()
+    }
+
+    fn apt_get(&self, limit: Duration) -> Program {
+        Self::quiet(Program::new(APT_GET, limit).args(self.options()))
     }
 
     fn dpkg(&self, limit: Duration) -> Program {
@@ -67,6 +82,16 @@ impl Apt {
             Program::new("/usr/bin/dpkg-query", limit).args(&self.dpkg_root).args(["-W", "-f", format])
         };
         Ok(Patience::new(QUERY).run("dpkg-query", attempt, program)?.stdout)
+    }
+
+    /// apt-get puts what it downloads into its working directory, copies from a `file:` repository included.
+    fn download(&self, directory: &Path, packages: &[String], patience: Patience) -> Result<(), ChangeError> {
+        let attempt = format!("fetching {}", list::few(packages));
+        let program = |limit| {
+            let env = Program::new("/usr/bin/env", limit).arg("-C").arg(directory).arg(APT_GET);
+            env.args(self.options()).arg("download").args(packages)
+        };
+        patience.run(self.name(), &attempt, program).map(drop)
     }
 
     fn arguments(wish: &Wish) -> Vec<String> {
@@ -126,21 +151,36 @@ impl Tool for Apt {
         if packages.is_empty() {
             return;
         }
-        let archives = format!("Dir::Cache::Archives={}", directory.display());
-        let arguments = ["install", "--reinstall", "--download-only", "-o", &archives].map(str::to_owned);
-        let arguments: Vec<String> = arguments.into_iter().chain(packages.iter().cloned()).collect();
-        let _ = self.run(patience, "keeping old packages", &arguments);
+        // All or nothing; where a mirror has dropped one of them, what else there is.
+        if self.download(&directory, packages, patience).is_err() {
+            for package in packages {
+                let _ = self.download(&directory, std::slice::from_ref(package), patience);
+            }
+        }
         for path in packages.iter().filter_map(|package| kept_file(&directory, package)) {
             // The rollback that needs it may come after a power cut. What is not whole then, apt refuses.
             let _ = File::open(&path).and_then(|file| file.sync_all());
         }
     }
 
-    /// dpkg knows what it was doing. A package that cannot be configured is no reason to stop: the change that
-    /// follows replaces it, or fails and says so.
-    fn mend(&self, _before: &[String], _unfinished: bool, patience: Patience) -> Result<(), ChangeError> {
+    /// dpkg knows what it was doing. On the way back its half-done packages are not configured first: one of them may
+    /// be what hung.
+    fn mend(
+        &self,
+        _before: &[String],
+        way: Way,
+        _unfinished: bool,
+        patience: Patience,
+    ) -> Result<(), ChangeError> {
         let attempt = "finishing what was interrupted";
-        let _ = patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]));
+        // Writes dpkg's journal into its database, and no selection, as its standard input is empty. apt-get refuses
+        // to do anything before that.
+        patience.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--set-selections"))?;
+        if way == Way::Onward {
+            // A package that cannot be configured is no reason to stop: the change that follows replaces it, or
+            // fails and says so.
+            let _ = patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]));
+        }
         Ok(())
     }
 
@@ -150,7 +190,13 @@ impl Tool for Apt {
     }
 
     fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError> {
-        self.run(patience, &wish.describe(), &Self::arguments(wish)).map(drop)
+        let result = self.run(patience, &wish.describe(), &Self::arguments(wish)).map(drop);
+        result.map_err(|error| {
+            error.advise(
+                "remove is disabled",
+                "nothing is removed unless the manifest names a package in `remove`",
+            )
+        })
     }
 
     fn restore(

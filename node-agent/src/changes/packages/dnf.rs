@@ -11,7 +11,7 @@ use super::list::{self, Difference};
 use super::patience::Patience;
 use super::rpm::Rpm;
 use super::spec::{self, Notation};
-use super::tool::{Tool, Wish};
+use super::tool::{Tool, Way, Wish};
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,7 +221,13 @@ impl Tool for Dnf {
         }
     }
 
-    fn mend(&self, before: &[String], unfinished: bool, patience: Patience) -> Result<(), ChangeError> {
+    fn mend(
+        &self,
+        before: &[String],
+        _way: Way,
+        unfinished: bool,
+        patience: Patience,
+    ) -> Result<(), ChangeError> {
         if unfinished { self.rpm.remove_replaced(before, patience) } else { Ok(()) }
     }
 

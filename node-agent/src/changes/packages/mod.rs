@@ -22,7 +22,7 @@ use list::Difference;
 use patience::Patience;
 use rollout_core::ledger::{After, Before};
 use rollout_core::manifest::{Manager, Packages};
-use tool::{Tool, Wish};
+use tool::{Tool, Way, Wish};
 
 pub(super) fn is_already_so(wanted: &Packages) -> Result<bool, ChangeError> {
     let (_, tool) = find::tool(wanted.manager)?;
@@ -85,7 +85,7 @@ fn apply_with(
 ) -> Result<After, ChangeError> {
     let patience = Patience::new(wanted.timeout.get());
     let unfinished = kept.unfinished()?.is_some();
-    tool.mend(before, unfinished, patience)?;
+    tool.mend(before, Way::Onward, unfinished, patience)?;
     if unfinished {
         let new = Difference::between(before, &tool.installed()?).extra;
         tool.finish(&new, patience)?;
@@ -143,7 +143,7 @@ fn verify_with(tool: &dyn Tool, wanted: &Packages, after: &After) -> Result<(), 
 fn undo_with(tool: &dyn Tool, wanted: &Packages, before: &[String], kept: &Kept) -> Result<(), ChangeError> {
     let patience = Patience::new(wanted.timeout.get());
     let unfinished = kept.unfinished()?;
-    tool.mend(before, unfinished.is_some(), patience)?;
+    tool.mend(before, Way::Back, unfinished.is_some(), patience)?;
     let now = tool.installed()?;
     if unfinished.is_none() && Difference::between(before, &now).is_empty() {
         return Ok(());

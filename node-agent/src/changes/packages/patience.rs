@@ -90,12 +90,35 @@ fn words(error: &RunError) -> String {
 /// The lines of a package manager's words that name the cause, or the last ones, as one line.
 fn cause(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let noise = ["(try to add", "You can try", "--", "W: ", "warning: ", "rpm: RPM should", "rpm: However"];
-    let kept: Vec<&str> =
-        lines.iter().copied().filter(|line| !noise.iter().any(|word| line.starts_with(word))).collect();
+    let is_noise = |line: &str| {
+        const BEGINNINGS: [&str; 9] = [
+            "(try to add",
+            "You can try",
+            "--",
+            "W: ",
+            "warning: ",
+            "Warning: ",
+            "rpm: ",
+            ">>> Running",
+            ">>> Finished",
+        ];
+        // dnf5's progress.
+        line.contains("% |") || BEGINNINGS.iter().any(|word| line.starts_with(word))
+    };
+    let kept: Vec<&str> = lines.iter().copied().filter(|line| !is_noise(line)).collect();
     let begins = |line: &&str| {
-        let telling = ["E: ", "Error", "error: ", "Problem", "No match for", "Failed to", "dpkg: error"];
-        telling.iter().any(|word| line.starts_with(word))
+        const TELLING: [&str; 9] = [
+            "E: ",
+            "Error",
+            "error: ",
+            "Problem",
+            "No match for",
+            "Failed to",
+            "dpkg: error",
+            ">>> Error",
+            "Transaction failed",
+        ];
+        TELLING.iter().any(|word| line.starts_with(word))
     };
     let from = kept.iter().position(begins).unwrap_or(kept.len().saturating_sub(3));
     let chosen = kept.get(from..).unwrap_or(&[]);
@@ -126,6 +149,10 @@ mod tests {
         (
             "W: Download is performed unsandboxed\nE: Unable to locate package nosuch\n",
             "E: Unable to locate package nosuch",
+        ),
+        (
+            "[4/7] Upgrading beta-0:1.1-1.noarch     100% |  50.8 KiB/s | 520.0   B |  00m00s\n>>> Running %pre scriptlet: broken-0:1.0-1.noarch\n>>> Error in %pre scriptlet: broken-0:1.0-1.noarch\n>>> Scriptlet output:\n>>> no way\n[6/7] Removing alpha-0:1.0-1.noarch     100% |  22.0   B/s |   3.0   B |  00m00s\nTransaction failed: Rpm transaction failed.\nWarning: skipped OpenPGP checks for 3 packages\n",
+            ">>> Error in %pre scriptlet: broken-0:1.0-1.noarch >>> Scriptlet output: >>> no way Transaction failed: Rpm transaction failed.",
         ),
         ("only\nsome\nother\nwords\n", "some other words"),
         (

@@ -6,6 +6,15 @@ use super::spec::{self, Notation};
 use crate::changes::ChangeError;
 use rollout_core::manifest::Packages;
 
+/// Where it goes from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To what was staged.
+    Onward,
+    /// To what was before.
+    Back,
+}
+
 /// A package manager. Its methods say what shall be; how it is called is known to the implementations only.
 pub(super) trait Tool {
     /// For messages.
@@ -29,7 +38,13 @@ pub(super) trait Tool {
     fn keep(&self, packages: &[String], kept: &Kept, patience: Patience);
 
     /// Brings a transaction that was interrupted to an end, as far as it went.
-    fn mend(&self, before: &[String], unfinished: bool, patience: Patience) -> Result<(), ChangeError>;
+    fn mend(
+        &self,
+        before: &[String],
+        way: Way,
+        unfinished: bool,
+        patience: Patience,
+    ) -> Result<(), ChangeError>;
 
     /// Finishes what a transaction had begun for these packages, which it installed and may not have configured.
     fn finish(&self, packages: &[String], patience: Patience) -> Result<(), ChangeError>;

@@ -1,0 +1,109 @@
+//! State files of version 1, as they were written once, are read for ever: also by a version that does not know all
+//! that a newer one wrote. When the format changes, these fixtures stay, and new ones are put beside them.
+
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::{Stand, fold, lines};
+use rollout_core::ledger::{Before, Ledger};
+use rollout_core::phase::Phase;
+use serde_json::{Value, json};
+
+const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
+const LEDGER: &str = include_str!("fixtures/ledger-v1.json");
+
+/// Puts a key that nobody knows into every object, except below the keys in `but`.
+fn with_unknown_keys(value: &mut Value, but: &[&str]) {
+    match value {
+        Value::Object(object) => {
+            for (_, inner) in object.iter_mut().filter(|(key, _)| !but.contains(&key.as_str())) {
+                with_unknown_keys(inner, but);
+            }
+            object.insert("a-newer-key".to_owned(), json!({ "with": ["whatever", 1, null] }));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| with_unknown_keys(value, but)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_journal_of_version_1_is_read() {
+    let read: Vec<_> = lines(JOURNAL).collect();
+    assert_eq!(read.len(), JOURNAL.lines().count(), "no line is passed over");
+    for (line, text) in read.iter().zip(JOURNAL.lines()) {
+        assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
+    }
+    let nodes = fold(&read);
+    let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.stand)).collect();
+    assert_eq!(
+        stands,
+        [
+            ("cn001", Stand::Seen(Phase::Updated)),
+            ("cn002", Stand::Seen(Phase::Held)),
+            ("cn003", Stand::Ordered),
+            ("cn004", Stand::Seen(Phase::Released)),
+            ("cn005", Stand::Refused),
+            ("cn006", Stand::Unreachable),
+        ]
+    );
+    assert_eq!(nodes["cn005"].why.as_deref(), Some("busy: other is applying"));
+    assert_eq!(nodes["cn002"].why.as_deref(), Some("verify: /usr/sbin/nhc ended with exit code 1"));
+}
+
+#[test]
+fn a_journal_with_newer_keys_and_newer_kinds_of_lines_is_read() {
+    let newer: String = JOURNAL
+        .lines()
+        .map(|line| {
+            let mut value: Value = serde_json::from_str(line).unwrap();
+            with_unknown_keys(&mut value, &[]);
+            format!("{value}\n{{\"t_ms\":1,\"by\":\"x\",\"is\":\"powered-off\",\"nodes\":\"cn001\"}}\n")
+        })
+        .collect();
+    assert_eq!(lines(&newer).collect::<Vec<_>>(), lines(JOURNAL).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_ledger_of_version_1_is_read() {
+    let ledger: Ledger = serde_json::from_str(LEDGER).unwrap();
+    assert_eq!(ledger.phase, Phase::Undoing);
+    assert_eq!(ledger.order.rollout(), Some("driver-580@2"));
+    assert_eq!(ledger.order.nodes, NodeSet::parse("cn[001-006]").unwrap());
+    assert!(ledger.hold_on_failure() && ledger.changed());
+    assert_eq!(ledger.records[1].before, Before::Symlink { target: Some("/opt/slurm/24.05.1".to_owned()) });
+    assert!(
+        ledger.records[0].after.as_ref().is_some_and(|after| after.changed)
+            && ledger.records[1].after.is_none()
+    );
+    let (written, fixture): (Value, Value) =
+        (serde_json::to_value(&ledger).unwrap(), serde_json::from_str(LEDGER).unwrap());
+    assert_eq!(written, fixture, "and this is still how it is written");
+}
+
+#[test]
+fn a_newer_ledger_is_read_as_far_as_its_keys_are_known() {
+    let mut newer: Value = serde_json::from_str(LEDGER).unwrap();
+    with_unknown_keys(&mut newer, &["aim"]);
+    newer["version"] = json!(2);
+    let (mut ledger, known): (Ledger, Ledger) =
+        (serde_json::from_value(newer).unwrap(), serde_json::from_str(LEDGER).unwrap());
+    assert_eq!(ledger.version, 2);
+    ledger.version = known.version;
+    assert_eq!(ledger, known);
+}
+
+#[test]
+fn what_a_node_shall_become_is_never_half_understood() {
+    let mut newer: Value = serde_json::from_str(LEDGER).unwrap();
+    newer["order"]["what"]["aim"]["verify"]["a-newer-key"] = json!(true);
+    let error = serde_json::from_value::<Ledger>(newer).unwrap_err().to_string();
+    assert!(error.contains("a-newer-key"), "{error}");
+}
+
+#[test]
+fn keys_that_came_later_may_be_missing() {
+    let mut oldest: Value = serde_json::from_str(LEDGER).unwrap();
+    for key in ["tries", "records", "error", "seen"] {
+        oldest.as_object_mut().unwrap().remove(key);
+    }
+    let ledger: Ledger = serde_json::from_value(oldest).unwrap();
+    assert_eq!((ledger.tries, ledger.records.len(), ledger.error, ledger.seen.len()), (0, 0, None, 0));
+}

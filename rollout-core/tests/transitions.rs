@@ -1,0 +1,256 @@
+//! The whole behaviour of an agent as a table, `transitions.txt`, and what must hold of every row of it.
+
+use rollout_core::phase::{Action, Event, Phase, step};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+const GOLDEN: &str = include_str!("transitions.txt");
+
+const HEAD: &str = "\
+# step(): what each event leads to in each phase. `-` is no order yet, `refused` changes nothing.
+# Written by tests/transitions.rs: UPDATE_GOLDEN=1 cargo test -p rollout-core --test transitions
+";
+
+fn phases() -> impl Iterator<Item = Option<Phase>> {
+    std::iter::once(None).chain(Phase::ALL.map(Some))
+}
+
+fn name(phase: Option<Phase>) -> &'static str {
+    phase.map_or("-", Phase::name)
+}
+
+fn event_name(event: Event) -> String {
+    match event {
+        Event::Started { rebooted: false } => "Started, same boot".to_owned(),
+        Event::Started { rebooted: true } => "Started, rebooted".to_owned(),
+        Event::Undone { reboot_due: false } => "Undone".to_owned(),
+        Event::Undone { reboot_due: true } => "Undone, reboot due".to_owned(),
+        Event::OldProven { hold: false } => "OldProven".to_owned(),
+        Event::OldProven { hold: true } => "OldProven, hold".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn table() -> String {
+    let mut text = HEAD.to_owned();
+    for phase in phases() {
+        text.push('\n');
+        for event in Event::ALL {
+            let row = format!("{:<15}{:<20}", name(phase), event_name(event));
+            match step(phase, event) {
+                Ok((next, action)) => writeln!(text, "{row}-> {:<16}{action:?}", next.name()),
+                Err(_) => writeln!(text, "{row}refused"),
+            }
+            .expect("a String takes everything");
+        }
+    }
+    text
+}
+
+/// All rows that are not refused: phase, event, next phase, action.
+fn rows() -> Vec<(Option<Phase>, Event, Phase, Action)> {
+    let pairs = phases().flat_map(|phase| Event::ALL.map(|event| (phase, event)));
+    pairs
+        .filter_map(|(phase, event)| {
+            step(phase, event).ok().map(|(next, action)| (phase, event, next, action))
+        })
+        .collect()
+}
+
+fn reachable_from(start: Option<Phase>) -> BTreeSet<Phase> {
+    let mut reached = BTreeSet::new();
+    let mut todo = vec![start];
+    while let Some(at) = todo.pop() {
+        for (_, _, next, _) in rows().into_iter().filter(|(phase, ..)| *phase == at) {
+            if reached.insert(next) {
+                todo.push(Some(next));
+            }
+        }
+    }
+    reached
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "renews a file of the sources, on request")]
+fn the_table_is_as_written_down() {
+    let table = table();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transitions.txt"), &table).unwrap();
+        return;
+    }
+    let changed: Vec<String> = {
+        let (old, new): (BTreeSet<_>, BTreeSet<_>) = (GOLDEN.lines().collect(), table.lines().collect());
+        let gone = old.difference(&new).map(|line| format!("- {line}"));
+        gone.chain(new.difference(&old).map(|line| format!("+ {line}"))).collect()
+    };
+    assert!(
+        table == GOLDEN,
+        "step() is not what tests/transitions.txt says. If the change is meant, renew the file with\n  \
+         UPDATE_GOLDEN=1 cargo test -p rollout-core --test transitions\nand read its diff:\n{}",
+        changed.join("\n")
+    );
+}
+
+/// The place of a phase in `Phase::ALL`: a new phase does not compile here until it is listed.
+fn place_of_phase(phase: Phase) -> usize {
+    match phase {
+        Phase::Applying => 0,
+        Phase::Rebooting => 1,
+        Phase::Verifying => 2,
+        Phase::Undoing => 3,
+        Phase::RebootingBack => 4,
+        Phase::VerifyingOld => 5,
+        Phase::Held => 6,
+        Phase::Updated => 7,
+        Phase::RolledBack => 8,
+        Phase::Released => 9,
+    }
+}
+
+fn place_of_event(event: Event) -> usize {
+    match event {
+        Event::OrderedToApply => 0,
+        Event::OrderedToReboot => 1,
+        Event::OrderedToRetry => 2,
+        Event::OrderedToRelease => 3,
+        Event::Started { rebooted: false } => 4,
+        Event::Started { rebooted: true } => 5,
+        Event::Applied => 6,
+        Event::ApplyFailed => 7,
+        Event::RebootFailed => 8,
+        Event::Verified => 9,
+        Event::VerifyFailed => 10,
+        Event::Undone { reboot_due: false } => 11,
+        Event::Undone { reboot_due: true } => 12,
+        Event::UndoFailed => 13,
+        Event::OldProven { hold: false } => 14,
+        Event::OldProven { hold: true } => 15,
+        Event::OldNotProven => 16,
+    }
+}
+
+#[test]
+fn the_lists_of_all_phases_and_events_are_whole() {
+    assert_eq!(Phase::ALL.map(place_of_phase), std::array::from_fn(|place| place));
+    assert_eq!(Event::ALL.map(place_of_event), std::array::from_fn(|place| place));
+    let names: BTreeSet<_> = Phase::ALL.iter().map(|phase| phase.name()).collect();
+    assert_eq!(names.len(), Phase::ALL.len());
+    for phase in Phase::ALL {
+        assert_eq!(
+            serde_json::to_string(&phase).unwrap(),
+            format!("\"{}\"", phase.name()),
+            "one word everywhere"
+        );
+    }
+}
+
+#[test]
+fn every_phase_is_reachable() {
+    assert_eq!(reachable_from(None).len(), Phase::ALL.len());
+}
+
+#[test]
+fn an_agent_that_starts_always_knows_how_to_go_on() {
+    for (phase, rebooted) in Phase::ALL.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
+        let (next, action) = step(Some(phase), Event::Started { rebooted }).expect("an answer");
+        let booted = match phase {
+            Phase::Rebooting => Phase::Verifying,
+            Phase::RebootingBack => Phase::VerifyingOld,
+            other => other,
+        };
+        assert_eq!(next, if rebooted { booted } else { phase });
+        assert_eq!(
+            phase.is_settled() || phase == Phase::Held,
+            matches!(action, Action::OpenGate | Action::Hold)
+        );
+    }
+    assert!(step(None, Event::Started { rebooted: true }).is_err(), "there is nothing to go on with");
+}
+
+#[test]
+fn actions_fit_the_phases_that_they_lead_into() {
+    for (phase, event, next, action) in rows() {
+        let fits = match action {
+            Action::Apply => next == Phase::Applying,
+            Action::Reboot => matches!(next, Phase::Rebooting | Phase::RebootingBack),
+            Action::Verify => next == Phase::Verifying,
+            Action::Undo => next == Phase::Undoing,
+            Action::VerifyOld => next == Phase::VerifyingOld,
+            Action::Hold => next == Phase::Held,
+            Action::OpenGate => next.is_settled(),
+        };
+        assert!(fits, "{phase:?} + {event:?} -> {next:?} with {action:?}");
+    }
+}
+
+#[test]
+fn every_order_can_end() {
+    for phase in Phase::ALL.into_iter().filter(|phase| !phase.is_settled() && *phase != Phase::Held) {
+        let reached = reachable_from(Some(phase));
+        assert!(
+            reached.iter().any(|at| at.is_settled() || *at == Phase::Held),
+            "{phase:?} leads to {reached:?}"
+        );
+    }
+    // And of itself: none of these waits for anybody. Whatever an action ends with, there is a next step.
+    for (phase, events) in [
+        (Phase::Applying, &[Event::Applied, Event::ApplyFailed][..]),
+        (Phase::Rebooting, &[Event::RebootFailed, Event::Started { rebooted: true }]),
+        (Phase::Verifying, &[Event::Verified, Event::VerifyFailed]),
+        (
+            Phase::Undoing,
+            &[Event::Undone { reboot_due: false }, Event::Undone { reboot_due: true }, Event::UndoFailed],
+        ),
+        (Phase::RebootingBack, &[Event::RebootFailed, Event::Started { rebooted: true }]),
+        (
+            Phase::VerifyingOld,
+            &[Event::OldProven { hold: false }, Event::OldProven { hold: true }, Event::OldNotProven],
+        ),
+    ] {
+        for event in events {
+            let (next, _) = step(Some(phase), *event).expect("an answer");
+            assert_ne!(next, phase, "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn only_an_admin_ends_a_hold_and_only_an_order_ends_a_settled_phase() {
+    for (phase, event, next, _) in rows().into_iter().filter(|(phase, _, next, _)| *phase != Some(*next)) {
+        match phase {
+            Some(Phase::Held) => {
+                assert!(matches!(event, Event::OrderedToRetry | Event::OrderedToRelease), "{event:?}")
+            }
+            None | Some(Phase::Updated | Phase::RolledBack | Phase::Released) => {
+                assert!(
+                    matches!(event, Event::OrderedToApply | Event::OrderedToReboot),
+                    "{phase:?} {event:?}"
+                );
+                assert!(!next.is_settled());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+#[test]
+fn a_node_is_given_back_only_when_it_is_proven_or_released() {
+    for (phase, event, next, _) in rows().into_iter().filter(|(phase, _, next, _)| *phase != Some(*next)) {
+        match next {
+            Phase::Updated => assert_eq!((phase, event), (Some(Phase::Verifying), Event::Verified)),
+            Phase::RolledBack => {
+                assert_eq!((phase, event), (Some(Phase::VerifyingOld), Event::OldProven { hold: false }));
+            }
+            Phase::Released => assert_eq!((phase, event), (Some(Phase::Held), Event::OrderedToRelease)),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_refusal_names_both() {
+    let refused = step(Some(Phase::Updated), Event::Verified).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("Verified") && text.contains("Updated"), "{text}");
+}

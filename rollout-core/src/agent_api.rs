@@ -21,8 +21,8 @@ pub const STATUS_PATH: &str = "/v1/status";
 /// The agent's Unix socket.
 pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";
 
-/// The largest body an agent reads: MUNGE's payload limit of 1 MiB in base64, with room for its header.
-pub const MAX_BODY: usize = 1_500_000;
+/// The largest body an agent reads. munged opens no credential of more than 1 MiB.
+pub const MAX_BODY: usize = 1024 * 1024;
 
 /// What an agent answers to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

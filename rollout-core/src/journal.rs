@@ -285,7 +285,12 @@ mod tests {
     }
 
     fn seen(order: u128, phase: Phase) -> Entry {
-        Entry::Seen { nodes: nodes(), order: id(order), phase, error: (phase == Phase::Held).then(|| "nhc".to_owned()) }
+        Entry::Seen {
+            nodes: nodes(),
+            order: id(order),
+            phase,
+            error: (phase == Phase::Held).then(|| "nhc".to_owned()),
+        }
     }
 
     /// Where n1 stands after these entries, the first one written at 100 ms, each 10 ms after the one before it.
@@ -310,11 +315,29 @@ mod tests {
             (vec![staged(), ordering(1, 500), refused(1)], S::Refused, 120, Some(1), Some("busy")),
             (vec![staged(), ordering(1, 500), unreachable(1)], S::Unreachable, 120, Some(1), Some("silence")),
             // Ordered once more after silence, and this time it answers.
-            (vec![ordering(1, 500), unreachable(1), ordering(2, 500), ordered(2)], S::Ordered, 130, Some(2), None),
-            (vec![ordering(1, 500), ordered(1), seen(1, Phase::Updated)], S::Seen(Phase::Updated), 120, Some(1), None),
+            (
+                vec![ordering(1, 500), unreachable(1), ordering(2, 500), ordered(2)],
+                S::Ordered,
+                130,
+                Some(2),
+                None,
+            ),
+            (
+                vec![ordering(1, 500), ordered(1), seen(1, Phase::Updated)],
+                S::Seen(Phase::Updated),
+                120,
+                Some(1),
+                None,
+            ),
             (vec![ordering(1, 500), seen(1, Phase::Held)], S::Seen(Phase::Held), 110, Some(1), held),
             (vec![ordering(1, 500), seen(1, Phase::Held), retried(1)], S::Ordered, 120, Some(1), None),
-            (vec![ordering(1, 500), seen(1, Phase::Held), released(1)], S::Seen(Phase::Released), 120, Some(1), None),
+            (
+                vec![ordering(1, 500), seen(1, Phase::Held), released(1)],
+                S::Seen(Phase::Released),
+                120,
+                Some(1),
+                None,
+            ),
             (
                 vec![ordering(1, 500), seen(1, Phase::Held), retried(1), seen(1, Phase::Updated)],
                 S::Seen(Phase::Updated),
@@ -325,11 +348,29 @@ mod tests {
             // Staged anew, it owes nothing to what was.
             (vec![ordering(1, 500), seen(1, Phase::RolledBack), staged()], S::Staged, 120, None, None),
             // Late news: of an order before the last one, of one before it was staged anew, after it was seen done.
-            (vec![ordering(1, 105), ordering(2, 500), ordered(1)], S::Ordering { until_ms: 500 }, 110, Some(2), None),
-            (vec![ordering(1, 105), ordering(2, 500), seen(1, Phase::Held)], S::Ordering { until_ms: 500 }, 110, Some(2), None),
+            (
+                vec![ordering(1, 105), ordering(2, 500), ordered(1)],
+                S::Ordering { until_ms: 500 },
+                110,
+                Some(2),
+                None,
+            ),
+            (
+                vec![ordering(1, 105), ordering(2, 500), seen(1, Phase::Held)],
+                S::Ordering { until_ms: 500 },
+                110,
+                Some(2),
+                None,
+            ),
             (vec![ordering(1, 105), staged(), unreachable(1)], S::Staged, 110, None, None),
             (vec![ordering(1, 105), staged(), retried(1)], S::Staged, 110, None, None),
-            (vec![ordering(1, 500), seen(1, Phase::Updated), unreachable(1)], S::Seen(Phase::Updated), 110, Some(1), None),
+            (
+                vec![ordering(1, 500), seen(1, Phase::Updated), unreachable(1)],
+                S::Seen(Phase::Updated),
+                110,
+                Some(1),
+                None,
+            ),
             // The journal of plain reboots may begin anywhere.
             (vec![ordered(1)], S::Ordered, 100, Some(1), None),
             (vec![seen(1, Phase::Updated)], S::Seen(Phase::Updated), 100, Some(1), None),

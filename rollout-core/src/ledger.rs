@@ -331,7 +331,11 @@ mod tests {
 
     fn apply(rollout: &str) -> What {
         let text = "name='r'\nnodes='n1'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
-        What::Apply(Apply { rollout: rollout.to_owned(), aim: Manifest::parse(text).unwrap().aim, back: BACK })
+        What::Apply(Apply {
+            rollout: rollout.to_owned(),
+            aim: Manifest::parse(text).unwrap().aim,
+            back: BACK,
+        })
     }
 
     fn ledger(phase: Phase) -> Ledger {
@@ -375,12 +379,17 @@ mod tests {
 
     #[test]
     fn orders_are_taken_where_nothing_is_under_way() {
-        let taken = |what: What, phase: Option<Phase>| match consider(phase.map(ledger).as_ref(), &order(2, what), "n1") {
+        let taken = |what: What, phase: Option<Phase>| match consider(
+            phase.map(ledger).as_ref(),
+            &order(2, what),
+            "n1",
+        ) {
             Verdict::Accept(event) => format!("{event:?}"),
             Verdict::UnderWay(phase) => format!("under way: {}", phase.name()),
             Verdict::Refuse(why) => why,
         };
-        let held = "held by driver: nhc said no; first `slurm-rollout retry n1` or `slurm-rollout release n1`";
+        let held =
+            "held by driver: nhc said no; first `slurm-rollout retry n1` or `slurm-rollout release n1`";
         for settled in [None, Some(Phase::Updated), Some(Phase::RolledBack), Some(Phase::Released)] {
             let idle = settled.map_or("idle", Phase::name);
             assert_eq!(taken(apply("driver"), settled), "OrderedToApply");
@@ -409,7 +418,11 @@ mod tests {
         let same = order(1, apply("driver"));
         let foreign = consider(None, &same, "n4");
         assert_eq!(foreign, Verdict::Refuse("the order is for n[1-3], this is n4".to_owned()));
-        assert_eq!(consider(Some(&ledger(Phase::Applying)), &same, "n4"), foreign, "not even that it is busy with it");
+        assert_eq!(
+            consider(Some(&ledger(Phase::Applying)), &same, "n4"),
+            foreign,
+            "not even that it is busy with it"
+        );
         for phase in Phase::ALL {
             let verdict = consider(Some(&ledger(phase)), &same, "n1");
             if phase.is_settled() || phase == Phase::Held {
@@ -421,7 +434,13 @@ mod tests {
             }
         }
         // An order before the last one, whatever is under way now.
-        let next = Ledger::begin(order(2, apply("next")), Phase::Applying, "boot-2", 20, Some(&ledger(Phase::Updated)));
+        let next = Ledger::begin(
+            order(2, apply("next")),
+            Phase::Applying,
+            "boot-2",
+            20,
+            Some(&ledger(Phase::Updated)),
+        );
         assert!(matches!(consider(Some(&next), &same, "n1"), Verdict::Refuse(why) if why.contains("before")));
         // An admin's word, which is not the order that the ledger names.
         let mut retried = ledger(Phase::Held);
@@ -436,7 +455,13 @@ mod tests {
     fn the_newest_orders_are_remembered() {
         let mut ledger = ledger(Phase::Updated);
         for number in 2..=200_u32 {
-            ledger = Ledger::begin(order(number.into(), What::Reboot(BACK)), Phase::Updated, "b", 10, Some(&ledger));
+            ledger = Ledger::begin(
+                order(number.into(), What::Reboot(BACK)),
+                Phase::Updated,
+                "b",
+                10,
+                Some(&ledger),
+            );
         }
         assert_eq!(ledger.seen.len(), MAX_SEEN);
         assert_eq!(ledger.seen.first(), Some(&OrderId::from_random(200 - MAX_SEEN as u128 + 1)));
@@ -540,7 +565,12 @@ mod tests {
             let mut ledger = ledger(Phase::Undoing);
             ledger.records = records;
             let boot_id = if booted { "boot-2" } else { "boot-1" };
-            assert_eq!((ledger.changed(), ledger.reboot_due(boot_id)), (changed, due), "{:?} {booted}", ledger.records);
+            assert_eq!(
+                (ledger.changed(), ledger.reboot_due(boot_id)),
+                (changed, due),
+                "{:?} {booted}",
+                ledger.records
+            );
         }
     }
 
@@ -553,7 +583,10 @@ mod tests {
             assert_eq!(ledger.status().changed, phase != Phase::RolledBack, "{phase:?}");
         }
         let status = ledger.status();
-        assert_eq!((status.rollout.as_deref(), status.since_s, status.id), (Some("driver"), 10, ledger.order.id.clone()));
+        assert_eq!(
+            (status.rollout.as_deref(), status.since_s, status.id),
+            (Some("driver"), 10, ledger.order.id.clone())
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The largest manifest that is read. An order must fit MUNGE's payload of 1 MiB.
+/// The largest manifest that is read. An order must fit into a MUNGE credential of 1 MiB in base64.
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// Length limit of a rollout's name: it stands in every Slurm Reason.

@@ -154,7 +154,7 @@ pub fn join(
                 status.note = Some(format!("agent: {why}"));
             } else if answer.is_some() {
                 status.note = Some("has had another order since: how this one ended was not seen".to_owned());
-            } else if agent.is_some() {
+            } else if matches!(agent, Some(Ok(_))) {
                 status.note = Some("its agent knows of no order: was the node reinstalled?".to_owned());
             }
         }
@@ -215,7 +215,13 @@ mod tests {
             error: (phase == Phase::Held || phase == Phase::Undoing).then(|| "nhc said no".to_owned()),
             changed: true,
         });
-        AgentStatus { version: "0.1.0".into(), node: "n1".into(), boot_id: "boot-2".into(), uptime_s: 60, order }
+        AgentStatus {
+            version: "0.1.0".into(),
+            node: "n1".into(),
+            boot_id: "boot-2".into(),
+            uptime_s: 60,
+            order,
+        }
     }
 
     fn slurm(state: &str) -> NodeInfo {
@@ -309,9 +315,17 @@ mod tests {
             (Agent::Idle, None, None),
         ] {
             let status = joined(Stand::Staged, agent, "IDLE", booted_ms);
-            assert_eq!((status.phase, status.note.as_deref()), (Shown::Staged, note), "{agent:?} {booted_ms:?}");
+            assert_eq!(
+                (status.phase, status.note.as_deref()),
+                (Shown::Staged, note),
+                "{agent:?} {booted_ms:?}"
+            );
         }
-        assert_eq!(joined(Stand::Ordered, Agent::NotAsked, "IDLE", Some(9000)).note, None, "its order has it boot");
+        assert_eq!(
+            joined(Stand::Ordered, Agent::NotAsked, "IDLE", Some(9000)).note,
+            None,
+            "its order has it boot"
+        );
     }
 
     #[test]
@@ -344,10 +358,17 @@ mod tests {
         ];
         let rows: Vec<_> = by_phase(&nodes)
             .into_iter()
-            .map(|(rollout, phase, nodes, note)| format!("{rollout} {} {nodes} {}", phase.name(), note.unwrap_or("-")))
+            .map(|(rollout, phase, nodes, note)| {
+                format!("{rollout} {} {nodes} {}", phase.name(), note.unwrap_or("-"))
+            })
             .collect();
-        let expected =
-            ["a staged n5 -", "a held n4 disk full", "a held n[3,6] nhc", "a updated n[2,10] -", "b held n1 -"];
+        let expected = [
+            "a staged n5 -",
+            "a held n4 disk full",
+            "a held n[3,6] nhc",
+            "a updated n[2,10] -",
+            "b held n1 -",
+        ];
         assert_eq!(rows, expected);
         assert!(by_phase(&[]).is_empty());
     }

@@ -1,6 +1,10 @@
 //! A small agent in memory that uses the ledger and `step` as node-agent's driver does, on a node whose disk, boots and
 //! changes are numbers. Orders, failures, crashes and power cuts come at any point and in any order; after each write to
 //! the disk the rules that nobody may break are checked.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
+)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,8 @@
 //! The journal's fold over many journals: lines in any order, torn and foreign lines, late answers.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
+)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,8 @@
 //! The whole behaviour of an agent as a table, `transitions.txt`, and what must hold of every row of it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
+)]
 
 use rollout_core::phase::{Action, Event, Phase, step};
 use std::collections::BTreeSet;

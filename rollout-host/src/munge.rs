@@ -12,8 +12,12 @@ use std::time::Duration;
 /// Where munged listens unless its `--socket` or Slurm's `AuthInfo=socket=` say otherwise.
 pub const SOCKET: &str = "/run/munge/munge.socket.2";
 
-/// The most that munged takes into a credential.
-pub const MAX_PAYLOAD: usize = 1024 * 1024;
+/// The most that is sealed. munged seals 1 MiB less 20 bytes, but opens only credentials that fit a request of 1 MiB,
+/// and in base64 with its headers that is a payload of 786,326 bytes (MUNGE 0.5.15, SHA-256); other MACs take some more.
+pub const MAX_PAYLOAD: usize = 780_000;
+
+/// The longest request that munged reads (`MUNGE_MAXIMUM_REQ_LEN`). It hangs up on a longer one.
+const MAX_REQUEST: usize = 1024 * 1024;
 
 /// No answer of munged is longer: twice the payload, as in its own client.
 const MAX_MESSAGE: u32 = 2 * 1024 * 1024;
@@ -57,6 +61,9 @@ pub enum MungeError {
     /// More than [`MAX_PAYLOAD`].
     #[error("{0} bytes are more than MUNGE seals, {MAX_PAYLOAD}")]
     TooLong(usize),
+    /// No munged seals such a long credential, nor opens it.
+    #[error("the credential has {0} bytes, more than MUNGE opens")]
+    CredentialTooLong(usize),
     /// munged said no: a credential that is forged, too old, from the future, replayed or for somebody else.
     #[error("MUNGE: {0}")]
     Refused(String),
@@ -110,8 +117,9 @@ impl Munge {
     /// # Errors
     /// If munged does not answer, or refuses.
     pub fn open(&self, credential: &str) -> Result<Opened, MungeError> {
-        if credential.len() > MAX_PAYLOAD * 2 - 64 {
-            return Err(MungeError::TooLong(credential.len()));
+        // Four bytes of length before it, and a NUL behind it.
+        if credential.len() > MAX_REQUEST - 5 {
+            return Err(MungeError::CredentialTooLong(credential.len()));
         }
         let mut request = Writer::default();
         let mut data = credential.as_bytes().to_vec();

@@ -41,13 +41,16 @@ impl Store {
                 None => What::Reboot(back),
             };
             let order = Order::new(random::order_id(), NodeSet::from_iter(names), what);
+            claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
+        }
+        // Only once all of them can be sent: a claim that nobody sends would keep its nodes waiting until it ends.
+        for Claim { rollout, order } in &claims {
             let entry = Entry::Ordering {
                 nodes: order.nodes.clone(),
                 order: order.id.clone(),
                 until_ms: now_ms + hold_ms,
             };
-            self.append(group.rollout, vec![entry])?;
-            claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
+            self.append(rollout.as_deref(), vec![entry])?;
         }
         Ok((claims, skipped))
     }

@@ -199,6 +199,9 @@ impl Tool for Apt {
         })
     }
 
+    /// dpkg does that itself.
+    fn sweep(&self, _packages: &[String], _patience: Patience) {}
+
     fn restore(
         &self,
         before: &[String],

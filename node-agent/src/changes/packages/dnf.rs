@@ -255,6 +255,10 @@ impl Tool for Dnf {
         Ok(())
     }
 
+    fn sweep(&self, packages: &[String], patience: Patience) {
+        self.rpm.sweep(packages, patience);
+    }
+
     fn restore(
         &self,
         before: &[String],

@@ -101,8 +101,11 @@ fn apply_with(
     }
     let now = tool.installed()?;
     check(tool, wanted, &now)?;
-    kept.end()?;
     let Difference { missing, extra } = Difference::between(before, &now);
+    if unfinished {
+        tool.sweep(&extra, patience);
+    }
+    kept.end()?;
     let changed = !missing.is_empty() || !extra.is_empty();
     Ok(After { changed, added: extra, removed: missing })
 }
@@ -152,6 +155,7 @@ fn undo_with(tool: &dyn Tool, wanted: &Packages, before: &[String], kept: &Kept)
     kept.begin(&touched)?;
     tool.restore(before, &touched, kept, patience)?;
     verify_old_with(tool, before)?;
+    tool.sweep(&touched, patience);
     kept.end()
 }
 

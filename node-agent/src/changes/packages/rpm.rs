@@ -21,11 +21,12 @@ pub(super) struct Rpm {
     program: PathBuf,
     /// Which system, where it is not this one.
     root: Vec<String>,
+    prefix: PathBuf,
 }
 
 impl Rpm {
     pub(super) fn new(root: &[String]) -> Self {
-        Self { program: PathBuf::from("/usr/bin/rpm"), root: root.to_vec() }
+        Self { program: PathBuf::from("/usr/bin/rpm"), root: root.to_vec(), prefix: PathBuf::from("/") }
     }
 
     fn program(&self, limit: Duration) -> Program {
@@ -110,7 +111,9 @@ impl Rpm {
                 patience.run("rpm", &attempt, run)
             };
             // Its scripts may fail just because of the interruption.
-            erase(&[]).or_else(|_| erase(&["--noscripts"]))?;
+            if erase(&[]).is_err() && self.installed()?.contains(&package) {
+                erase(&["--noscripts"])?;
+            }
         }
         Ok(())
     }
@@ -125,6 +128,33 @@ impl Rpm {
         }))
     }
 
+    /// Removes what an interrupted transaction was unpacking: rpm unpacks `file` as `file;5f3a21bc` and never looks at
+    /// it again after a crash. These may be as large as the packages.
+    pub(super) fn sweep(&self, packages: &[String], patience: Patience) {
+        if packages.is_empty() {
+            return;
+        }
+        // Those that are not installed are complained about on the side.
+        let Ok(output) = self.program(patience.left()).arg("-ql").args(packages).output() else { return };
+        let files: BTreeSet<&Path> =
+            output.stdout.lines().filter(|l| l.starts_with('/')).map(Path::new).collect();
+        let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+        for directory in directories {
+            let outside = self.prefix.join(directory.strip_prefix("/").unwrap_or(directory));
+            let Ok(entries) = std::fs::read_dir(outside) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let is_litter = name
+                    .to_str()
+                    .and_then(unpacked_as)
+                    .is_some_and(|file| files.contains(&*directory.join(file)));
+                if is_litter && entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
     /// Installs files over whatever is there, file conflicts included, as one transaction.
     pub(super) fn force(
         &self,
@@ -135,6 +165,12 @@ impl Rpm {
         const OPTIONS: [&str; 5] = ["-U", "--oldpackage", "--nodeps", "--replacefiles", "--replacepkgs"];
         patience.run("rpm", attempt, |limit| self.program(limit).args(OPTIONS).args(files)).map(drop)
     }
+}
+
+/// The file that a name as rpm makes it up while it unpacks will be.
+fn unpacked_as(name: &str) -> Option<&str> {
+    let (file, number) = name.rsplit_once(';')?;
+    (number.len() == 8 && number.bytes().all(|b| b.is_ascii_hexdigit())).then_some(file)
 }
 
 /// Packages of before that are still there beside a version that was not there before.
@@ -157,5 +193,18 @@ mod tests {
             list("a-0:1-1.x86_64 a-0:2-1.x86_64 b-0:2-1.x86_64 k-0:1-1.x86_64 k-0:2-1.x86_64 a-0:3-1.i686");
         assert_eq!(half_replaced(&before, &now), ["a-0:1-1.x86_64"]);
         assert_eq!(half_replaced(&before, &before), list(""));
+    }
+
+    #[test]
+    fn names_that_rpm_makes_up() {
+        let cases = [
+            ("libc.so;6920a1bc", Some("libc.so")),
+            ("a;b;00000000", Some("a;b")),
+            ("a;b", None),
+            ("a;6920a1bg", None),
+        ];
+        for (name, file) in cases {
+            assert_eq!(unpacked_as(name), file);
+        }
     }
 }

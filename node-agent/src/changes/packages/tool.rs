@@ -52,6 +52,9 @@ pub(super) trait Tool {
     /// Installs and removes.
     fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError>;
 
+    /// Removes what an interrupted transaction left beside the files of these packages.
+    fn sweep(&self, packages: &[String], patience: Patience);
+
     /// Makes the installed packages those of `before`. `touched` are those that an unfinished transaction may have
     /// damaged without a trace in the list.
     fn restore(

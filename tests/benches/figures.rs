@@ -1,0 +1,199 @@
+//! The project's figures: `cargo bench -p rollout-lab`. Printed, never asserted; as ratios where the machine is noisy.
+//!
+//! 1. reboot-program: its size, and from start to end for one node that was handed over.
+//! 2. Orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server.
+//! 3. The idle agent: resident memory, and context switches in a minute.
+//! 4. Seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use rollout_control::agent_client::AgentClient;
+use rollout_control::dispatch::dispatch;
+use rollout_lab::{ClusterSpec, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const AGENTS: u16 = 1000;
+const ROUNDS: usize = 5;
+const MINUTES: Duration = Duration::from_secs(240);
+
+fn main() {
+    let product = Product::build().unwrap();
+    let size = std::fs::metadata(&product.reboot_program).unwrap().len();
+    println!("reboot-program: {size} bytes, static");
+    dispatch_beside_curl();
+    in_the_lab(&product);
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Answers every POST with "accepted", as an agent does that has the order on disk.
+fn serve(listener: TcpListener) {
+    let listener = std::sync::Arc::new(listener);
+    for _ in 0..8 {
+        let listener = std::sync::Arc::clone(&listener);
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut bytes = vec![0; 64 * 1024];
+                let mut length = 0;
+                while let Ok(count @ 1..) = stream.read(&mut bytes[length..]) {
+                    length += count;
+                    let text = String::from_utf8_lossy(&bytes[..length]);
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let wanted = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+                    if body.len() >= wanted.and_then(|n| n.parse().ok()).unwrap_or(0) {
+                        break;
+                    }
+                }
+                let body = "{\"answer\":\"accepted\"}";
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            }
+        });
+    }
+}
+
+fn dispatch_beside_curl() {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    serve(listener);
+    // As long as a sealed order for a thousand nodes with two changes is.
+    let order = format!("MUNGE:{}:", "A".repeat(1400));
+    let addresses: Vec<Ipv4Addr> =
+        (0..AGENTS).map(|n| Ipv4Addr::new(127, 1, (n / 250) as u8, (n % 250 + 1) as u8)).collect();
+    let config: String =
+        addresses.iter().map(|a| format!("url = \"http://{a}:{port}/v1/order\"\noutput = \"/dev/null\"\n")).collect();
+    let list = std::env::temp_dir().join(format!("figures-{}", std::process::id()));
+    std::fs::write(&list, config).unwrap();
+    let (mut ours, mut curls, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        let client = AgentClient::new(port, Duration::from_secs(4));
+        let sealed = order.clone();
+        let answers = dispatch(addresses.clone(), 512, begun + Duration::from_secs(30), move |address| {
+            client.order(IpAddr::V4(address), &sealed)
+        });
+        let accepted = answers.all().into_iter().filter(Result::is_ok).count();
+        assert_eq!(accepted, usize::from(AGENTS));
+        let ours_s = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let mut curl = Command::new("curl");
+        curl.args(["--parallel", "--parallel-max", "300", "--parallel-immediate", "--silent", "--data-binary", &order, "--config"]);
+        let status = curl.arg(&list).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success());
+        let curl_s = begun.elapsed().as_secs_f64();
+        ours.push(f64::from(AGENTS) / ours_s);
+        curls.push(f64::from(AGENTS) / curl_s);
+        ratios.push(curl_s / ours_s);
+    }
+    let _ = std::fs::remove_file(list);
+    println!(
+        "orders to {AGENTS} agents: {:.0} a second; curl --parallel --parallel-max 300: {:.0}; ratio {:.2} (medians of {ROUNDS})",
+        median(ours),
+        median(curls),
+        median(ratios)
+    );
+}
+
+fn in_the_lab(product: &Product) {
+    let nothing = "/usr/libexec/lab/nothing";
+    let spec = ClusterSpec { nodes: 2, ..ClusterSpec::default() };
+    let site = Site::with_tool(product, spec).unwrap();
+    let controller = site.cluster.controller();
+    controller.write_file(nothing, "#!/bin/sh\n", 0o755).unwrap();
+    idle_agent(&site);
+    out_of_service(&site);
+
+    let swap = format!("sed -i s,^RebootProgram=.*,RebootProgram={nothing}, /etc/slurm/slurm.conf");
+    controller.run(&["sh", "-c", &swap]).unwrap();
+    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let node = site.cluster.node("cn01");
+        let boots = node.boot_count();
+        site.reboot("cn01").unwrap();
+        site.cluster.wait_state("cn01", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
+        let said = controller.exec_as("slurm", &[REBOOT_PROGRAM, "cn01"]).unwrap().stderr;
+        let ms = said.rsplit_once(" ms").and_then(|(text, _)| text.rsplit(' ').next()?.parse::<f64>().ok());
+        times.push(ms.unwrap_or_else(|| panic!("{said}")));
+        node.wait_boots(boots + 1, MINUTES).unwrap();
+        site.wait_idle(&["cn01"], MINUTES).unwrap();
+    }
+    println!("reboot-program, one node, scontrol and the answer included: {:.0} ms (median of {ROUNDS})", median(times));
+}
+
+fn idle_agent(site: &Site) {
+    let node = site.cluster.node("cn02");
+    let pid = node.run(&["systemctl", "show", "--value", "-p", "MainPID", "slurm-rollout-agent"]).unwrap();
+    let status = format!("/proc/{}/status", pid.trim());
+    let count = || -> u64 {
+        let text = node.run(&["cat", &status]).unwrap();
+        let switches = text.lines().filter(|line| line.contains("ctxt_switches"));
+        switches.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+    };
+    std::thread::sleep(Duration::from_secs(15));
+    let before = count();
+    std::thread::sleep(Duration::from_secs(60));
+    let switches = count() - before;
+    let text = node.run(&["cat", &status]).unwrap();
+    let rss = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("VmRSS ?");
+    println!("idle agent: {}, {switches} context switches in 60 s", rss.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+/// From `scontrol reboot` of an idle node until it is IDLE again: with Slurm's own way, through us with nothing staged,
+/// and with a link and a package.
+fn out_of_service(site: &Site) {
+    let node = site.cluster.node("cn01");
+    let seconds = || {
+        let boots = node.boot_count();
+        let begun = Instant::now();
+        site.reboot("cn01").unwrap();
+        node.wait_boots(boots + 1, MINUTES).unwrap();
+        site.wait_idle(&["cn01"], MINUTES).unwrap();
+        begun.elapsed().as_secs_f64()
+    };
+    let (mut plain, mut ours, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        with_slurmds_own_reboot(site, true);
+        plain.push(seconds());
+        with_slurmds_own_reboot(site, false);
+        ours.push(seconds());
+        // There and back, so that each round has something to change.
+        let (link, version) = if round % 2 == 0 { ("2", "1.1") } else { ("1", "1.0") };
+        let manifest = TOOL_1_1
+            .replace("\"tool-1.1\"\nnodes", &format!("\"round-{round}\"\nnodes"))
+            .replace("cn[01-04]", "cn01")
+            .replace("/opt/app/2", &format!("/opt/app/{link}"))
+            .replace("tool-1.1", &format!("tool-{version}"))
+            .replace("^1.1$", &format!("^{version}$"));
+        site.stage(&manifest).unwrap();
+        changed.push(seconds());
+        assert_eq!(site.tool("cn01").unwrap(), format!("/opt/app/{link} {version}"));
+    }
+    let (plain, ours, changed) = (median(plain), median(ours), median(changed));
+    println!(
+        "from scontrol reboot to IDLE: {plain:.1} s plain (slurmd runs /usr/sbin/reboot), {ours:.1} s through us with \
+         nothing staged, {changed:.1} s with a link and a package: {:.1} s and {:.1} s beyond plain (medians of {ROUNDS})",
+        ours - plain,
+        changed - plain
+    );
+}
+
+fn with_slurmds_own_reboot(site: &Site, own: bool) {
+    let (program, parameters) = if own {
+        ("/usr/sbin/reboot", "s,^SlurmctldParameters=reboot_from_controller,#off&,")
+    } else {
+        (REBOOT_PROGRAM, "s,^#off,,")
+    };
+    let script = format!("sed -i -e 's,^RebootProgram=.*,RebootProgram={program},' -e '{parameters}' /etc/slurm/slurm.conf");
+    for node in site.cluster.compute_nodes().iter().chain([site.cluster.controller()]) {
+        node.run(&["sh", "-c", &script]).unwrap();
+    }
+    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
+}

@@ -45,13 +45,19 @@ fn serve(listener: TcpListener) {
                     length += count;
                     let text = String::from_utf8_lossy(&bytes[..length]);
                     let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let wanted = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+                    let wanted = head.lines().find_map(|line| {
+                        line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned)
+                    });
                     if body.len() >= wanted.and_then(|n| n.parse().ok()).unwrap_or(0) {
                         break;
                     }
                 }
                 let body = "{\"answer\":\"accepted\"}";
-                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
             }
         });
     }
@@ -65,8 +71,10 @@ fn dispatch_beside_curl() {
     let order = format!("MUNGE:{}:", "A".repeat(1400));
     let addresses: Vec<Ipv4Addr> =
         (0..AGENTS).map(|n| Ipv4Addr::new(127, 1, (n / 250) as u8, (n % 250 + 1) as u8)).collect();
-    let config: String =
-        addresses.iter().map(|a| format!("url = \"http://{a}:{port}/v1/order\"\noutput = \"/dev/null\"\n")).collect();
+    let config: String = addresses
+        .iter()
+        .map(|a| format!("url = \"http://{a}:{port}/v1/order\"\noutput = \"/dev/null\"\n"))
+        .collect();
     let list = std::env::temp_dir().join(format!("figures-{}", std::process::id()));
     std::fs::write(&list, config).unwrap();
     let (mut ours, mut curls, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -82,7 +90,16 @@ fn dispatch_beside_curl() {
         let ours_s = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let mut curl = Command::new("curl");
-        curl.args(["--parallel", "--parallel-max", "300", "--parallel-immediate", "--silent", "--data-binary", &order, "--config"]);
+        curl.args([
+            "--parallel",
+            "--parallel-max",
+            "300",
+            "--parallel-immediate",
+            "--silent",
+            "--data-binary",
+            &order,
+            "--config",
+        ]);
         let status = curl.arg(&list).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
         assert!(status.success());
         let curl_s = begun.elapsed().as_secs_f64();
@@ -123,7 +140,10 @@ fn in_the_lab(product: &Product) {
         node.wait_boots(boots + 1, MINUTES).unwrap();
         site.wait_idle(&["cn01"], MINUTES).unwrap();
     }
-    println!("reboot-program, one node, scontrol and the answer included: {:.0} ms (median of {ROUNDS})", median(times));
+    println!(
+        "reboot-program, one node, scontrol and the answer included: {:.0} ms (median of {ROUNDS})",
+        median(times)
+    );
 }
 
 fn idle_agent(site: &Site) {
@@ -141,7 +161,10 @@ fn idle_agent(site: &Site) {
     let switches = count() - before;
     let text = node.run(&["cat", &status]).unwrap();
     let rss = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("VmRSS ?");
-    println!("idle agent: {}, {switches} context switches in 60 s", rss.split_whitespace().collect::<Vec<_>>().join(" "));
+    println!(
+        "idle agent: {}, {switches} context switches in 60 s",
+        rss.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
 }
 
 /// From `scontrol reboot` of an idle node until it is IDLE again: with Slurm's own way, through us with nothing staged,
@@ -189,7 +212,9 @@ fn with_slurmds_own_reboot(site: &Site, own: bool) {
     } else {
         (REBOOT_PROGRAM, "s,^#off,,")
     };
-    let script = format!("sed -i -e 's,^RebootProgram=.*,RebootProgram={program},' -e '{parameters}' /etc/slurm/slurm.conf");
+    let script = format!(
+        "sed -i -e 's,^RebootProgram=.*,RebootProgram={program},' -e '{parameters}' /etc/slurm/slurm.conf"
+    );
     for node in site.cluster.compute_nodes().iter().chain([site.cluster.controller()]) {
         node.run(&["sh", "-c", &script]).unwrap();
     }

@@ -244,6 +244,9 @@ impl Node {
     }
 
     fn apply(&mut self, ledger: &mut Ledger) -> Result<Result<(), String>, Died> {
+        if matches!(ledger.order.what, What::Apply(_)) && !self.goes_well(ledger)? {
+            return Ok(Err("slurmd cannot be stopped".to_owned()));
+        }
         for (index, change) in changes(ledger).iter().enumerate() {
             match ledger.records.get(index) {
                 Some(Record { after: Some(_), .. }) => continue,
@@ -283,6 +286,9 @@ impl Node {
     }
 
     fn undo(&mut self, ledger: &Ledger) -> Result<Result<(), String>, Died> {
+        if !self.goes_well(ledger)? {
+            return Ok(Err("slurmd cannot be stopped".to_owned()));
+        }
         for (index, record) in ledger.records.iter().enumerate().rev() {
             if record.after.as_ref().is_some_and(|after| !after.changed) {
                 continue;
@@ -513,10 +519,10 @@ fn a_cut_at_any_single_point_ends_where_the_undisturbed_order_ends() {
         node.live();
         (node.disk.map(|ledger| ledger.phase), node.links)
     };
-    // Two changes with two points each (make, made), the reboot, verify; then two undos, undone, the reboot, verify old.
+    // slurmd, two changes with two points each, the reboot, verify; then slurmd, two undos, undone, the reboot, verify.
     let (goes, fails) = (Op::Goes, Op::Fails);
-    let forward = vec![goes.clone(); 6];
-    let verify_fails = [vec![goes.clone(); 5], vec![fails], vec![goes.clone(); 5]].concat();
+    let forward = vec![goes.clone(); 7];
+    let verify_fails = [vec![goes.clone(); 6], vec![fails], vec![goes; 6]].concat();
     for (hold, rest) in [(false, forward), (false, verify_fails.clone()), (true, verify_fails)] {
         let plain = end([vec![order(hold)], rest.clone()].concat());
         for (at, cut) in (0..rest.len()).flat_map(|at| [(at, Op::Crash), (at, Op::PowerCut)]) {

@@ -91,4 +91,20 @@ mod tests {
         assert!(path.is_dir());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
+
+    #[test]
+    fn a_link_is_given_away_and_not_what_it_points_to() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("not run: needs root");
+            return;
+        }
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::chown(dir.path(), Some(12345), Some(12345)).unwrap();
+        let (victim, link) = (elsewhere.path().join("shadow"), dir.path().join("lock"));
+        File::create(&victim).unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        give_to_owner_of_directory(&link).unwrap();
+        assert_eq!(std::fs::metadata(&victim).unwrap().uid(), 0);
+        assert_eq!(std::fs::symlink_metadata(&link).unwrap().uid(), 12345);
+    }
 }

@@ -27,8 +27,9 @@ fn late(base: Base) {
     }
     site.cluster.scontrol(&["update", "nodename=cn02", "reason=bad DIMM"]).unwrap();
     for node in site.cluster.compute_nodes() {
-        node.wait_boots(2, MINUTES).unwrap();
-        node.run(&["touch", "/run/go"]).unwrap();
+        // Its boot does not end before slurmd may start.
+        let go = || node.exec(&["touch", "/run/go"]);
+        rollout_lab::until("the boot", MINUTES, go, |done| node.boot_count() == 2 && done.success()).unwrap();
     }
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     for node in ["cn02", "cn03"] {

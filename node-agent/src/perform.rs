@@ -57,7 +57,11 @@ impl Hands {
             Action::VerifyOld => {
                 failpoint::here("verifying-old");
                 match verify::old(ledger) {
-                    Ok(()) => Some(Event::OldProven { hold: ledger.hold_on_failure() }),
+                    Ok(()) => {
+                        // Nothing of the order is left on the node.
+                        ledger.records.clear();
+                        Some(Event::OldProven { hold: ledger.hold_on_failure() })
+                    }
                     Err(why) => self.failed(ledger, &why, Event::OldNotProven),
                 }
             }

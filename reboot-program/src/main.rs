@@ -8,11 +8,11 @@ mod arguments;
 mod log;
 mod process;
 
-use arguments::{Arguments, Request};
+use arguments::Arguments;
 use log::Log;
 use rollout_control::config::Config;
 use rollout_control::hand_over::{Report, hand_over};
-use rollout_control::store::Store;
+use rollout_core::hand_over::Skipped;
 use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,22 +34,20 @@ fn main() -> ExitCode {
         }
     };
     let log = Log::open();
-    match run(&arguments, begun) {
-        Ok(report) => tell(&log, &arguments.nodes, &report, begun),
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
         Err(error) => {
             log.error(&format!("{}: nothing ordered: {error}", arguments.nodes));
-            ExitCode::from(NOTHING_DONE)
+            return ExitCode::from(NOTHING_DONE);
         }
-    }
+    };
+    let by = format!("reboot-program[{}]", std::process::id());
+    let report = hand_over(&config, &by, &arguments.nodes, begun);
+    tell(&log, &arguments.nodes, &report, begun);
+    exit_code(&report)
 }
 
-fn run(request: &Request, begun: Instant) -> Result<Report, Box<dyn std::error::Error>> {
-    let config = Config::load(&request.config)?;
-    let store = Store::open(&config.state_dir, &format!("reboot-program[{}]", std::process::id()))?;
-    Ok(hand_over(&config, &store, &request.nodes, begun)?)
-}
-
-fn tell(log: &Log, nodes: &NodeSet, report: &Report, begun: Instant) -> ExitCode {
+fn tell(log: &Log, nodes: &NodeSet, report: &Report, begun: Instant) {
     for warning in &report.warnings {
         log.warning(warning);
     }
@@ -59,11 +57,18 @@ fn tell(log: &Log, nodes: &NodeSet, report: &Report, begun: Instant) -> ExitCode
     for (why, nodes) in &report.failed {
         log.error(&format!("{}: {why}", nodes.iter().cloned().collect::<NodeSet>()));
     }
-    log.info(&format!(
-        "{nodes}: {} of {} ordered in {} ms",
-        report.ordered.len(),
-        nodes.len(),
-        begun.elapsed().as_millis()
-    ));
-    if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAILED) }
+    let (ordered, ms) = (report.ordered.len(), begun.elapsed().as_millis());
+    log.info(&format!("{nodes}: {ordered} of {} ordered in {ms} ms", nodes.len()));
+}
+
+fn exit_code(report: &Report) -> ExitCode {
+    // That another invocation orders a node, or has, is as good as our doing it.
+    let refused = |why: &Skipped| matches!(why, Skipped::Unknown | Skipped::NotHandedOver);
+    if report.failed.is_empty() && !report.skipped.keys().any(refused) {
+        ExitCode::SUCCESS
+    } else if report.ordered.is_empty() {
+        ExitCode::from(NOTHING_DONE)
+    } else {
+        ExitCode::from(SOME_FAILED)
+    }
 }

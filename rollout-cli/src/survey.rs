@@ -59,9 +59,11 @@ impl Survey {
     fn status(&self, name: &str, rollout: &str, record: &NodeRecord) -> NodeStatus {
         let agent = self.agents.get(name).map(|answer| answer.as_ref().map_err(String::as_str));
         let slurm = self.slurm.get(name);
-        let by_agent =
-            agent.and_then(Result::ok).map(|agent| self.now_ms.saturating_sub(agent.uptime_s * 1000));
-        let booted_ms = by_agent.or_else(|| slurm.and_then(|info| info.boot_s).map(|s| s * 1000));
+        let by_agent = agent
+            .and_then(Result::ok)
+            .map(|agent| self.now_ms.saturating_sub(agent.uptime_s.saturating_mul(1000)));
+        let booted_ms =
+            by_agent.or_else(|| slurm.and_then(|info| info.boot_s).map(|s| s.saturating_mul(1000)));
         join(name, rollout, record, agent, slurm, booted_ms)
     }
 

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::dispatch::dispatch;
 use crate::store::{Claim, Store, StoreError};
 use rollout_core::agent_api::Answer;
-use rollout_core::hand_over::{SkippedNodes, handed_over};
+use rollout_core::hand_over::{HandedOver, SkippedNodes, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
 use rollout_core::order::OrderId;
@@ -73,32 +73,48 @@ struct Errand {
     sealed: Arc<Result<String, String>>,
 }
 
-/// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline.
-///
-/// # Errors
-/// If the state directory cannot be used: then nothing was ordered.
-pub fn hand_over(
-    config: &Config,
-    store: &Store,
-    nodes: &NodeSet,
-    begun: Instant,
-) -> Result<Report, StoreError> {
+/// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline. `by` names us in journals. Where
+/// the state directory cannot be used nobody knows what was staged, so nothing is ordered, and Slurm is told so.
+#[must_use]
+pub fn hand_over(config: &Config, by: &str, nodes: &NodeSet, begun: Instant) -> Report {
     let end = begun + config.deadline.get() - KEPT_FOR_THE_END.min(config.deadline.get());
     let sent_by = end - KEPT_FOR_REASONS.min(config.deadline.get() / 2);
     let mut report = Report::default();
-
-    let slurm = ask_slurm(config, store, nodes, sent_by, &mut report);
+    let store = Store::open(&config.state_dir, by);
+    let slurm = ask_slurm(config, store.as_ref().ok(), nodes, sent_by, &mut report);
     let (taken, skipped) = handed_over(nodes, slurm.as_deref());
     report.skipped = skipped;
-    let hold = config.deadline.get() + CLAIM_SLACK;
-    let (claims, skipped) = store.claim(&taken, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
-    report.skipped.extend(skipped);
+    if let Err(error) = store.and_then(|store| order(config, &store, &taken, slurm, sent_by, &mut report)) {
+        let reason = our_reason("RebootProgram", &format!("not ordered: {error}"), None);
+        report.failed.insert(reason, taken.into_iter().map(|handed| handed.node).collect());
+    }
+    tell_slurm(config, &mut report, end);
+    report
+}
 
+/// Claims the nodes, sends their orders and writes down what became of each.
+fn order(
+    config: &Config,
+    store: &Store,
+    taken: &[HandedOver],
+    slurm: Option<Vec<NodeInfo>>,
+    sent_by: Instant,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    let hold = config.deadline.get() + CLAIM_SLACK;
+    let claims = store.claim(taken, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
+    for (why, nodes) in claims.skipped {
+        report.skipped.entry(why).or_default().extend(nodes);
+    }
+    for (nodes, error) in claims.broken {
+        let reason = our_reason("RebootProgram", &format!("not ordered: {error}"), None);
+        report.failed.entry(reason).or_default().extend(nodes.iter().map(str::to_owned));
+    }
     let mut waiting: BTreeMap<String, Arc<Claim>> = BTreeMap::new();
     let mut errands = Vec::new();
     let mut addresses = store.addresses();
-    addresses.extend(slurm.iter().flatten().map(|info| (info.name.clone(), info.address.clone())));
-    for claim in claims.into_iter().map(Arc::new) {
+    addresses.extend(slurm.into_iter().flatten().map(|info| (info.name, info.address)));
+    for claim in claims.claims.into_iter().map(Arc::new) {
         let sealed = Arc::new(seal(config, &claim));
         for node in claim.order.nodes.iter().map(str::to_owned) {
             waiting.insert(node.clone(), Arc::clone(&claim));
@@ -116,7 +132,7 @@ pub fn hand_over(
         for reply in &batch {
             waiting.remove(&reply.node);
         }
-        write_down(store, batch, &mut report);
+        write_down(store, batch, report);
     }
     let late = waiting.into_iter().map(|(node, claim)| Reply {
         node,
@@ -124,15 +140,14 @@ pub fn hand_over(
         rollout: claim.rollout.clone(),
         outcome: Outcome::Unreachable("no answer before RebootProgram's deadline".to_owned()),
     });
-    write_down(store, late.collect(), &mut report);
-    tell_slurm(config, &mut report, end);
-    Ok(report)
+    write_down(store, late.collect(), report);
+    Ok(())
 }
 
 /// What Slurm says of the nodes; none if it does not answer in time.
 fn ask_slurm(
     config: &Config,
-    store: &Store,
+    store: Option<&Store>,
     nodes: &NodeSet,
     by: Instant,
     report: &mut Report,
@@ -140,9 +155,8 @@ fn ask_slurm(
     let limit = ASKING_SLURM.min(by.saturating_duration_since(Instant::now()));
     match config.scontrol().within(limit).show_nodes(nodes) {
         Ok(infos) => {
-            if let Err(error) = store.learn_addresses(&infos) {
-                report.warnings.push(error.to_string());
-            }
+            let learnt = store.map_or(Ok(()), |store| store.learn_addresses(&infos));
+            report.warnings.extend(learnt.err().map(|error| error.to_string()));
             Some(infos)
         }
         Err(error) => {

@@ -18,7 +18,7 @@ mod journal_file;
 mod stage;
 
 pub use addresses::Addresses;
-pub use claim::Claim;
+pub use claim::{Claim, Claims};
 pub use stage::{StageError, Staged};
 
 use journal_file::JournalFile;
@@ -144,14 +144,16 @@ impl Store {
         Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// The newest rollout of this id or name: `driver` stands for `driver@2` where there are both.
+    /// The newest rollout of this id or name: `driver` stands for `driver@2` where there are both, `driver@1` for the
+    /// first one.
     ///
     /// # Errors
     /// If there is none.
     pub fn find(&self, name: &str) -> Result<String, StoreError> {
         let mut ids = self.ids()?;
-        if ids.iter().any(|id| id == name && id.contains('@')) {
-            return Ok(name.to_owned());
+        let exact = name.strip_suffix("@1").unwrap_or(name);
+        if name.contains('@') && ids.iter().any(|id| id == exact) {
+            return Ok(exact.to_owned());
         }
         ids.retain(|id| id == name || id.strip_prefix(name).is_some_and(|rest| rest.starts_with('@')));
         ids.pop().ok_or_else(|| StoreError::NoSuchRollout(name.to_owned()))

@@ -6,7 +6,7 @@
 )]
 
 use nix::fcntl::{Flock, FlockArg};
-use rollout_control::store::{StageError, Staged, Store, StoreError};
+use rollout_control::store::{Claims, StageError, Staged, Store, StoreError};
 use rollout_core::hand_over::{HandedOver, Skipped};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, Line, Stand};
@@ -241,7 +241,7 @@ fn nodes_that_went_back_are_staged_again_unless_they_have_something_else() {
 fn claims_give_each_node_what_is_staged_for_it_once() {
     let (_dir, store) = store();
     let (driver, kernel) = (staged(&store, "driver", "n[1-3]"), staged(&store, "kernel", "m[1-2]"));
-    let (claims, skipped) = store.claim(&handed("n[1-2],m1,plain1"), HOLD_MS).unwrap();
+    let Claims { claims, skipped, .. } = store.claim(&handed("n[1-2],m1,plain1"), HOLD_MS).unwrap();
     assert!(skipped.is_empty());
     let got: Vec<_> = claims.iter().map(|c| (c.rollout.as_deref(), c.order.nodes.to_string())).collect();
     assert_eq!(
@@ -260,7 +260,7 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
     assert!(matches!(node.stand, Stand::Ordering { .. }) && node.order.as_ref() == Some(&claims[1].order.id));
     assert_eq!(store.plain_reboots().unwrap().len(), 1);
 
-    let (again, skipped) = store.claim(&handed("n[1-3],m1,plain1"), HOLD_MS).unwrap();
+    let Claims { claims: again, skipped, .. } = store.claim(&handed("n[1-3],m1,plain1"), HOLD_MS).unwrap();
     assert_eq!(again.iter().map(|c| c.order.nodes.to_string()).collect::<Vec<_>>(), ["n3"]);
     assert_eq!(skipped[&Skipped::BeingOrdered], ["m1", "n1", "n2", "plain1"]);
 
@@ -275,26 +275,28 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
             ],
         )
         .unwrap();
-    let (again, _) = store.claim(&handed("n[1-2]"), 0).unwrap();
+    let again = store.claim(&handed("n[1-2]"), 0).unwrap().claims;
     let got: Vec<_> = again.iter().map(|c| (c.rollout.as_deref(), c.order.nodes.to_string())).collect();
     assert_eq!(got, [(None, "n2".to_owned()), (Some("driver"), "n1".to_owned())]);
-    let (again, _) = store.claim(&handed("n1"), HOLD_MS).unwrap();
+    let again = store.claim(&handed("n1"), HOLD_MS).unwrap().claims;
     assert_eq!(again[0].rollout.as_deref(), Some("driver"), "the claim before it held for no time");
     assert_eq!(store.load(&kernel).unwrap().lines.len(), 2);
 }
 
 #[test]
-fn a_claim_that_cannot_be_whole_claims_nothing() {
+fn a_manifest_that_is_damaged_holds_up_only_its_own_nodes() {
     let (dir, store) = store();
     staged(&store, "driver", "n1");
     staged(&store, "kernel", "m1");
     fs::write(dir.path().join("rollouts/kernel/manifest.toml"), "name = 'kernel'\nrm = '-rf'\n").unwrap();
-    let before = snapshot(dir.path());
-    let error = store.claim(&handed("n1,m1,plain1"), HOLD_MS).unwrap_err();
+    let Claims { claims, broken, .. } = store.claim(&handed("n1,m1,plain1"), HOLD_MS).unwrap();
+    let got: Vec<_> = claims.iter().map(|claim| claim.order.nodes.to_string()).collect();
+    assert_eq!(got, ["plain1", "n1"]);
+    let [(nodes, error)] = broken.as_slice() else { panic!("{broken:?}") };
+    assert_eq!(nodes.to_string(), "m1");
     assert!(matches!(error, StoreError::Manifest { .. }), "{error}");
     assert!(error.to_string().contains("rollouts/kernel/manifest.toml"), "{error}");
-    assert_eq!(snapshot(dir.path()), before);
-    assert_eq!(store.claim(&handed("n1"), HOLD_MS).unwrap().0.len(), 1, "others are not held up by it");
+    assert_eq!(store.load("kernel").unwrap_err().to_string(), error.to_string());
 }
 
 #[test]
@@ -368,7 +370,7 @@ fn a_lock_that_is_held_too_long_is_an_error_and_holds_up_no_reader() {
         "{error}"
     );
     drop(lock);
-    assert_eq!(store.claim(&handed("n1"), HOLD_MS).unwrap().0.len(), 1);
+    assert_eq!(store.claim(&handed("n1"), HOLD_MS).unwrap().claims.len(), 1);
 }
 
 /// A power cut may leave any part of the last line.

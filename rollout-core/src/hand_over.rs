@@ -76,7 +76,7 @@ pub fn handed_over(nodes: &NodeSet, slurm: Option<&[NodeInfo]>) -> (Vec<HandedOv
             }
             Some(Some(info)) => taken.push(HandedOver {
                 node,
-                issued_ms: info.reboot_issued_s().map(|s| s * 1000),
+                issued_ms: info.reboot_issued_s().map(|s| s.saturating_mul(1000)),
                 returns_by_itself: info.returns_by_itself(),
             }),
         }

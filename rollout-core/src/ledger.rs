@@ -145,13 +145,13 @@ impl Ledger {
     /// Comes to another phase, or begins the same one once more.
     pub fn enter(&mut self, phase: Phase, boot_id: &str, now_s: u64) {
         if phase == self.phase {
-            self.tries += 1;
+            self.tries = self.tries.saturating_add(1);
         } else {
             self.tries = 1;
             self.phase = phase;
             self.since_s = now_s;
+            boot_id.clone_into(&mut self.boot_id);
         }
-        boot_id.clone_into(&mut self.boot_id);
     }
 
     /// Keeps an error, in one line, behind those that came before: the first one is the cause.
@@ -226,7 +226,7 @@ impl Ledger {
             phase: self.phase,
             since_s: self.since_s,
             error: self.error.clone(),
-            changed: !matches!(self.phase, Phase::RolledBack) && self.changed(),
+            changed: self.changed(),
         }
     }
 

@@ -46,7 +46,8 @@ fn systemctl(node: &Node, args: &[&str]) {
 
 fn reboot(node: &Node) {
     let boots = node.boot_count();
-    node.spawn(&["systemctl", "reboot"]).unwrap();
+    // The node may be gone before this has ended.
+    let _ = node.exec(&["systemctl", "reboot"]);
     node.wait_boots(boots + 1, MINUTES).unwrap();
 }
 

@@ -17,42 +17,51 @@ pub struct Claim {
     pub order: Order,
 }
 
+/// What came of claiming nodes.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// To be sent.
+    pub claims: Vec<Claim>,
+    /// Nodes that are not to be ordered.
+    pub skipped: SkippedNodes,
+    /// Nodes of rollouts whose manifest cannot be read any more: they cannot become what nobody knows.
+    pub broken: Vec<(NodeSet, StoreError)>,
+}
+
 impl Store {
     /// Claims the nodes for `hold_ms` milliseconds. The claims are in the journals when this returns.
     ///
     /// # Errors
     /// If a journal cannot be read or written; then nothing may be ordered.
-    pub fn claim(
-        &self,
-        nodes: &[HandedOver],
-        hold_ms: u64,
-    ) -> Result<(Vec<Claim>, SkippedNodes), StoreError> {
+    pub fn claim(&self, nodes: &[HandedOver], hold_ms: u64) -> Result<Claims, StoreError> {
         let _lock = self.lock()?;
         self.journal(None).rotate()?;
         let now_ms = clock::now_ms();
         let rollouts = self.folds()?;
         let plain = fold(&self.plain_reboots()?);
         let (groups, skipped) = sort(nodes, &rollouts, &plain, now_ms);
-        let mut claims = Vec::new();
+        let mut claims = Claims { skipped, ..Claims::default() };
         for (group, names) in groups {
+            let nodes = NodeSet::from_iter(names);
             let back = Return { resume_if_late: group.resume_if_late };
-            let what = match group.rollout {
-                Some(id) => What::Apply(Apply { rollout: id.to_owned(), aim: self.aim(id)?, back }),
-                None => What::Reboot(back),
+            let what = match group.rollout.map(|id| Ok((id, self.aim(id)?))).transpose() {
+                Ok(Some((id, aim))) => What::Apply(Apply { rollout: id.to_owned(), aim, back }),
+                Ok(None) => What::Reboot(back),
+                Err(error) => {
+                    claims.broken.push((nodes, error));
+                    continue;
+                }
             };
-            let order = Order::new(random::order_id(), NodeSet::from_iter(names), what);
-            claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
-        }
-        // Only once all of them can be sent: a claim that nobody sends would keep its nodes waiting until it ends.
-        for Claim { rollout, order } in &claims {
+            let order = Order::new(random::order_id(), nodes, what);
             let entry = Entry::Ordering {
                 nodes: order.nodes.clone(),
                 order: order.id.clone(),
-                until_ms: now_ms + hold_ms,
+                until_ms: now_ms.saturating_add(hold_ms),
             };
-            self.append(rollout.as_deref(), vec![entry])?;
+            self.append(group.rollout, vec![entry])?;
+            claims.claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
         }
-        Ok((claims, skipped))
+        Ok(claims)
     }
 
     fn aim(&self, id: &str) -> Result<Aim, StoreError> {

@@ -94,6 +94,23 @@ impl Apt {
         patience.run(self.name(), &attempt, program).map(drop)
     }
 
+    /// Unpacks kept files over what a crash left half unpacked in the same version: apt takes that for installed.
+    fn unpack_again(
+        &self,
+        before: &[String],
+        directory: &Path,
+        patience: Patience,
+    ) -> Result<(), ChangeError> {
+        let Difference { missing, extra } = Difference::between(before, &self.installed()?);
+        let files: Vec<PathBuf> =
+            half_installed(&missing, &extra).filter_map(|package| kept_file(directory, package)).collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let attempt = "unpacking half-installed packages again";
+        patience.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--unpack").args(&files)).map(drop)
+    }
+
     fn arguments(wish: &Wish) -> Vec<String> {
         let mut arguments = vec!["install".to_owned(), "--allow-downgrades".to_owned()];
         if !wish.may_remove_more {
@@ -209,27 +226,48 @@ impl Tool for Apt {
         kept: &Kept,
         patience: Patience,
     ) -> Result<(), ChangeError> {
-        let difference = Difference::between(before, &self.installed()?);
         let directory = kept.files()?;
-        let mut arguments = vec!["install".to_owned()];
-        // A hold is set by an admin against updates, not against the way back.
-        let allowed =
-            ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "--fix-broken"];
-        arguments.extend(allowed.map(str::to_owned));
+        self.unpack_again(before, &directory, patience)?;
+        let Difference { missing, extra } = Difference::between(before, &self.installed()?);
+        let unpacked = |package: &&String| !extra.contains(&format!("{package}{}", list::UNCONFIGURED));
         let target = |package: &String| {
             kept_file(&directory, package).map_or(package.clone(), |path| path.display().to_string())
         };
-        arguments.extend(difference.missing.iter().map(target));
-        let old: BTreeSet<String> =
-            difference.missing.iter().map(|p| spec::name_and_arch(Notation::Deb, p)).collect();
+        let install = missing.iter().filter(unpacked).map(target);
         // What is there in another version is replaced, not removed.
-        let new = difference.extra.iter().filter(|p| !old.contains(&spec::name_and_arch(Notation::Deb, p)));
-        arguments.extend(new.map(|package| removal(package)));
-        if !difference.is_empty() {
-            self.run(patience, &format!("going back ({})", difference.describe()), &arguments)?;
+        let new = |p: &&String| !missing.iter().any(|old| spec::is_same(Notation::Deb, old, p));
+        let remove = extra.iter().filter(new).map(|package| removal(package));
+        let packages: Vec<String> = install.chain(remove).collect();
+        if !packages.is_empty() {
+            // A hold is set by an admin against updates, not against the way back.
+            const ALLOWED: [&str; 4] = [
+                "--allow-downgrades",
+                "--allow-change-held-packages",
+                "--no-install-recommends",
+                "--fix-broken",
+            ];
+            let mut arguments: Vec<String> =
+                ["install"].iter().chain(&ALLOWED).map(|a| (*a).to_owned()).collect();
+            // Not more often than needed: with local files apt 3.0 fails on it, "No file name for …".
+            if half_installed(&missing, &extra).next().is_some() {
+                arguments.push("--reinstall".to_owned());
+            }
+            arguments.extend(packages.iter().cloned());
+            self.run(
+                patience,
+                &format!("going back to the packages of before ({})", list::few(&packages)),
+                &arguments,
+            )?;
         }
+        let attempt = "configuring the packages of before";
+        patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]))?;
         self.purge(before, patience)
     }
+}
+
+/// Packages of before that are half unpacked in just their old version.
+fn half_installed<'a>(missing: &'a [String], extra: &'a [String]) -> impl Iterator<Item = &'a String> {
+    missing.iter().filter(|package| extra.contains(&format!("{package}{}", list::HALF_INSTALLED)))
 }
 
 /// apt-get's word for removing a package among those that it installs.

@@ -176,9 +176,9 @@ fn unpacked_as(name: &str) -> Option<&str> {
 /// Packages of before that are still there beside a version that was not there before.
 fn half_replaced(before: &[String], now: &[String]) -> Vec<String> {
     let known: BTreeSet<&String> = before.iter().collect();
-    let id = |package: &String| spec::name_and_arch(spec::Notation::Rpm, package);
-    let new: BTreeSet<String> = now.iter().filter(|package| !known.contains(package)).map(id).collect();
-    now.iter().filter(|package| known.contains(package) && new.contains(&id(package))).cloned().collect()
+    let new: Vec<&String> = now.iter().filter(|package| !known.contains(package)).collect();
+    let is_replaced = |old: &&String| new.iter().any(|new| spec::is_same(spec::Notation::Rpm, old, new));
+    now.iter().filter(|package| known.contains(package)).filter(is_replaced).cloned().collect()
 }
 
 #[cfg(test)]

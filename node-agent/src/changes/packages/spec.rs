@@ -48,6 +48,18 @@ pub(super) fn name_and_arch(notation: Notation, package: &str) -> String {
     }
 }
 
+/// Whether two packages are versions of one, of which there can be only one: same name, and an architecture that is
+/// the same or changed from or to "any".
+pub(super) fn is_same(notation: Notation, one: &str, other: &str) -> bool {
+    let arch = |package: &str| match notation {
+        Notation::Rpm => rpm_parts(package).map(|p| p.arch.to_owned()),
+        Notation::Deb => name_and_arch(notation, package).split_once(':').map(|(_, arch)| arch.to_owned()),
+    };
+    let (a, b) = (arch(one), arch(other));
+    let is_any = |arch: &Option<String>| matches!(arch.as_deref(), Some("all" | "noarch"));
+    name(notation, one) == name(notation, other) && (a == b || is_any(&a) || is_any(&b))
+}
+
 /// A package's name.
 pub(super) fn name(notation: Notation, package: &str) -> &str {
     match notation {
@@ -243,5 +255,15 @@ mod tests {
         assert_eq!(name(Rpm, EPOCH), "shadow-utils");
         assert_eq!(name_and_arch(Rpm, EPOCH), "shadow-utils.x86_64");
         assert_eq!(name_and_arch(Deb, "a:all=1"), "a:all");
+    }
+
+    #[test]
+    fn versions_of_one_package() {
+        assert!(is_same(Deb, "a:all=1", "a:amd64=2 [half-installed]"));
+        assert!(!is_same(Deb, "a:i386=1", "a:amd64=2"));
+        assert!(!is_same(Deb, "a:all=1", "b:all=1"));
+        assert!(is_same(Rpm, "a-0:1-1.noarch", "a-0:2-1.x86_64"));
+        assert!(!is_same(Rpm, "a-0:1-1.i686", "a-0:2-1.x86_64"));
+        assert!(is_same(Rpm, "a-0:1-1.i686", "a-0:2-1.i686"));
     }
 }

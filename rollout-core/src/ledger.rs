@@ -510,9 +510,9 @@ mod tests {
     fn entering_counts_tries_and_keeps_the_time_of_the_first() {
         let mut ledger = ledger(Phase::Applying);
         ledger.enter(Phase::Applying, "boot-2", 20);
-        assert_eq!((ledger.tries, ledger.since_s, ledger.boot_id.as_str()), (2, 10, "boot-2"));
+        assert_eq!((ledger.tries, ledger.since_s, ledger.boot_id.as_str()), (2, 10, "boot-1"));
         ledger.enter(Phase::Rebooting, "boot-2", 30);
-        assert_eq!((ledger.tries, ledger.since_s), (1, 30));
+        assert_eq!((ledger.tries, ledger.since_s, ledger.boot_id.as_str()), (1, 30, "boot-2"));
         assert_eq!(ledger.ordered_boot_id, "boot-1");
         assert_eq!(ledger.started("boot-2"), Event::Started { rebooted: false });
         assert_eq!(ledger.started("boot-3"), Event::Started { rebooted: true });
@@ -577,11 +577,9 @@ mod tests {
     #[test]
     fn a_status_says_whether_anything_is_left_on_the_node() {
         let mut ledger = ledger(Phase::Updated);
+        assert!(!ledger.status().changed);
         ledger.records = vec![record(Some(true))];
-        for phase in Phase::ALL {
-            ledger.phase = phase;
-            assert_eq!(ledger.status().changed, phase != Phase::RolledBack, "{phase:?}");
-        }
+        assert!(ledger.status().changed);
         let status = ledger.status();
         assert_eq!(
             (status.rollout.as_deref(), status.since_s, status.id),

@@ -57,11 +57,7 @@ impl Hands {
             Action::VerifyOld => {
                 failpoint::here("verifying-old");
                 match verify::old(ledger) {
-                    Ok(()) => {
-                        // Nothing of the order is left on the node.
-                        ledger.records.clear();
-                        Some(Event::OldProven { hold: ledger.hold_on_failure() })
-                    }
+                    Ok(()) => Some(ledger.old_proven()),
                     Err(why) => self.failed(ledger, &why, Event::OldNotProven),
                 }
             }

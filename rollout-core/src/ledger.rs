@@ -208,13 +208,14 @@ impl Ledger {
         self.changed() || boot_id == self.ordered_boot_id
     }
 
-    /// Whether the manifest wants the node held after a failure.
-    #[must_use]
-    pub fn hold_on_failure(&self) -> bool {
-        match &self.order.what {
+    /// The node is proven to be what it was: nothing of the order is left there to be undone.
+    pub fn old_proven(&mut self) -> Event {
+        self.records.clear();
+        let hold = match &self.order.what {
             What::Apply(apply) => apply.aim.verify.on_failure == OnFailure::Hold,
             What::Reboot(_) | What::Retry | What::Release => false,
-        }
+        };
+        Event::OldProven { hold }
     }
 
     /// What a status request is told.

@@ -236,7 +236,7 @@ impl Node {
                 Err(why) => failed(ledger, &why, Event::UndoFailed),
             }),
             Action::VerifyOld => Some(match self.verify_old(ledger)? {
-                Ok(()) => Event::OldProven { hold: ledger.hold_on_failure() },
+                Ok(()) => ledger.old_proven(),
                 Err(why) => failed(ledger, &why, Event::OldNotProven),
             }),
             Action::Hold | Action::OpenGate => None,

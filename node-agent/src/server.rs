@@ -12,6 +12,7 @@ use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::User;
 use rollout_core::agent_api::{AgentStatus, Answer, MAX_BODY, ORDER_PATH, STATUS_PATH};
+use rollout_core::ledger::one_line;
 use rollout_core::order::Order;
 use rollout_host::munge::Munge;
 use std::convert::Infallible;
@@ -30,6 +31,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long somebody may take to say what they want, and the whole exchange may take.
 const HEADER_LIMIT: Duration = Duration::from_secs(3);
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How much of a request for what there is not stands in the log, in characters.
+const MAX_ASKED: usize = 100;
 
 pub(crate) struct Server {
     tcp: TcpListener,
@@ -80,12 +84,12 @@ impl Server {
         loop {
             tokio::select! {
                 Ok((stream, peer)) = self.tcp.accept() => exchange(&self.desk, stream, Peer::Network(peer)),
-                Ok((stream, _)) = self.unix.accept() => {
-                    // The socket's mode keeps others out already.
-                    if stream.peer_cred().is_ok_and(|peer| peer.uid() == 0) {
-                        exchange(&self.desk, stream, Peer::LocalRoot);
-                    }
-                }
+                Ok((stream, _)) = self.unix.accept() => match stream.peer_cred() {
+                    Ok(peer) if peer.uid() == 0 => exchange(&self.desk, stream, Peer::LocalRoot),
+                    // The modes of the socket and its directory keep others out already.
+                    Ok(peer) => log::warning(&format!("uid {} on this node: hung up: not root", peer.uid())),
+                    Err(error) => log::warning(&format!("somebody on this node: hung up: {error}")),
+                },
                 // Out of descriptors: the connections that are open end within their limit.
                 else => tokio::time::sleep(Duration::from_secs(1)).await,
             }
@@ -118,7 +122,9 @@ fn bind_unix(config: &Config) -> Result<UnixListener, String> {
 }
 
 fn exchange(desk: &Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
-    let Ok(place) = Arc::clone(&desk.places).try_acquire_owned() else { return };
+    let Ok(place) = Arc::clone(&desk.places).try_acquire_owned() else {
+        return log::info(&format!("{}: hung up: too many at the same time", peer.name()));
+    };
     let desk = Arc::clone(desk);
     tokio::spawn(async move {
         let answer = hyper::service::service_fn(|request| answer(&desk, peer, request));
@@ -162,10 +168,17 @@ async fn answer(desk: &Desk, peer: Peer, request: HttpRequest) -> Result<HttpRes
             }
             json(status, &answer)
         }
-        _ => json(
-            StatusCode::NOT_FOUND,
-            &Answer::Refused { why: format!("only {ORDER_PATH} and {STATUS_PATH}") },
-        ),
+        (method, path) => {
+            // Both are a stranger's words: a line of the log is no place for all of them, nor for control characters.
+            let asked = format!("{method} {path}");
+            log::info(&format!(
+                "{}: asked for what there is not: {}",
+                peer.name(),
+                one_line(&asked, MAX_ASKED)
+            ));
+            let why = format!("only POST {ORDER_PATH} and GET {STATUS_PATH}");
+            json(StatusCode::NOT_FOUND, &Answer::Refused { why })
+        }
     })
 }
 

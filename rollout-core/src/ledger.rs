@@ -601,14 +601,14 @@ mod tests {
 
     #[test]
     fn only_a_manifest_that_says_so_holds_a_node_that_was_undone() {
-        assert!(!ledger(Phase::VerifyingOld).hold_on_failure());
+        assert_eq!(ledger(Phase::VerifyingOld).old_proven(), Event::OldProven { hold: false });
         let mut hold = ledger(Phase::VerifyingOld);
         if let What::Apply(apply) = &mut hold.order.what {
             apply.aim.verify.on_failure = OnFailure::Hold;
         }
-        assert!(hold.hold_on_failure());
-        let plain = Ledger::begin(order(1, What::Reboot(BACK)), Phase::Rebooting, "b", 1, None);
-        assert!(!plain.hold_on_failure());
+        assert_eq!(hold.old_proven(), Event::OldProven { hold: true });
+        let mut plain = Ledger::begin(order(1, What::Reboot(BACK)), Phase::Rebooting, "b", 1, None);
+        assert_eq!(plain.old_proven(), Event::OldProven { hold: false });
         assert_eq!(plain.subject(), "plain reboot");
     }
 }

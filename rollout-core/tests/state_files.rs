@@ -8,7 +8,7 @@
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Stand, fold, lines};
 use rollout_core::ledger::{Before, Ledger};
-use rollout_core::phase::Phase;
+use rollout_core::phase::{Event, Phase};
 use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
@@ -71,7 +71,10 @@ fn a_ledger_of_version_1_is_read() {
     assert_eq!(ledger.phase, Phase::Undoing);
     assert_eq!(ledger.order.rollout(), Some("driver-580@2"));
     assert_eq!(ledger.order.nodes, NodeSet::parse("cn[001-006]").unwrap());
-    assert!(ledger.hold_on_failure() && ledger.changed());
+    assert!(ledger.changed());
+    let mut undone = ledger.clone();
+    assert_eq!(undone.old_proven(), Event::OldProven { hold: true });
+    assert!(!undone.changed());
     assert_eq!(ledger.records[1].before, Before::Symlink { target: Some("/opt/slurm/24.05.1".to_owned()) });
     assert!(
         ledger.records[0].after.as_ref().is_some_and(|after| after.changed)

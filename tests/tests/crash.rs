@@ -132,7 +132,7 @@ impl Case {
 fn site(nodes: u8) -> Site {
     let script = |name: &str| {
         format!(
-            "if [ \"$(cat {SLEEP_IN} 2>/dev/null)\" = {name} ]; then\nrm {SLEEP_IN}\necho 1 >{SLEEPS}\nsleep 100\nfi"
+            "if [ \"$(cat {SLEEP_IN} 2>/dev/null)\" = {name} ]; then\nrm {SLEEP_IN}\necho 1 >{SLEEPS}\nsleep 8\nfi"
         )
     };
     let tool = |version: &str| {

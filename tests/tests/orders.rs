@@ -170,7 +170,7 @@ fn what_is_no_order_for_this_node_is_refused_and_logged() {
 /// munged opens it, or says why not.
 fn sealed_but_not_for_us(siege: &Siege) {
     let genuine = order(1, "cn[01-02]");
-    for (user, uid) in [("nobody", "65534"), ("daemon", "1")] {
+    for (user, uid) in [("www-data", "33"), ("daemon", "1")] {
         let sealed = siege.seal(&genuine, user, &[]);
         let logged = format!("refused: sealed by uid {uid}, which is neither root nor slurm");
         siege.refused(user, &post(&sealed), How::AtOnce, "neither root nor slurm", &logged);
@@ -315,7 +315,7 @@ fn latin1(text: &[u8]) -> Vec<u8> {
 /// The Unix socket is for root.
 fn the_local_socket(siege: &Siege) {
     let node = siege.node();
-    for user in ["nobody", "slurm"] {
+    for user in ["daemon", "slurm"] {
         let refused = node.exec_as(user, &["python3", "-c", LOCAL]).unwrap();
         assert!(refused.stderr.contains("PermissionError"), "{refused:?}");
         let refused = node.exec_as(user, &["slurm-rollout-agent", "release"]).unwrap();
@@ -325,9 +325,9 @@ fn the_local_socket(siege: &Siege) {
     // Should the directory ever be open, the agent looks itself.
     node.run(&["chmod", "777", "/run/slurm-rollout", "/run/slurm-rollout/agent.sock"]).unwrap();
     let seen = siege.log().unwrap().len();
-    let refused = node.exec_as("nobody", &["python3", "-c", LOCAL]).unwrap();
+    let refused = node.exec_as("daemon", &["python3", "-c", LOCAL]).unwrap();
     assert!(!refused.stdout.contains("HTTP"), "{refused:?}");
-    siege.is_logged("local socket", seen, "uid 65534 on this node", ": hung up");
+    siege.is_logged("local socket", seen, "uid 1 on this node", ": hung up");
     node.run(&["chmod", "700", "/run/slurm-rollout"]).unwrap();
     node.run(&["chmod", "600", "/run/slurm-rollout/agent.sock"]).unwrap();
     let root = node.run(&["python3", "-c", LOCAL]).unwrap();

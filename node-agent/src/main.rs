@@ -7,6 +7,7 @@ mod driver;
 mod failpoint;
 mod gate;
 mod ledger_file;
+mod leftover;
 mod local;
 mod log;
 mod node;

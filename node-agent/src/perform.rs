@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::failpoint;
 use crate::ledger_file::{LedgerError, LedgerFile};
 use crate::slurm_node::SlurmNode;
-use crate::{log, reboot, slurmd, verify};
+use crate::{leftover, log, reboot, slurmd, verify};
 use rollout_core::ledger::{After, Ledger, Record};
 use rollout_core::manifest::{Aim, Change, Reboot};
 use rollout_core::order::What;
@@ -27,6 +27,9 @@ impl Hands {
     /// # Errors
     /// If the ledger cannot be written. Then nothing further may be done.
     pub(crate) fn perform(&self, action: Action, ledger: &mut Ledger) -> Result<Option<Event>, LedgerError> {
+        if let Action::Apply | Action::Verify | Action::Undo | Action::VerifyOld = action {
+            leftover::see_out(longest_program_of(ledger));
+        }
         Ok(match action {
             Action::Apply => Some(self.apply(ledger)?),
             Action::Reboot => {

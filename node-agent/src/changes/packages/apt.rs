@@ -201,9 +201,17 @@ impl Tool for Apt {
         Ok(())
     }
 
-    /// `dpkg --configure -a` has done it.
-    fn finish(&self, _packages: &[String], _patience: Patience) -> Result<(), ChangeError> {
-        Ok(())
+    /// `dpkg --configure -a` has done it, but for a package whose unpacking was interrupted: apt takes that for
+    /// installed.
+    fn finish(&self, packages: &[String], patience: Patience) -> Result<(), ChangeError> {
+        let half: Vec<&str> = packages.iter().filter_map(|p| p.strip_suffix(list::HALF_INSTALLED)).collect();
+        if half.is_empty() {
+            return Ok(());
+        }
+        let arguments = ["install", "--reinstall", "--fix-broken", "--allow-downgrades"];
+        let arguments: Vec<String> = arguments.iter().chain(&half).map(|a| (*a).to_owned()).collect();
+        let attempt = format!("finishing the interrupted installation of {}", list::few(&half));
+        self.run(patience, &attempt, &arguments).map(drop)
     }
 
     fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError> {

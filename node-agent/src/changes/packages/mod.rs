@@ -87,7 +87,11 @@ fn apply_with(
     let unfinished = kept.unfinished()?.is_some();
     tool.mend(before, Way::Onward, unfinished, patience)?;
     if unfinished {
-        let new = Difference::between(before, &tool.installed()?).extra;
+        let mut new = Difference::between(before, &tool.installed()?).extra;
+        // One of before that is half there is about to be replaced, as it was when that was interrupted.
+        new.retain(|p| {
+            !p.strip_suffix(list::HALF_INSTALLED).is_some_and(|p| before.iter().any(|old| old == p))
+        });
         tool.finish(&new, patience)?;
     }
     let installed = tool.installed()?;

@@ -48,12 +48,18 @@ fn wait(limit: Duration) -> Vec<(i32, String)> {
 
 /// The programs, by process id.
 fn programs() -> Vec<(i32, String)> {
-    let Ok(ours) = std::fs::read("/proc/self/cgroup") else { return Vec::new() };
+    let Ok(ours) = std::fs::read_to_string("/proc/self/cgroup") else { return Vec::new() };
+    // Started by hand, the agent shares its cgroup with strangers.
+    if !ours.contains(".service") {
+        return Vec::new();
+    }
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| {
-        let in_our_unit = std::fs::read(format!("/proc/{pid}/cgroup")).is_ok_and(|group| group == ours);
-        let stat = in_our_unit.then(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).flatten()?;
+        let in_our_unit =
+            std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|group| group == ours);
+        let stat =
+            in_our_unit.then(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).flatten()?;
         let program = started_by_one_that_is_gone(&stat)?;
         // What forces the node down shall stay.
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
@@ -93,6 +99,5 @@ mod tests {
         ] {
             assert_eq!(started_by_one_that_is_gone(&stat), name, "{stat}");
         }
-        assert_eq!(programs(), []);
     }
 }

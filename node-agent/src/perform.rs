@@ -11,6 +11,8 @@ use rollout_core::ledger::{After, Ledger, Record};
 use rollout_core::manifest::{Aim, Change, Reboot};
 use rollout_core::order::What;
 use rollout_core::phase::{Action, Event};
+use rollout_core::time_limit::TimeLimit;
+use std::time::Duration;
 
 /// What actions need besides the ledger.
 #[derive(Debug, Clone)]
@@ -44,19 +46,20 @@ impl Hands {
                         failpoint::here("verified");
                         Some(Event::Verified)
                     }
-                    Err(why) => {
-                        self.say_why_it_goes_back(ledger, &why);
-                        self.failed(ledger, &why, Event::VerifyFailed)
-                    }
+                    Err(why) => self.failed(ledger, &why, Event::VerifyFailed),
                 }
             }
-            Action::Undo => match self.undo(ledger) {
-                Ok(()) => {
-                    failpoint::here("undone");
-                    Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id) })
+            Action::Undo => {
+                let why = format!("going back: {}", ledger.error.as_deref().unwrap_or("no reason is known"));
+                self.slurm.give_reason(ledger.subject(), &why);
+                match self.undo(ledger) {
+                    Ok(()) => {
+                        failpoint::here("undone");
+                        Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id) })
+                    }
+                    Err(why) => self.failed(ledger, &why, Event::UndoFailed),
                 }
-                Err(why) => self.failed(ledger, &why, Event::UndoFailed),
-            },
+            }
             Action::VerifyOld => {
                 failpoint::here("verifying-old");
                 match verify::old(ledger) {
@@ -105,8 +108,7 @@ impl Hands {
                 Event::Applied
             }
             Err(why) => {
-                self.say_why_it_goes_back(ledger, &why);
-                ledger.fail(&why);
+                log_and_keep(ledger, &why);
                 Event::ApplyFailed
             }
         })
@@ -166,14 +168,14 @@ impl Hands {
     }
 
     fn failed(&self, ledger: &mut Ledger, why: &str, event: Event) -> Option<Event> {
-        log::error(&format!("{}: {why}", ledger.subject()));
-        ledger.fail(why);
+        log_and_keep(ledger, why);
         Some(event)
     }
+}
 
-    fn say_why_it_goes_back(&self, ledger: &Ledger, why: &str) {
-        self.slurm.give_reason(ledger.subject(), &format!("going back: {why}"));
-    }
+fn log_and_keep(ledger: &mut Ledger, why: &str) {
+    log::error(&format!("{}: {why}", ledger.subject()));
+    ledger.fail(why);
 }
 
 /// The changes that were begun, in order, each with what undo needs.
@@ -185,6 +187,16 @@ pub(crate) fn changes_begun(
         What::Reboot(_) | What::Retry | What::Release => &[],
     };
     changes.iter().zip(&ledger.records)
+}
+
+/// How long a program may take that an earlier agent started for this order.
+fn longest_program_of(ledger: &Ledger) -> Duration {
+    let What::Apply(apply) = &ledger.order.what else { return Duration::ZERO };
+    let packages = apply.aim.changes.iter().filter_map(|change| match change {
+        Change::Packages(packages) => Some(packages.timeout),
+        Change::Symlink(_) => None,
+    });
+    packages.chain([apply.aim.verify.timeout]).map(TimeLimit::get).max().unwrap_or_default()
 }
 
 fn reboot_of(ledger: &Ledger) -> Reboot {

@@ -12,6 +12,14 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+/// The verb of the process that is left behind.
+pub(crate) const BY_FORCE: &str = "reboot-by-force-after";
+
+/// logind refuses the first one to root, too, where polkit is not installed and a program inhibits shutdowns, as dnf
+/// does (systemd 257). `-i` is known to all versions, `--check-inhibitors` is not.
+const WAYS: [&[&str]; 2] =
+    [&["reboot", "-i"], &["start", "--no-block", "--job-mode=replace-irreversibly", "reboot.target"]];
+
 /// `systemctl reboot` only hands the job to systemd.
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -26,13 +34,13 @@ pub(crate) fn reboot_within(limit: Duration) -> String {
     let mut why = Vec::new();
     let left_behind = std::env::current_exe().map_err(|error| error.to_string()).and_then(|agent| {
         let seconds = limit.as_secs().to_string();
-        let force = Program::new(agent, limit).args(["reboot-by-force-after", &seconds]);
+        let force = Program::new(agent, limit).args([BY_FORCE, &seconds]);
         force.detach().map_err(|error| error.to_string())
     });
     why.extend(left_behind.err());
-    let ordered = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(["reboot", "--check-inhibitors=no"]).run();
-    if let Err(error) = ordered {
-        log::warning(&format!("the reboot is left to force: {error}"));
+    for way in WAYS {
+        let Err(error) = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(way).run() else { break };
+        log::warning(&error.to_string());
         why.push(error.to_string());
     }
     thread::sleep(limit + SYNC_LIMIT + AFTER_FORCE);

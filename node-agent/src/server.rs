@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER_LIMIT: Duration = Duration::from_secs(3);
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long no connection is accepted after that has failed.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
 /// How much of a request for what there is not stands in the log, in characters.
 const MAX_ASKED: usize = 100;
 
@@ -81,20 +84,33 @@ impl Server {
 
     /// Serves until it is dropped.
     pub(crate) async fn serve(self) {
-        loop {
-            tokio::select! {
-                Ok((stream, peer)) = self.tcp.accept() => exchange(&self.desk, stream, Peer::Network(peer)),
-                Ok((stream, _)) = self.unix.accept() => match stream.peer_cred() {
-                    Ok(peer) if peer.uid() == 0 => exchange(&self.desk, stream, Peer::LocalRoot),
-                    // The modes of the socket and its directory keep others out already.
-                    Ok(peer) => log::warning(&format!("uid {} on this node: hung up: not root", peer.uid())),
-                    Err(error) => log::warning(&format!("somebody on this node: hung up: {error}")),
-                },
-                // Out of descriptors: the connections that are open end within their limit.
-                else => tokio::time::sleep(Duration::from_secs(1)).await,
+        let network = async {
+            loop {
+                match self.tcp.accept().await {
+                    Ok((stream, peer)) => exchange(&self.desk, stream, Peer::Network(peer)),
+                    Err(error) => no_connection(&error).await,
+                }
             }
-        }
+        };
+        let local = async {
+            loop {
+                match self.unix.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream)))
+                {
+                    Ok((0, stream)) => exchange(&self.desk, stream, Peer::LocalRoot),
+                    // The modes of the socket and its directory keep others out already.
+                    Ok((uid, _)) => log::warning(&format!("uid {uid} on this node: hung up: not root")),
+                    Err(error) => no_connection(&error).await,
+                }
+            }
+        };
+        tokio::join!(network, local);
     }
+}
+
+/// Out of descriptors, or the peer was gone at once. The connections that are open end within their limit.
+async fn no_connection(error: &std::io::Error) {
+    log::warning(&format!("a connection cannot be accepted: {error}"));
+    tokio::time::sleep(ACCEPT_AGAIN).await;
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, String> {

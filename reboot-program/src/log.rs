@@ -2,10 +2,14 @@
 
 use std::io::Write;
 use std::sync::Mutex;
+use std::time::Duration;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
+/// How long syslog may take for a line. Where nobody reads its socket it would take for ever, and slurmctld waits.
+const LIMIT: Duration = Duration::from_millis(100);
+
 /// syslog as `slurm-rollout-reboot-program`, facility daemon; where there is none, standard error alone.
-pub(crate) struct Log(Option<Mutex<Logger<LoggerBackend, Formatter3164>>>);
+pub(crate) struct Log(Mutex<Option<Logger<LoggerBackend, Formatter3164>>>);
 
 impl Log {
     pub(crate) fn open() -> Self {
@@ -15,7 +19,11 @@ impl Log {
             process: "slurm-rollout-reboot-program".to_owned(),
             pid: std::process::id(),
         };
-        Self(syslog::unix(formatter).ok().map(Mutex::new))
+        let logger = syslog::unix(formatter).ok();
+        if let Some(LoggerBackend::Unix(socket)) = logger.as_ref().map(|logger| &logger.backend) {
+            let _ = socket.set_write_timeout(Some(LIMIT));
+        }
+        Self(Mutex::new(logger))
     }
 
     pub(crate) fn info(&self, text: &str) {
@@ -37,9 +45,12 @@ impl Log {
     ) {
         // A pipe that slurmctld has closed is no reason to stop: errors of standard error and syslog are left alone.
         let _ = writeln!(std::io::stderr(), "reboot-program: {text}");
-        if let Some(log) = &self.0 {
-            if let Ok(mut log) = log.lock() {
-                let _ = send(&mut log);
+        let Ok(mut log) = self.0.lock() else { return };
+        let sent = log.as_mut().map(send);
+        if let Some(Err(syslog::Error::Write(error) | syslog::Error::Io(error))) = sent {
+            if error.kind() == std::io::ErrorKind::WouldBlock {
+                // One line has waited long enough for all.
+                *log = None;
             }
         }
     }

@@ -23,8 +23,10 @@ const MAX_WHY: usize = 1500;
 pub struct NoAnswer {
     /// In the system's words.
     pub why: String,
-    /// Whether the host is there and nobody listens on the port: then nothing was sent, and the agent may be starting.
+    /// Whether the host is there and nobody listens on the port: the agent may be starting.
     pub nobody_listens: bool,
+    /// Whether nothing was sent, because there was no connection: then it can be tried again.
+    pub nothing_sent: bool,
 }
 
 /// Speaks to agents by their addresses.
@@ -32,6 +34,7 @@ pub struct NoAnswer {
 pub struct AgentClient {
     http: Agent,
     port: u16,
+    connect_within: Option<Duration>,
 }
 
 impl AgentClient {
@@ -46,7 +49,18 @@ impl AgentClient {
             .max_idle_connections(0)
             .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { http: Agent::with_parts(config, DefaultConnector::default(), LiteralAddress), port }
+        Self {
+            http: Agent::with_parts(config, DefaultConnector::default(), LiteralAddress),
+            port,
+            connect_within: None,
+        }
+    }
+
+    /// The same with a limit of its own for the connection. That is the kernels' affair and takes no longer than the
+    /// network, whatever the agent has to do.
+    #[must_use]
+    pub fn connecting_within(self, limit: Duration) -> Self {
+        Self { connect_within: Some(limit), ..self }
     }
 
     /// Gives an agent a sealed order.
@@ -54,8 +68,8 @@ impl AgentClient {
     /// # Errors
     /// Why there was no answer, in one line.
     pub fn order(&self, address: IpAddr, sealed: &str) -> Result<Answer, NoAnswer> {
-        let answer =
-            read(self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain").send(sealed))?;
+        let request = self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain");
+        let answer = read(request.config().timeout_connect(self.connect_within).build().send(sealed))?;
         Ok(match answer {
             Answer::Refused { why } => Answer::Refused { why: one_line(&why, MAX_WHY) },
             other => other,
@@ -67,7 +81,8 @@ impl AgentClient {
     /// # Errors
     /// Why there was no answer, in one line.
     pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
-        let mut status: AgentStatus = read(self.http.get(self.url(address, STATUS_PATH)).call())?;
+        let request = self.http.get(self.url(address, STATUS_PATH)).config();
+        let mut status: AgentStatus = read(request.timeout_connect(self.connect_within).build().call())?;
         if let Some(order) = &mut status.order {
             order.error = order.error.take().map(|error| one_line(&error, MAX_WHY));
         }
@@ -86,19 +101,22 @@ fn read<T: serde::de::DeserializeOwned>(
     let text =
         response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(NoAnswer::from)?;
     let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
-    serde_json::from_str(&text).map_err(foreign).map_err(|why| NoAnswer { why, nobody_listens: false })
+    let answer = serde_json::from_str(&text).map_err(foreign);
+    answer.map_err(|why| NoAnswer { why, nobody_listens: false, nothing_sent: false })
 }
 
 impl From<ureq::Error> for NoAnswer {
     fn from(error: ureq::Error) -> Self {
         let nobody_listens =
             matches!(&error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
+        let nothing_sent = nobody_listens || matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect));
         let why = match error {
             ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Timeout(ureq::Timeout::Connect) => "its host does not answer".to_owned(),
             ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
             other => other.to_string(),
         };
-        Self { why: one_line(&why, MAX_WHY), nobody_listens }
+        Self { why: one_line(&why, MAX_WHY), nobody_listens, nothing_sent }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The same for many nodes at once: a bounded number of threads, a deadline for all of it, and results as they come.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{sync::Arc, thread};
 
 /// Enough for one HTTP exchange; thousands of threads of the default 2 MiB would be much address space.
 const STACK: usize = 256 * 1024;
@@ -14,6 +14,15 @@ const STACK: usize = 256 * 1024;
 pub struct Results<R> {
     results: Receiver<R>,
     deadline: Instant,
+}
+
+/// What came of working on an item.
+#[derive(Debug)]
+pub enum Turn<T, R> {
+    /// It is done, with this result.
+    Done(R),
+    /// It is to be tried again, not before this pause is over and not before all that still wait for their first turn.
+    Again(T, Duration),
 }
 
 /// Does `work` on all items, at most `concurrency` at a time. A slow item keeps one thread busy and nobody else waiting.
@@ -27,18 +36,43 @@ where
     T: Send + 'static,
     R: Send + 'static,
 {
+    dispatch_in_turns(items, concurrency, deadline, move |item| Turn::Done(work(item)))
+}
+
+/// The same for work that may have to be tried again: an item then goes behind all others, so that many items that
+/// come to nothing keep none from its turn.
+pub fn dispatch_in_turns<T, R>(
+    items: Vec<T>,
+    concurrency: usize,
+    deadline: Instant,
+    work: impl Fn(T) -> Turn<T, R> + Send + Sync + 'static,
+) -> Results<R>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+{
     let threads = items.len().min(concurrency.max(1));
-    let queue = Arc::new(Mutex::new(items.into_iter()));
+    let begun = Instant::now();
+    let queue: VecDeque<(T, Instant)> = items.into_iter().map(|item| (item, begun)).collect();
+    let queue = Arc::new(Mutex::new(queue));
     let work = Arc::new(work);
     let (send, results) = channel();
     for _ in 0..threads {
         let (queue, work, send) = (Arc::clone(&queue), Arc::clone(&work), send.clone());
         let worker = move || {
             while Instant::now() < deadline {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(item) = next else { return };
-                if send.send(work(item)).is_err() {
-                    return;
+                // An empty queue is the end: who puts an item back takes the next one.
+                let next = locked(&queue).pop_front();
+                let Some((item, not_before)) = next else { return };
+                // Pauses are alike, so those behind have to wait even longer.
+                thread::sleep(not_before.min(deadline).saturating_duration_since(Instant::now()));
+                match work(item) {
+                    Turn::Done(result) => {
+                        if send.send(result).is_err() {
+                            return;
+                        }
+                    }
+                    Turn::Again(item, pause) => locked(&queue).push_back((item, Instant::now() + pause)),
                 }
             }
         };
@@ -48,6 +82,10 @@ where
         }
     }
     Results { results, deadline }
+}
+
+fn locked<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<R> Results<R> {
@@ -107,6 +145,38 @@ mod tests {
         assert!(!first.is_empty());
         let rest = results.all();
         assert_eq!(first.len() + rest.len(), 99, "all but the slow one");
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_is_tried_again_comes_behind_all_others_and_never_twice() {
+        let turns = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&turns);
+        let items = (0..20).map(|n| (n, 0)).collect();
+        let results = dispatch_in_turns(items, 3, in_ms(10_000), move |(n, tries): (u32, u32)| {
+            seen.lock().unwrap().push(n);
+            // Every second one comes to something at its third turn only.
+            if n % 2 == 0 && tries < 2 {
+                return Turn::Again((n, tries + 1), Duration::from_millis(5));
+            }
+            Turn::Done(n)
+        });
+        let mut done = results.all();
+        done.sort_unstable();
+        assert_eq!(done, (0..20).collect::<Vec<_>>());
+        let turns = turns.lock().unwrap();
+        assert_eq!(turns.len(), 10 + 3 * 10);
+        let mut first: Vec<_> = turns[..20].to_vec();
+        first.sort_unstable();
+        assert_eq!(first, done, "each has its first turn before any has a second");
+    }
+
+    #[test]
+    fn what_never_comes_to_anything_ends_at_the_deadline() {
+        let begun = Instant::now();
+        let again = |n: u32| if n == 7 { Turn::Done(n) } else { Turn::Again(n, Duration::from_millis(20)) };
+        let results = dispatch_in_turns((0..10).collect(), 2, in_ms(300), again);
+        assert_eq!(results.all(), [7]);
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }

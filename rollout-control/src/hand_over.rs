@@ -2,9 +2,9 @@
 //! once, write down each answer, and tell Slurm which nodes got none. Within one deadline.
 
 use crate::address::Resolver;
-use crate::agent_client::{AgentClient, NoAnswer};
+use crate::agent_client::AgentClient;
 use crate::config::Config;
-use crate::dispatch::dispatch;
+use crate::dispatch::{Turn, dispatch, dispatch_in_turns};
 use crate::store::{Claim, Store, StoreError};
 use rollout_core::agent_api::Answer;
 use rollout_core::hand_over::{HandedOver, SkippedNodes, handed_over};
@@ -13,7 +13,6 @@ use rollout_core::journal::Entry;
 use rollout_core::order::OrderId;
 use rollout_core::slurm::{NodeInfo, our_reason};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,15 @@ const CLAIM_SLACK: Duration = Duration::from_secs(5);
 /// How often answers are written down while others are waited for.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 
-/// How often an agent that refuses connections is tried again: it may just be restarting.
+/// How long a scontrol that is over its time may take to end. One that hangs in the kernel is left behind.
+const ENDING_SCONTROL: Duration = Duration::from_millis(300);
+
+/// How long the kernel of an agent's host may take to answer, once: from two thousand nodes up, less of it each, so that
+/// dead ones leave time for the others.
+const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_AT_LEAST: Duration = Duration::from_millis(250);
+
+/// How soon an agent that cannot be connected to is tried again: it may just be restarting.
 const KNOCK_AGAIN: Duration = Duration::from_millis(300);
 
 /// All nodes of a claim are told by one scontrol where the cause is the same; more causes than this are told as one.
@@ -71,6 +78,8 @@ struct Errand {
     address: String,
     claim: Arc<Claim>,
     sealed: Arc<Result<String, String>>,
+    /// When it has been tried long enough; none before the first try.
+    give_up: Option<Instant>,
 }
 
 /// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline. `by` names us in journals. Where
@@ -120,14 +129,15 @@ fn order(
             waiting.insert(node.clone(), Arc::clone(&claim));
             // Slurm's default is the NodeName.
             let address = addresses.get(&node).unwrap_or(&node).clone();
-            errands.push(Errand { node, address, claim: Arc::clone(&claim), sealed: Arc::clone(&sealed) });
+            let (claim, sealed) = (Arc::clone(&claim), Arc::clone(&sealed));
+            errands.push(Errand { node, address, claim, sealed, give_up: None });
         }
     }
-    let client = AgentClient::new(config.agent_port, config.agent_timeout.get());
-    let (resolver, limit) = (Resolver::default(), config.agent_timeout.get());
-    let replies = dispatch(errands, config.concurrency, sent_by, move |errand| {
-        deliver(&client, &resolver, limit, errand)
-    });
+    let limit = config.agent_timeout.get();
+    let connect = connect_limit(errands.len(), config.concurrency, sent_by);
+    let client = AgentClient::new(config.agent_port, limit).connecting_within(connect);
+    let messenger = Messenger { client, resolver: Resolver::default(), limit, sent_by };
+    let replies = dispatch_in_turns(errands, config.concurrency, sent_by, move |errand| messenger.go(errand));
     while let Some(batch) = replies.batch(WRITE_EVERY) {
         for reply in &batch {
             waiting.remove(&reply.node);
@@ -153,7 +163,13 @@ fn ask_slurm(
     report: &mut Report,
 ) -> Option<Vec<NodeInfo>> {
     let limit = ASKING_SLURM.min(by.saturating_duration_since(Instant::now()));
-    match config.scontrol().within(limit).show_nodes(nodes) {
+    let (scontrol, asked) = (config.scontrol().within(limit), nodes.clone());
+    // On a thread of its own: not even one that cannot be killed may hold up the orders.
+    let answer = dispatch(vec![asked], 1, Instant::now() + limit + ENDING_SCONTROL, move |nodes| {
+        scontrol.show_nodes(&nodes).map_err(|error| error.to_string())
+    });
+    let left_behind = || Err("scontrol did not answer in time, nor end when it was told to".to_owned());
+    match answer.all().pop().unwrap_or_else(left_behind) {
         Ok(infos) => {
             let learnt = store.map_or(Ok(()), |store| store.learn_addresses(&infos));
             report.warnings.extend(learnt.err().map(|error| error.to_string()));
@@ -172,30 +188,53 @@ fn seal(config: &Config, claim: &Claim) -> Result<String, String> {
     config.munge().seal(&order, 0).map_err(|error| error.to_string())
 }
 
-fn deliver(client: &AgentClient, resolver: &Resolver, limit: Duration, errand: Errand) -> Reply {
-    let outcome = match errand.sealed.as_ref() {
-        Err(why) => Outcome::Unreachable(format!("the order cannot be sealed: {why}")),
-        Ok(sealed) => match resolver.resolve(&errand.address, limit) {
-            Err(why) => Outcome::Unreachable(why),
-            Ok(address) => send(client, address, sealed, limit),
-        },
-    };
-    let rollout = errand.claim.rollout.clone();
-    Reply { node: errand.node, order: errand.claim.order.id.clone(), rollout, outcome }
+/// So long that all have their first turn in half of the time, should nobody answer.
+fn connect_limit(errands: usize, concurrency: usize, sent_by: Instant) -> Duration {
+    let rounds = u32::try_from(errands.div_ceil(concurrency.max(1))).unwrap_or(u32::MAX).max(1);
+    let half = sent_by.saturating_duration_since(Instant::now()) / 2;
+    (half / rounds).clamp(CONNECT_AT_LEAST, CONNECT)
 }
 
-fn send(client: &AgentClient, address: IpAddr, sealed: &str, limit: Duration) -> Outcome {
-    let end = Instant::now() + limit;
-    loop {
-        match client.order(address, sealed) {
-            Ok(Answer::Accepted | Answer::UnderWay { .. }) => return Outcome::Ordered,
-            Ok(Answer::Refused { why }) => return Outcome::Refused(why),
-            // Nothing was sent, so it can be tried again.
-            Err(NoAnswer { nobody_listens: true, .. }) if Instant::now() + KNOCK_AGAIN < end => {
-                std::thread::sleep(KNOCK_AGAIN);
+/// What it takes to deliver orders.
+struct Messenger {
+    client: AgentClient,
+    resolver: Resolver,
+    limit: Duration,
+    sent_by: Instant,
+}
+
+impl Messenger {
+    /// Delivers an order, or tries to: where nothing could be sent, the errand is to be run again.
+    fn go(&self, mut errand: Errand) -> Turn<Errand, Reply> {
+        let sealed = match errand.sealed.as_ref() {
+            Err(why) => {
+                let why = format!("the order cannot be sealed: {why}");
+                return errand.ends(Outcome::Unreachable(why));
             }
-            Err(silence) => return Outcome::Unreachable(format!("no answer from its agent: {silence}")),
+            Ok(sealed) => sealed,
+        };
+        let give_up = *errand.give_up.get_or_insert_with(|| self.sent_by.min(Instant::now() + self.limit));
+        let address = match self.resolver.resolve(&errand.address, self.limit) {
+            Err(why) => return errand.ends(Outcome::Unreachable(why)),
+            Ok(address) => address,
+        };
+        match self.client.order(address, sealed) {
+            Ok(Answer::Accepted | Answer::UnderWay { .. }) => errand.ends(Outcome::Ordered),
+            Ok(Answer::Refused { why }) => errand.ends(Outcome::Refused(why)),
+            Err(silence) if silence.nothing_sent && Instant::now() + KNOCK_AGAIN < give_up => {
+                // A name is looked up once.
+                errand.address = address.to_string();
+                Turn::Again(errand, KNOCK_AGAIN)
+            }
+            Err(silence) => errand.ends(Outcome::Unreachable(format!("no answer from its agent: {silence}"))),
         }
+    }
+}
+
+impl Errand {
+    fn ends(self, outcome: Outcome) -> Turn<Self, Reply> {
+        let (order, rollout) = (self.claim.order.id.clone(), self.claim.rollout.clone());
+        Turn::Done(Reply { node: self.node, order, rollout, outcome })
     }
 }
 

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rollout_lab::{
-    AT_FAILPOINT, ClusterSpec, FAILPOINT, LabError, Node, Package, Product, Result, RpmRepository, Scriptlet,
-    Site, TOOL_1_1, until,
+    AT_FAILPOINT, Base, ClusterSpec, DebRepository, FAILPOINT, LabError, Node, Package, Product, Result,
+    RpmRepository, Scriptlet, Site, TOOL_1_1, until,
 };
 use serde_json::Value;
 
@@ -26,8 +26,8 @@ const SLEEP_IN: &str = "/root/sleep-in";
 /// There since it has stopped.
 const SLEEPS: &str = "/root/sleeps";
 
-const OLD: &str = "/opt/app/1 1.0";
-const NEW: &str = "/opt/app/2 1.1";
+const OLD: &str = "/opt/app/1 tool=1.0 tool-data=1.0";
+const NEW: &str = "/opt/app/2 tool=1.1 tool-data=1.1";
 
 /// What happens to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,7 @@ enum Place {
     Script(&'static str),
     /// While it runs on the way back.
     ScriptOfUndo(&'static str),
+    Nowhere,
 }
 
 /// How the order ends.
@@ -57,10 +58,18 @@ enum End {
     Held,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manager {
+    Dnf,
+    Dnf5,
+    Apt,
+}
+
 /// One order on one node.
 #[derive(Debug, Clone)]
 struct Case {
     name: String,
+    manager: Manager,
     place: Place,
     /// One after the other, each at the same place.
     blows: Vec<Blow>,
@@ -75,27 +84,54 @@ struct Case {
     reboots: u32,
 }
 
-const GOOD: &str = r#"commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/tool/version"]]"#;
+const GOOD: &str = r#"commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/DIR/version"]]"#;
 const BAD: &str = r#"commands = [["/usr/bin/false"]]"#;
 const BAD_AND_HELD: &str = r#"commands = [["/usr/bin/false"]]
 on_failure = "hold""#;
+const GOOD_BY_FORCE: &str = r#"commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/DIR/version"]]
+[reboot]
+timeout = "10s""#;
+
+impl Manager {
+    /// Its name in a manifest.
+    fn name(self) -> &'static str {
+        match self {
+            Manager::Dnf => "dnf",
+            Manager::Dnf5 => "dnf5",
+            Manager::Apt => "apt",
+        }
+    }
+
+    /// Where its packages have their files, below /usr/share.
+    fn dir(self) -> &'static str {
+        match self {
+            Manager::Dnf | Manager::Dnf5 => "rpm-tool",
+            Manager::Apt => "deb-tool",
+        }
+    }
+}
 
 impl Case {
     /// The node gets there.
     fn forward(place: Place, blows: &[Blow]) -> Case {
-        let said = |blow: &Blow| format!("{blow:?}").to_lowercase();
-        let mut words: Vec<String> = blows.iter().map(said).collect();
-        words.insert(0, "at".into());
-        words.insert(
-            0,
-            match place {
-                Place::Failpoint(name) => name.into(),
-                Place::Script(name) => format!("rpm.{name}"),
-                Place::ScriptOfUndo(name) => format!("undo.rpm.{name}"),
-            },
-        );
-        let (name, blows) = (words.join("-"), blows.to_vec());
-        Case { name, place, blows, verify: GOOD, end: End::Updated, is: NEW, says: "", reboots: 1 }
+        let place_name = match place {
+            Place::Failpoint(name) => name.into(),
+            Place::Script(name) => format!("in-{name}"),
+            Place::ScriptOfUndo(name) => format!("undo-in-{name}"),
+            Place::Nowhere => "undisturbed".into(),
+        };
+        let blow_names = blows.iter().map(|blow| format!("-{blow:?}").to_lowercase());
+        Case {
+            name: std::iter::once(place_name).chain(blow_names).collect(),
+            manager: Manager::Dnf,
+            place,
+            blows: blows.to_vec(),
+            verify: GOOD,
+            end: End::Updated,
+            is: NEW,
+            says: "",
+            reboots: 1,
+        }
     }
 
     /// The node boots with the changes, fails, and goes back.
@@ -111,11 +147,21 @@ impl Case {
         Case { name: format!("held-{}", case.name), verify: BAD_AND_HELD, end: End::Held, ..case }
     }
 
-    /// TOOL_1_1 for one node, with the case's name and verification.
+    /// With this package manager.
+    fn with(self, manager: Manager) -> Case {
+        Case { name: format!("{}-{}", manager.name(), self.name), manager, ..self }
+    }
+
+    /// TOOL_1_1 for one node, with the case's name, package manager and verification.
     fn manifest(&self, node: &str) -> String {
         let (head, _) = TOOL_1_1.split_once("commands").unwrap();
-        let head = head.replace("\"tool-1.1\"\nnodes", &format!("\"{}\"\nnodes", self.name));
-        format!("{}{}\n", head.replace("cn[01-04]", node), self.verify)
+        let equals = if self.manager == Manager::Apt { "=" } else { "-" };
+        let head = head
+            .replace("\"tool-1.1\"\nnodes", &format!("\"{}\"\nnodes", self.name))
+            .replace("cn[01-04]", node)
+            .replace("\"dnf\"", &format!("\"{}\"", self.manager.name()))
+            .replace("[\"tool-1.1\"]", &format!("[\"tool{equals}1.1\", \"tool-data{equals}1.1\"]"));
+        format!("{head}{}\n", self.verify.replace("DIR", self.manager.dir()))
     }
 
     /// How often the node boots: a cut is one more boot, but where the node was about to reboot.
@@ -123,29 +169,45 @@ impl Case {
         let cuts = self.blows.iter().filter(|blow| **blow == Blow::Cut).count() as u32;
         match self.place {
             Place::Failpoint("rebooting" | "rebooting-back") => self.reboots,
-            Place::Failpoint(_) | Place::Script(_) | Place::ScriptOfUndo(_) => self.reboots + cuts,
+            Place::Failpoint(_) | Place::Script(_) | Place::ScriptOfUndo(_) | Place::Nowhere => {
+                self.reboots + cuts
+            }
         }
     }
 }
 
-/// A cluster with 1.0 of a package `tool` whose scripts can be made to take their time, and 1.1 in its repository.
-fn site(nodes: u8) -> Site {
+/// 1.0 and 1.1 of `tool`, whose scripts can be made to take their time, and of `tool-data`, which it needs.
+fn packages(dir: &str, relation: impl Fn(&str) -> String) -> Vec<Package> {
     let script = |name: &str| {
         format!(
-            "if [ \"$(cat {SLEEP_IN} 2>/dev/null)\" = {name} ]; then\nrm {SLEEP_IN}\necho 1 >{SLEEPS}\nsleep 8\nfi"
+            "if [ \"$(cat {SLEEP_IN} 2>/dev/null)\" = {name} ]; then\nrm {SLEEP_IN}\necho 1 >{SLEEPS}\nsleep 8\nfi\necho done"
         )
     };
-    let tool = |version: &str| {
-        Package::new("tool", version)
-            .file("/usr/share/tool/version", &format!("{version}\n"), 0o644)
-            .file(&format!("/usr/share/tool/only-in-{version}"), "", 0o644)
+    let file = |version: &str| (format!("/usr/share/{dir}"), format!("{version}\n"));
+    let of = |version: &str| {
+        let (directory, content) = file(version);
+        let tool = Package::new("tool", version)
+            .requires(&relation(version))
+            .file(&format!("{directory}/version"), &content, 0o644)
+            .file(&format!("{directory}/only-in-{version}"), "", 0o644)
             .scriptlet(Scriptlet::BeforeInstall, &script("pre"))
             .scriptlet(Scriptlet::AfterInstall, &script("post"))
             .scriptlet(Scriptlet::BeforeRemove, &script("preun"))
-            .scriptlet(Scriptlet::AfterRemove, &script("postun"))
+            .scriptlet(Scriptlet::AfterRemove, &script("postun"));
+        let data =
+            Package::new("tool-data", version).file(&format!("{directory}-data/version"), &content, 0o644);
+        [tool, data]
     };
-    let repository = RpmRepository::build(&[tool("1.0"), tool("1.1")]).unwrap();
+    ["1.0", "1.1"].into_iter().flat_map(of).collect()
+}
+
+/// A cluster with 1.0 of these packages, twice: as RPM and as deb.
+fn site(base: Base, nodes: u8) -> Site {
+    let rpm = packages("rpm-tool", |version| format!("tool-data = {version}"));
+    let deb = packages("deb-tool", |version| format!("tool-data (= {version})"));
+    let (rpm, deb) = (RpmRepository::build(&rpm).unwrap(), DebRepository::build(&deb).unwrap());
     let spec = ClusterSpec {
+        base,
         nodes,
         // A node that Slurm gives up on is another scenario.
         resume_timeout_s: 900,
@@ -153,8 +215,10 @@ fn site(nodes: u8) -> Site {
         return_to_service: 2,
         prepare: Some(Arc::new(move |root| {
             if !root.is_controller() {
-                repository.install_in(root)?;
+                rpm.install_in(root)?;
+                deb.install_in(root)?;
                 root.run(&["dnf", "-y", "install", "tool-1.0"])?;
+                root.run(&["apt-get", "-qq", "-y", "install", "tool=1.0", "tool-data=1.0"])?;
                 root.run(&["mkdir", "-p", "/opt/app/1", "/opt/app/2"])?;
                 root.run(&["ln", "-s", "/opt/app/1", "/opt/app/current"])?;
             }
@@ -227,6 +291,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn see_through(&self) -> Result<()> {
+        self.wait_at(&Place::Nowhere)?;
         if let Place::ScriptOfUndo(script) = self.case.place {
             self.wait_at(&Place::Failpoint("undoing"))?;
             self.node.write_file(SLEEP_IN, script, 0o644)?;
@@ -255,6 +320,7 @@ impl<'a> Attempt<'a> {
             Place::Failpoint(name) => self.node.write_file(FAILPOINT, name, 0o600),
             Place::Script(name) => self.node.write_file(SLEEP_IN, name, 0o644),
             Place::ScriptOfUndo(_) => self.node.write_file(FAILPOINT, "undoing", 0o600),
+            Place::Nowhere => Ok(()),
         }
     }
 
@@ -267,6 +333,8 @@ impl<'a> Attempt<'a> {
                 hit && self.node.exec(&["test", "-e", AT_FAILPOINT]).is_ok_and(|output| output.success())
             }
             Place::Script(_) | Place::ScriptOfUndo(_) => self.file(SLEEPS).exists(),
+            // The order was taken.
+            Place::Nowhere => self.stands().is_ok(),
         };
         while !there() {
             ensure(Instant::now() < end, || format!("never at {place:?}; {}", self.whereabouts()))?;
@@ -294,7 +362,7 @@ impl<'a> Attempt<'a> {
         // Its last steps come when the gate is open already.
         let tidy = || self.ledger("order.json").is_none() && !self.file(&format!("{STATE}/undo")).exists();
         until("tidying up", MINUTES, || Ok(tidy()), |tidy| *tidy)?;
-        equal("the node", &self.site.tool(name)?, self.case.is)?;
+        equal("the node", &self.is()?, self.case.is)?;
         let line = until(phase, MINUTES, || self.site.phase(&self.case.name, name), |l| l.phase == phase)?;
         let note = line.note.unwrap_or_default();
         ensure(note.contains(self.case.says) && self.case.says.is_empty() == note.is_empty(), || {
@@ -302,16 +370,15 @@ impl<'a> Attempt<'a> {
         })?;
         self.is_whole()?;
         equal("boots", &(node.boot_count() - self.boots), &self.case.boots())?;
-        // slurmd has been started once, when all was settled. With the power cut behind that point, at the next boot, too.
+        // slurmd was started once, when all was settled. With the power cut behind that point, at the next boot, too.
         let starts = self.count_slurmd_starts()? - self.slurmd_starts;
         let settled_twice = self.case.place == Place::Failpoint("settled") && self.case.blows == [Blow::Cut];
         ensure(starts == 1 || settled_twice && starts == 2, || format!("slurmd was started {starts} times"))?;
-        let started =
-            node.run(&["systemctl", "show", "slurmd", "--value", "-p", "ExecMainStartTimestampMonotonic"])?;
-        let started: u64 = started.trim().parse().map_err(|error| wrong(format!("{started}: {error}")))?;
-        let uptime = node.run(&["cat", "/proc/uptime"])?;
-        let _ = (started, uptime);
-        Ok(())
+        let since = self.ledger("last.json").unwrap_or_default()["since_s"].as_u64();
+        let argv =
+            ["systemctl", "show", "slurmd", "--value", "--timestamp=unix", "-p", "ExecMainStartTimestamp"];
+        let started = node.run(&argv)?.trim().trim_start_matches('@').parse().ok();
+        ensure(since.is_some() && started >= since, || format!("settled at {since:?}, slurmd at {started:?}"))
     }
 
     /// Kept out of service with a Reason, whatever happens to it then, until an admin gives it back.
@@ -321,7 +388,7 @@ impl<'a> Attempt<'a> {
             until("held", MINUTES, || self.site.phase(&self.case.name, name), |line| line.phase == "held")?;
             let told = |reason: &String| reason.contains("held: ") && reason.contains(self.case.says);
             until("its Reason", MINUTES, || self.site.reason(name), told)?;
-            equal("the node", &self.site.tool(name)?, self.case.is)?;
+            equal("the node", &self.is()?, self.case.is)?;
             let slurmd = self.node.exec(&["systemctl", "is-active", "slurmd"])?;
             ensure(!slurmd.success(), || "slurmd runs on a held node".into())?;
             let state = self.site.cluster.node_state(name)?;
@@ -339,27 +406,58 @@ impl<'a> Attempt<'a> {
         self.is_whole()
     }
 
+    /// What the node is: the link's target and the packages, with dpkg's state of those that are not whole.
+    fn is(&self) -> Result<String> {
+        let link = self.node.run(&["readlink", "/opt/app/current"])?;
+        let packages = match self.case.manager {
+            Manager::Dnf | Manager::Dnf5 => {
+                self.node.run(&["rpm", "-q", "--qf", "%{NAME}=%{VERSION}\n", "tool", "tool-data"])?
+            }
+            Manager::Apt => {
+                let format = "${Package}=${Version}${db:Status-Abbrev}\n";
+                self.node.run(&["dpkg-query", "-W", "-f", format, "tool", "tool-data"])?.replace("ii ", "")
+            }
+        };
+        let words: Vec<&str> =
+            std::iter::once(link.as_str()).chain(packages.lines()).map(str::trim).collect();
+        Ok(words.join(" "))
+    }
+
     /// Nothing is half there, and nothing is left behind.
     fn is_whole(&self) -> Result<()> {
         equal("/opt/app", &self.node.run(&["ls", "-A", "/opt/app"])?, "1\n2\ncurrent\n")?;
         let kept = self.node.run(&["ls", "-A", STATE])?;
         equal(STATE, &kept, "last.json\nreserve\n")?;
-        let package = self.node.run(&["rpm", "-q", "--qf", "%{VERSION}", "tool"])?;
-        self.node.run(&["rpm", "-V", "tool"])?;
-        let files = self.node.run(&["ls", "-A", "/usr/share/tool"])?;
-        equal("the package's files", &files, &format!("only-in-{package}\nversion\n"))?;
-        self.node.run(&["rpm", "--verifydb"]).map(drop)
+        let version = if self.is()?.contains("tool=1.0") { "1.0" } else { "1.1" };
+        let dir = self.case.manager.dir();
+        let files =
+            format!("cd /usr/share && ls -A {dir} {dir}-data && cat {dir}/version {dir}-data/version");
+        let wanted =
+            format!("{dir}:\nonly-in-{version}\nversion\n\n{dir}-data:\nversion\n{version}\n{version}\n");
+        equal("the packages' files", &self.node.run(&["sh", "-c", &files])?, &wanted)?;
+        let damaged = match self.case.manager {
+            Manager::Dnf | Manager::Dnf5 => {
+                self.node.run(&["sh", "-c", "rpm -V tool tool-data && rpmdb --verifydb"])?
+            }
+            Manager::Apt => self.node.run(&["dpkg", "--audit"])?,
+        };
+        equal("damage", &damaged, "")
     }
 
     /// Makes the node one for the next case.
     fn as_at_first(&self) -> Result<()> {
-        if self.site.tool(self.node.name())? == OLD {
+        if self.is()? == OLD {
             return Ok(());
         }
         self.node.run(&["ln", "-sfn", "/opt/app/1", "/opt/app/current"])?;
-        let old = "rpm -U --oldpackage --replacepkgs $(find /srv/rpm-repository -name 'tool-1.0-*.rpm')";
-        self.node.run(&["sh", "-c", old])?;
-        equal("the node", &self.site.tool(self.node.name())?, OLD)
+        let back = match self.case.manager {
+            Manager::Dnf | Manager::Dnf5 => {
+                "rpm -U --oldpackage --replacepkgs $(find /srv/rpm-repository -name 'tool*-1.0-*.rpm')"
+            }
+            Manager::Apt => "apt-get -qq -y --allow-downgrades install tool=1.0 tool-data=1.0",
+        };
+        self.node.run(&["sh", "-c", back])?;
+        equal("the node", &self.is()?, OLD)
     }
 
     /// The phase in the newest ledger, whether the node is up or not.
@@ -387,8 +485,7 @@ impl<'a> Attempt<'a> {
 
     fn whereabouts(&self) -> String {
         let state = self.site.cluster.node_state(self.node.name());
-        let tool = self.site.tool(self.node.name());
-        format!("ledger {:?}, Slurm {state:?}, node {tool:?}", self.stands())
+        format!("ledger {:?}, Slurm {state:?}, node {:?}", self.stands(), self.is())
     }
 }
 
@@ -450,18 +547,103 @@ fn at_every_step() {
     for blow in [Blow::Cut, Blow::Kill] {
         cases.extend(FORWARD.map(|place| Case::forward(Place::Failpoint(place), &[blow])));
     }
-    run(&site(8), cases);
+    run(&site(Base::Trixie, 8), cases);
 }
 
-/// In the middle of a package transaction. dnf outlives an agent that is killed, and nothing outlives the power.
-#[test]
-fn in_the_middle_of_a_transaction() {
+/// In the middle of a package transaction. A package manager outlives an agent that is killed, and the next agent waits
+/// for it; nothing outlives the power.
+fn in_the_middle_of_a_transaction(base: Base, manager: Manager, nodes: u8) {
     let mut cases = Vec::new();
     for blow in [Blow::Cut, Blow::Kill] {
-        cases.extend(["post", "preun"].map(|script| Case::back(Place::ScriptOfUndo(script), &[blow])));
-        cases.extend(
-            ["pre", "post", "preun", "postun"].map(|script| Case::forward(Place::Script(script), &[blow])),
-        );
+        let back = ["post", "preun"].map(|script| Case::back(Place::ScriptOfUndo(script), &[blow]));
+        let forward =
+            ["pre", "post", "preun", "postun"].map(|script| Case::forward(Place::Script(script), &[blow]));
+        cases.extend(back.into_iter().chain(forward).map(|case| case.with(manager)));
     }
-    run(&site(6), cases);
+    run(&site(base, nodes), cases);
+}
+
+#[test]
+fn in_the_middle_of_a_transaction_of_dnf() {
+    in_the_middle_of_a_transaction(Base::Trixie, Manager::Dnf, 6);
+}
+
+#[test]
+fn in_the_middle_of_a_transaction_of_dnf5() {
+    in_the_middle_of_a_transaction(Base::Forky, Manager::Dnf5, 6);
+}
+
+#[test]
+fn in_the_middle_of_a_transaction_of_apt() {
+    in_the_middle_of_a_transaction(Base::Trixie, Manager::Apt, 6);
+}
+
+/// What is interrupted again and again is given up: the node goes back, or is held where that is interrupted, too.
+#[test]
+fn three_times_at_the_same_step() {
+    use Blow::{Cut, Kill};
+    let gives_up = |case: Case, end: End, is, says, reboots| Case { end, is, says, reboots, ..case };
+    run(
+        &site(Base::Trixie, 4),
+        vec![
+            gives_up(
+                Case::back(Place::Failpoint("verifying-old"), &[Kill, Kill, Cut]),
+                End::Held,
+                OLD,
+                "interrupted 3 times while verifying-old",
+                2,
+            ),
+            gives_up(
+                Case::back(Place::Failpoint("undone-2"), &[Kill, Cut, Kill]),
+                End::Held,
+                "/opt/app/2 tool=1.0 tool-data=1.0",
+                "interrupted 3 times while undoing",
+                1,
+            ),
+            gives_up(
+                Case::forward(Place::Failpoint("verifying"), &[Kill, Kill, Kill]),
+                End::RolledBack,
+                OLD,
+                "interrupted 3 times while verifying",
+                2,
+            ),
+            gives_up(
+                Case::forward(Place::Failpoint("recorded-2"), &[Kill, Cut, Kill]),
+                End::RolledBack,
+                OLD,
+                "interrupted 3 times while applying",
+                1,
+            ),
+        ],
+    );
+}
+
+/// A unit that never stops holds up a reboot for the manifest's time, and an inhibitor for none.
+#[test]
+fn nothing_keeps_the_node_from_rebooting() {
+    let site = site(Base::Trixie, 2);
+    let hangs = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n\
+                 ExecStop=/bin/sleep infinity\nTimeoutStopSec=infinity\n";
+    for node in site.cluster.compute_nodes() {
+        node.write_file("/etc/systemd/system/hangs.service", hangs, 0o644).unwrap();
+    }
+    let [hanging, inhibited] = site.cluster.compute_nodes() else { panic!("two nodes") };
+    hanging.run(&["systemctl", "start", "hangs"]).unwrap();
+    let inhibit = ["systemd-inhibit", "--what=shutdown", "--mode=block", "sleep", "infinity"];
+    let _inhibitor = inhibited.spawn(&inhibit).unwrap();
+    let inhibitors = || inhibited.run(&["systemd-inhibit", "--list"]);
+    until("an inhibitor", MINUTES, inhibitors, |list| list.contains("sleep infinity")).unwrap();
+
+    let [by_force, orderly] = [(GOOD_BY_FORCE, "by-force"), (GOOD, "orderly")].map(|(verify, name)| Case {
+        verify,
+        name: name.into(),
+        ..Case::forward(Place::Nowhere, &[])
+    });
+    for (node, case) in [(hanging, by_force), (inhibited, orderly)] {
+        Attempt::begin(&site, node, &case).unwrap().see_through().unwrap();
+    }
+    let journal = hanging.journal("hangs").unwrap();
+    assert!(journal.contains("Stopping hangs") && !journal.contains("Stopped hangs"), "{journal}");
+    let journal = inhibited.journal("slurm-rollout-agent").unwrap();
+    assert!(journal.contains("Stopped slurm-rollout-agent"), "an orderly shutdown: {journal}");
 }

@@ -98,6 +98,8 @@ impl Siege {
 
     /// Sends this to cn01 and sees that it is answered and logged so, and that there is nothing else to see.
     fn refused(&self, name: &str, content: &[u8], how: How, answer: &str, logged: &str) {
+        // Shown when it fails.
+        println!("{name}");
         let seen = self.log().unwrap().len();
         let said = self.send(self.node(), content, how);
         assert!(said.contains(answer), "{name}: {said:?}");
@@ -356,6 +358,7 @@ fn too_many_at_once(siege: &Siege) {
     limit(&few.to_string());
     controller.run(&["python3", "-c", IDLE, &address, "12", "1"]).unwrap();
     limit("1024");
+    siege.is_logged("out of descriptors", seen, "", "a connection cannot be accepted: Too many open files");
     siege.nothing_happened("out of descriptors");
 }
 

@@ -58,7 +58,7 @@ impl ChangeError {
     /// Says what to do about a cause that is known.
     fn advise(mut self, cause: &str, advice: &str) -> Self {
         if let Self::Manager { words, .. } = &mut self {
-            if words.contains(cause) {
+            if words.contains(cause) && !words.ends_with(advice) {
                 *words = format!("{words}: {advice}");
             }
         }

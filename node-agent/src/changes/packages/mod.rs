@@ -150,14 +150,18 @@ fn verify_with(tool: &dyn Tool, wanted: &Packages, after: &After) -> Result<(), 
 fn undo_with(tool: &dyn Tool, wanted: &Packages, before: &[String], kept: &Kept) -> Result<(), ChangeError> {
     let patience = Patience::new(wanted.timeout.get());
     let unfinished = kept.unfinished()?;
-    tool.mend(before, Way::Back, unfinished.is_some(), patience)?;
-    let now = tool.installed()?;
-    if unfinished.is_none() && Difference::between(before, &now).is_empty() {
+    // Nothing was begun: no need of a manager that may be the very thing that is broken, or locked.
+    if unfinished.is_none() && Difference::between(before, &tool.installed()?).is_empty() {
         return Ok(());
     }
+    tool.mend(before, Way::Back, unfinished.is_some(), patience)?;
     let touched = unfinished.unwrap_or_default();
     kept.begin(&touched)?;
-    tool.restore(before, &touched, kept, patience)?;
+    tool.restore(before, &touched, kept, patience).map_err(|error| {
+        const GONE: [&str; 4] = ["No match for", "Unable to find a match", "was not found", "metadata"];
+        let advice = "make a repository offer the versions of before again";
+        GONE.iter().fold(error, |error, cause| error.advise(cause, advice))
+    })?;
     verify_old_with(tool, before)?;
     tool.sweep(&touched, patience);
     kept.end()

@@ -20,11 +20,12 @@ const MAX_WORDS: usize = 220;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     end: Instant,
+    limit: Duration,
 }
 
 impl Patience {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { end: Instant::now() + limit }
+        Self { end: Instant::now() + limit, limit }
     }
 
     /// What is left of it. Never nothing: a program that gets no time at all says nothing either.
@@ -42,7 +43,7 @@ impl Patience {
         let failed = |error: RunError| ChangeError::Manager {
             attempt: attempt.to_owned(),
             manager,
-            words: words(&error),
+            words: words(&error, self.limit),
             error: Box::new(error),
         };
         let lock_end = Instant::now() + LOCK_WAIT.min(self.left());
@@ -70,17 +71,16 @@ fn is_locked(output: &Output) -> bool {
         || said("Could not get lock")
         || said("Unable to acquire the dpkg frontend lock")
         || said("locked by another process")
+        || said("lock was locked by")
 }
 
-/// How it ended, and the lines that say why.
-fn words(error: &RunError) -> String {
+/// How it ended, and the lines that say why. `limit` is what all programs of the change had together.
+fn words(error: &RunError, limit: Duration) -> String {
     let (ended, tail) = match error {
         RunError::Failed { status, tail, .. } => {
             (status.code().map_or("was killed".to_owned(), |code| format!("exit code {code}")), tail)
         }
-        RunError::TimedOut { limit, tail, .. } => {
-            (format!("not done within {} s, killed", limit.as_secs()), tail)
-        }
+        RunError::TimedOut { tail, .. } => (format!("not done within {} s, killed", limit.as_secs()), tail),
         _ => return error.to_string(),
     };
     let cause = cause(tail.strip_prefix(": ").unwrap_or(tail));
@@ -107,7 +107,7 @@ fn cause(said: &str) -> String {
     };
     let kept: Vec<&str> = lines.iter().copied().filter(|line| !is_noise(line)).collect();
     let begins = |line: &&str| {
-        const TELLING: [&str; 9] = [
+        const TELLING: [&str; 11] = [
             "E: ",
             "Error",
             "error: ",
@@ -117,8 +117,10 @@ fn cause(said: &str) -> String {
             "dpkg: error",
             ">>> Error",
             "Transaction failed",
+            "Waiting for a lock",
+            "Waiting for process",
         ];
-        TELLING.iter().any(|word| line.starts_with(word))
+        line.contains(" already locked ") || TELLING.iter().any(|word| line.starts_with(word))
     };
     let from = kept.iter().position(begins).unwrap_or(kept.len().saturating_sub(3));
     let chosen = kept.get(from..).unwrap_or(&[]);
@@ -180,7 +182,7 @@ mod tests {
         let error = patience.run("apt", "installing a", sh("echo 'E: no' >&2; exit 100")).unwrap_err();
         assert_eq!(error.to_string(), "installing a with apt: E: no (exit code 100)");
         let error =
-            Patience::new(Duration::from_millis(10)).run("dnf", "installing a", sh("sleep 60")).unwrap_err();
+            Patience::new(Duration::from_secs(1)).run("dnf", "installing a", sh("sleep 60")).unwrap_err();
         assert_eq!(error.to_string(), "installing a with dnf: not done within 1 s, killed");
     }
 

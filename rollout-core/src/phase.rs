@@ -125,16 +125,7 @@ impl Phase {
     /// Whether nothing is left to do for this order and slurmd may run.
     #[must_use]
     pub fn is_settled(self) -> bool {
-        match self {
-            Self::Updated | Self::RolledBack | Self::Released => true,
-            Self::Applying
-            | Self::Rebooting
-            | Self::Verifying
-            | Self::Undoing
-            | Self::RebootingBack
-            | Self::VerifyingOld
-            | Self::Held => false,
-        }
+        matches!(self, Self::Updated | Self::RolledBack | Self::Released)
     }
 
     /// The phase's name as people read it, `rolled-back`.
@@ -184,144 +175,54 @@ impl Event {
 /// [`Refused`] where the event has no place in the phase.
 pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refused> {
     use {Action as A, Event as E, Phase as P};
-    let refused = Err(Refused { phase, event });
-    Ok(match (phase, event) {
+    let next = match (event, phase) {
         // A new order is taken where nothing is under way. A held node is taken out of its hold first, by name.
-        (None | Some(P::Updated | P::RolledBack | P::Released), E::OrderedToApply) => (P::Applying, A::Apply),
-        (None | Some(P::Updated | P::RolledBack | P::Released), E::OrderedToReboot) => {
-            (P::Rebooting, A::Reboot)
-        }
-        (Some(P::Held), E::OrderedToRetry) => (P::Applying, A::Apply),
-        (Some(P::Held), E::OrderedToRelease) => (P::Released, A::OpenGate),
+        (E::OrderedToApply, None) => Some((P::Applying, A::Apply)),
+        (E::OrderedToApply, Some(at)) => at.is_settled().then_some((P::Applying, A::Apply)),
+        (E::OrderedToReboot, None) => Some((P::Rebooting, A::Reboot)),
+        (E::OrderedToReboot, Some(at)) => at.is_settled().then_some((P::Rebooting, A::Reboot)),
+        (E::OrderedToRetry, at) => (at == Some(P::Held)).then_some((P::Applying, A::Apply)),
+        (E::OrderedToRelease, at) => (at == Some(P::Held)).then_some((P::Released, A::OpenGate)),
 
         // The way forward.
-        (Some(P::Applying), E::Applied) => (P::Rebooting, A::Reboot),
-        (Some(P::Verifying), E::Verified) => (P::Updated, A::OpenGate),
+        (E::Applied, at) => (at == Some(P::Applying)).then_some((P::Rebooting, A::Reboot)),
+        (E::Verified, at) => (at == Some(P::Verifying)).then_some((P::Updated, A::OpenGate)),
 
         // The way back.
-        (Some(P::Applying), E::ApplyFailed) | (Some(P::Verifying), E::VerifyFailed) => (P::Undoing, A::Undo),
-        (Some(P::Undoing), E::Undone { reboot_due: true }) => (P::RebootingBack, A::Reboot),
-        (Some(P::Undoing), E::Undone { reboot_due: false }) => (P::VerifyingOld, A::VerifyOld),
-        (Some(P::VerifyingOld), E::OldProven { hold: false }) => (P::RolledBack, A::OpenGate),
+        (E::ApplyFailed, at) => (at == Some(P::Applying)).then_some((P::Undoing, A::Undo)),
+        (E::VerifyFailed, at) => (at == Some(P::Verifying)).then_some((P::Undoing, A::Undo)),
+        (E::Undone { reboot_due: true }, at) => {
+            (at == Some(P::Undoing)).then_some((P::RebootingBack, A::Reboot))
+        }
+        (E::Undone { reboot_due: false }, at) => {
+            (at == Some(P::Undoing)).then_some((P::VerifyingOld, A::VerifyOld))
+        }
+        (E::OldProven { hold: false }, at) => {
+            (at == Some(P::VerifyingOld)).then_some((P::RolledBack, A::OpenGate))
+        }
 
-        // Not proven, or not wanted back: held.
-        (Some(P::VerifyingOld), E::OldProven { hold: true } | E::OldNotProven)
-        | (Some(P::Undoing), E::UndoFailed)
-        | (Some(P::Rebooting | P::RebootingBack), E::RebootFailed) => (P::Held, A::Hold),
+        // Not proven, or not wanted back.
+        (E::OldProven { hold: true } | E::OldNotProven, at) => {
+            (at == Some(P::VerifyingOld)).then_some((P::Held, A::Hold))
+        }
+        (E::UndoFailed, at) => (at == Some(P::Undoing)).then_some((P::Held, A::Hold)),
+        (E::RebootFailed, at) => {
+            matches!(at, Some(P::Rebooting | P::RebootingBack)).then_some((P::Held, A::Hold))
+        }
 
         // The agent came back, after a crash of its own or after a boot: it goes on where it was.
-        (Some(P::Rebooting), E::Started { rebooted: true }) => (P::Verifying, A::Verify),
-        (Some(P::RebootingBack), E::Started { rebooted: true }) => (P::VerifyingOld, A::VerifyOld),
-        (Some(at @ (P::Rebooting | P::RebootingBack)), E::Started { rebooted: false }) => (at, A::Reboot),
-        (Some(P::Applying), E::Started { .. }) => (P::Applying, A::Apply),
-        (Some(P::Verifying), E::Started { .. }) => (P::Verifying, A::Verify),
-        (Some(P::Undoing), E::Started { .. }) => (P::Undoing, A::Undo),
-        (Some(P::VerifyingOld), E::Started { .. }) => (P::VerifyingOld, A::VerifyOld),
-        (Some(P::Held), E::Started { .. }) => (P::Held, A::Hold),
-        (Some(at @ (P::Updated | P::RolledBack | P::Released)), E::Started { .. }) => (at, A::OpenGate),
-
-        // What cannot happen, written out so that a new phase or event has to be thought about here.
-        (
-            Some(
-                P::Applying
-                | P::Rebooting
-                | P::Verifying
-                | P::Undoing
-                | P::RebootingBack
-                | P::VerifyingOld
-                | P::Held,
-            ),
-            E::OrderedToApply | E::OrderedToReboot,
-        )
-        | (
-            None
-            | Some(
-                P::Applying
-                | P::Rebooting
-                | P::Verifying
-                | P::Undoing
-                | P::RebootingBack
-                | P::VerifyingOld
-                | P::Updated
-                | P::RolledBack
-                | P::Released,
-            ),
-            E::OrderedToRetry | E::OrderedToRelease,
-        )
-        | (None, E::Started { .. })
-        | (
-            None
-            | Some(
-                P::Rebooting
-                | P::Verifying
-                | P::Undoing
-                | P::RebootingBack
-                | P::VerifyingOld
-                | P::Held
-                | P::Updated
-                | P::RolledBack
-                | P::Released,
-            ),
-            E::Applied | E::ApplyFailed,
-        )
-        | (
-            None
-            | Some(
-                P::Applying
-                | P::Verifying
-                | P::Undoing
-                | P::VerifyingOld
-                | P::Held
-                | P::Updated
-                | P::RolledBack
-                | P::Released,
-            ),
-            E::RebootFailed,
-        )
-        | (
-            None
-            | Some(
-                P::Applying
-                | P::Rebooting
-                | P::Undoing
-                | P::RebootingBack
-                | P::VerifyingOld
-                | P::Held
-                | P::Updated
-                | P::RolledBack
-                | P::Released,
-            ),
-            E::Verified | E::VerifyFailed,
-        )
-        | (
-            None
-            | Some(
-                P::Applying
-                | P::Rebooting
-                | P::Verifying
-                | P::RebootingBack
-                | P::VerifyingOld
-                | P::Held
-                | P::Updated
-                | P::RolledBack
-                | P::Released,
-            ),
-            E::Undone { .. } | E::UndoFailed,
-        )
-        | (
-            None
-            | Some(
-                P::Applying
-                | P::Rebooting
-                | P::Verifying
-                | P::Undoing
-                | P::RebootingBack
-                | P::Held
-                | P::Updated
-                | P::RolledBack
-                | P::Released,
-            ),
-            E::OldProven { .. } | E::OldNotProven,
-        ) => return refused,
-    })
+        (E::Started { .. }, None) => None,
+        (E::Started { rebooted }, Some(at)) => Some(match at {
+            P::Applying => (P::Applying, A::Apply),
+            P::Rebooting if rebooted => (P::Verifying, A::Verify),
+            P::RebootingBack if rebooted => (P::VerifyingOld, A::VerifyOld),
+            P::Rebooting | P::RebootingBack => (at, A::Reboot),
+            P::Verifying => (P::Verifying, A::Verify),
+            P::Undoing => (P::Undoing, A::Undo),
+            P::VerifyingOld => (P::VerifyingOld, A::VerifyOld),
+            P::Held => (P::Held, A::Hold),
+            P::Updated | P::RolledBack | P::Released => (at, A::OpenGate),
+        }),
+    };
+    next.ok_or(Refused { phase, event })
 }

@@ -24,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-/// How many are served at the same time; others are hung up on. Few ever speak to one agent: an order in months, and
-/// whoever looks at the status.
+/// How many from the network are served at the same time; others are hung up on. Few ever speak to one agent: an order
+/// in months, and whoever looks at the status.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long somebody may take to say what they want, and the whole exchange may take.
@@ -138,8 +138,13 @@ fn bind_unix(config: &Config) -> Result<UnixListener, String> {
 }
 
 fn exchange(desk: &Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
-    let Ok(place) = Arc::clone(&desk.places).try_acquire_owned() else {
-        return log::info(&format!("{}: hung up: too many at the same time", peer.name()));
+    // Root on this node is served however many strangers call.
+    let place = match peer {
+        Peer::LocalRoot => None,
+        Peer::Network(_) => match Arc::clone(&desk.places).try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => return log::info(&format!("{}: hung up: too many at the same time", peer.name())),
+        },
     };
     let desk = Arc::clone(desk);
     tokio::spawn(async move {

@@ -33,7 +33,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(100);
 /// How long a scontrol that is over its time may take to end. One that hangs in the kernel is left behind.
 const ENDING_SCONTROL: Duration = Duration::from_millis(300);
 
-/// How long the kernel of an agent's host may take to answer, once: from two thousand nodes up, less of it each, so that
+/// How long the kernel of an agent's host may take to answer, once; less where there are thousands of nodes, so that
 /// dead ones leave time for the others.
 const CONNECT: Duration = Duration::from_secs(1);
 const CONNECT_AT_LEAST: Duration = Duration::from_millis(250);
@@ -296,4 +296,21 @@ fn tell_slurm(config: &Config, report: &mut Report, end: Instant) {
         report.warnings.push("Slurm did not take all Reasons in time".to_owned());
     }
     report.warnings.extend(told.into_iter().filter_map(Result::err));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_nodes_the_sooner_a_silent_host_is_left() {
+        let sent_by = Instant::now() + Duration::from_secs(60);
+        let limit = |errands| connect_limit(errands, 500, sent_by);
+        assert_eq!(limit(0), CONNECT);
+        assert_eq!(limit(10_000), CONNECT);
+        let some = limit(25_000);
+        assert!(CONNECT_AT_LEAST < some && some < CONNECT, "{some:?}");
+        assert_eq!(limit(1_000_000), CONNECT_AT_LEAST);
+        assert_eq!(connect_limit(10, 0, Instant::now()), CONNECT_AT_LEAST);
+    }
 }

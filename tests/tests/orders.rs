@@ -15,16 +15,17 @@ const AGENT: &str = "slurm-rollout-agent.service";
 const ORDER: &str = "/var/lib/slurm-rollout-agent/order.json";
 const MIB: usize = 1024 * 1024;
 
-/// Sends stdin to an agent, so many bytes at a time with a pause behind them, and writes what comes back.
+/// Sends stdin to an agent, so many bytes at once and each of the rest in its own time, and writes what comes back.
 const SEND: &str = r#"
 import socket, sys, time
-address, size, pause, cut = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "cut"
+address, at_once, cut = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "cut"
 content = sys.stdin.buffer.read()
 peer = socket.create_connection((address, 6821), 60)
 try:
-    for at in range(0, len(content), size):
-        peer.sendall(content[at:at + size])
-        time.sleep(pause)
+    peer.sendall(content[:at_once])
+    for byte in content[at_once:]:
+        time.sleep(0.2)
+        peer.sendall(bytes([byte]))
     if cut:
         peer.shutdown(socket.SHUT_WR)
     while more := peer.recv(65536):
@@ -60,8 +61,8 @@ enum How {
     AtOnce,
     /// The sender says that nothing more comes.
     Cut,
-    /// A byte every fifth of a second.
-    Drip,
+    /// After so many bytes, one every fifth of a second.
+    Drip(usize),
 }
 
 struct Siege {
@@ -76,13 +77,13 @@ impl Siege {
     }
 
     fn send(&self, to: &Node, content: &[u8], how: How) -> String {
-        let (size, pause, cut) = match how {
-            How::AtOnce => ("65536", "0", ""),
-            How::Cut => ("65536", "0", "cut"),
-            How::Drip => ("1", "0.2", ""),
+        let (at_once, cut) = match how {
+            How::AtOnce => (content.len(), ""),
+            How::Cut => (content.len(), "cut"),
+            How::Drip(at_once) => (at_once, ""),
         };
-        let address = to.address().to_string();
-        let send = ["python3", "-c", SEND, &address, size, pause, cut];
+        let (address, at_once) = (to.address().to_string(), at_once.to_string());
+        let send = ["python3", "-c", SEND, &address, &at_once, cut];
         self.site.cluster.controller().command(&send).unwrap().stdin(content).run().unwrap()
     }
 
@@ -286,10 +287,8 @@ fn not_even_http(siege: &Siege) {
     siege.refused("cut short", &sealed[..sealed.len() - 20], How::Cut, "", "the order came incomplete");
     siege.refused("cut in its head", &sealed[..40], How::Cut, "", ": hung up: ");
     let head = sealed.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-    siege.refused("a dripping head", &sealed[..head], How::Drip, "", ": hung up: ");
-    // Its head goes out at once, and each byte of the rest in its own time.
-    let slow = [vec![b' '; 0], sealed[..head + 4].to_vec(), sealed[head + 4..head + 80].to_vec()].concat();
-    siege.refused("a dripping body", &slow, How::Drip, "", ": hung up: ");
+    siege.refused("a dripping head", &sealed[..head], How::Drip(1), "", ": hung up: ");
+    siege.refused("a dripping body", &sealed, How::Drip(head + 4), "", ": hung up: too slow");
 
     siege.refused("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", How::Cut, "", ": hung up: ");
     siege.refused("noise", &[0xff; 4096], How::AtOnce, "", ": hung up: ");
@@ -346,8 +345,11 @@ fn too_many_at_once(siege: &Siege) {
     let (controller, node) = (siege.site.cluster.controller(), siege.node());
     let address = node.address().to_string();
     let seen = siege.log().unwrap().len();
-    controller.run(&["python3", "-c", IDLE, &address, "100", "100"]).unwrap();
+    let idle = controller.spawn(&["python3", "-c", IDLE, &address, "100", "100"]).unwrap();
     siege.is_logged("100 at once", seen, "10.77.0.1", ": hung up: too many at the same time");
+    // Meanwhile root on the node is served.
+    node.run(&["slurm-rollout-agent", "status"]).unwrap();
+    assert_eq!(idle.wait(), Some(0));
     siege.nothing_happened("100 at once");
 
     // Out of descriptors, which stops accept(2) itself for a while.

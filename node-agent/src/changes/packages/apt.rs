@@ -3,9 +3,10 @@
 //! The package lists are read anew first: a version published minutes ago must be seen by every node. A repository
 //! that cannot be reached is an error only if the installation then fails.
 
-use super::kept::Kept;
+use super::kept::{Kept, deb_file};
 use super::list::{self, Difference};
 use super::patience::{LOCK_WAIT, Patience};
+use super::rehearsal;
 use super::spec::{self, Notation};
 use super::tool::{Tool, Way, Wish};
 use crate::changes::ChangeError;
@@ -32,6 +33,11 @@ pub(super) struct Apt {
 impl Apt {
     pub(super) fn of_node() -> Self {
         Self { apt_root: Vec::new(), dpkg_root: Vec::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_root(apt_root: &[String], dpkg_root: &[String]) -> Self {
+        Self { apt_root: apt_root.to_vec(), dpkg_root: dpkg_root.to_vec() }
     }
 
     /// Nobody is there to answer: a changed configuration file stays as it is, and services are not restarted on a node
@@ -102,8 +108,9 @@ impl Apt {
         patience: Patience,
     ) -> Result<(), ChangeError> {
         let Difference { missing, extra } = Difference::between(before, &self.installed()?);
-        let files: Vec<PathBuf> =
-            half_installed(&missing, &extra).filter_map(|package| kept_file(directory, package)).collect();
+        let files: Vec<PathBuf> = list::half_installed(&missing, &extra)
+            .filter_map(|package| deb_file(directory, package))
+            .collect();
         if files.is_empty() {
             return Ok(());
         }
@@ -160,7 +167,7 @@ impl Tool for Apt {
         // Also here: with old lists nothing may be found to be touched.
         let _ = self.run(patience, "reading the package lists", &["update".to_owned()]);
         let program = self.apt_get(patience.left()).arg("--simulate").args(Self::arguments(wish));
-        program.output().map(|output| named_in(&output.stdout, installed)).unwrap_or_default()
+        program.output().map(|output| rehearsal::in_apt(&output.stdout, installed)).unwrap_or_default()
     }
 
     fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
@@ -174,7 +181,7 @@ impl Tool for Apt {
                 let _ = self.download(&directory, std::slice::from_ref(package), patience);
             }
         }
-        for path in packages.iter().filter_map(|package| kept_file(&directory, package)) {
+        for path in packages.iter().filter_map(|package| deb_file(&directory, package)) {
             // The rollback that needs it may come after a power cut. What is not whole then, apt refuses.
             let _ = File::open(&path).and_then(|file| file.sync_all());
         }
@@ -239,7 +246,7 @@ impl Tool for Apt {
         let Difference { missing, extra } = Difference::between(before, &self.installed()?);
         let unpacked = |package: &&String| !extra.contains(&format!("{package}{}", list::UNCONFIGURED));
         let target = |package: &String| {
-            kept_file(&directory, package).map_or(package.clone(), |path| path.display().to_string())
+            deb_file(&directory, package).map_or(package.clone(), |path| path.display().to_string())
         };
         let install = missing.iter().filter(unpacked).map(target);
         // What is there in another version is replaced, not removed.
@@ -257,7 +264,7 @@ impl Tool for Apt {
             let mut arguments: Vec<String> =
                 ["install"].iter().chain(&ALLOWED).map(|a| (*a).to_owned()).collect();
             // Not more often than needed: with local files apt 3.0 fails on it, "No file name for …".
-            if half_installed(&missing, &extra).next().is_some() {
+            if list::half_installed(&missing, &extra).next().is_some() {
                 arguments.push("--reinstall".to_owned());
             }
             arguments.extend(packages.iter().cloned());
@@ -273,33 +280,7 @@ impl Tool for Apt {
     }
 }
 
-/// Packages of before that are half unpacked in just their old version.
-fn half_installed<'a>(missing: &'a [String], extra: &'a [String]) -> impl Iterator<Item = &'a String> {
-    missing.iter().filter(|package| extra.contains(&format!("{package}{}", list::HALF_INSTALLED)))
-}
-
 /// apt-get's word for removing a package among those that it installs.
 fn removal(package: &str) -> String {
     format!("{}-", spec::name_and_arch(Notation::Deb, package))
-}
-
-/// The kept file of a package, by the name that apt gives it.
-fn kept_file(directory: &Path, package: &str) -> Option<PathBuf> {
-    let (id, version) = package.split_once('=')?;
-    let (name, arch) = id.split_once(':')?;
-    let version = version.replace('%', "%25").replace('_', "%5f").replace(':', "%3a");
-    let path = directory.join(format!("{name}_{version}_{arch}.deb"));
-    path.is_file().then_some(path)
-}
-
-/// The installed packages of which a simulation says `Inst` (installed anew) or `Remv`.
-fn named_in(simulation: &str, installed: &[String]) -> Vec<String> {
-    let lines =
-        simulation.lines().filter_map(|line| line.strip_prefix("Inst ").or(line.strip_prefix("Remv ")));
-    let names: BTreeSet<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
-    let is_named = |package: &&String| {
-        names.contains(spec::name(Notation::Deb, package))
-            || names.contains(spec::name_and_arch(Notation::Deb, package).as_str())
-    };
-    installed.iter().filter(is_named).filter(|package| !package.ends_with(']')).cloned().collect()
 }

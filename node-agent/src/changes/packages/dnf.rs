@@ -9,13 +9,12 @@
 use super::kept::Kept;
 use super::list::{self, Difference};
 use super::patience::Patience;
+use super::rehearsal;
 use super::rpm::Rpm;
-use super::spec::{self, Notation};
+use super::spec::Notation;
 use super::tool::{Tool, Way, Wish};
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,7 +72,12 @@ pub(super) struct Dnf {
 
 impl Dnf {
     pub(super) fn of_node(program: &str, flavour: Flavour) -> Self {
-        Self { program: PathBuf::from(program), flavour, root: Vec::new(), rpm: Rpm::new(&[]) }
+        Self { program: PathBuf::from(program), flavour, root: Vec::new(), rpm: Rpm::of_node() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_root(program: &str, flavour: Flavour, root: &[String], rpm: Rpm) -> Self {
+        Self { root: root.to_vec(), rpm, ..Self::of_node(program, flavour) }
     }
 
     fn program(&self, limit: Duration, answer: &str, strictness: &[&str]) -> Program {
@@ -120,38 +124,9 @@ impl Dnf {
         ["remove".to_owned()].into_iter().chain(packages.iter().cloned()).collect()
     }
 
-    /// The kept files by package.
-    fn kept_files(&self, kept: &Kept) -> Result<BTreeMap<String, (PathBuf, String)>, ChangeError> {
-        let directory = kept.files()?;
-        let entries = std::fs::read_dir(&directory).map_err(ChangeError::file("reading", &directory))?;
-        let files = entries.flatten().map(|entry| entry.path());
-        let rpms = files.filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
-        Ok(rpms
-            .filter_map(|path| self.rpm.file(&path).map(|(package, hash)| (package, (path, hash))))
-            .collect())
-    }
-
-    /// Removes files that are not what is installed: dnf5 checks no signature when it downloads, and going back
-    /// installs them without one.
-    fn drop_strangers(&self, kept: &Kept, packages: &[String]) -> Result<(), ChangeError> {
-        let installed = self.rpm.header_hashes()?;
-        for (package, (path, hash)) in self.kept_files(kept)? {
-            let is_genuine = installed.get(&package) == Some(&hash) && hash.len() == 64;
-            if packages.contains(&package) && !is_genuine {
-                std::fs::remove_file(&path).map_err(ChangeError::file("removing", &path))?;
-            } else {
-                // The rollback that needs it may come after a power cut.
-                File::open(&path)
-                    .and_then(|file| file.sync_all())
-                    .map_err(ChangeError::file("writing", &path))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Installs packages of before: from their kept files where all are kept, without a repository then.
     fn bring_back(&self, missing: &[String], kept: &Kept, patience: Patience) -> Result<(), ChangeError> {
-        let files = self.kept_files(kept)?;
+        let files = self.rpm.kept_files(kept)?;
         let file = |package: &String| files.get(package).map(|(path, _)| path.clone());
         let all_kept: Option<Vec<PathBuf>> = missing.iter().map(file).collect();
         let mut arguments = vec!["install".to_owned(), "--allowerasing".to_owned()];
@@ -203,7 +178,7 @@ impl Tool for Dnf {
         if !wish.remove.is_empty() {
             said += &self.rehearse(patience, &Self::remove(&wish.remove));
         }
-        named_in(&said, installed)
+        rehearsal::in_dnf(&said, installed)
     }
 
     fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
@@ -215,7 +190,7 @@ impl Tool for Dnf {
             self.flavour.fetch(&directory).into_iter().chain(packages.iter().cloned()).collect();
         let program = |limit| self.program(limit, "-y", &[]).args(&arguments);
         let _ = patience.run(self.name(), "keeping old packages", program);
-        if self.drop_strangers(kept, packages).is_err() {
+        if self.rpm.drop_strangers(kept, packages).is_err() {
             // Not known to be genuine.
             let _ = std::fs::remove_dir_all(&directory);
         }
@@ -279,7 +254,7 @@ impl Tool for Dnf {
         if damaged.is_empty() {
             return Ok(());
         }
-        let files = self.kept_files(kept)?;
+        let files = self.rpm.kept_files(kept)?;
         let target = |package: &String| {
             files.get(package).map_or(package.clone(), |(path, _)| path.display().to_string())
         };
@@ -289,15 +264,4 @@ impl Tool for Dnf {
         arguments.extend(damaged.iter().map(target));
         self.go_back(patience, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
     }
-}
-
-/// The installed packages whose name stands as a word in what dnf says that it would do, alone or with its
-/// architecture. That holds for the tables of dnf4 and dnf5 alike, which are made for people and wrap lines.
-fn named_in(said: &str, installed: &[String]) -> Vec<String> {
-    let words: BTreeSet<&str> = said.split_whitespace().collect();
-    let is_named = |package: &&String| {
-        words.contains(spec::name(Notation::Rpm, package))
-            || words.contains(spec::name_and_arch(Notation::Rpm, package).as_str())
-    };
-    installed.iter().filter(is_named).cloned().collect()
 }

@@ -41,7 +41,7 @@ pub(super) fn tool(named: Option<Manager>) -> Result<(Manager, Box<dyn Tool>), C
 }
 
 /// Since Fedora 41 /usr/bin/dnf is a link to dnf5.
-fn flavour(program: &Path) -> Flavour {
+pub(super) fn flavour(program: &Path) -> Flavour {
     let real = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
     let is_5 = real.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dnf5"));
     if is_5 { Flavour::Dnf5 } else { Flavour::Dnf4 }

@@ -82,9 +82,27 @@ impl Kept {
     }
 }
 
+/// The kept file of a package, by the name that apt gives it.
+pub(super) fn deb_file(directory: &Path, package: &str) -> Option<PathBuf> {
+    let (id, version) = package.split_once('=')?;
+    let (name, arch) = id.split_once(':')?;
+    let version = version.replace('%', "%25").replace('_', "%5f").replace(':', "%3a");
+    let path = directory.join(format!("{name}_{version}_{arch}.deb"));
+    path.is_file().then_some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn deb_files_have_the_names_that_apt_gives_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a_1%3a1.0~rc1_amd64.deb");
+        std::fs::File::create(&path).unwrap();
+        assert_eq!(deb_file(dir.path(), "a:amd64=1:1.0~rc1"), Some(path));
+        assert_eq!(deb_file(dir.path(), "a:amd64=1.0~rc1"), None);
+    }
 
     #[test]
     fn a_note_lasts_until_its_transaction_ends_well() {

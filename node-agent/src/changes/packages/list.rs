@@ -53,6 +53,14 @@ impl Difference {
     }
 }
 
+/// Packages of before that are half unpacked in just their old version.
+pub(super) fn half_installed<'a>(
+    missing: &'a [String],
+    extra: &'a [String],
+) -> impl Iterator<Item = &'a String> {
+    missing.iter().filter(|package| extra.contains(&format!("{package}{}", HALF_INSTALLED)))
+}
+
 /// The first few, for a message that must stay one line.
 pub(super) fn few(list: &[impl AsRef<str>]) -> String {
     let first: Vec<&str> = list.iter().take(4).map(AsRef::as_ref).collect();

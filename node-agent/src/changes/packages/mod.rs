@@ -12,6 +12,11 @@ mod find;
 mod kept;
 mod list;
 mod patience;
+#[cfg(test)]
+mod real_apt;
+#[cfg(test)]
+mod real_dnf;
+mod rehearsal;
 mod rpm;
 mod spec;
 mod tool;

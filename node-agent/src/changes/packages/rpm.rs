@@ -1,11 +1,13 @@
 //! The RPM database of a node: what is in it, and the few repairs that dnf cannot make.
 
+use super::kept::Kept;
 use super::patience::Patience;
 use super::{list, spec};
 use crate::changes::ChangeError;
 use rollout_host::run::Program;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,8 +27,14 @@ pub(super) struct Rpm {
 }
 
 impl Rpm {
-    pub(super) fn new(root: &[String]) -> Self {
-        Self { program: PathBuf::from("/usr/bin/rpm"), root: root.to_vec(), prefix: PathBuf::from("/") }
+    pub(super) fn of_node() -> Self {
+        Self { program: PathBuf::from("/usr/bin/rpm"), root: Vec::new(), prefix: PathBuf::from("/") }
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_root(root: &Path) -> Self {
+        let option = format!("--root={}", root.display());
+        Self { root: vec![option], prefix: root.to_owned(), ..Self::of_node() }
     }
 
     fn program(&self, limit: Duration) -> Program {
@@ -56,7 +64,7 @@ impl Rpm {
     }
 
     /// The hash of each installed package's header, which holds the hashes of its files.
-    pub(super) fn header_hashes(&self) -> Result<BTreeMap<String, String>, ChangeError> {
+    fn header_hashes(&self) -> Result<BTreeMap<String, String>, ChangeError> {
         let format = format!("{NEVRA}\t%{{SHA256HEADER}}\n");
         let output = self.query("listing the installed packages", &["-qa", "--qf", &format])?;
         let pairs = output.lines().filter_map(|line| line.split_once('\t'));
@@ -64,7 +72,7 @@ impl Rpm {
     }
 
     /// Which package a file is, and its header's hash; none if it is none.
-    pub(super) fn file(&self, path: &Path) -> Option<(String, String)> {
+    fn file(&self, path: &Path) -> Option<(String, String)> {
         let format = format!("{NEVRA}\t%{{SHA256HEADER}}\n");
         let output = self
             .query(
@@ -74,6 +82,33 @@ impl Rpm {
             .ok()?;
         let (package, hash) = output.trim_end().split_once('\t')?;
         Some((package.to_owned(), hash.to_owned()))
+    }
+
+    /// The kept files by package.
+    pub(super) fn kept_files(&self, kept: &Kept) -> Result<BTreeMap<String, (PathBuf, String)>, ChangeError> {
+        let directory = kept.files()?;
+        let entries = std::fs::read_dir(&directory).map_err(ChangeError::file("reading", &directory))?;
+        let files = entries.flatten().map(|entry| entry.path());
+        let rpms = files.filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
+        Ok(rpms.filter_map(|path| self.file(&path).map(|(package, hash)| (package, (path, hash)))).collect())
+    }
+
+    /// Removes files that are not what is installed: dnf5 checks no signature when it downloads, and going back
+    /// installs them without one.
+    pub(super) fn drop_strangers(&self, kept: &Kept, packages: &[String]) -> Result<(), ChangeError> {
+        let installed = self.header_hashes()?;
+        for (package, (path, hash)) in self.kept_files(kept)? {
+            let is_genuine = installed.get(&package) == Some(&hash) && hash.len() == 64;
+            if packages.contains(&package) && !is_genuine {
+                std::fs::remove_file(&path).map_err(ChangeError::file("removing", &path))?;
+            } else {
+                // The rollback that needs it may come after a power cut.
+                File::open(&path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(ChangeError::file("writing", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Those of the packages of which a file is missing or has another content than it was installed with.

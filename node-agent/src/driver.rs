@@ -89,6 +89,7 @@ struct Driver {
 
 impl Driver {
     async fn drive(mut self, newest: Option<Ledger>) -> Result<(), LedgerError> {
+        self.hands.file.sweep();
         if let Err(error) = self.hands.file.keep_reserve() {
             log::warning(&error.to_string());
         }

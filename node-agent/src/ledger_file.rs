@@ -74,6 +74,19 @@ impl LedgerFile {
         Ok(())
     }
 
+    /// Removes what a crash in the middle of a write has left. It has that agent's process id in its name: nothing else
+    /// would ever replace it.
+    pub(crate) fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') && name.ends_with(".new") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Sets the reserve aside. On a full disk there is none, and the next order says so.
     pub(crate) fn keep_reserve(&self) -> Result<(), LedgerError> {
         let path = self.reserve();
@@ -138,6 +151,18 @@ mod tests {
         file.write(&ledger(Phase::Updated)).unwrap();
         assert_eq!(file.unsettled().unwrap(), None);
         assert_eq!(file.newest().unwrap(), Some(ledger(Phase::Updated)));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "this is what a crash leaves")]
+    fn what_a_crash_left_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        std::fs::write(dir.path().join(".order.json.4711.new"), "{").unwrap();
+        file.sweep();
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["order.json"]);
     }
 
     #[test]

@@ -235,6 +235,7 @@ impl Aim {
     /// The first value that is refused, with its key.
     pub fn check(&self) -> Result<(), ManifestError> {
         let mut paths = BTreeSet::new();
+        let mut packages_seen = false;
         for (index, change) in self.changes.iter().enumerate() {
             let key = format!("change[{}]", index + 1);
             match change {
@@ -251,7 +252,14 @@ impl Aim {
                         ));
                     }
                 }
-                Change::Packages(packages) => check_packages(&key, packages)?,
+                Change::Packages(packages) => {
+                    // What is undone and proven is the whole list of installed packages; two changes of it at different
+                    // times could not both be.
+                    if std::mem::replace(&mut packages_seen, true) {
+                        return Err(value(key, "a second packages change: write all packages into one"));
+                    }
+                    check_packages(&key, packages)?;
+                }
             }
         }
         for (index, command) in self.verify.commands.iter().enumerate() {
@@ -410,7 +418,11 @@ on_failure = "hold"
     }
 
     #[test]
-    fn refuses_two_changes_on_one_path_and_no_change_at_all() {
+    fn refuses_two_changes_on_one_path_or_of_packages_and_no_change_at_all() {
+        let packages = "[[change]]\nkind='packages'\ninstall=['a']\n";
+        let error =
+            Manifest::parse(&format!("name='x'\nnodes='n1'\n{packages}{packages}")).unwrap_err().to_string();
+        assert!(error.contains("change[2]") && error.contains("into one"), "{error}");
         let link = "[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
         let error = Manifest::parse(&format!("name='x'\nnodes='n1'\n{link}{link}")).unwrap_err().to_string();
         assert!(error.contains("change[2].path") && error.contains("twice"), "{error}");

@@ -12,7 +12,12 @@ use rollout_core::manifest::{Aim, Change, Reboot};
 use rollout_core::order::What;
 use rollout_core::phase::{Action, Event};
 use rollout_core::time_limit::TimeLimit;
+use rollout_host::clock;
 use std::time::Duration;
+
+/// So long after an order was settled, an agent that starts still sees to it that slurmd does: the one before it may
+/// have died in between.
+const JUST_SETTLED: Duration = Duration::from_secs(600);
 
 /// What actions need besides the ledger.
 #[derive(Debug, Clone)]
@@ -81,8 +86,11 @@ impl Hands {
                 if let Err(error) = changes::forget() {
                     log::warning(&error.to_string());
                 }
-                if let Err(error) = slurmd::start(&self.config) {
-                    log::error(&error.to_string());
+                // Not at a later start of the agent: slurmd may be down because an admin stopped it.
+                if clock::now_s().saturating_sub(ledger.since_s) < JUST_SETTLED.as_secs() {
+                    if let Err(error) = slurmd::start(&self.config) {
+                        log::error(&error.to_string());
+                    }
                 }
                 if resumes_if_late(ledger) && ledger.boot_id == self.boot_id {
                     self.slurm.see_that_it_is_taken_back();

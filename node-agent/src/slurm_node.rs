@@ -5,6 +5,8 @@ use crate::config::Config;
 use crate::log;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::{NodeInfo, our_reason};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,19 +23,23 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) struct SlurmNode {
     config: Config,
     node: NodeSet,
+    /// Counts what was to be told. What is older than the newest is told no more: slurmctld may have been away for
+    /// minutes, and a node that is back must not be drained for what was.
+    news: Arc<AtomicU64>,
 }
 
 impl SlurmNode {
     pub(crate) fn new(config: Config, node: NodeSet) -> Self {
-        Self { config, node }
+        Self { config, node, news: Arc::default() }
     }
 
     /// Gives the node a Reason, in the background. It keeps its state where it is DOWN, as a node is that waits for
     /// its reboot, and is drained where it is not: the Reason of a node in service is erased by Slurm.
     pub(crate) fn give_reason(&self, subject: &str, what: &str) {
         let (this, subject, what) = (self.clone(), subject.to_owned(), what.to_owned());
+        let mine = self.next();
         spawn(move || {
-            this.try_for(TRIES_FOR, "the Reason cannot be set", |this| this.set_reason(&subject, &what))
+            this.try_for(mine, "the Reason cannot be set", |this| this.set_reason(&subject, &what))
         });
     }
 
@@ -42,6 +48,7 @@ impl SlurmNode {
     /// that it was waiting for.
     pub(crate) fn see_that_it_is_taken_back(&self) {
         let this = self.clone();
+        let mine = self.next();
         spawn(move || {
             let end = Instant::now() + REGISTERS_WITHIN;
             while Instant::now() < end {
@@ -50,7 +57,7 @@ impl SlurmNode {
                         log::info(
                             "putting the node back into service: Slurm had given up on it, or we held it",
                         );
-                        return this.try_for(TRIES_FOR, "the node cannot be resumed", |this| {
+                        return this.try_for(mine, "the node cannot be resumed", |this| {
                             this.config.scontrol().resume(&this.node).map_err(|error| error.to_string())
                         });
                     }
@@ -80,9 +87,16 @@ impl SlurmNode {
             .ok_or_else(|| format!("Slurm has no node {}; is node_name right?", self.node))
     }
 
-    fn try_for(&self, limit: Duration, failed: &str, act: impl Fn(&Self) -> Result<(), String>) {
-        let end = Instant::now() + limit;
-        while let Err(error) = act(self) {
+    /// The number of what is to be told now.
+    fn next(&self) -> u64 {
+        self.news.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Tries for a while, unless there are newer news.
+    fn try_for(&self, mine: u64, failed: &str, act: impl Fn(&Self) -> Result<(), String>) {
+        let end = Instant::now() + TRIES_FOR;
+        while self.news.load(Ordering::SeqCst) == mine {
+            let Err(error) = act(self) else { return };
             if Instant::now() + TRY_AGAIN > end {
                 return log::error(&format!("{failed}: {error}"));
             }

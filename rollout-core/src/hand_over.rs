@@ -6,9 +6,6 @@ use crate::journal::{Fold, NodeRecord, Stand};
 use crate::slurm::NodeInfo;
 use std::collections::BTreeMap;
 
-/// Slurm counts in whole seconds; two clocks that agree may still differ by this much.
-const CLOCK_SLACK_MS: u64 = 2000;
-
 /// A node that Slurm hands over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandedOver {
@@ -116,11 +113,8 @@ pub fn sort<'a>(
 fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Option<Skipped> {
     match record.stand {
         Stand::Ordering { until_ms } if until_ms > now_ms => Some(Skipped::BeingOrdered),
-        Stand::Ordered
-            if handed
-                .issued_ms
-                .is_some_and(|issued| record.since_ms.saturating_add(CLOCK_SLACK_MS) >= issued) =>
-        {
+        // Slurm's time is cut to whole seconds, so an order that followed the hand-over is never before it.
+        Stand::Ordered if handed.issued_ms.is_some_and(|issued| record.since_ms >= issued) => {
             Some(Skipped::Ordered)
         }
         _ => None,

@@ -1,21 +1,27 @@
 //! The one door through which programs are started: by absolute path, with a clean environment, without a shell,
 //! with a time limit, and with the end of what they said in the error.
+//!
+//! Output goes to files in memory, not to pipes: a package manager outlives its agent, and dpkg dies of a pipe that
+//! nobody reads any more. A daemon that a program leaves behind does not keep us waiting either.
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// What every program gets as PATH, for the programs that it starts itself.
 pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How much of a program's output is kept. `scontrol show node -o` of 10,000 nodes prints about 9 MB.
+/// How much a program may say; one that says more is killed. `scontrol show node -o` of 10,000 nodes prints about 9 MB.
 const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 
 /// How much of what it said last stands in an error.
@@ -23,9 +29,6 @@ const TAIL: usize = 1500;
 
 /// How long a program that is over time has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How long output is waited for once the program has ended: a daemon that it left may keep the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A program to run.
 #[derive(Debug, Clone)]
@@ -67,6 +70,14 @@ pub enum RunError {
         /// The time limit.
         limit: Duration,
         /// The end of what it said, after a colon, if anything.
+        tail: String,
+    },
+    /// It said more than anybody wants to know and was killed, with all that it had started.
+    #[error("{program} printed more than {} MiB and was killed{tail}", MAX_OUTPUT / 1024 / 1024)]
+    SaidTooMuch {
+        /// The program.
+        program: String,
+        /// The end of what it said, after a colon.
         tail: String,
     },
     /// It ended with an error.
@@ -117,18 +128,23 @@ impl Program {
     /// # Errors
     /// If it cannot be started or does not end in time.
     pub fn output(&self) -> Result<Output, RunError> {
-        let mut child = self.start(Stdio::piped)?;
-        let stdout = Reader::start(child.stdout.take());
-        let stderr = Reader::start(child.stderr.take());
-        let ended = wait(&mut child, self.limit);
-        let (stdout, stderr) = (stdout.finish(), stderr.finish());
+        let said =
+            [Said::new().map_err(|e| self.not_started(e))?, Said::new().map_err(|e| self.not_started(e))?];
+        let [stdout, stderr] = said.each_ref().map(Said::stdio);
+        let stdout = stdout.map_err(|e| self.not_started(e))?;
+        let mut child = self.start(stdout, stderr.map_err(|e| self.not_started(e))?)?;
+        let ended = wait(&mut child, self.limit, &said);
+        let [stdout, stderr] = said.map(|said| said.text());
         match ended {
             Ok(status) => Ok(Output { status, stdout, stderr }),
-            Err(Overdue) => Err(RunError::TimedOut {
+            Err(Killed::Overdue) => Err(RunError::TimedOut {
                 program: self.name(),
                 limit: self.limit,
                 tail: tail(&stdout, &stderr),
             }),
+            Err(Killed::SaidTooMuch) => {
+                Err(RunError::SaidTooMuch { program: self.name(), tail: tail(&stdout, &stderr) })
+            }
         }
     }
 
@@ -146,7 +162,7 @@ impl Program {
     /// # Errors
     /// If it cannot be started.
     pub fn detach(&self) -> Result<(), RunError> {
-        let child = self.start(Stdio::null)?;
+        let child = self.start(Stdio::null(), Stdio::null())?;
         // A child is reaped by whoever waits for it; this one we never wait for, and init takes it when we are gone.
         drop(child);
         Ok(())
@@ -163,18 +179,22 @@ impl Program {
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the one door")]
-    fn start(&self, output: fn() -> Stdio) -> Result<Child, RunError> {
+    fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, RunError> {
         Command::new(&self.path)
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output())
+            .stdout(stdout)
+            .stderr(stderr)
             .process_group(0)
             .spawn()
-            .map_err(|source| RunError::Start { program: self.path.display().to_string(), source })
+            .map_err(|error| self.not_started(error))
+    }
+
+    fn not_started(&self, source: io::Error) -> RunError {
+        RunError::Start { program: self.path.display().to_string(), source }
     }
 
     /// The program and its arguments as a person would type them, cut where they get long.
@@ -197,67 +217,71 @@ pub fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o100 != 0)
 }
 
-struct Overdue;
+/// Why a program was killed.
+enum Killed {
+    Overdue,
+    SaidTooMuch,
+}
 
-/// Waits for the child's end. One that is over time is killed with its whole process group.
-fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus, Overdue> {
-    if let Some(status) = ends_within(child, limit) {
-        return Ok(status);
-    }
+/// Waits for the child's end. One that goes beyond its limits is killed with its whole process group.
+fn wait(child: &mut Child, limit: Duration, said: &[Said]) -> Result<ExitStatus, Killed> {
+    let why = match ends_within(child, limit, said) {
+        Ok(status) => return Ok(status),
+        Err(why) => why,
+    };
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let _ = killpg(group, Signal::SIGTERM);
-    let _ = ends_within(child, GRACE);
+    let _ = ends_within(child, GRACE, &[]);
     // Also after the leader's end: what it started has its process group.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();
-    Err(Overdue)
+    Err(why)
 }
 
-fn ends_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+fn ends_within(child: &mut Child, limit: Duration, said: &[Said]) -> Result<ExitStatus, Killed> {
     let end = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
         if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
+            return Ok(status);
+        }
+        if said.iter().any(|said| said.len() > MAX_OUTPUT as u64) {
+            return Err(Killed::SaidTooMuch);
         }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return None;
+            return Err(Killed::Overdue);
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// Reads a pipe to its end beside the waiting, so that a program that says much does not block.
-struct Reader {
-    text: Arc<Mutex<Vec<u8>>>,
-    thread: thread::JoinHandle<()>,
-}
+/// Where a program writes what it says.
+struct Said(File);
 
-impl Reader {
-    fn start(pipe: Option<impl Read + Send + 'static>) -> Self {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&text);
-        let thread = thread::spawn(move || {
-            let Some(mut pipe) = pipe else { return };
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = MAX_OUTPUT.saturating_sub(kept.len()).min(count);
-                kept.extend(buffer.iter().take(room));
-            }
-        });
-        Self { text, thread }
+impl Said {
+    fn new() -> io::Result<Self> {
+        let file = memfd_create("said", MFdFlags::MFD_CLOEXEC)?;
+        // For those who open /dev/stderr anew.
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+        Ok(Self(File::from(file)))
     }
 
-    fn finish(self) -> String {
-        let end = Instant::now() + LAST_WORDS;
-        while !self.thread.is_finished() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(1));
-        }
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&text).into_owned()
+    fn stdio(&self) -> io::Result<Stdio> {
+        self.0.try_clone().map(Stdio::from)
+    }
+
+    fn len(&self) -> u64 {
+        self.0.metadata().map_or(0, |file| file.len())
+    }
+
+    /// What it has said so far, from the beginning.
+    fn text(&self) -> String {
+        let mut bytes = vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(MAX_OUTPUT)];
+        // It can only grow, and is in memory: what is there can be read.
+        let _ = self.0.read_exact_at(&mut bytes, 0);
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -324,11 +348,17 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_keeps_the_pipe_does_not_keep_us() {
+    fn a_daemon_that_a_program_leaves_does_not_keep_us() {
         let begun = Instant::now();
         let output = sh("sleep 30 & echo done", 20_000).run().unwrap();
         assert_eq!(output.stdout, "done\n");
         assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn one_that_never_stops_talking_is_killed() {
+        let error = sh("exec yes", 20_000).run().unwrap_err();
+        assert!(matches!(error, RunError::SaidTooMuch { .. }), "{error}");
     }
 
     #[test]

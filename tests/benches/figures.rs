@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const AGENTS: u16 = 1000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const MINUTES: Duration = Duration::from_secs(240);
 
 fn main() {

@@ -104,7 +104,11 @@ fn demo() -> Result<()> {
         "\nAll nodes changed: {changed}; all rebooted: {rebooted}; {:.0} s",
         ordered.elapsed().as_secs_f32()
     );
-    Ok(())
+    if changed && rebooted {
+        Ok(())
+    } else {
+        Err(rollout_lab::LabError::Setup("not every node has become what was staged".to_owned()))
+    }
 }
 
 fn spec(repository: RpmRepository) -> ClusterSpec {

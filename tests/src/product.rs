@@ -33,31 +33,27 @@ pub struct Product {
 impl Product {
     /// Builds it as it is shipped. Once a process; cargo knows what is built already.
     pub fn build() -> Result<Product> {
-        static BUILT: OnceLock<()> = OnceLock::new();
-        if BUILT.get().is_none() {
-            cargo(&["build", "--release", "-p", "slurm-rollout-agent", "-p", "rollout-cli"], "")?;
-            cargo(
-                &["build", "--profile", "tiny", "-p", "reboot-program", "--target", STATIC_TARGET],
-                "-C target-feature=+crt-static",
-            )?;
-            let _ = BUILT.set(());
+        static BUILT: OnceLock<Product> = OnceLock::new();
+        if let Some(product) = BUILT.get() {
+            return Ok(product.clone());
         }
-        let target = workspace().join("target");
-        Ok(Product {
-            reboot_program: target.join(STATIC_TARGET).join("tiny/reboot-program"),
-            cli: target.join("release/slurm-rollout"),
-            agent: target.join("release/slurm-rollout-agent"),
-        })
+        let programs = ["-p", "slurm-rollout-agent", "-p", "rollout-cli"];
+        let release = build(&[&["--release"], &programs[..]].concat(), is_for_older_systems()?, "target")?;
+        let tiny = build(&["--profile", "tiny", "-p", "reboot-program"], true, "target")?;
+        let product = Product {
+            reboot_program: tiny.join("tiny/reboot-program"),
+            cli: release.join("release/slurm-rollout"),
+            agent: release.join("release/slurm-rollout-agent"),
+        };
+        Ok(BUILT.get_or_init(|| product).clone())
     }
 
     /// The same with an agent that waits at the failpoint that [`FAILPOINT`] names.
     pub fn build_with_failpoints() -> Result<Product> {
         let product = Product::build()?;
-        let target = workspace().join("target/failpoints");
-        let dir = target.display().to_string();
-        let package = "slurm-rollout-agent";
-        cargo(&["build", "--release", "-p", package, "--features", "failpoints", "--target-dir", &dir], "")?;
-        Ok(Product { agent: target.join("release/slurm-rollout-agent"), ..product })
+        let arguments = ["--release", "-p", "slurm-rollout-agent", "--features", "failpoints"];
+        let built = build(&arguments, is_for_older_systems()?, "target/failpoints")?;
+        Ok(Product { agent: built.join("release/slurm-rollout-agent"), ..product })
     }
 
     /// Adds it to what a cluster shall be: installed on controller and nodes, called by slurmctld.
@@ -98,8 +94,39 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
+/// The C library of the oldest base. A program that is linked with a newer one does not start there.
+const OLDEST_GLIBC: (u32, u32) = (2, 36);
+
+/// Whether this host's C library is newer than the oldest base's: then agent and CLI are linked statically as well, for
+/// the lab alone. `ROLLOUT_LAB_STATIC=1` does so on any host.
+fn is_for_older_systems() -> Result<bool> {
+    if std::env::var_os("ROLLOUT_LAB_STATIC").is_some() {
+        return Ok(true);
+    }
+    let said = Command::new(&["ldd", "--version"]).run()?;
+    let version = said.lines().next().and_then(|line| line.rsplit(' ').next()?.split_once('.'));
+    let number = |text: &str| text.parse::<u32>().ok();
+    Ok(version
+        .and_then(|(major, minor)| Some((number(major)?, number(minor)?)))
+        .is_none_or(|glibc| glibc > OLDEST_GLIBC))
+}
+
 /// Building all of it anew takes some minutes on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
+
+/// Builds, and says in which directory cargo's profiles then are.
+fn build(arguments: &[&str], statically: bool, target: &str) -> Result<PathBuf> {
+    let target = workspace().join(target);
+    let dir = target.display().to_string();
+    let mut argv = [&["build", "--target-dir", &dir], arguments].concat();
+    if statically {
+        argv.extend(["--target", STATIC_TARGET]);
+        cargo(&argv, "-C target-feature=+crt-static")?;
+        return Ok(target.join(STATIC_TARGET));
+    }
+    cargo(&argv, "")?;
+    Ok(target)
+}
 
 fn cargo(args: &[&str], flags: &str) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());

@@ -15,8 +15,8 @@ use rollout_core::time_limit::TimeLimit;
 use rollout_host::clock;
 use std::time::Duration;
 
-/// So long after an order was settled, an agent that starts still sees to it that slurmd does: the one before it may
-/// have died in between.
+/// So long after an order was settled, an agent that starts still sees to it that the node is back: the one before it
+/// may have died in between.
 const JUST_SETTLED: Duration = Duration::from_secs(600);
 
 /// What actions need besides the ledger.
@@ -86,11 +86,13 @@ impl Hands {
                 if let Err(error) = changes::forget() {
                     log::warning(&error.to_string());
                 }
-                // Not at a later start of the agent: slurmd may be down because an admin stopped it.
-                if clock::now_s().saturating_sub(ledger.since_s) < JUST_SETTLED.as_secs() {
-                    if let Err(error) = slurmd::start(&self.config) {
-                        log::error(&error.to_string());
-                    }
+                // Not at a later start of the agent: slurmd may be down because an admin stopped it, and what Slurm gave
+                // up on may be another reboot, which never reached us.
+                if clock::now_s().saturating_sub(ledger.since_s) >= JUST_SETTLED.as_secs() {
+                    return Ok(None);
+                }
+                if let Err(error) = slurmd::start(&self.config) {
+                    log::error(&error.to_string());
                 }
                 if resumes_if_late(ledger) && ledger.boot_id == self.boot_id {
                     self.slurm.see_that_it_is_taken_back();

@@ -86,12 +86,8 @@ fn entry(number: u128) -> Entry {
     Entry::Ordered { nodes: set("n1"), order: OrderId::from_random(number) }
 }
 
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("not run: needs root");
-    }
-    root
+fn needs_root() {
+    assert!(nix::unistd::geteuid().is_root(), "run this test as root, as ./check does");
 }
 
 #[test]
@@ -429,9 +425,7 @@ fn owners(dir: &Path) -> Vec<(String, u32, u32)> {
 
 #[test]
 fn what_root_writes_belongs_to_the_owner_of_the_directory() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let dir = tempfile::tempdir().unwrap();
     chown(dir.path(), Some(12345), Some(23456)).unwrap();
     let store = Store::open(dir.path(), "root").unwrap();
@@ -450,9 +444,7 @@ fn what_root_writes_belongs_to_the_owner_of_the_directory() {
 /// The directory's owner may put links there; root must not be led by them to a file of its own.
 #[test]
 fn links_in_the_directory_are_not_followed() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let victim = elsewhere.path().join("shadow");
     fs::write(&victim, "secret").unwrap();
@@ -476,9 +468,7 @@ fn links_in_the_directory_are_not_followed() {
 /// Runs with a tiny file system, in a mount namespace of its own thread: whatever happens, nothing stays mounted.
 fn with_tiny_disk(test: impl FnOnce(&Path) + Send + 'static) {
     use nix::mount::{MsFlags, mount};
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let run = move || {
         let dir = tempfile::tempdir().unwrap();
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("root may");

@@ -4,24 +4,8 @@ use rollout_core::order::What;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const HELP: &str = "\
-Usage: slurm-rollout-agent [--config FILE] [VERB]
-
-Carries out on this node what slurm-rollout's RebootProgram orders. Without a verb it is the daemon, which systemd
-starts (slurm-rollout-agent.service). The verbs are for root on this node:
-
-  status          where the node stands, as JSON
-  retry           carry out once more the order that ended with the node held
-  release         give a held node back as it is, on your word
-  gate            exit 0 if slurmd may start, 1 if not (slurm-rollout-gate.service)
-
-  --config FILE   instead of /etc/slurm-rollout/agent.toml
-  --help, --version
-
-To start slurmd whatever the gate says: systemctl start --job-mode=ignore-dependencies slurmd
-
-Exit codes: 0 done, 1 not done (standard error says why), 2 called wrongly.
-";
+/// Also in the manual page.
+const HELP: &str = include_str!("help.txt");
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,24 +6,8 @@ use rollout_core::hostlist::{HostlistError, NodeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-const HELP: &str = "\
-Usage: reboot-program [--config FILE] NODES [FEATURES]
-
-The RebootProgram of slurm-rollout. slurmctld runs it; in slurm.conf:
-
-    RebootProgram=/usr/libexec/slurm-rollout/reboot-program
-    SlurmctldParameters=reboot_from_controller
-
-It looks up what is staged for each node (`slurm-rollout stage`), and sends each node's agent one order: to apply that
-and reboot, or only to reboot. Nodes that Slurm has not handed over (`scontrol reboot`) are left alone.
-
-  NODES           a Slurm hostlist: cn01,cn02 or cn[01-02]
-  FEATURES        of a job with --reboot; not used
-  --config FILE   instead of /etc/slurm-rollout/controller.toml
-  --help, --version
-
-Exit codes: 0 all nodes ordered, 1 some not (each has a Slurm Reason), 2 nothing done. Logs go to syslog.
-";
+/// Also in the manual page.
+const HELP: &str = include_str!("help.txt");
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]

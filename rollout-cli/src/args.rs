@@ -21,16 +21,16 @@ Exit codes:
   2  called wrongly
   3  status: a node is held, failed, unreachable or rolled back"
 )]
-pub(crate) struct Args {
+pub struct Args {
     /// Configuration file; drop-ins are in the directory of the same name ending in .d
     #[arg(long, value_name = "FILE", default_value = config::PATH, global = true)]
-    pub(crate) config: PathBuf,
+    pub config: PathBuf,
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    pub verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub enum Verb {
     /// Record a manifest as what its nodes shall become; touches no node
     Stage(StageArgs),
     /// Call off what is staged and not yet ordered
@@ -66,13 +66,13 @@ A manifest:
   [verify]
   commands   = [[\"/usr/sbin/nhc\"]]
   on_failure = \"rollback\"")]
-pub(crate) struct StageArgs {
+pub struct StageArgs {
     /// The manifest; - for standard input
     #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// Check everything, record nothing
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,12 +80,12 @@ pub(crate) struct StageArgs {
 Examples:
   slurm-rollout unstage driver-580
   slurm-rollout unstage driver-580 cn[001-004]")]
-pub(crate) struct UnstageArgs {
+pub struct UnstageArgs {
     /// The rollout
-    pub(crate) rollout: String,
+    pub rollout: String,
     /// Only these of its nodes
     #[arg(value_name = "NODES")]
-    pub(crate) nodes: Option<String>,
+    pub nodes: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,49 +98,49 @@ Examples:
 
 Phases: staged, draining, ordered, applying, rebooting, verifying, updated; rolled-back, held, released; failed (the
 agent refused), unreachable. Exit code 3 if a node is held, failed, unreachable or rolled back.")]
-pub(crate) struct StatusArgs {
+pub struct StatusArgs {
     /// A rollout, or nodes
     #[arg(value_name = "ROLLOUT|NODES")]
-    pub(crate) what: Option<String>,
+    pub what: Option<String>,
     /// A line a node
     #[arg(short = 'N', long)]
-    pub(crate) nodes: bool,
+    pub nodes: bool,
     /// JSON, always a line a node
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  slurm-rollout show driver-580")]
-pub(crate) struct ShowArgs {
+pub struct ShowArgs {
     /// The rollout
-    pub(crate) rollout: String,
+    pub rollout: String,
     /// JSON
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct HistoryArgs {
+pub struct HistoryArgs {
     /// JSON
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  slurm-rollout retry cn[017,044]")]
-pub(crate) struct RetryArgs {
+pub struct RetryArgs {
     /// Nodes that are held, rolled back, failed or unreachable
     #[arg(value_name = "NODES")]
-    pub(crate) nodes: String,
+    pub nodes: String,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  slurm-rollout release cn017")]
-pub(crate) struct ReleaseArgs {
+pub struct ReleaseArgs {
     /// The held node
     #[arg(value_name = "NODE")]
-    pub(crate) node: String,
+    pub node: String,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What every verb needs: configuration, the state directory, and a way to fail with one line.
 
-use crate::args::Args;
 use nix::unistd::{User, geteuid, gethostname};
+use rollout_cli::args::Args;
 use rollout_control::config::Config;
 use rollout_control::store::{Rollout, Store};
 use rollout_core::hostlist::NodeSet;

@@ -1,14 +1,13 @@
 //! `slurm-rollout`: what an admin types. One file a verb; what is decided is decided in rollout-core.
 
-mod args;
 mod context;
 mod survey;
 mod table;
 mod verb;
 
-use args::{Args, Verb};
 use clap::Parser;
 use context::{Context, Failure};
+use rollout_cli::args::{Args, Verb};
 use std::process::ExitCode;
 
 /// Something was not done.

@@ -1,8 +1,8 @@
 //! `history`: all rollouts, oldest first, as their journals have them. Asks nobody.
 
-use crate::args::HistoryArgs;
 use crate::context::{Context, Failure};
 use crate::table::{self, local_time};
+use rollout_cli::args::HistoryArgs;
 use rollout_control::store::Rollout;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::status::{NodeStatus, by_phase, join};

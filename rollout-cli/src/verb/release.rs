@@ -1,9 +1,9 @@
 //! `release NODE`: gives a held node back as it is.
 
-use crate::args::ReleaseArgs;
 use crate::context::{Context, Failure, nodes};
 use crate::survey::ask_agents;
 use crate::table::out;
+use rollout_cli::args::ReleaseArgs;
 use rollout_control::agent_client::AgentClient;
 use rollout_core::agent_api::Answer;
 use rollout_core::hostlist::NodeSet;

@@ -1,11 +1,11 @@
 //! `retry NODES`: held nodes carry out their order once more, at once; nodes that went back, refused or were not
 //! reached are staged again for their next `scontrol reboot`.
 
-use crate::args::RetryArgs;
 use crate::context::{Context, Failure, nodes};
 use crate::survey::Survey;
 use crate::table::out;
 use crate::verb::release::{newest_order, tell_held};
+use rollout_cli::args::RetryArgs;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Stand;
 use rollout_core::order::What;

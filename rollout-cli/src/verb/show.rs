@@ -1,8 +1,8 @@
 //! `show ROLLOUT`: its manifest and its journal.
 
-use crate::args::ShowArgs;
 use crate::context::{Context, Failure};
 use crate::table::{self, local_time};
+use rollout_cli::args::ShowArgs;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode, Failure> {

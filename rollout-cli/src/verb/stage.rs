@@ -1,8 +1,8 @@
 //! `stage FILE`: checks a manifest and records it as what its nodes shall become.
 
-use crate::args::StageArgs;
 use crate::context::{Context, Failure};
 use crate::table::out;
+use rollout_cli::args::StageArgs;
 use rollout_control::store::Staged;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::manifest::{MAX_BYTES, Manifest};

@@ -1,9 +1,9 @@
 //! `status [ROLLOUT|NODES]`: where the nodes stand.
 
-use crate::args::StatusArgs;
 use crate::context::{Context, Failure, nodes};
 use crate::survey::Survey;
 use crate::table::{self, local_time};
+use rollout_cli::args::StatusArgs;
 use rollout_control::store::{Rollout, StoreError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{NodeRecord, Stand};

@@ -1,8 +1,8 @@
 //! `unstage ROLLOUT [NODES]`: calls off what is staged and not yet ordered.
 
-use crate::args::UnstageArgs;
 use crate::context::{Context, Failure, nodes};
 use crate::table::out;
+use rollout_cli::args::UnstageArgs;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &UnstageArgs) -> Result<ExitCode, Failure> {

@@ -113,20 +113,58 @@ pub fn sort<'a>(
 fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Option<Skipped> {
     match record.stand {
         Stand::Ordering { until_ms } if until_ms > now_ms => Some(Skipped::BeingOrdered),
-        // Slurm's time is cut to whole seconds, so an order that followed the hand-over is never before it.
-        Stand::Ordered if handed.issued_ms.is_some_and(|issued| record.since_ms >= issued) => {
-            Some(Skipped::Ordered)
-        }
+        Stand::Ordered | Stand::Seen(_) if is_of(record, handed.issued_ms?) => Some(Skipped::Ordered),
         _ => None,
+    }
+}
+
+/// Whether this is what came of the hand-over at that time. Slurm's time is cut to whole seconds, so an order that
+/// followed a hand-over is never before it.
+fn is_of(record: &NodeRecord, issued_ms: u64) -> bool {
+    record.ordering_ms.is_some_and(|ordering| ordering >= issued_ms)
+}
+
+/// How long after a hand-over RebootProgram may still be on its way to the nodes.
+const ON_ITS_WAY_MS: u64 = 15_000;
+
+/// The nodes that Slurm shows as being rebooted and that nobody told so: RebootProgram never ran or was killed, or their
+/// agents did not answer it. Slurm runs the program once, and never asks again (22.05 to 26.05).
+///
+/// A node that refused its order was told. Of a node whose Reason no longer says when it was handed over, only one
+/// whose last order went unanswered is taken: for all others nobody knows whether this hand-over was theirs.
+#[must_use]
+pub fn lost(slurm: &[NodeInfo], rollouts: &[(String, Fold)], plain: &Fold, now_ms: u64) -> NodeSet {
+    let being_rebooted = slurm.iter().filter(|info| info.has("REBOOT_ISSUED"));
+    let lost = being_rebooted.filter(|info| {
+        let records = rollouts.iter().filter_map(|(_, nodes)| nodes.get(&info.name));
+        let newest = records.chain(plain.get(&info.name)).max_by_key(|record| record.ordering_ms);
+        let issued_ms = info.reboot_issued_s().map(|s| s.saturating_mul(1000));
+        match (issued_ms, newest) {
+            (Some(issued), Some(record)) if is_of(record, issued) => went_unanswered(record, now_ms),
+            (Some(issued), _) => issued.saturating_add(ON_ITS_WAY_MS) <= now_ms,
+            (None, Some(record)) => went_unanswered(record, now_ms),
+            (None, None) => false,
+        }
+    });
+    lost.map(|info| info.name.clone()).collect()
+}
+
+fn went_unanswered(record: &NodeRecord, now_ms: u64) -> bool {
+    match record.stand {
+        Stand::Unreachable => true,
+        Stand::Ordering { until_ms } => until_ms <= now_ms,
+        Stand::Staged | Stand::Ordered | Stand::Refused | Stand::Seen(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::phase::Phase;
 
     fn record(stand: Stand, since_ms: u64) -> NodeRecord {
-        NodeRecord { stand, since_ms, order: None, why: None }
+        let ordering_ms = (stand != Stand::Staged).then_some(since_ms);
+        NodeRecord { stand, since_ms, order: None, ordering_ms, why: None }
     }
 
     fn fold(records: &[(&str, Stand, u64)]) -> Fold {
@@ -166,7 +204,8 @@ mod tests {
                 ("crashed", Stand::Ordering { until_ms: now - 1 }, 1),
                 ("just-ordered", Stand::Ordered, 99_000),
                 ("ordered-before", Stand::Ordered, 50_000),
-                ("done", Stand::Seen(crate::phase::Phase::Updated), 50_000),
+                ("done", Stand::Seen(Phase::Updated), 50_000),
+                ("just-done", Stand::Seen(Phase::Updated), 99_500),
             ]),
         )];
         let plain = fold(&[("plain-busy", Stand::Ordering { until_ms: now + 1 }, 1)]);
@@ -175,7 +214,7 @@ mod tests {
             issued_ms: Some(99_000),
             returns_by_itself: node != "stays-down",
         };
-        let names = "staged silent busy crashed just-ordered ordered-before done plain-busy never stays-down";
+        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy never stays-down";
         let nodes: Vec<_> = names.split(' ').map(handed).collect();
         let (groups, skipped) = sort(&nodes, &rollouts, &plain, now);
         let group = |rollout, resume_if_late| groups[&Group { rollout, resume_if_late }].join(" ");
@@ -183,6 +222,50 @@ mod tests {
         assert_eq!(group(None, true), "ordered-before done never");
         assert_eq!(group(None, false), "stays-down");
         assert_eq!(skipped[&Skipped::BeingOrdered].join(" "), "busy plain-busy");
-        assert_eq!(skipped[&Skipped::Ordered].join(" "), "just-ordered");
+        assert_eq!(skipped[&Skipped::Ordered].join(" "), "just-ordered just-done");
+    }
+
+    #[test]
+    fn only_nodes_that_nobody_told_are_lost() {
+        let now = 200_000;
+        let ordering = |until_ms| Stand::Ordering { until_ms };
+        // Handed over at 100 s where Slurm still says so; what came of the last order, and when it was sent.
+        for (state, issued, record, is_lost) in [
+            ("DOWN+REBOOT_ISSUED", true, None, true),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Staged, 1)), true),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Ordered, 50_000)), true),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Seen(Phase::Updated), 50_000)), true),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Ordered, 100_000)), false),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Seen(Phase::Held), 100_500)), false),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Refused, 100_500)), false),
+            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Unreachable, 100_500)), true),
+            ("DOWN+REBOOT_ISSUED", true, Some((ordering(now), 100_500)), true),
+            ("DOWN+REBOOT_ISSUED", true, Some((ordering(now + 1), 100_500)), false),
+            ("DOWN+REBOOT_ISSUED", false, None, false),
+            ("DOWN+REBOOT_ISSUED", false, Some((Stand::Ordered, 50_000)), false),
+            ("DOWN+REBOOT_ISSUED", false, Some((Stand::Unreachable, 150_000)), true),
+            // Not, or no longer, handed over.
+            ("IDLE+DRAIN+REBOOT_REQUESTED", true, None, false),
+            ("DOWN+DRAIN", true, Some((Stand::Unreachable, 100_500)), false),
+            ("ALLOCATED+POWERING_UP", true, None, false),
+        ] {
+            let words: Vec<&str> = state.split('+').collect();
+            let mut node = info("n1", &words);
+            node.reason =
+                Some(if issued { "r : reboot issued" } else { "slurm-rollout r: not ordered" }.into());
+            node.reason_s = Some(100);
+            let nodes: Vec<_> = record.iter().map(|(stand, since)| ("n1", *stand, *since)).collect();
+            for (rollouts, plain) in [
+                (vec![("r".to_owned(), fold(&nodes))], Fold::new()),
+                (vec![("r".to_owned(), Fold::new())], fold(&nodes)),
+            ] {
+                let found = lost(&[node.clone()], &rollouts, &plain, now);
+                assert_eq!(found.contains("n1"), is_lost, "{state} {issued} {record:?}");
+            }
+        }
+        let mut just_now = info("n1", &["DOWN", "REBOOT_ISSUED"]);
+        just_now.reason = Some("r : reboot issued".to_owned());
+        just_now.reason_s = Some(190);
+        assert!(lost(&[just_now], &[], &Fold::new(), now).is_empty(), "RebootProgram may be on its way");
     }
 }

@@ -109,6 +109,8 @@ pub struct NodeRecord {
     pub since_ms: u64,
     /// The last order that was sent to it.
     pub order: Option<OrderId>,
+    /// When a RebootProgram last began to order it, in milliseconds since 1970; also where it was staged anew since.
+    pub ordering_ms: Option<u64>,
     /// The reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
 }
@@ -234,10 +236,21 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
     if !begins && (late || done || called_off) {
         return;
     }
-    nodes.insert(
-        name.to_owned(),
-        NodeRecord { stand, since_ms: line.t_ms, order: order.cloned(), why: why.cloned() },
-    );
+    let before = known.and_then(|node| node.ordering_ms);
+    let ordering_ms = match &line.entry {
+        Entry::Ordering { .. } => Some(line.t_ms),
+        // Where the line before it is lost: a journal of plain reboots begins anywhere.
+        Entry::Ordered { .. } | Entry::Refused { .. } | Entry::Unreachable { .. } => {
+            before.or(Some(line.t_ms))
+        }
+        Entry::Staged { .. }
+        | Entry::Unstaged { .. }
+        | Entry::Retried { .. }
+        | Entry::Released { .. }
+        | Entry::Seen { .. } => before,
+    };
+    let (order, why) = (order.cloned(), why.cloned());
+    nodes.insert(name.to_owned(), NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, why });
 }
 
 #[cfg(test)]
@@ -308,6 +321,8 @@ mod tests {
     fn each_line_means_what_it_says() {
         use Stand as S;
         let held = Some("nhc");
+        // When it was ordered has a test of its own.
+        let after = |entries: &[Entry]| after(entries).map(|node| NodeRecord { ordering_ms: None, ..node });
         for (entries, stand, since_ms, order, why) in [
             (vec![staged()], S::Staged, 100, None, None),
             (vec![staged(), ordering(1, 500)], S::Ordering { until_ms: 500 }, 110, Some(1), None),
@@ -375,8 +390,24 @@ mod tests {
             (vec![ordered(1)], S::Ordered, 100, Some(1), None),
             (vec![seen(1, Phase::Updated)], S::Seen(Phase::Updated), 100, Some(1), None),
         ] {
-            let record = NodeRecord { stand, since_ms, order: order.map(id), why: why.map(str::to_owned) };
+            let (order, why) = (order.map(id), why.map(str::to_owned));
+            let record = NodeRecord { stand, since_ms, order, ordering_ms: None, why };
             assert_eq!(after(&entries), Some(record), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn when_it_was_ordered_is_known_whatever_came_of_it() {
+        for (entries, ordering_ms) in [
+            (vec![staged()], None),
+            (vec![staged(), ordering(1, 500)], Some(110)),
+            (vec![staged(), ordering(1, 500), ordered(1), seen(1, Phase::Updated)], Some(110)),
+            (vec![ordering(1, 500), unreachable(1), ordering(2, 500), refused(2)], Some(120)),
+            (vec![ordering(1, 500), ordered(1), staged()], Some(100)),
+            (vec![ordered(1)], Some(100)),
+            (vec![seen(1, Phase::Updated)], None),
+        ] {
+            assert_eq!(after(&entries).and_then(|node| node.ordering_ms), ordering_ms, "{entries:?}");
         }
     }
 

@@ -203,7 +203,7 @@ mod tests {
             Stand::Seen(Phase::Held) => Some("nhc".to_owned()),
             _ => None,
         };
-        NodeRecord { stand, since_ms: 5000, order, why }
+        NodeRecord { stand, since_ms: 5000, order, ordering_ms: None, why }
     }
 
     fn agent(order: Option<(u128, Phase)>) -> AgentStatus {

@@ -227,7 +227,7 @@ fn reboot_of(ledger: &Ledger) -> Reboot {
 fn resumes_if_late(ledger: &Ledger) -> bool {
     match &ledger.order.what {
         What::Apply(apply) => apply.back.resume_if_late,
-        What::Reboot(back) => back.resume_if_late,
+        What::Reboot(plain) => plain.back.resume_if_late,
         What::Retry | What::Release => false,
     }
 }

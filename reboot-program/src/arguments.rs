@@ -2,6 +2,7 @@
 //! (up to 25.11) or a ranged one (26.05), then the features of a job that asked for the reboot, if it did.
 
 use rollout_control::config;
+use rollout_core::hand_over::Request;
 use rollout_core::hostlist::{HostlistError, NodeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,20 +10,16 @@ use std::path::PathBuf;
 /// Also in the manual page.
 const HELP: &str = include_str!("help.txt");
 
+/// The longest list of features that is taken, in bytes.
+const MAX_FEATURES: usize = 4096;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arguments {
-    /// Order these nodes.
-    Run(Request),
+    /// Order these nodes, by the configuration in this file.
+    Run(PathBuf, Request),
     /// Print this.
     Say(String),
-}
-
-/// An invocation.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) config: PathBuf,
-    pub(crate) nodes: NodeSet,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -37,12 +34,15 @@ pub(crate) enum ArgumentError {
     TooMany(String),
     #[error("the nodes are no hostlist: {0}")]
     Nodes(HostlistError),
+    #[error("features of more than {MAX_FEATURES} bytes")]
+    Features,
 }
 
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, ArgumentError> {
     let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     let mut config = PathBuf::from(config::PATH);
     let mut words = Vec::new();
+    let mut plain = false;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--help" | "-h" => return Ok(Arguments::Say(HELP.to_owned())),
@@ -51,6 +51,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
                     concat!("reboot-program ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
                 ));
             }
+            "--plain" => plain = true,
             "--config" => config = arguments.next().ok_or(ArgumentError::NoFile)?.into(),
             option if option.starts_with('-') => match option.strip_prefix("--config=") {
                 Some(file) => config = file.into(),
@@ -61,11 +62,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
     }
     match words.as_slice() {
         [] => Err(ArgumentError::NoNodes),
-        [nodes] | [nodes, _] => {
+        [_, features] if features.len() > MAX_FEATURES => Err(ArgumentError::Features),
+        [nodes, rest @ ..] if rest.len() < 2 => {
             let nodes = NodeSet::parse(nodes).map_err(ArgumentError::Nodes)?;
-            Ok(Arguments::Run(Request { config, nodes }))
+            let features = rest.first().filter(|features| !features.is_empty()).cloned();
+            Ok(Arguments::Run(config, Request { nodes, features, plain }))
         }
-        [_, _, more @ ..] => Err(ArgumentError::TooMany(more.join(" "))),
+        [_, _, more @ ..] | more => Err(ArgumentError::TooMany(more.join(" "))),
     }
 }
 
@@ -75,7 +78,7 @@ mod tests {
 
     fn run(line: &str) -> Result<(String, String), ArgumentError> {
         match parse(line.split_whitespace().map(OsString::from))? {
-            Arguments::Run(request) => Ok((request.config.display().to_string(), request.nodes.to_string())),
+            Arguments::Run(config, request) => Ok((config.display().to_string(), request.nodes.to_string())),
             Arguments::Say(text) => Ok((String::new(), text)),
         }
     }
@@ -90,6 +93,24 @@ mod tests {
             assert_eq!(run(line), Ok(("/a".into(), "cn1".into())), "{line}");
         }
         assert!(run("--help").unwrap().1.contains("Usage"));
+    }
+
+    #[test]
+    fn features_and_plain_reboots() {
+        for (line, features, plain) in [
+            ("cn1", None, false),
+            ("cn1 a,b", Some("a,b"), false),
+            ("--plain cn1", None, true),
+            ("--plain cn1 a", Some("a"), true),
+        ] {
+            let Ok(Arguments::Run(_, request)) = parse(line.split(' ').map(OsString::from)) else {
+                panic!("{line}")
+            };
+            assert_eq!((request.features.as_deref(), request.plain), (features, plain), "{line}");
+        }
+        let empty = parse(["cn1", ""].into_iter().map(OsString::from));
+        assert!(matches!(empty, Ok(Arguments::Run(_, Request { features: None, .. }))));
+        assert_eq!(run(&format!("cn1 {}", "f".repeat(4097))), Err(ArgumentError::Features));
     }
 
     #[test]

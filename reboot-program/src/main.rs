@@ -25,8 +25,8 @@ const NOTHING_DONE: u8 = 2;
 fn main() -> ExitCode {
     let begun = Instant::now();
     process::be_independent_of_the_caller();
-    let arguments = match arguments::parse(std::env::args_os().skip(1)) {
-        Ok(Arguments::Run(request)) => request,
+    let (config, request) = match arguments::parse(std::env::args_os().skip(1)) {
+        Ok(Arguments::Run(config, request)) => (config, request),
         Ok(Arguments::Say(text)) => return process::say(&text),
         Err(error) => {
             Log::open().error(&format!("{error}; see `reboot-program --help`"));
@@ -34,16 +34,16 @@ fn main() -> ExitCode {
         }
     };
     let log = Log::open();
-    let config = match Config::load(&arguments.config) {
+    let config = match Config::load(&config) {
         Ok(config) => config,
         Err(error) => {
-            log.error(&format!("{}: nothing ordered: {error}", arguments.nodes));
+            log.error(&format!("{}: nothing ordered: {error}", request.nodes));
             return ExitCode::from(NOTHING_DONE);
         }
     };
     let by = format!("reboot-program[{}]", std::process::id());
-    let report = hand_over(&config, &by, &arguments.nodes, begun);
-    tell(&log, &arguments.nodes, &report, begun);
+    let report = hand_over(&config, &by, &request, begun);
+    tell(&log, &request.nodes, &report, begun);
     exit_code(&report)
 }
 

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::dispatch::{Turn, dispatch, dispatch_in_turns};
 use crate::store::{Claim, Store, StoreError};
 use rollout_core::agent_api::Answer;
-use rollout_core::hand_over::{HandedOver, SkippedNodes, handed_over};
+use rollout_core::hand_over::{HandedOver, Request, SkippedNodes, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
 use rollout_core::order::OrderId;
@@ -85,15 +85,18 @@ struct Errand {
 /// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline. `by` names us in journals. Where
 /// the state directory cannot be used nobody knows what was staged, so nothing is ordered, and Slurm is told so.
 #[must_use]
-pub fn hand_over(config: &Config, by: &str, nodes: &NodeSet, begun: Instant) -> Report {
+pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -> Report {
     let end = begun + config.deadline.get() - KEPT_FOR_THE_END.min(config.deadline.get());
     let sent_by = end - KEPT_FOR_REASONS.min(config.deadline.get() / 2);
     let mut report = Report::default();
     let store = Store::open(&config.state_dir, by);
-    let slurm = ask_slurm(config, store.as_ref().ok(), nodes, sent_by, &mut report);
-    let (taken, skipped) = handed_over(nodes, slurm.as_deref());
+    let slurm = ask_slurm(config, store.as_ref().ok(), &request.nodes, sent_by, &mut report);
+    let (taken, skipped) = handed_over(request, slurm.as_deref());
     report.skipped = skipped;
-    if let Err(error) = store.and_then(|store| order(config, &store, &taken, slurm, sent_by, &mut report)) {
+    if let Err(error) = store.and_then(|store| {
+        let features = request.features.as_deref();
+        order(config, &store, &taken, features, slurm, sent_by, &mut report)
+    }) {
         let reason = our_reason("RebootProgram", &format!("not ordered: {error}"), None);
         report.failed.insert(reason, taken.into_iter().map(|handed| handed.node).collect());
     }
@@ -106,12 +109,13 @@ fn order(
     config: &Config,
     store: &Store,
     taken: &[HandedOver],
+    features: Option<&str>,
     slurm: Option<Vec<NodeInfo>>,
     sent_by: Instant,
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let hold = config.deadline.get() + CLAIM_SLACK;
-    let claims = store.claim(taken, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
+    let claims = store.claim(taken, features, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
     for (why, nodes) in claims.skipped {
         report.skipped.entry(why).or_default().extend(nodes);
     }

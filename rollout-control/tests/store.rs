@@ -53,7 +53,12 @@ fn store() -> (TempDir, Store) {
 }
 
 fn handed(nodes: &str) -> Vec<HandedOver> {
-    let one = |node: &str| HandedOver { node: node.to_owned(), issued_ms: None, returns_by_itself: true };
+    let one = |node: &str| HandedOver {
+        node: node.to_owned(),
+        issued_ms: None,
+        returns_by_itself: true,
+        plain: false,
+    };
     set(nodes).iter().map(one).collect()
 }
 
@@ -237,7 +242,7 @@ fn nodes_that_went_back_are_staged_again_unless_they_have_something_else() {
 fn claims_give_each_node_what_is_staged_for_it_once() {
     let (_dir, store) = store();
     let (driver, kernel) = (staged(&store, "driver", "n[1-3]"), staged(&store, "kernel", "m[1-2]"));
-    let Claims { claims, skipped, .. } = store.claim(&handed("n[1-2],m1,plain1"), HOLD_MS).unwrap();
+    let Claims { claims, skipped, .. } = store.claim(&handed("n[1-2],m1,plain1"), None, HOLD_MS).unwrap();
     assert!(skipped.is_empty());
     let got: Vec<_> = claims.iter().map(|c| (c.rollout.as_deref(), c.order.nodes.to_string())).collect();
     assert_eq!(
@@ -256,7 +261,8 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
     assert!(matches!(node.stand, Stand::Ordering { .. }) && node.order.as_ref() == Some(&claims[1].order.id));
     assert_eq!(store.plain_reboots().unwrap().len(), 1);
 
-    let Claims { claims: again, skipped, .. } = store.claim(&handed("n[1-3],m1,plain1"), HOLD_MS).unwrap();
+    let Claims { claims: again, skipped, .. } =
+        store.claim(&handed("n[1-3],m1,plain1"), None, HOLD_MS).unwrap();
     assert_eq!(again.iter().map(|c| c.order.nodes.to_string()).collect::<Vec<_>>(), ["n3"]);
     assert_eq!(skipped[&Skipped::BeingOrdered], ["m1", "n1", "n2", "plain1"]);
 
@@ -271,10 +277,10 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
             ],
         )
         .unwrap();
-    let again = store.claim(&handed("n[1-2]"), 0).unwrap().claims;
+    let again = store.claim(&handed("n[1-2]"), None, 0).unwrap().claims;
     let got: Vec<_> = again.iter().map(|c| (c.rollout.as_deref(), c.order.nodes.to_string())).collect();
     assert_eq!(got, [(None, "n2".to_owned()), (Some("driver"), "n1".to_owned())]);
-    let again = store.claim(&handed("n1"), HOLD_MS).unwrap().claims;
+    let again = store.claim(&handed("n1"), None, HOLD_MS).unwrap().claims;
     assert_eq!(again[0].rollout.as_deref(), Some("driver"), "the claim before it held for no time");
     assert_eq!(store.load(&kernel).unwrap().lines.len(), 2);
 }
@@ -285,7 +291,7 @@ fn a_manifest_that_is_damaged_holds_up_only_its_own_nodes() {
     staged(&store, "driver", "n1");
     staged(&store, "kernel", "m1");
     fs::write(dir.path().join("rollouts/kernel/manifest.toml"), "name = 'kernel'\nrm = '-rf'\n").unwrap();
-    let Claims { claims, broken, .. } = store.claim(&handed("n1,m1,plain1"), HOLD_MS).unwrap();
+    let Claims { claims, broken, .. } = store.claim(&handed("n1,m1,plain1"), None, HOLD_MS).unwrap();
     let got: Vec<_> = claims.iter().map(|claim| claim.order.nodes.to_string()).collect();
     assert_eq!(got, ["plain1", "n1"]);
     let [(nodes, error)] = broken.as_slice() else { panic!("{broken:?}") };
@@ -345,7 +351,7 @@ fn errors_name_the_file_in_one_line() {
     fs::remove_file(dir.path().join("rollouts/driver/journal")).unwrap();
     fs::create_dir(dir.path().join("rollouts/driver/journal")).unwrap();
     one_line(&store.ids().unwrap_err(), "rollouts/driver/journal");
-    one_line(&store.claim(&handed("n1"), HOLD_MS).unwrap_err(), "rollouts/driver/journal");
+    one_line(&store.claim(&handed("n1"), None, HOLD_MS).unwrap_err(), "rollouts/driver/journal");
     let file = dir.path().join("a-file");
     File::create(&file).unwrap();
     one_line(&Store::open(&file, "test").unwrap_err(), "a-file/rollouts");
@@ -360,13 +366,13 @@ fn a_lock_that_is_held_too_long_is_an_error_and_holds_up_no_reader() {
     let file = OpenOptions::new().write(true).open(dir.path().join("lock")).unwrap();
     let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     assert_eq!(store.load_all().unwrap().len(), 1);
-    let error = store.claim(&handed("n1"), HOLD_MS).unwrap_err();
+    let error = store.claim(&handed("n1"), None, HOLD_MS).unwrap_err();
     assert!(
         matches!(error, StoreError::Locked { .. }) && error.to_string().contains("lock: locked"),
         "{error}"
     );
     drop(lock);
-    assert_eq!(store.claim(&handed("n1"), HOLD_MS).unwrap().claims.len(), 1);
+    assert_eq!(store.claim(&handed("n1"), None, HOLD_MS).unwrap().claims.len(), 1);
 }
 
 /// A power cut may leave any part of the last line.
@@ -408,7 +414,7 @@ fn a_long_journal_of_plain_reboots_is_put_aside() {
     let line =
         serde_json::to_string(&Line { t_ms: 1, by: "test".to_owned(), entry: entry(1) }).unwrap() + "\n";
     fs::write(dir.path().join("plain-reboots"), line.repeat(4 * 1024 * 1024 / line.len() + 1)).unwrap();
-    store.claim(&handed("plain1"), HOLD_MS).unwrap();
+    store.claim(&handed("plain1"), None, HOLD_MS).unwrap();
     assert_eq!(store.plain_reboots().unwrap().len(), 1);
     assert!(fs::metadata(dir.path().join("plain-reboots.1")).unwrap().len() > 4_000_000);
 }
@@ -430,7 +436,7 @@ fn what_root_writes_belongs_to_the_owner_of_the_directory() {
     chown(dir.path(), Some(12345), Some(23456)).unwrap();
     let store = Store::open(dir.path(), "root").unwrap();
     let id = staged(&store, "driver", "n[1-3]");
-    store.claim(&handed("n1,plain1"), HOLD_MS).unwrap();
+    store.claim(&handed("n1,plain1"), None, HOLD_MS).unwrap();
     store.unstage(&id, None).unwrap();
     let info = NodeInfo { name: "n1".to_owned(), address: "10.0.0.1".to_owned(), ..NodeInfo::default() };
     store.learn_addresses(&[info]).unwrap();
@@ -557,7 +563,8 @@ fn on_a_full_disk_a_journal_takes_all_lines_or_none() {
             // And no node is claimed of which that could not be written down.
             if room == 0 {
                 let long = format!("plain[1-{}]", 4000);
-                let all = store.claim(&handed(&long).into_iter().step_by(2).collect::<Vec<_>>(), HOLD_MS);
+                let all =
+                    store.claim(&handed(&long).into_iter().step_by(2).collect::<Vec<_>>(), None, HOLD_MS);
                 assert!(all.is_err(), "{all:?}");
                 assert_eq!(store.plain_reboots().unwrap().len(), 1);
             }

@@ -127,10 +127,15 @@ fn all_nodes() -> Vec<String> {
 }
 
 fn claim(store: &Store, nodes: &[String]) -> Vec<Claim> {
-    let handed = |node: &String| HandedOver { node: node.clone(), issued_ms: None, returns_by_itself: true };
+    let handed = |node: &String| HandedOver {
+        node: node.clone(),
+        issued_ms: None,
+        returns_by_itself: true,
+        plain: false,
+    };
     let nodes: Vec<_> = nodes.iter().map(handed).collect();
     loop {
-        match store.claim(&nodes, HOLD_MS) {
+        match store.claim(&nodes, None, HOLD_MS) {
             Ok(claims) => return claims.claims,
             // On a machine that is busy with other tests, somebody may be unlucky for that long.
             Err(StoreError::Locked { .. }) => eprintln!("locked out, trying again"),

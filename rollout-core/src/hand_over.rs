@@ -6,6 +6,17 @@ use crate::journal::{Fold, NodeRecord, Stand};
 use crate::slurm::NodeInfo;
 use std::collections::BTreeMap;
 
+/// What an invocation of RebootProgram was called with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The nodes.
+    pub nodes: NodeSet,
+    /// The features that a job wants them to boot with.
+    pub features: Option<String>,
+    /// Reboot them and apply nothing, whatever is staged.
+    pub plain: bool,
+}
+
 /// A node that Slurm hands over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandedOver {
@@ -15,6 +26,8 @@ pub struct HandedOver {
     pub issued_ms: Option<u64>,
     /// Whether Slurm would put it back into service by itself.
     pub returns_by_itself: bool,
+    /// Whether it only reboots, whatever is staged: a job waits for it, or the caller wants it so.
+    pub plain: bool,
 }
 
 /// Why a node is not ordered.
@@ -56,17 +69,18 @@ pub struct Group<'a> {
 }
 
 /// Takes the nodes that Slurm has really handed over. `slurm` is none where Slurm could not be asked: then slurmctld's
-/// word, by which RebootProgram was called, has to do.
+/// word, by which RebootProgram was called, has to do; only jobs ask for features.
 #[must_use]
-pub fn handed_over(nodes: &NodeSet, slurm: Option<&[NodeInfo]>) -> (Vec<HandedOver>, SkippedNodes) {
+pub fn handed_over(request: &Request, slurm: Option<&[NodeInfo]>) -> (Vec<HandedOver>, SkippedNodes) {
+    let plain = request.plain || request.features.is_some();
     let mut taken = Vec::new();
     let mut skipped = SkippedNodes::new();
     let known: Option<BTreeMap<&str, &NodeInfo>> =
         slurm.map(|infos| infos.iter().map(|info| (info.name.as_str(), info)).collect());
-    for name in nodes.iter() {
+    for name in request.nodes.iter() {
         let node = name.to_owned();
         match known.as_ref().map(|known| known.get(name)) {
-            None => taken.push(HandedOver { node, issued_ms: None, returns_by_itself: false }),
+            None => taken.push(HandedOver { node, issued_ms: None, returns_by_itself: false, plain }),
             Some(None) => skipped.entry(Skipped::Unknown).or_default().push(node),
             Some(Some(info)) if !info.is_handed_over() => {
                 skipped.entry(Skipped::NotHandedOver).or_default().push(node);
@@ -75,6 +89,7 @@ pub fn handed_over(nodes: &NodeSet, slurm: Option<&[NodeInfo]>) -> (Vec<HandedOv
                 node,
                 issued_ms: info.reboot_issued_s().map(|s| s.saturating_mul(1000)),
                 returns_by_itself: info.returns_by_itself(),
+                plain: plain || info.is_rebooted_for_a_job(),
             }),
         }
     }
@@ -103,7 +118,8 @@ pub fn sort<'a>(
             continue;
         }
         // The newest one, should there ever be two.
-        let rollout = records().rfind(|(_, record)| record.stand.is_armed(now_ms)).map(|(id, _)| id);
+        let armed = records().rfind(|(_, record)| record.stand.is_armed(now_ms)).map(|(id, _)| id);
+        let rollout = armed.filter(|_| !handed.plain);
         let group = Group { rollout, resume_if_late: handed.returns_by_itself };
         groups.entry(group).or_default().push(handed.node.clone());
     }
@@ -184,12 +200,20 @@ mod tests {
             info("n2", &["IDLE"]),
             info("n3", &["ALLOCATED", "POWERING_UP"]),
         ];
-        let (taken, skipped) = handed_over(&nodes, Some(&slurm));
+        let request = Request { nodes, features: None, plain: false };
+        let (taken, skipped) = handed_over(&request, Some(&slurm));
+        let plain: Vec<_> = taken.iter().map(|handed| handed.plain).collect();
+        assert_eq!(plain, [false, true], "a job waits for n3");
         let taken: Vec<_> = taken.iter().map(|handed| handed.node.as_str()).collect();
         assert_eq!(taken, ["n1", "n3"]);
         assert_eq!(skipped[&Skipped::NotHandedOver], ["n2"]);
         assert_eq!(skipped[&Skipped::Unknown], ["n4"]);
-        assert_eq!(handed_over(&nodes, None).0.len(), 4, "Slurm cannot be asked");
+        let unasked = handed_over(&request, None).0;
+        assert!(unasked.len() == 4 && unasked.iter().all(|handed| !handed.plain));
+        let for_a_job = Request { features: Some("knl".to_owned()), ..request.clone() };
+        assert!(handed_over(&for_a_job, None).0.iter().all(|handed| handed.plain));
+        let wanted_so = Request { plain: true, ..request };
+        assert!(handed_over(&wanted_so, Some(&slurm)).0.iter().all(|handed| handed.plain));
     }
 
     #[test]
@@ -199,6 +223,7 @@ mod tests {
             "driver".to_owned(),
             fold(&[
                 ("staged", Stand::Staged, 1),
+                ("for-a-job", Stand::Staged, 1),
                 ("silent", Stand::Unreachable, 1),
                 ("busy", Stand::Ordering { until_ms: now + 1 }, 1),
                 ("crashed", Stand::Ordering { until_ms: now - 1 }, 1),
@@ -213,13 +238,14 @@ mod tests {
             node: node.into(),
             issued_ms: Some(99_000),
             returns_by_itself: node != "stays-down",
+            plain: node == "for-a-job",
         };
-        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy never stays-down";
+        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy for-a-job never stays-down";
         let nodes: Vec<_> = names.split(' ').map(handed).collect();
         let (groups, skipped) = sort(&nodes, &rollouts, &plain, now);
         let group = |rollout, resume_if_late| groups[&Group { rollout, resume_if_late }].join(" ");
         assert_eq!(group(Some("driver"), true), "staged silent crashed");
-        assert_eq!(group(None, true), "ordered-before done never");
+        assert_eq!(group(None, true), "ordered-before done for-a-job never");
         assert_eq!(group(None, false), "stays-down");
         assert_eq!(skipped[&Skipped::BeingOrdered].join(" "), "busy plain-busy");
         assert_eq!(skipped[&Skipped::Ordered].join(" "), "just-ordered just-done");

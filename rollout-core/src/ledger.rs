@@ -371,7 +371,7 @@ mod tests {
             assert_eq!(gate(Some(&ledger(phase)), "boot-1"), same_boot, "{phase:?}");
             assert_eq!(gate(Some(&ledger(phase)), "boot-2"), rebooted, "{phase:?} after a boot");
         }
-        let plain = Ledger::begin(order(1, What::Reboot(BACK)), Phase::Rebooting, "boot-1", 10, None);
+        let plain = Ledger::begin(order(1, What::Reboot(BACK.into())), Phase::Rebooting, "boot-1", 10, None);
         assert_eq!(gate(Some(&plain), "boot-1"), closed("plain reboot: rebooting"));
         let mut no_reason = ledger(Phase::Held);
         no_reason.error = None;
@@ -395,7 +395,7 @@ mod tests {
             let idle = settled.map_or("idle", Phase::name);
             assert_eq!(taken(apply("driver"), settled), "OrderedToApply");
             assert_eq!(taken(apply("other"), settled), "OrderedToApply");
-            assert_eq!(taken(What::Reboot(BACK), settled), "OrderedToReboot");
+            assert_eq!(taken(What::Reboot(BACK.into()), settled), "OrderedToReboot");
             assert_eq!(taken(What::Retry, settled), format!("the node is not held but {idle}"));
             assert_eq!(taken(What::Release, settled), format!("the node is not held but {idle}"));
         }
@@ -403,13 +403,13 @@ mod tests {
             let name = busy.name();
             assert_eq!(taken(apply("driver"), Some(busy)), format!("under way: {name}"));
             assert_eq!(taken(apply("other"), Some(busy)), format!("busy: driver is {name}"));
-            assert_eq!(taken(What::Reboot(BACK), Some(busy)), format!("under way: {name}"));
+            assert_eq!(taken(What::Reboot(BACK.into()), Some(busy)), format!("under way: {name}"));
             assert_eq!(taken(What::Retry, Some(busy)), format!("the node is not held but {name}"));
             assert_eq!(taken(What::Release, Some(busy)), format!("the node is not held but {name}"));
         }
         assert_eq!(taken(apply("driver"), Some(Phase::Held)), held);
         assert_eq!(taken(apply("other"), Some(Phase::Held)), held);
-        assert_eq!(taken(What::Reboot(BACK), Some(Phase::Held)), held);
+        assert_eq!(taken(What::Reboot(BACK.into()), Some(Phase::Held)), held);
         assert_eq!(taken(What::Retry, Some(Phase::Held)), "OrderedToRetry");
         assert_eq!(taken(What::Release, Some(Phase::Held)), "OrderedToRelease");
     }
@@ -457,7 +457,7 @@ mod tests {
         let mut ledger = ledger(Phase::Updated);
         for number in 2..=200_u32 {
             ledger = Ledger::begin(
-                order(number.into(), What::Reboot(BACK)),
+                order(number.into(), What::Reboot(BACK.into())),
                 Phase::Updated,
                 "b",
                 10,
@@ -607,7 +607,7 @@ mod tests {
             apply.aim.verify.on_failure = OnFailure::Hold;
         }
         assert_eq!(hold.old_proven(), Event::OldProven { hold: true });
-        let mut plain = Ledger::begin(order(1, What::Reboot(BACK)), Phase::Rebooting, "b", 1, None);
+        let mut plain = Ledger::begin(order(1, What::Reboot(BACK.into())), Phase::Rebooting, "b", 1, None);
         assert_eq!(plain.old_proven(), Event::OldProven { hold: false });
         assert_eq!(plain.subject(), "plain reboot");
     }

@@ -55,7 +55,7 @@ pub enum What {
     /// Become what was staged, then reboot and prove it.
     Apply(Apply),
     /// Reboot, nothing else.
-    Reboot(Return),
+    Reboot(Plain),
     /// A held node: carry out the order once more that ended in the hold.
     Retry,
     /// A held node: give it back as it is, on the admin's word.
@@ -74,11 +74,29 @@ pub struct Apply {
     pub back: Return,
 }
 
+/// A reboot that applies nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plain {
+    /// What happens if Slurm has given up on the node by the time it is back.
+    #[serde(flatten)]
+    pub back: Return,
+    /// The features that a job wants the node to boot with (`sbatch --reboot --constraint=…`), as Slurm gave them to
+    /// RebootProgram. Older agents pass them over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+}
+
 /// What happens if Slurm has given up on the node (`reboot timed out`) by the time that it is back and good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Return {
     /// Put it back into service: Slurm would have done so itself, had the node come in time.
     pub resume_if_late: bool,
+}
+
+impl From<Return> for Plain {
+    fn from(back: Return) -> Self {
+        Self { back, features: None }
+    }
 }
 
 impl Order {

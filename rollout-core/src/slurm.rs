@@ -123,6 +123,13 @@ impl NodeInfo {
         self.has("REBOOT_ISSUED") || self.has("POWERING_UP")
     }
 
+    /// Whether it is handed over for a job that is to start on it (`sbatch --reboot`, or features that need a boot), and
+    /// not by `scontrol reboot`, which leaves the node DOWN (`_do_reboot` in `src/slurmctld/job_scheduler.c`).
+    #[must_use]
+    pub fn is_rebooted_for_a_job(&self) -> bool {
+        self.has("POWERING_UP") && !self.has("DOWN")
+    }
+
     /// Whether Slurm would itself put the node back into service when it boots in time (`validate_node_specs`):
     /// NextState DOWN keeps it down; without any NextState a DRAIN stays.
     #[must_use]

@@ -366,7 +366,7 @@ impl Node {
             Wanted::Apply { rollout, hold } => {
                 What::Apply(Apply { rollout: format!("r{rollout}"), aim: aim(*rollout, *hold), back })
             }
-            Wanted::Reboot | Wanted::Foreign => What::Reboot(back),
+            Wanted::Reboot | Wanted::Foreign => What::Reboot(back.into()),
             Wanted::Retry => What::Retry,
             Wanted::Release => What::Release,
         };

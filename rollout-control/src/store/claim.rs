@@ -5,7 +5,7 @@ use rollout_core::hand_over::{HandedOver, SkippedNodes, sort};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, fold};
 use rollout_core::manifest::Aim;
-use rollout_core::order::{Apply, Order, Return, What};
+use rollout_core::order::{Apply, Order, Plain, Return, What};
 use rollout_host::{clock, random};
 
 /// Nodes that this process alone may order, and the order.
@@ -29,11 +29,17 @@ pub struct Claims {
 }
 
 impl Store {
-    /// Claims the nodes for `hold_ms` milliseconds. The claims are in the journals when this returns.
+    /// Claims the nodes for `hold_ms` milliseconds. The claims are in the journals when this returns. `features` go with
+    /// plain reboots.
     ///
     /// # Errors
     /// If a journal cannot be read or written; then nothing may be ordered.
-    pub fn claim(&self, nodes: &[HandedOver], hold_ms: u64) -> Result<Claims, StoreError> {
+    pub fn claim(
+        &self,
+        nodes: &[HandedOver],
+        features: Option<&str>,
+        hold_ms: u64,
+    ) -> Result<Claims, StoreError> {
         let _lock = self.lock()?;
         self.journal(None).rotate()?;
         let now_ms = clock::now_ms();
@@ -46,7 +52,7 @@ impl Store {
             let back = Return { resume_if_late: group.resume_if_late };
             let what = match group.rollout.map(|id| Ok((id, self.aim(id)?))).transpose() {
                 Ok(Some((id, aim))) => What::Apply(Apply { rollout: id.to_owned(), aim, back }),
-                Ok(None) => What::Reboot(back),
+                Ok(None) => What::Reboot(Plain { back, features: features.map(str::to_owned) }),
                 Err(error) => {
                     claims.broken.push((nodes, error));
                     continue;

@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) scontrol: PathBuf,
     /// `slurm.conf`, where it is not Slurm's default.
     pub(crate) slurm_conf: Option<PathBuf>,
+    /// Run as root before a reboot that a job asked for with features; gets them as Slurm lists them, `a,b`.
+    pub(crate) features_program: Option<PathBuf>,
     /// munged's socket.
     pub(crate) munge_socket: PathBuf,
     /// Where the ledger is. It must be there again after a boot.
@@ -48,6 +50,7 @@ impl Default for Config {
             slurmd_unit: "slurmd.service".to_owned(),
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,
+            features_program: None,
             munge_socket: munge::SOCKET.into(),
             state_dir: "/var/lib/slurm-rollout-agent".into(),
             socket: agent_api::SOCKET.into(),

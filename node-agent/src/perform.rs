@@ -9,15 +9,19 @@ use crate::slurm_node::SlurmNode;
 use crate::{leftover, log, reboot, rescue, slurmd, verify};
 use rollout_core::ledger::{After, Ledger, Record};
 use rollout_core::manifest::{Aim, Change, Reboot};
-use rollout_core::order::What;
+use rollout_core::order::{Plain, What};
 use rollout_core::phase::{Action, Event};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::clock;
+use rollout_host::run::Program;
 use std::time::Duration;
 
 /// So long after an order was settled, an agent that starts still sees to it that the node is back: the one before it
 /// may have died in between.
 const JUST_SETTLED: Duration = Duration::from_secs(600);
+
+/// How long a site's program may take to set a node's features, in its firmware perhaps.
+const FEATURES_LIMIT: Duration = Duration::from_secs(300);
 
 /// What actions need besides the ledger.
 #[derive(Debug, Clone)]
@@ -43,7 +47,10 @@ impl Hands {
             Action::Apply => Some(self.apply(ledger)?),
             Action::Reboot => {
                 failpoint::here(ledger.phase.name());
-                let why = reboot::reboot_within(reboot_of(ledger).timeout.get());
+                let why = match self.set_features(ledger) {
+                    Ok(()) => reboot::reboot_within(reboot_of(ledger).timeout.get()),
+                    Err(why) => why,
+                };
                 self.failed(ledger, &why, Event::RebootFailed)
             }
             Action::Verify => {
@@ -103,6 +110,20 @@ impl Hands {
                 None
             }
         })
+    }
+
+    /// Hands the features that a job wants to the site's program. Slurm's own plugins do that only where slurmd runs
+    /// RebootProgram (`_rpc_reboot`, 24.05 and later).
+    fn set_features(&self, ledger: &Ledger) -> Result<(), String> {
+        let What::Reboot(Plain { features: Some(features), .. }) = &ledger.order.what else { return Ok(()) };
+        let Some(program) = &self.config.features_program else {
+            log::info(&format!(
+                "rebooting for a job with features {features}; no features_program is configured"
+            ));
+            return Ok(());
+        };
+        let set = Program::new(program, FEATURES_LIMIT).arg(features).run();
+        set.map(drop).map_err(|error| format!("features {features} cannot be set: {error}"))
     }
 
     fn agent_works(&self) -> Result<(), String> {

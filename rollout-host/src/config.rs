@@ -279,9 +279,12 @@ mod tests {
         for (text, expected) in [
             (
                 "port = 1\n\nprt = 2\n",
-                "line 3, column 1: prt: unknown key; did you mean port? Known: host, least, port",
+                "line 3, column 1: prt: unknown key; did you mean port? expected one of `host`, `least`, `port`",
             ),
-            ("port = 1\n  colour = 2\n", "line 2, column 3: colour: unknown key. Known: host, least, port"),
+            (
+                "port = 1\n  colour = 2\n",
+                "line 2, column 3: colour: unknown key; expected one of `host`, `least`, `port`",
+            ),
             ("host = 'ä'\nport = 'x'\n", "line 2, column 8: port: invalid type: string \"x\", expected u16"),
             ("port = 70000\n", "line 1, column 8: port: invalid value: integer `70000`, expected u16"),
             ("port = \n", "line 1, column 8: string values must be quoted"),

@@ -48,8 +48,9 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
 pub(super) fn unknown(key: &str, known: &[String]) -> String {
     let nearest = known.iter().map(|known| (distance(key, known), known)).min();
     let meant = nearest.filter(|(letters, known)| *letters <= MISSPELT && *letters < known.len() / 2 + 1);
-    let meant = meant.map(|(_, known)| format!("; did you mean {known}?")).unwrap_or(".".to_owned());
-    format!("unknown key{meant} Known: {}", known.join(", "))
+    let meant = meant.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
+    let known: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
+    format!("unknown key; {meant}expected one of {}", known.join(", "))
 }
 
 /// How many letters have to be put in, taken out or changed (Levenshtein).
@@ -87,7 +88,7 @@ mod tests {
         }
         let known = ["agent_port", "deadline"].map(str::to_owned);
         assert!(unknown("agent-port", &known).contains("did you mean agent_port?"));
-        assert_eq!(unknown("x", &known), "unknown key. Known: agent_port, deadline");
+        assert_eq!(unknown("x", &known), "unknown key; expected one of `agent_port`, `deadline`");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! stands for another file of the repository: a help text, a shipped configuration file, or markdown, whose headings
 //! then are one step lower.
 
-use crate::page::{Block, Inline, Page, Sections};
+use crate::page::{Block, Inline, Page, Sections, plain, sentence};
 use crate::{ManualError, help, shipped_config, source};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use roff::{bold, italic, roman};
@@ -177,25 +177,13 @@ impl Reader {
     fn row(&mut self) {
         let mut cells = std::mem::take(&mut self.cells).into_iter();
         let tag = cells.next().unwrap_or_default();
-        let mut body = cells.next().unwrap_or_default();
+        let mut body = sentence(cells.next().unwrap_or_default());
         for (cell, column) in cells.zip(self.columns.iter().skip(2)) {
             if !cell.is_empty() {
-                let mut name = column.clone();
-                name.get_mut(..1).map(str::make_ascii_uppercase);
-                body.push(roman(format!(". {name}: ")));
-                body.extend(cell);
+                body.push(roman(" "));
+                body.extend(sentence([vec![roman(format!("{column}: "))], cell].concat()));
             }
         }
-        body.push(roman("."));
         self.push(Block::Item(tag, vec![Block::Text(body)]));
     }
-}
-
-/// Without fonts.
-fn plain(inlines: &[Inline]) -> String {
-    let text = |inline: &Inline| match inline {
-        Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text.clone(),
-        Inline::LineBreak => " ".to_owned(),
-    };
-    inlines.iter().map(text).collect()
 }

@@ -110,10 +110,9 @@ impl Page {
         let source = concat!("slurm-rollout ", env!("CARGO_PKG_VERSION"));
         // An argument that is left out is two quotes; the crate does not write them.
         let date = date.unwrap_or("\"\"");
-        roff.control(
-            "TH",
-            [self.name.to_uppercase().as_str(), &number, date, source, "slurm-rollout manual"],
-        );
+        // In 78 columns it has no room between two long names.
+        let manual = if self.name.len() > 24 { "\"\"" } else { "slurm-rollout manual" };
+        roff.control("TH", [self.name.to_uppercase().as_str(), &number, date, source, manual]);
         // No hyphens into words that somebody will type, no stretched lines.
         roff.control("nh", []).control("ad", ["l"]);
         roff.control("SH", ["NAME"]).text([roman(format!("{} - {}", self.name, self.summary))]);
@@ -173,6 +172,30 @@ fn write_inside(roff: &mut Roff, body: &[Block]) {
         write(roff, below, beside.is_empty());
         roff.control("RE", []);
     }
+}
+
+/// A phrase, as lists and tables have them, as the sentence that a page has.
+#[must_use]
+pub fn sentence(phrase: Vec<Inline>) -> Vec<Inline> {
+    let mut phrase = phrase;
+    if let Some(Inline::Roman(first)) = phrase.first_mut() {
+        first.get_mut(..1).map(str::make_ascii_uppercase);
+    }
+    match phrase.last() {
+        Some(Inline::Roman(last)) if last.ends_with(['.', ':']) => {}
+        _ => phrase.push(roman(".")),
+    }
+    phrase
+}
+
+/// Without fonts.
+#[must_use]
+pub fn plain(inlines: &[Inline]) -> String {
+    let text = |inline: &Inline| match inline {
+        Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text.clone(),
+        Inline::LineBreak => " ".to_owned(),
+    };
+    inlines.iter().map(text).collect()
 }
 
 /// Characters that roff takes for others, or does not take at all, by their names.

@@ -61,6 +61,8 @@ pub enum Verb {
     Retry(RetryArgs),
     /// Give a held node back to Slurm as it is, on your word
     Release(ReleaseArgs),
+    /// Send the orders that got lost between Slurm and the nodes
+    Reconcile(ReconcileArgs),
     /// What is wrong with this installation, why it matters and what to do
     Doctor(DoctorArgs),
     /// The configuration of this host
@@ -234,6 +236,31 @@ pub struct ReleaseArgs {
     /// The held node, one at a time
     #[arg(value_name = "NODE")]
     pub node: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Slurm runs RebootProgram once for a node, marks the node as being rebooted
+first, and never asks again. So an order is lost where slurmctld was killed or
+reconfigured at that moment, could not start the program, or where the node's
+agent was down. This finds such nodes and orders them as RebootProgram would.
+
+slurm-rollout-reconcile.timer runs it every half minute. It touches only nodes
+that Slurm shows as REBOOT_ISSUED, says nothing where nothing is lost, and may
+run on all SlurmctldHosts at once.
+
+Examples:
+  slurm-rollout reconcile
+  systemctl status slurm-rollout-reconcile.timer
+  journalctl -u slurm-rollout-reconcile          what it did
+
+Exit codes:
+  0  no order was lost, or all were sent
+  1  some node did not get its order; the journal of its rollout says why")]
+pub struct ReconcileArgs {
+    /// JSON: lost, ordered, and failed nodes by their reasons
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -60,7 +60,7 @@ pub(crate) fn nodes(list: &str) -> Result<NodeSet, Failure> {
 }
 
 /// Who writes, as journals name it: the person behind sudo, where there is one.
-fn who() -> String {
+pub(crate) fn who() -> String {
     let user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
     let person = std::env::var("SUDO_USER").ok().or_else(user).unwrap_or_else(|| geteuid().to_string());
     let host = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

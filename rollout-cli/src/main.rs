@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Verb::Show(args) => verb::show::run(&context, &args),
         Verb::History(args) => verb::history::run(&context, &args),
         Verb::Retry(args) => verb::retry::run(&context, &args),
+        Verb::Reconcile(args) => verb::reconcile::run(&context, &args),
         Verb::Release(args) => verb::release::run(&context, &args),
     });
     match done {

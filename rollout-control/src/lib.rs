@@ -11,10 +11,12 @@
 //! | [`agent_client`] | one HTTP exchange with one agent |
 //! | [`dispatch`] | the same for many nodes at once, within a deadline |
 //! | [`hand_over`] | the whole of what an invocation of RebootProgram does |
+//! | [`reconcile`] | the same for nodes whose invocation got lost |
 
 pub mod address;
 pub mod agent_client;
 pub mod config;
 pub mod dispatch;
 pub mod hand_over;
+pub mod reconcile;
 pub mod store;

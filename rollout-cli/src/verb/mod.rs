@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod history;
+pub(crate) mod reconcile;
 pub(crate) mod release;
 pub(crate) mod retry;
 pub(crate) mod show;

@@ -1,11 +1,12 @@
 //! Claiming handed-over nodes: under the lock, each node is given to one invocation of RebootProgram only.
 
 use super::{Store, StoreError};
-use rollout_core::hand_over::{HandedOver, SkippedNodes, sort};
+use rollout_core::hand_over::{HandedOver, SkippedNodes, lost, sort};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, fold};
 use rollout_core::manifest::Aim;
 use rollout_core::order::{Apply, Order, Plain, Return, What};
+use rollout_core::slurm::NodeInfo;
 use rollout_host::{clock, random};
 
 /// Nodes that this process alone may order, and the order.
@@ -68,6 +69,14 @@ impl Store {
             claims.claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
         }
         Ok(claims)
+    }
+
+    /// Of these nodes, those that Slurm has handed over and that nobody told so. Takes no lock.
+    ///
+    /// # Errors
+    /// If a journal cannot be read.
+    pub fn lost(&self, slurm: &[NodeInfo]) -> Result<NodeSet, StoreError> {
+        Ok(lost(slurm, &self.folds()?, &fold(&self.plain_reboots()?), clock::now_ms()))
     }
 
     fn aim(&self, id: &str) -> Result<Aim, StoreError> {

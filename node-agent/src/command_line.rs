@@ -1,7 +1,9 @@
 //! The command line of the agent.
 
+use crate::hand_over::REBOOT_NODE;
+use rollout_core::agent_api::HandOver;
 use rollout_core::order::What;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Also in the manual page.
@@ -11,6 +13,8 @@ const HELP: &str = include_str!("help.txt");
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Daemon,
+    /// What slurmd wants, under the name `reboot-node`.
+    HandOver(HandOver),
     Gate,
     Rescue,
     Status,
@@ -20,8 +24,12 @@ pub(crate) enum Verb {
     Say(String),
 }
 
-pub(crate) fn parse(words: &[String]) -> Result<(PathBuf, Verb), String> {
+/// `name` is what we were started as.
+pub(crate) fn parse(name: &str, words: &[String]) -> Result<(PathBuf, Verb), String> {
     let mut config = PathBuf::from(crate::config::PATH);
+    if Path::new(name).file_name().is_some_and(|name| name == REBOOT_NODE) {
+        return hand_over(words);
+    }
     let mut words = words.iter().map(String::as_str);
     let mut verb = None;
     while let Some(word) = words.next() {
@@ -53,18 +61,55 @@ pub(crate) fn parse(words: &[String]) -> Result<(PathBuf, Verb), String> {
     Ok((config, verb.unwrap_or(Verb::Daemon)))
 }
 
+/// `reboot-node [--plain] [FEATURES]`: options only come with Slurm 26.05, features with a job that wants them.
+fn hand_over(words: &[String]) -> Result<(PathBuf, Verb), String> {
+    let mut config = PathBuf::from(crate::config::PATH);
+    let mut what = HandOver::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--plain" => what.plain = true,
+            "--config" => config = words.next().ok_or("--config needs a file")?.into(),
+            option if option.starts_with('-') => return Err(format!("unknown argument {option:?}")),
+            _ if what.features.is_some() => return Err("more than one list of features".to_owned()),
+            features => what.features = Some(features.to_owned()).filter(|text| !text.is_empty()),
+        }
+    }
+    Ok((config, Verb::HandOver(what)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn verbs_and_mistakes() {
-        let parse = |line: &str| parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let parse = |line: &str| {
+            parse("slurm-rollout-agent", &line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        };
         assert_eq!(parse("").unwrap(), (crate::config::PATH.into(), Verb::Daemon));
         assert_eq!(parse("--config /a gate").unwrap(), ("/a".into(), Verb::Gate));
         assert_eq!(parse("retry").unwrap().1, Verb::Order(What::Retry));
         for wrong in ["--config", "reboot", "gate status", "reboot-by-force-after soon"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn under_its_other_name_it_is_slurmds_reboot_program() {
+        let parse = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            parse("/usr/libexec/slurm-rollout/reboot-node", &words)
+        };
+        for (line, features, plain) in [
+            ("", None, false),
+            ("a,b", Some("a,b"), false),
+            ("--plain", None, true),
+            ("--plain a", Some("a"), true),
+        ] {
+            let what = HandOver { features: features.map(str::to_owned), plain };
+            assert_eq!(parse(line).unwrap().1, Verb::HandOver(what), "{line}");
+        }
+        assert!(parse("--force").is_err() && parse("a b").is_err());
     }
 }

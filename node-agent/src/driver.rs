@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::ledger_file::{LedgerError, LedgerFile};
 use crate::perform::Hands;
 use crate::slurm_node::SlurmNode;
+use crate::staged_file::StagedFile;
 use crate::{log, node, server};
 use rollout_core::agent_api::Answer;
 use rollout_core::hostlist::NodeSet;
@@ -69,20 +70,26 @@ async fn serve_and_drive(
     let file = LedgerFile::in_dir(&config.state_dir);
     let ledger = file.newest();
     let (publish, published) = watch::channel(Published::default());
+    let staged = StagedFile::in_dir(&config.state_dir);
+    let (publish_staged, staged_published) = watch::channel(staged.rollout().map(str::to_owned));
     let (send, requests) = mpsc::channel(QUEUE);
-    let server = server::Server::bind(&config, name.clone(), node::boot_id()?, published, send)?;
-    let hands = Hands {
-        slurm: SlurmNode::new(config.clone(), names),
-        file,
-        boot_id: node::boot_id()?,
-        config,
-        stands_in,
-    };
+    let slurm = SlurmNode::new(config.clone(), names);
+    let server = server::Server::bind(
+        &config,
+        name.clone(),
+        node::boot_id()?,
+        (published, staged_published),
+        send,
+        slurm.clone(),
+    )?;
+    let hands = Hands { slurm, file, boot_id: node::boot_id()?, config, stands_in };
     let _ = sd_notify::notify(false, &[NotifyState::Ready]);
     log::info(&format!("slurm-rollout-agent {} on {name}", env!("CARGO_PKG_VERSION")));
     let drive = async {
         match ledger {
-            Ok(ledger) => Driver { hands, name, requests, publish }.drive(ledger).await,
+            Ok(ledger) => {
+                Driver { hands, name, requests, publish, staged, publish_staged }.drive(ledger).await
+            }
             Err(error) => refuse_all(requests, &publish, &error).await,
         }
     };
@@ -112,6 +119,8 @@ struct Driver {
     name: String,
     requests: mpsc::Receiver<Request>,
     publish: watch::Sender<Published>,
+    staged: StagedFile,
+    publish_staged: watch::Sender<Option<String>>,
 }
 
 impl Driver {
@@ -151,13 +160,42 @@ impl Driver {
         }
     }
 
+    /// What is to be considered: a hand-over by slurmd is an order for what is staged. None where it was answered, as what
+    /// is only to be kept is.
+    fn order_of(
+        &mut self,
+        order: Order,
+        current: Option<&Ledger>,
+        answer: oneshot::Sender<Answer>,
+    ) -> Option<Request> {
+        match &order.what {
+            What::Keep(_) | What::Drop { .. } => {
+                let kept = match order.nodes.contains(&self.name) {
+                    true => self.staged.follow(&order),
+                    false => Err(format!("this is for {}, and here is {}", order.nodes, self.name)),
+                };
+                self.publish_staged.send_replace(self.staged.rollout().map(str::to_owned));
+                let kept = kept.map_or_else(|why| Answer::Refused { why }, |()| Answer::Accepted);
+                let _ = answer.send(kept);
+                None
+            }
+            What::HandedOver(handed) => {
+                let done = current.map(|ledger| ledger.seen.as_slice()).unwrap_or_default();
+                let ours = self.staged.order_for(handed, order.id.clone(), &order.nodes, done);
+                Some((ours, answer))
+            }
+            _ => Some((order, answer)),
+        }
+    }
+
     /// Takes an order, if it may be taken: on disk first, then the answer, then the action.
     fn take(
-        &self,
+        &mut self,
         current: &mut Option<Ledger>,
         order: Order,
         answer: oneshot::Sender<Answer>,
     ) -> Option<Action> {
+        let (order, answer) = self.order_of(order, current.as_ref(), answer)?;
         let verdict = consider(current.as_ref(), &order, &self.name);
         let Verdict::Accept(event) = verdict else {
             let _ = answer.send(answer_to(verdict));
@@ -191,6 +229,10 @@ impl Driver {
             return None;
         }
         log::info(&format!("{}: order {} taken", ledger.subject(), ledger.order.id));
+        if let What::Apply(apply) = &ledger.order.what {
+            self.staged.forget(&apply.rollout);
+            self.publish_staged.send_replace(self.staged.rollout().map(str::to_owned));
+        }
         let _ = answer.send(Answer::Accepted);
         *current = Some(ledger);
         Some(action)
@@ -218,7 +260,9 @@ impl Driver {
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
                 Some((order, answer)) = self.requests.recv(), if !ends => {
-                    let _ = answer.send(answer_to(consider(Some(&seen), &order, &self.name)));
+                    if let Some((order, answer)) = self.order_of(order, Some(&seen), answer) {
+                        let _ = answer.send(answer_to(consider(Some(&seen), &order, &self.name)));
+                    }
                 }
             }
         }

@@ -34,7 +34,7 @@ pub(crate) fn order(config: &Config, what: What) -> Result<ExitCode, Box<dyn Err
     }
 }
 
-fn exchange(config: &Config, what: &str, body: &str) -> Result<String, Box<dyn Error>> {
+pub(crate) fn exchange(config: &Config, what: &str, body: &str) -> Result<String, Box<dyn Error>> {
     let path = config.socket.display();
     let mut stream = UnixStream::connect(&config.socket).map_err(|error| {
         format!("{path}: {error} (are you root, and is slurm-rollout-agent.service running?)")

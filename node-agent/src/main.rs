@@ -6,6 +6,7 @@ mod config;
 mod driver;
 mod failpoint;
 mod gate;
+mod hand_over;
 mod ledger_file;
 mod leftover;
 mod local;
@@ -17,6 +18,7 @@ mod rescue;
 mod server;
 mod slurm_node;
 mod slurmd;
+mod staged_file;
 mod verify;
 
 use command_line::Verb;
@@ -30,8 +32,10 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let (config, verb) = match command_line::parse(&words) {
+    let mut words = std::env::args();
+    let name = words.next().unwrap_or_default();
+    let words: Vec<String> = words.collect();
+    let (config, verb) = match command_line::parse(&name, &words) {
         Ok(parsed) => parsed,
         Err(error) => {
             log::error(&format!("{error}; see `slurm-rollout-agent --help`"));
@@ -56,6 +60,7 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
         Verb::Daemon => driver::run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
         Verb::Rescue => stand_in_if_needed(Config::load(config)?),
+        Verb::HandOver(what) => hand_over::tell_the_daemon(&Config::load(config)?, &what),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
         Verb::Status => local::status(&Config::load(config)?),
         Verb::Order(what) => local::order(&Config::load(config)?, what),

@@ -223,7 +223,7 @@ pub(crate) fn changes_begun(
 ) -> impl DoubleEndedIterator<Item = (&Change, &Record)> + ExactSizeIterator {
     let changes = match &ledger.order.what {
         What::Apply(apply) => apply.aim.changes.as_slice(),
-        What::Reboot(_) | What::Retry | What::Release => &[],
+        _ => &[],
     };
     changes.iter().zip(&ledger.records)
 }
@@ -241,7 +241,7 @@ fn longest_program_of(ledger: &Ledger) -> Duration {
 fn reboot_of(ledger: &Ledger) -> Reboot {
     match &ledger.order.what {
         What::Apply(apply) => apply.aim.reboot.clone(),
-        What::Reboot(_) | What::Retry | What::Release => Reboot::default(),
+        _ => Reboot::default(),
     }
 }
 
@@ -249,7 +249,7 @@ fn resumes_if_late(ledger: &Ledger) -> bool {
     match &ledger.order.what {
         What::Apply(apply) => apply.back.resume_if_late,
         What::Reboot(plain) => plain.back.resume_if_late,
-        What::Retry | What::Release => false,
+        _ => false,
     }
 }
 

@@ -5,15 +5,19 @@
 
 use crate::config::Config;
 use crate::driver::{Published, Request};
-use crate::{log, node};
+use crate::slurm_node::SlurmNode;
+use crate::{hand_over, log, node};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::User;
-use rollout_core::agent_api::{AgentStatus, Answer, MAX_BODY, ORDER_PATH, STATUS_PATH};
+use rollout_core::agent_api::{
+    AgentStatus, Answer, HAND_OVER_PATH, HandOver, MAX_BODY, ORDER_PATH, STATUS_PATH,
+};
+use rollout_core::hostlist::NodeSet;
 use rollout_core::ledger::one_line;
-use rollout_core::order::Order;
+use rollout_core::order::{Order, What};
 use rollout_host::clock;
 use rollout_host::munge::Munge;
 use std::convert::Infallible;
@@ -32,6 +36,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long somebody may take to say what they want, and the whole exchange may take.
 const HEADER_LIMIT: Duration = Duration::from_secs(3);
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long Slurm may take to say what a hand-over is about.
+const ASKING_SLURM: Duration = Duration::from_secs(5);
 
 /// How long no connection is accepted after that has failed.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -55,7 +62,9 @@ struct Desk {
     slurm_user: String,
     munge: Munge,
     published: watch::Receiver<Published>,
+    staged: watch::Receiver<Option<String>>,
     orders: mpsc::Sender<Request>,
+    slurm: SlurmNode,
     places: Arc<Semaphore>,
 }
 
@@ -71,15 +80,18 @@ impl Server {
         config: &Config,
         node: String,
         boot_id: String,
-        published: watch::Receiver<Published>,
+        (published, staged): (watch::Receiver<Published>, watch::Receiver<Option<String>>),
         orders: mpsc::Sender<Request>,
+        slurm: SlurmNode,
     ) -> Result<Self, String> {
         let desk = Desk {
             node,
             boot_id,
             slurm_user: config.slurm_user.clone(),
             munge: Munge::at(&config.munge_socket),
+            slurm,
             published,
+            staged,
             orders,
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         };
@@ -169,6 +181,10 @@ fn exchange(desk: &Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin + Send
 }
 
 impl Peer {
+    fn is_root_here(self) -> bool {
+        matches!(self, Self::LocalRoot)
+    }
+
     fn name(self) -> String {
         match self {
             Self::Network(address) => address.ip().to_canonical().to_string(),
@@ -180,7 +196,7 @@ impl Peer {
 type HttpRequest = hyper::Request<Incoming>;
 type HttpResponse = Response<Full<Bytes>>;
 
-async fn answer(desk: &Desk, peer: Peer, request: HttpRequest) -> Result<HttpResponse, Infallible> {
+async fn answer(desk: &Arc<Desk>, peer: Peer, request: HttpRequest) -> Result<HttpResponse, Infallible> {
     Ok(match (request.method(), request.uri().path()) {
         (&Method::GET, STATUS_PATH) => json(StatusCode::OK, &desk.status()),
         (&Method::POST, ORDER_PATH) => {
@@ -191,6 +207,13 @@ async fn answer(desk: &Desk, peer: Peer, request: HttpRequest) -> Result<HttpRes
             if let Answer::Refused { why } = &answer {
                 log::warning(&format!("order from {} refused: {why}", peer.name()));
             }
+            json(status, &answer)
+        }
+        (&Method::POST, HAND_OVER_PATH) if peer.is_root_here() => {
+            let (status, answer) = match desk.hand_over(request.into_body()).await {
+                Ok(()) => (StatusCode::ACCEPTED, Answer::Accepted),
+                Err((status, why)) => (status, Answer::Refused { why }),
+            };
             json(status, &answer)
         }
         (method, path) => {
@@ -227,22 +250,50 @@ impl Desk {
             uptime_s: node::uptime().as_secs(),
             clock_s: Some(clock::now_s()),
             order,
+            staged: self.staged.borrow().clone(),
             trouble,
         }
     }
 
+    /// slurmd waits for the answer, so the hand-over is only written up here and looked into afterwards.
+    async fn hand_over(self: &Arc<Self>, body: Incoming) -> Result<(), (StatusCode, String)> {
+        let body = whole(body).await?;
+        let what = serde_json::from_slice(&body);
+        let what: HandOver = what.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        let me = NodeSet::from_names([self.node.as_str()]);
+        let me = me.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let desk = Arc::clone(self);
+        tokio::spawn(async move {
+            let slurm = desk.slurm.clone();
+            let asked = tokio::task::spawn_blocking(move || slurm.look(ASKING_SLURM)).await;
+            let asked = asked.unwrap_or_else(|error| Err(error.to_string()));
+            let answer = match hand_over::order_of(&what, &me, asked) {
+                Ok(order) => desk.to_driver(order).await.map_err(|(_, why)| why),
+                // Somebody called the program by hand: no business of Slurm's.
+                Err(why) => return log::warning(&format!("hand-over by slurmd: {why}")),
+            };
+            if let Ok(Answer::Refused { why }) | Err(why) = answer {
+                log::error(&format!("hand-over by slurmd refused: {why}"));
+                desk.slurm.give_reason(hand_over::SUBJECT, &format!("refused: {why}"));
+            }
+        });
+        Ok(())
+    }
+
     async fn take(&self, peer: Peer, body: Incoming) -> Result<Answer, (StatusCode, String)> {
-        let whole = Limited::new(body, MAX_BODY).collect().await;
-        let body = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-            true => (StatusCode::PAYLOAD_TOO_LARGE, format!("an order has at most {MAX_BODY} bytes")),
-            false => (StatusCode::BAD_REQUEST, format!("the order came incomplete: {error}")),
-        })?;
-        let body = body.to_bytes();
+        let body = whole(body).await?;
         let payload = match peer {
             Peer::LocalRoot => body.to_vec(),
             Peer::Network(_) => self.open(body).await?,
         };
         let order = Order::parse(&payload).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        if let (Peer::Network(_), What::HandedOver(_)) = (peer, &order.what) {
+            return Err((StatusCode::FORBIDDEN, "only slurmd on this node says so".to_owned()));
+        }
+        self.to_driver(order).await
+    }
+
+    async fn to_driver(&self, order: Order) -> Result<Answer, (StatusCode, String)> {
         let gone = |_| (StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned());
         let (send, answer) = oneshot::channel();
         self.orders.send((order, send)).await.map_err(|error| gone(error.to_string()))?;
@@ -263,6 +314,15 @@ impl Desk {
         let opened = opened.await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         opened.map_err(|why| (StatusCode::FORBIDDEN, why))
     }
+}
+
+async fn whole(body: Incoming) -> Result<Bytes, (StatusCode, String)> {
+    let whole = Limited::new(body, MAX_BODY).collect().await;
+    let whole = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+        true => (StatusCode::PAYLOAD_TOO_LARGE, format!("an order has at most {MAX_BODY} bytes")),
+        false => (StatusCode::BAD_REQUEST, format!("the order came incomplete: {error}")),
+    })?;
+    Ok(whole.to_bytes())
 }
 
 /// Asked anew each time: the name service may not have been up when the agent started.

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::log;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::{NodeInfo, our_reason};
+use rollout_host::scontrol::Scontrol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -17,6 +18,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long after its start slurmd may take to register before we stop looking whether Slurm took the node back.
 const REGISTERS_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long Slurm may take where slurmd waits for us.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// This node, as Slurm knows it.
 #[derive(Debug, Clone)]
@@ -79,8 +83,23 @@ impl SlurmNode {
         told.map_err(|error| error.to_string())
     }
 
+    /// Sets the Reason now and once, for a process that has no time.
+    pub(crate) fn say_once(&self, subject: &str, what: &str) -> Result<(), String> {
+        let scontrol = self.config.scontrol().within(AT_ONCE);
+        scontrol.set_reason(&self.node, &our_reason(subject, what, None)).map_err(|error| error.to_string())
+    }
+
+    /// What Slurm says of this node, if it says so soon.
+    pub(crate) fn look(&self, limit: Duration) -> Result<NodeInfo, String> {
+        self.info_by(&self.config.scontrol().within(limit))
+    }
+
     fn info(&self) -> Result<NodeInfo, String> {
-        let infos = self.config.scontrol().show_nodes(&self.node).map_err(|error| error.to_string())?;
+        self.info_by(&self.config.scontrol())
+    }
+
+    fn info_by(&self, scontrol: &Scontrol) -> Result<NodeInfo, String> {
+        let infos = scontrol.show_nodes(&self.node).map_err(|error| error.to_string())?;
         infos
             .into_iter()
             .next()

@@ -3,6 +3,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `POST /v1/order` | a MUNGE credential with an [`Order`](crate::order::Order); on the Unix socket the order itself | [`Answer`] |
+//! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOver`] | [`Answer`] |
 //! | `GET /v1/status` | none | [`AgentStatus`] |
 
 use crate::order::OrderId;
@@ -15,6 +16,9 @@ pub const PORT: u16 = 6821;
 /// Where orders are posted.
 pub const ORDER_PATH: &str = "/v1/order";
 
+/// Where a RebootProgram that slurmd runs says so.
+pub const HAND_OVER_PATH: &str = "/v1/hand-over";
+
 /// Where the status is asked for.
 pub const STATUS_PATH: &str = "/v1/status";
 
@@ -23,6 +27,17 @@ pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";
 
 /// The largest body an agent reads. munged opens no credential of more than 1 MiB.
 pub const MAX_BODY: usize = 1024 * 1024;
+
+/// That slurmd ran RebootProgram on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// The features that a job wants the node to boot with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+    /// Apply nothing, whatever is staged.
+    #[serde(default)]
+    pub plain: bool,
+}
 
 /// What an agent answers to an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +74,9 @@ pub struct AgentStatus {
     /// The order that is carried out, or was carried out last. None on a node that never had one, and on one in trouble.
     #[serde(default)]
     pub order: Option<OrderStatus>,
+    /// The rollout that is applied when slurmd has the node rebooted, where slurmd runs RebootProgram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<String>,
     /// Why the agent takes no order at all, in one line: its ledger cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

@@ -218,7 +218,7 @@ impl Ledger {
         self.records.clear();
         let hold = match &self.order.what {
             What::Apply(apply) => apply.aim.verify.on_failure == OnFailure::Hold,
-            What::Reboot(_) | What::Retry | What::Release => false,
+            _ => false,
         };
         Event::OldProven { hold }
     }
@@ -304,6 +304,10 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
         };
     }
     match (&order.what, under_way) {
+        // The driver turns a hand-over by slurmd into one of the others, and the rest is about no order.
+        (What::Keep(_) | What::Drop { .. } | What::HandedOver(_), _) => {
+            Verdict::Refuse("not an order to be carried out".to_owned())
+        }
         (What::Apply(_), None) => Verdict::Accept(Event::OrderedToApply),
         (What::Reboot(_), None) => Verdict::Accept(Event::OrderedToReboot),
         (What::Retry, Some(ledger)) if ledger.phase == Phase::Held => Verdict::Accept(Event::OrderedToRetry),

@@ -60,6 +60,15 @@ pub enum What {
     Retry,
     /// A held node: give it back as it is, on the admin's word.
     Release,
+    /// Keep this until slurmd has the node rebooted, where slurmd runs RebootProgram. Touches nothing.
+    Keep(Keep),
+    /// Forget what was kept of this rollout.
+    Drop {
+        /// The rollout's id on the controller.
+        rollout: String,
+    },
+    /// slurmd has the node rebooted. Only a node says so to itself.
+    HandedOver(HandedOver),
 }
 
 /// The staged rollout that a node shall become.
@@ -72,6 +81,25 @@ pub struct Apply {
     /// What happens if Slurm has given up on the node by the time it is back.
     #[serde(flatten)]
     pub back: Return,
+}
+
+/// What a node shall become when slurmd has it rebooted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The rollout's id on the controller.
+    pub rollout: String,
+    /// What the node shall become.
+    pub aim: Aim,
+}
+
+/// That slurmd ran RebootProgram on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// Whether what is kept is to be applied; not where a job waits for the node.
+    pub apply: bool,
+    /// The reboot where nothing is.
+    #[serde(flatten)]
+    pub plain: Plain,
 }
 
 /// A reboot that applies nothing.
@@ -111,7 +139,8 @@ impl Order {
     pub fn rollout(&self) -> Option<&str> {
         match &self.what {
             What::Apply(apply) => Some(&apply.rollout),
-            What::Reboot(_) | What::Retry | What::Release => None,
+            What::Keep(Keep { rollout, .. }) | What::Drop { rollout } => Some(rollout),
+            What::Reboot(_) | What::Retry | What::Release | What::HandedOver(_) => None,
         }
     }
 
@@ -134,8 +163,8 @@ impl Order {
             return Err(NotAnOrder::Version(head.version));
         }
         let order: Self = serde_json::from_slice(payload).map_err(|e| NotAnOrder::Text(e.to_string()))?;
-        if let What::Apply(apply) = &order.what {
-            apply.aim.check().map_err(|e| NotAnOrder::Aim(e.to_string()))?;
+        if let What::Apply(Apply { aim, .. }) | What::Keep(Keep { aim, .. }) = &order.what {
+            aim.check().map_err(|e| NotAnOrder::Aim(e.to_string()))?;
         }
         Ok(order)
     }

@@ -1,0 +1,92 @@
+//! A hand-over by slurmd: where slurmd runs RebootProgram, that is `reboot-node` on this node, which tells the daemon and
+//! is gone. slurmd up to 25.11 stands still until it is (`_rpc_reboot` holds its configuration's lock), so the daemon
+//! says yes at once and asks Slurm afterwards what it is about.
+
+use crate::config::Config;
+use crate::slurm_node::SlurmNode;
+use crate::{local, log, node};
+use rollout_core::agent_api::{Answer, HAND_OVER_PATH, HandOver};
+use rollout_core::hand_over::{Request, handed_over};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::order::{HandedOver, Order, Plain, Return, What};
+use rollout_core::slurm::NodeInfo;
+use rollout_host::random;
+use std::error::Error;
+use std::process::ExitCode;
+
+/// The name under which the agent is slurmd's RebootProgram.
+pub(crate) const REBOOT_NODE: &str = "reboot-node";
+
+/// The subject of Reasons.
+pub(crate) const SUBJECT: &str = "RebootProgram";
+
+/// What `reboot-node` does. Where the daemon does not answer, Slurm is told: nobody would ask again.
+pub(crate) fn tell_the_daemon(config: &Config, what: &HandOver) -> Result<ExitCode, Box<dyn Error>> {
+    let told = local::exchange(config, &format!("POST {HAND_OVER_PATH}"), &serde_json::to_string(what)?)
+        .and_then(|answer| Ok(serde_json::from_str(&answer)?));
+    let why = match told {
+        Ok(Answer::Accepted | Answer::UnderWay { .. }) => return Ok(ExitCode::SUCCESS),
+        Ok(Answer::Refused { why }) => why,
+        Err(error) => error.to_string(),
+    };
+    let names = NodeSet::from_names([node::name(config)?.as_str()])?;
+    if let Err(error) =
+        SlurmNode::new(config.clone(), names).say_once(SUBJECT, &format!("not ordered: {why}"))
+    {
+        log::error(&error);
+    }
+    Err(why.into())
+}
+
+/// The order that a hand-over is, by what Slurm says of this node: none of a node that it has not handed over. Where
+/// Slurm cannot be asked, slurmd's word has to do.
+pub(crate) fn order_of(
+    what: &HandOver,
+    me: &NodeSet,
+    slurm: Result<NodeInfo, String>,
+) -> Result<Order, &'static str> {
+    let request = Request { nodes: me.clone(), features: what.features.clone(), plain: what.plain };
+    let infos = slurm.map(|info| vec![info]).inspect_err(|why| {
+        log::warning(&format!("Slurm cannot be asked, going by slurmd's word: {why}"));
+    });
+    let (mut taken, skipped) = handed_over(&request, infos.as_deref().ok());
+    let Some(handed) = taken.pop() else {
+        return Err(skipped.keys().next().map_or("no such node", |why| why.describe()));
+    };
+    let back = Return { resume_if_late: handed.returns_by_itself };
+    let plain = Plain { back, features: what.features.clone() };
+    let what = What::HandedOver(HandedOver { apply: !handed.plain, plain });
+    Ok(Order::new(random::order_id(), me.clone(), what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_slurm_says_decides_what_a_hand_over_is() {
+        let me = NodeSet::parse("n1").unwrap();
+        let info = |state: &str| {
+            let state = state.split('+').map(str::to_owned).collect();
+            Ok(NodeInfo { name: "n1".into(), state, ..NodeInfo::default() })
+        };
+        let plain = HandOver { plain: true, ..HandOver::default() };
+        let for_a_job = HandOver { features: Some("knl".into()), plain: false };
+        for (what, slurm, apply) in [
+            (HandOver::default(), info("DOWN+REBOOT_ISSUED"), Some(true)),
+            (plain, info("DOWN+REBOOT_ISSUED"), Some(false)),
+            (for_a_job, Err("timed out".to_owned()), Some(false)),
+            (HandOver::default(), info("ALLOCATED+POWERING_UP"), Some(false)),
+            (HandOver::default(), info("ALLOCATED+POWERING_UP+REBOOT_ISSUED"), Some(false)),
+            (HandOver::default(), Err("timed out".to_owned()), Some(true)),
+            (HandOver::default(), info("MIXED"), None),
+        ] {
+            let order = order_of(&what, &me, slurm.clone());
+            let found = order.ok().map(|order| match order.what {
+                What::HandedOver(handed) => handed.apply,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(found, apply, "{what:?} {slurm:?}");
+        }
+    }
+}

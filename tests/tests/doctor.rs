@@ -106,7 +106,7 @@ fn cure(finding: &Finding) -> &str {
 fn a_cluster_as_it_should_be(site: &Site) {
     well(site);
     well_on(site.cluster.node("cn01"));
-    for user in ["slurm", "nobody"] {
+    for user in ["slurm", "daemon"] {
         let output = site.cluster.controller().exec_as(user, &["slurm-rollout", "doctor"]).unwrap();
         assert_eq!(output.code, Some(0), "{user}: {output:?}");
         assert!(output.stdout.ends_with(" ok\n") && output.stdout.contains("2 of 2 answer"), "{output:?}");
@@ -338,7 +338,7 @@ fn the_gate_and_what_else_a_node_needs(site: &Site) {
         "rm /run/systemd/system/slurmd.service.d/lab.conf; systemctl daemon-reload; systemctl restart slurmd",
     );
 
-    let alone = node.exec_as("nobody", &[AGENT, "doctor"]).unwrap();
+    let alone = node.exec_as("daemon", &[AGENT, "doctor"]).unwrap();
     assert!(alone.code == Some(1) && alone.stderr.contains("has to be run by root"), "{alone:?}");
     well_on(node);
 }

@@ -26,7 +26,8 @@ fn slurmd_is_neither_newer_nor_much_older_than_slurmctld() {
         ("26.05.5", "(null)", None, ""),
     ] {
         let node = NodeInfo { name: "n1".into(), version: Some(node.into()), ..NodeInfo::default() };
-        let findings = versions(&config(&format!("SLURM_VERSION = {controller}")), &[node.clone()]);
+        let findings =
+            versions(&config(&format!("SLURM_VERSION = {controller}")), std::slice::from_ref(&node));
         let expected: Vec<_> = [Fine].into_iter().chain(level).collect();
         assert_eq!(levels(&findings), expected, "{controller} {node:?}");
         assert!(findings.last().unwrap().what.contains(word));

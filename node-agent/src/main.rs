@@ -16,6 +16,8 @@ mod perform;
 mod reboot;
 mod rescue;
 mod server;
+#[cfg(test)]
+mod shipped_config;
 mod slurm_node;
 mod slurmd;
 mod verify;

@@ -261,7 +261,7 @@ pub struct DoctorArgs {
     /// Ask the agents of these nodes only
     #[arg(value_name = "NODES")]
     pub nodes: Option<String>,
-    /// JSON
+    /// JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -283,7 +283,7 @@ Exit codes:
   1  it cannot: every program of slurm-rollout refuses it, too
   2  called wrongly")]
 pub struct ConfigCheckArgs {
-    /// JSON
+    /// JSON, for programs
     #[arg(long)]
     pub json: bool,
 }

@@ -100,56 +100,6 @@ impl Checked for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollout_host::durable::replace;
-    use std::collections::BTreeSet;
-
-    const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/config/agent.toml");
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent.toml");
-        replace(&path, text.as_bytes(), 0o644).unwrap();
-        Config::load(&path)
-    }
-
-    /// The shipped file's keys without the `#` before them.
-    fn lines_of_keys() -> Vec<String> {
-        let text = std::fs::read_to_string(SHIPPED).unwrap();
-        let key = |line: &str| {
-            line.strip_prefix('#')
-                .filter(|rest| rest.starts_with(|c: char| c.is_alphabetic()))
-                .map(str::to_owned)
-        };
-        text.lines().filter_map(key).collect()
-    }
-
-    #[test]
-    fn the_shipped_file_is_the_default() {
-        assert_eq!(Config::load(Path::new(SHIPPED)).unwrap(), Config::default());
-        let all = load(&lines_of_keys().join("\n")).unwrap();
-        // What has no default has an example, and the file says so.
-        let text = std::fs::read_to_string(SHIPPED).unwrap();
-        let examples =
-            text.split("\n\n").filter(|chunk| chunk.replace("\n#", "").contains("the default is none."));
-        assert_eq!(examples.count(), 2);
-        assert_eq!(Config { node_name: None, slurm_conf: None, ..all }, Config::default());
-    }
-
-    #[test]
-    fn the_shipped_file_has_every_key_and_explains_it() {
-        let error = load("no_such_key = 1").unwrap_err().to_string();
-        let (_, expected) = error.split_once("expected one of ").unwrap();
-        let fields: BTreeSet<_> = expected.split('`').skip(1).step_by(2).collect();
-        let lines = lines_of_keys();
-        let keys: BTreeSet<_> = lines.iter().filter_map(|line| line.split(" = ").next()).collect();
-        assert_eq!(keys, fields);
-        assert_eq!(keys.len(), lines.len(), "a key twice");
-        let text = std::fs::read_to_string(SHIPPED).unwrap();
-        for chunk in text.trim().split("\n\n").skip(1) {
-            let comments = chunk.lines().filter(|line| line.starts_with("# ")).count();
-            assert!((1..=4).contains(&comments) && chunk.lines().count() == comments + 1, "{chunk}");
-        }
-    }
 
     #[test]
     fn what_makes_no_sense_is_refused() {

@@ -148,7 +148,8 @@ Phases:
   held         something failed; kept out of service until you say retry or
                release
   released     was held, and given back on somebody's word
-  failed       its agent refused the order; nothing was changed, still staged
+  failed       its agent refused the order, or takes none; nothing was changed,
+               still staged
   unreachable  its agent did not answer; nothing was changed, still staged
 
 The NOTE says what failed, or what is being waited for. Slurm's Reason
@@ -287,7 +288,7 @@ pub struct DoctorArgs {
     /// Ask the agents of these nodes only
     #[arg(value_name = "NODES")]
     pub nodes: Option<String>,
-    /// JSON
+    /// JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -309,7 +310,7 @@ Exit codes:
   1  it cannot: every program of slurm-rollout refuses it, too
   2  called wrongly")]
 pub struct ConfigCheckArgs {
-    /// JSON
+    /// JSON, for programs
     #[arg(long)]
     pub json: bool,
 }

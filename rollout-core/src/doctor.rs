@@ -5,12 +5,14 @@
 //! | [`slurm`] | Slurm's configuration: versions, RebootProgram's setting, timeouts |
 //! | [`access`] | who may read, write and enter what: RebootProgram's file, the state directory |
 //! | [`agents`] | the agents of all nodes, in groups |
+//! | [`mounts`] | whether a directory survives a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
 //!
 //! The words are for somebody who is called at night: what is, why it matters, and the command or line that helps.
 
 pub mod access;
 pub mod agents;
+pub mod mounts;
 pub mod node;
 pub mod slurm;
 

@@ -107,3 +107,32 @@ fn synopsis(usage: &str) -> Vec<Inline> {
     }
     inlines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::plain;
+
+    #[test]
+    fn headings_lists_and_what_is_left_as_it_is() {
+        let read = sections(
+            "Usage: a [--b FILE] [VERB]\n\nFirst line\nand `second\nline`.\n\n    as it  is\n      here\n\nVerbs:\n  one    \
+             the first\n         one\n  two\n  a long word\n         of this\n\nMore of verbs.\n\nExamples:\n  a one\n  a two\n\n\
+             Exit codes:\n  0  done\n",
+        );
+        let item = |word: &str, meaning: &str| {
+            Block::Item(vec![bold(word)], vec![Block::Text(vec![roman(meaning), roman(".")])])
+        };
+        let text = |line: &str| Block::Text(vec![roman(line)]);
+        let synopsis = read.get("SYNOPSIS").unwrap();
+        assert!(matches!(synopsis, [Block::Text(line)] if plain(line) == "a [--b FILE] [VERB]"));
+        let second = Block::Text(vec![roman("First line and "), bold("second line"), roman(".")]);
+        assert_eq!(read.get("DESCRIPTION").unwrap(), [second, Block::Code("as it  is\n  here".to_owned())]);
+        let two = Block::Text(vec![bold("two")]);
+        let verbs =
+            [item("one", "The first one"), two, item("a long word", "Of this"), text("More of verbs.")];
+        assert_eq!(read.get("VERBS").unwrap(), verbs);
+        assert_eq!(read.get("EXAMPLES").unwrap(), [Block::Code("a one\na two".to_owned())]);
+        assert_eq!(read.get("EXIT STATUS").unwrap(), [item("0", "Done")]);
+    }
+}

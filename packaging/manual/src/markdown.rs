@@ -187,3 +187,40 @@ impl Reader {
         self.push(Block::Item(tag, vec![Block::Text(body)]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_lists_and_headings() {
+        let text = "# a - what a is\n\n| key | meaning | default |\n|---|---|---|\n| `k` | one of **two** | `v` |\n| `l` | other | |\n\n\
+                    ## Files\n\n1. first\n2. *second*\n\n### Part\n\n[here](x.md), [there](http://y)\n";
+        let page = page("a", 5, text).unwrap();
+        assert_eq!(page.summary, "what a is");
+        let row = |key: &str, meaning: Vec<Inline>| Block::Item(vec![bold(key)], vec![Block::Text(meaning)]);
+        let first = vec![
+            roman("One of "),
+            bold("two"),
+            roman("."),
+            roman(" "),
+            roman("Default: "),
+            bold("v"),
+            roman("."),
+        ];
+        let table = [row("k", first), row("l", vec![roman("Other"), roman(".")])];
+        assert_eq!(page.sections.get("DESCRIPTION").unwrap(), table);
+        let entry = |number, inline| Block::Entry(Some(number), vec![Block::Text(vec![inline])]);
+        let links = Block::Text(vec![roman("here"), roman(", "), roman("there"), roman(" <http://y>")]);
+        let list =
+            [entry(1, roman("first")), entry(2, italic("second")), Block::Heading("Part".to_owned()), links];
+        assert_eq!(page.sections.get("FILES").unwrap(), list);
+    }
+
+    #[test]
+    fn a_page_without_its_name_or_with_an_unknown_file_is_refused() {
+        assert!(matches!(page("a", 1, "# b - c\n"), Err(ManualError::NoName(_))));
+        let unknown = page("a", 1, "# a - c\n\n<!-- include no/such.md -->\n");
+        assert!(matches!(unknown, Err(ManualError::NoSource(_))));
+    }
+}

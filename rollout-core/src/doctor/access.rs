@@ -77,7 +77,8 @@ pub struct StateFacts<'a> {
 
 impl Entry {
     /// Whether `who` has all of these permissions (4 read, 2 write, 1 execute or enter), by owner, group and mode.
-    fn allows(&self, who: &Identity, wanted: u32) -> bool {
+    #[must_use]
+    pub fn allows(&self, who: &Identity, wanted: u32) -> bool {
         if who.uid == 0 {
             return wanted & 1 == 0 || self.is_dir || self.mode & 0o111 != 0;
         }

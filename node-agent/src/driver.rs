@@ -170,9 +170,16 @@ impl Driver {
     ) -> Option<Request> {
         match &order.what {
             What::Keep(_) | What::Drop { .. } => {
-                let kept = match order.nodes.contains(&self.name) {
-                    true => self.staged.follow(&order),
-                    false => Err(format!("this is for {}, and here is {}", order.nodes, self.name)),
+                let begun = match &order.what {
+                    What::Drop { rollout } if self.staged.rollout() != Some(rollout) => {
+                        current.filter(|ledger| ledger.order.rollout() == Some(rollout))
+                    }
+                    _ => None,
+                };
+                let kept = match (order.nodes.contains(&self.name), begun) {
+                    (true, Some(ledger)) => Err(format!("it is {} already", ledger.phase.name())),
+                    (true, None) => self.staged.follow(&order),
+                    (false, _) => Err(format!("this is for {}, and here is {}", order.nodes, self.name)),
                 };
                 self.publish_staged.send_replace(self.staged.rollout().map(str::to_owned));
                 let kept = kept.map_or_else(|why| Answer::Refused { why }, |()| Answer::Accepted);

@@ -29,6 +29,8 @@ pub struct Config {
     pub deadline: TimeLimit,
     /// How long one agent may take to answer.
     pub agent_timeout: TimeLimit,
+    /// Whether agents are given beforehand what is staged for their nodes.
+    pub deliver: Deliver,
     /// How many agents are spoken to at the same time.
     pub concurrency: usize,
     /// `scontrol`.
@@ -39,6 +41,18 @@ pub struct Config {
     pub munge_socket: PathBuf,
 }
 
+/// Whether agents are given beforehand what is staged for their nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deliver {
+    /// Where Slurm's configuration says that slurmd runs our RebootProgram.
+    Auto,
+    /// Always: slurmd runs it as a PowerAction, which Slurm does not tell.
+    Always,
+    /// Never.
+    Never,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -46,6 +60,7 @@ impl Default for Config {
             agent_port: agent_api::PORT,
             deadline: TimeLimit::from_secs(10),
             agent_timeout: TimeLimit::from_secs(4),
+            deliver: Deliver::Auto,
             concurrency: 512,
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,

@@ -10,12 +10,14 @@
 //! | [`address`] | from NodeAddr to an IP address |
 //! | [`agent_client`] | one HTTP exchange with one agent |
 //! | [`dispatch`] | the same for many nodes at once, within a deadline |
+//! | [`deliver`] | giving agents beforehand what slurmd will have them apply |
 //! | [`hand_over`] | the whole of what an invocation of RebootProgram does |
 //! | [`reconcile`] | the same for nodes whose invocation got lost |
 
 pub mod address;
 pub mod agent_client;
 pub mod config;
+pub mod deliver;
 pub mod dispatch;
 pub mod hand_over;
 pub mod reconcile;

@@ -2,17 +2,14 @@
 //! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
 use crate::config::Config;
+use crate::deliver::{DeliverError, Told, deliver, is_wanted};
 use crate::hand_over::{Report, hand_over};
 use crate::store::{Store, StoreError};
 use rollout_core::hand_over::Request;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::slurm_config::SlurmConfig;
+use rollout_core::way::Way;
 use rollout_host::run::RunError;
-use std::path::Path;
 use std::time::Instant;
-
-/// Our program's name, wherever a site has put it.
-const OUR_PROGRAM: &str = "reboot-program";
 
 /// Why nobody knows whether anything is lost.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +21,9 @@ pub enum ReconcileError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing can be given to agents.
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
 }
 
 /// What came of looking for lost orders.
@@ -63,59 +63,31 @@ pub fn reconcile(config: &Config, by: &str) -> Result<Reconciled, ReconcileError
     if nodes.is_empty() {
         return Ok(Reconciled::NothingLost);
     }
-    let plain = match way(&config.scontrol().show_config()?) {
-        Ok(plain) => plain,
-        Err(why) => return Ok(Reconciled::NotOurs { nodes, why }),
+    let not_ours = |why| Ok(Reconciled::NotOurs { nodes: nodes.clone(), why });
+    // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
+    let plain = match Way::of(&config.scontrol().show_config()?) {
+        Way::Controller { plain } => plain,
+        Way::Action(_) => false,
+        Way::Node { .. } => return not_ours("slurmd runs RebootProgram on each node".to_owned()),
+        Way::NotOurs(why) => return not_ours(why),
     };
     let request = Request { nodes, features: None, plain };
     let report = hand_over(config, by, &request, begun);
     Ok(Reconciled::Ordered { nodes: request.nodes, report })
 }
 
-/// Whether Slurm has our program reboot nodes, and if so, whether it only reboots them. With actions of Slurm 26.05
-/// nobody knows which action was lost: the one that changes less is taken.
-fn way(slurm: &SlurmConfig) -> Result<bool, String> {
-    let Some(program) = slurm.get("RebootProgram") else {
-        return Err("Slurm has no RebootProgram".to_owned());
+/// Gives agents what is staged for their nodes and did not reach them yet, where slurmd runs RebootProgram.
+///
+/// # Errors
+/// If Slurm or the state directory cannot be read, or nothing can be sealed.
+pub fn deliver_again(config: &Config, store: &Store) -> Result<Vec<(String, Told)>, ReconcileError> {
+    let waiting = store.undelivered()?;
+    if waiting.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {
+        return Ok(Vec::new());
+    }
+    let deliver = |(rollout, nodes): (String, NodeSet)| {
+        let told = deliver(config, store, &rollout, &nodes)?;
+        Ok((rollout, told))
     };
-    let mut words = program.split_whitespace();
-    let first = Path::new(words.next().unwrap_or_default());
-    // What is no path is the name of a PowerAction, whose program Slurm does not tell.
-    if first.is_absolute() {
-        if first.file_name().is_none_or(|name| name != OUR_PROGRAM) {
-            return Err(format!("RebootProgram is {program}"));
-        }
-        if !slurm.reboots_from_controller() {
-            return Err(
-                "slurmd runs RebootProgram: SlurmctldParameters has no reboot_from_controller".to_owned()
-            );
-        }
-    }
-    Ok(words.any(|word| word == "--plain"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_reboots_that_are_ours_are_done() {
-        let controller = "SlurmctldParameters = reboot_from_controller\n";
-        for (program, parameters, expected) in [
-            ("/usr/libexec/slurm-rollout/reboot-program", controller, Ok(false)),
-            ("/opt/rollout/reboot-program --config /etc/x.toml", controller, Ok(false)),
-            ("/usr/libexec/slurm-rollout/reboot-program --plain", controller, Ok(true)),
-            ("rollout", "", Ok(false)),
-            ("/usr/libexec/slurm-rollout/reboot-program", "", Err("no reboot_from_controller")),
-            ("/usr/sbin/reboot", controller, Err("RebootProgram is /usr/sbin/reboot")),
-            ("(null)", controller, Err("no RebootProgram")),
-        ] {
-            let slurm = SlurmConfig::parse(&format!("RebootProgram = {program}\n{parameters}"));
-            match (way(&slurm), expected) {
-                (Ok(plain), Ok(expected)) => assert_eq!(plain, expected, "{program}"),
-                (Err(why), Err(part)) => assert!(why.contains(part), "{why}"),
-                (found, _) => panic!("{program}: {found:?}"),
-            }
-        }
-    }
+    waiting.into_iter().map(deliver).collect()
 }

@@ -35,6 +35,13 @@ pub enum Entry {
         /// The nodes.
         nodes: NodeSet,
     },
+    /// The agents were given it beforehand, for when slurmd has their nodes rebooted.
+    Delivered {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order that will apply it.
+        order: OrderId,
+    },
     /// A RebootProgram is about to send these nodes an order. No other one does so until then.
     Ordering {
         /// The nodes.
@@ -111,6 +118,8 @@ pub struct NodeRecord {
     pub order: Option<OrderId>,
     /// When a RebootProgram last began to order it, in milliseconds since 1970; also where it was staged anew since.
     pub ordering_ms: Option<u64>,
+    /// Whether its agent was given it beforehand.
+    pub delivered: bool,
     /// The reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
 }
@@ -155,6 +164,7 @@ impl Entry {
         match self {
             Self::Staged { nodes }
             | Self::Unstaged { nodes }
+            | Self::Delivered { nodes, .. }
             | Self::Ordering { nodes, .. }
             | Self::Ordered { nodes, .. }
             | Self::Refused { nodes, .. }
@@ -172,6 +182,7 @@ impl Entry {
         match self {
             Self::Staged { .. } => format!("{nodes} staged"),
             Self::Unstaged { .. } => format!("{nodes} unstaged"),
+            Self::Delivered { .. } => format!("{nodes} given it beforehand"),
             Self::Ordering { .. } => format!("{nodes} handed over by Slurm, order being sent"),
             Self::Ordered { .. } => format!("{nodes} ordered"),
             Self::Refused { why, .. } => format!("{nodes} refused the order: {why}"),
@@ -213,6 +224,14 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
             }
             return;
         }
+        Entry::Delivered { order, .. } => {
+            // It changes nothing but who knows: what is not staged any more is no longer to be applied.
+            if let Some(node) = nodes.get_mut(name).filter(|node| node.stand.is_armed(line.t_ms)) {
+                node.order = Some(order.clone());
+                node.delivered = true;
+            }
+            return;
+        }
         Entry::Ordering { order, until_ms, .. } => {
             (Stand::Ordering { until_ms: *until_ms }, Some(order), None)
         }
@@ -245,12 +264,16 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
         }
         Entry::Staged { .. }
         | Entry::Unstaged { .. }
+        | Entry::Delivered { .. }
         | Entry::Retried { .. }
         | Entry::Released { .. }
         | Entry::Seen { .. } => before,
     };
     let (order, why) = (order.cloned(), why.cloned());
-    nodes.insert(name.to_owned(), NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, why });
+    // An order of RebootProgram is another one than what was given beforehand.
+    let delivered = !begins && known.is_some_and(|node| node.delivered);
+    let record = NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, why };
+    nodes.insert(name.to_owned(), record);
 }
 
 #[cfg(test)]
@@ -391,7 +414,7 @@ mod tests {
             (vec![seen(1, Phase::Updated)], S::Seen(Phase::Updated), 100, Some(1), None),
         ] {
             let (order, why) = (order.map(id), why.map(str::to_owned));
-            let record = NodeRecord { stand, since_ms, order, ordering_ms: None, why };
+            let record = NodeRecord { stand, since_ms, order, ordering_ms: None, delivered: false, why };
             assert_eq!(after(&entries), Some(record), "{entries:?}");
         }
     }
@@ -409,6 +432,39 @@ mod tests {
         ] {
             assert_eq!(after(&entries).and_then(|node| node.ordering_ms), ordering_ms, "{entries:?}");
         }
+    }
+
+    #[test]
+    fn what_was_given_beforehand_is_known_by_its_order() {
+        let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order) };
+        for (entries, stand, order, given) in [
+            (vec![staged(), delivered(1)], Stand::Staged, Some(1), true),
+            // Given once more, as the answer was lost.
+            (vec![staged(), delivered(1), delivered(2)], Stand::Staged, Some(2), true),
+            (
+                vec![staged(), delivered(1), seen(1, Phase::Updated)],
+                Stand::Seen(Phase::Updated),
+                Some(1),
+                true,
+            ),
+            (vec![staged(), delivered(1), seen(1, Phase::RolledBack), staged()], Stand::Staged, None, false),
+            (
+                vec![staged(), delivered(1), ordering(3, 500)],
+                Stand::Ordering { until_ms: 500 },
+                Some(3),
+                false,
+            ),
+            (vec![ordering(3, 500), ordered(3), delivered(1)], Stand::Ordered, Some(3), false),
+        ] {
+            let node = after(&entries).unwrap();
+            assert_eq!(
+                (node.stand, node.order, node.delivered),
+                (stand, order.map(id), given),
+                "{entries:?}"
+            );
+        }
+        assert_eq!(after(&[staged(), unstaged(), delivered(1)]), None);
+        assert_eq!(after(&[staged(), delivered(1), unstaged()]), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | [`journal`] | the controller's record of a rollout, and its fold to a status for each node |
 //! | [`slurm`] | `scontrol show node` as types, and what Slurm's states and Reasons mean to a rollout |
 //! | [`slurm_config`] | `scontrol show config` as types |
+//! | [`way`] | by which way Slurm hands nodes over |
 //! | [`doctor`] | what is wrong with an installation, and what to do |
 //! | [`status`] | journal, agents and Slurm joined to what a person is shown |
 #![forbid(unsafe_code)]
@@ -32,3 +33,4 @@ pub mod slurm;
 pub mod slurm_config;
 pub mod status;
 pub mod time_limit;
+pub mod way;

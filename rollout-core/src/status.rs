@@ -149,6 +149,11 @@ pub fn join(
             status.phase = if requested { Shown::Draining } else { Shown::Staged };
             if booted_ms.is_some_and(|booted| booted > record.since_ms) {
                 status.note = Some("not applied: the node rebooted without an order".to_owned());
+            } else if agent.and_then(Result::ok).is_some_and(|agent| agent.staged.as_deref() == Some(rollout))
+            {
+                status.note = Some("its agent has it".to_owned());
+            } else if record.delivered && no_answer.is_none() && agent.is_some() {
+                status.note = Some("its agent no longer has it".to_owned());
             } else if let Some(why) = no_answer.filter(|_| !slurm.is_some_and(NodeInfo::is_handed_over)) {
                 status.note = Some(format!("agent: {why}"));
             }
@@ -212,7 +217,7 @@ mod tests {
             Stand::Seen(Phase::Held) => Some("nhc".to_owned()),
             _ => None,
         };
-        NodeRecord { stand, since_ms: 5000, order, ordering_ms: None, why }
+        NodeRecord { stand, since_ms: 5000, order, ordering_ms: None, delivered: false, why }
     }
 
     fn agent(order: Option<(u128, Phase)>) -> AgentStatus {

@@ -5,6 +5,7 @@ use crate::context::{Context, Failure, nodes};
 use crate::survey::Survey;
 use crate::table::out;
 use crate::verb::release::{newest_order, tell_held};
+use crate::verb::stage::give_to_agents;
 use rollout_cli::args::RetryArgs;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Stand;
@@ -47,6 +48,7 @@ pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failu
         let staged = context.store.stage_again(&rollout, &names)?;
         if !staged.is_empty() {
             out(&format!("{rollout}: {staged} staged again\n"));
+            give_to_agents(context, &rollout, &staged)?;
             out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={rollout} {staged}\n"));
         }
         let taken = names.difference(&staged);

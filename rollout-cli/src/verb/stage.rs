@@ -3,6 +3,7 @@
 use crate::context::{Context, Failure};
 use crate::table::out;
 use rollout_cli::args::StageArgs;
+use rollout_control::deliver::{deliver, is_wanted};
 use rollout_control::store::Staged;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::manifest::{MAX_BYTES, Manifest};
@@ -32,9 +33,31 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
         if nodes.len() == 1 { "" } else { "s" }
     ));
     if !args.dry_run {
+        give_to_agents(context, id, nodes)?;
         out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={id} {nodes}\n"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where slurmd runs RebootProgram, agents have to have it before. Those that do not answer get it later.
+pub(crate) fn give_to_agents(context: &Context, id: &str, nodes: &NodeSet) -> Result<(), Failure> {
+    let wanted = is_wanted(&context.config, || context.config.scontrol().show_config());
+    if !wanted.unwrap_or_else(|error| {
+        eprintln!("slurm-rollout: warning: not given to agents, if that is needed here: {error}");
+        false
+    }) {
+        return Ok(());
+    }
+    let told = deliver(&context.config, &context.store, id, nodes)?;
+    if !told.nodes.is_empty() {
+        out(&format!("{id}: the agents of {} have it\n", told.nodes));
+    }
+    for (why, nodes) in told.failed {
+        eprintln!(
+            "slurm-rollout: warning: {nodes}: not given to its agent yet, `slurm-rollout reconcile` tries again: {why}"
+        );
+    }
+    Ok(())
 }
 
 fn read(args: &StageArgs) -> io::Result<String> {

@@ -3,13 +3,29 @@
 use crate::context::{Context, Failure, nodes};
 use crate::table::out;
 use rollout_cli::args::UnstageArgs;
+use rollout_control::deliver::take_back;
+use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &UnstageArgs) -> Result<ExitCode, Failure> {
     context.must_write()?;
     let id = context.store.find(&args.rollout)?;
     let wanted = args.nodes.as_deref().map(nodes).transpose()?;
-    let done = context.store.unstage(&id, wanted.as_ref())?;
+    // What an agent has it applies when slurmd tells it to: so it is taken back first.
+    let given = context.store.delivered(&id, wanted.as_ref())?;
+    let mut kept = NodeSet::default();
+    if !given.is_empty() {
+        let told = take_back(&context.config, &context.store, &id, &given)?;
+        for (why, nodes) in told.failed {
+            eprintln!("slurm-rollout: {nodes}: still has it, and stays staged: {why}");
+            kept = kept.union(&nodes);
+        }
+    }
+    let asked = match wanted.clone() {
+        Some(wanted) => wanted,
+        None => context.rollout(&id)?.nodes().into_keys().collect(),
+    };
+    let done = context.store.unstage(&id, Some(&asked.difference(&kept)))?;
     let left = wanted.map(|wanted| wanted.difference(&done)).unwrap_or_default();
     if !done.is_empty() {
         out(&format!("{id}: {done} unstaged\n"));

@@ -3,7 +3,7 @@
 use super::{Store, StoreError};
 use rollout_core::hand_over::{HandedOver, SkippedNodes, lost, sort};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, fold};
+use rollout_core::journal::{Entry, Fold, NodeRecord, Stand, fold};
 use rollout_core::manifest::Aim;
 use rollout_core::order::{Apply, Order, Plain, Return, What};
 use rollout_core::slurm::NodeInfo;
@@ -77,6 +77,30 @@ impl Store {
     /// If a journal cannot be read.
     pub fn lost(&self, slurm: &[NodeInfo]) -> Result<NodeSet, StoreError> {
         Ok(lost(slurm, &self.folds()?, &fold(&self.plain_reboots()?), clock::now_ms()))
+    }
+
+    /// What is staged and was not given to its agents yet, by rollout.
+    ///
+    /// # Errors
+    /// If a journal cannot be read.
+    pub fn undelivered(&self) -> Result<Vec<(String, NodeSet)>, StoreError> {
+        let waiting = |fold: Fold| -> NodeSet {
+            let waits = |node: &NodeRecord| node.stand == Stand::Staged && !node.delivered;
+            fold.into_iter().filter(|(_, node)| waits(node)).map(|(name, _)| name).collect()
+        };
+        let all = self.folds()?.into_iter().map(|(id, fold)| (id, waiting(fold)));
+        Ok(all.filter(|(_, nodes)| !nodes.is_empty()).collect())
+    }
+
+    /// Of these nodes, those whose agents were given the rollout, and that still wait for it.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub fn delivered(&self, id: &str, nodes: Option<&NodeSet>) -> Result<NodeSet, StoreError> {
+        let given = fold(&self.lines(id)?).into_iter().filter(|(_, node)| node.delivered);
+        let armed = given.filter(|(_, node)| node.stand.is_armed(clock::now_ms()));
+        let names = armed.map(|(name, _)| name);
+        Ok(names.filter(|name| nodes.is_none_or(|nodes| nodes.contains(name))).collect())
     }
 
     fn aim(&self, id: &str) -> Result<Aim, StoreError> {

@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::base::{Base, Hash, in_own_mounts};
 use crate::error::{IoContext, Result};
+use crate::format::Format;
 use crate::package::copy_into;
 use crate::state_dir::{lock, lock_file, state_dir, try_lock};
 
@@ -21,26 +22,6 @@ const INSTALL: &str = include_str!("layer_install.sh");
 const LIMIT: Duration = Duration::from_secs(300);
 /// So many layers of a base and a format stay: for both roles, of two states of the source, with some room.
 const STAY: usize = 8;
-
-/// Which packages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Format {
-    /// Debian's, through apt.
-    #[default]
-    Deb,
-    /// RPM, through dnf. A package `lab-base` stands for all that Debian has and no RPM provides.
-    Rpm,
-}
-
-impl Format {
-    /// How the package files end.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Format::Deb => "deb",
-            Format::Rpm => "rpm",
-        }
-    }
-}
 
 /// Package files of the host's, for nodes that have them from the start.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +48,7 @@ impl Preinstalled {
         }
         let root = base.prepare()?;
         let layers = state_dir("layers")?;
-        let kind = format!("{}-{}-", base.suite(), self.format.extension());
+        let kind = format!("{}-{}-", base.suite(), self.format.name());
         let layer = layers.join(format!("{kind}{:016x}", self.hash(&root)?));
         let _making = lock(&layers.join(format!(".{kind}lock")))?;
         if !layer.exists() {
@@ -99,7 +80,7 @@ impl Preinstalled {
         create_dir(directory).on("create", directory)?;
         copy_into(&packages, &self.files)?;
         let (base, target) = (base.display().to_string(), directory.display().to_string());
-        let setup = ["sh", "-ec", SETUP, "setup", &base, &target, self.format.extension(), INSTALL];
+        let setup = ["sh", "-ec", SETUP, "setup", &base, &target, self.format.name(), INSTALL];
         in_own_mounts(&setup).limit(LIMIT).run().map(drop)
     }
 }

@@ -26,8 +26,17 @@ const THREAD_STAYS: Duration = Duration::from_secs(1);
 /// An order from the server, and where its answer goes.
 pub(crate) type Request = (Order, oneshot::Sender<Answer>);
 
-/// What the server may know: the ledger as it is on disk.
-pub(crate) type Published = Option<Arc<Ledger>>;
+/// What the server may know.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Published {
+    /// This node never had an order.
+    #[default]
+    NoOrder,
+    /// The ledger as it is on disk.
+    Ledger(Arc<Ledger>),
+    /// The ledger cannot be read, and why.
+    Trouble(Arc<str>),
+}
 
 /// The daemon, until SIGTERM or SIGINT. What is being done then is gone on with by the next agent. `stands_in` says why
 /// it does so for the installed one, where it is that agent's copy.
@@ -59,7 +68,7 @@ async fn serve_and_drive(
     let names = NodeSet::from_names([name.as_str()])?;
     let file = LedgerFile::in_dir(&config.state_dir);
     let ledger = file.newest();
-    let (publish, published) = watch::channel(None);
+    let (publish, published) = watch::channel(Published::default());
     let (send, requests) = mpsc::channel(QUEUE);
     let server = server::Server::bind(&config, name.clone(), node::boot_id()?, published, send)?;
     let hands = Hands {
@@ -74,7 +83,7 @@ async fn serve_and_drive(
     let drive = async {
         match ledger {
             Ok(ledger) => Driver { hands, name, requests, publish }.drive(ledger).await,
-            Err(error) => refuse_all(requests, &error).await,
+            Err(error) => refuse_all(requests, &publish, &error).await,
         }
     };
     tokio::select! {
@@ -84,8 +93,13 @@ async fn serve_and_drive(
 }
 
 /// With a ledger that cannot be read nobody knows what this node is: slurmd stays down and no order is taken.
-async fn refuse_all(mut requests: mpsc::Receiver<Request>, error: &LedgerError) -> Result<(), LedgerError> {
+async fn refuse_all(
+    mut requests: mpsc::Receiver<Request>,
+    publish: &watch::Sender<Published>,
+    error: &LedgerError,
+) -> Result<(), LedgerError> {
     log::error(&format!("no order is taken: {error}"));
+    publish.send_replace(Published::Trouble(error.to_string().into()));
     let _ = sd_notify::notify(false, &[NotifyState::Status("no order is taken: the ledger cannot be read")]);
     while let Some((_, answer)) = requests.recv().await {
         let _ = answer.send(Answer::Refused { why: error.to_string() });
@@ -160,7 +174,7 @@ impl Driver {
         let (boot_id, now_s) = (&self.hands.boot_id, clock::now_s());
         let ledger = match (&order.what, current.clone()) {
             (What::Retry, Some(mut held)) => {
-                held.begin_again(order.id, boot_id);
+                held.begin_again(order.id, boot_id, now_s);
                 held.enter(phase, boot_id, now_s);
                 held
             }
@@ -215,7 +229,8 @@ impl Driver {
             format!("{}: {}", ledger.subject(), ledger.phase.name())
         });
         let _ = sd_notify::notify(false, &[NotifyState::Status(&status)]);
-        self.publish.send_replace(ledger.cloned().map(Arc::new));
+        let known = ledger.cloned().map(Arc::new);
+        self.publish.send_replace(known.map_or(Published::NoOrder, Published::Ledger));
     }
 }
 

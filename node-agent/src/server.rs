@@ -14,6 +14,7 @@ use nix::unistd::User;
 use rollout_core::agent_api::{AgentStatus, Answer, MAX_BODY, ORDER_PATH, STATUS_PATH};
 use rollout_core::ledger::one_line;
 use rollout_core::order::Order;
+use rollout_host::clock;
 use rollout_host::munge::Munge;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,6 +35,9 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long no connection is accepted after that has failed.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// The length of what a status says about an agent in trouble, in characters.
+const MAX_TROUBLE: usize = 700;
 
 /// How much of a request for what there is not stands in the log, in characters.
 const MAX_ASKED: usize = 100;
@@ -211,12 +215,19 @@ fn json(status: StatusCode, content: &impl serde::Serialize) -> HttpResponse {
 
 impl Desk {
     fn status(&self) -> AgentStatus {
+        let (order, trouble) = match &*self.published.borrow() {
+            Published::NoOrder => (None, None),
+            Published::Ledger(ledger) => (Some(ledger.status()), None),
+            Published::Trouble(why) => (None, Some(one_line(why, MAX_TROUBLE))),
+        };
         AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.node.clone(),
             boot_id: self.boot_id.clone(),
             uptime_s: node::uptime().as_secs(),
-            order: self.published.borrow().as_ref().map(|ledger| ledger.status()),
+            clock_s: Some(clock::now_s()),
+            order,
+            trouble,
         }
     }
 

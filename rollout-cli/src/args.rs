@@ -19,7 +19,8 @@ Exit codes:
   0  done
   1  not done, or not for all nodes; standard error says why
   2  called wrongly
-  3  status: a node is held, failed, unreachable or rolled back"
+  3  status: a node is held, failed, unreachable or rolled back
+     doctor: there is a problem"
 )]
 pub struct Args {
     /// Configuration file; drop-ins are in the directory of the same name ending in .d
@@ -45,6 +46,11 @@ pub enum Verb {
     Retry(RetryArgs),
     /// Give a held node back to Slurm as it is, on your word
     Release(ReleaseArgs),
+    /// What is wrong with this installation, why it matters and what to do
+    Doctor(DoctorArgs),
+    /// The configuration of this host
+    #[command(subcommand)]
+    Config(ConfigVerb),
 }
 
 #[derive(Debug, clap::Args)]
@@ -141,6 +147,48 @@ pub struct ReleaseArgs {
     /// The held node
     #[arg(value_name = "NODE")]
     pub node: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  slurm-rollout doctor              this controller, Slurm, and the agents of all nodes
+  slurm-rollout doctor cn[001-004]  the agents of these nodes only
+  slurm-rollout doctor --json
+
+Best as root on a SlurmctldHost: others cannot try what SlurmUser may do. It changes nothing. On a node without slurmctld
+it says what was left out, and shows what `slurm-rollout-agent doctor` finds there.
+
+Each finding is ok, a warning (it works, until something happens) or a problem (rollouts fail, or will). Problems come
+last, each with why it matters and what to do.
+
+Exit codes: 0 no problem, 3 a problem was found, 1 doctor itself failed.")]
+pub struct DoctorArgs {
+    /// Ask the agents of these nodes only
+    #[arg(value_name = "NODES")]
+    pub nodes: Option<String>,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check it: which files were read, every key's value and where it comes from, every mistake
+    Check(ConfigCheckArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  slurm-rollout config check
+  slurm-rollout --config /tmp/controller.toml config check --json
+
+Exit codes: 0 it can be used, 1 it cannot: every program of slurm-rollout refuses it, too.")]
+pub struct ConfigCheckArgs {
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ const FAILED: u8 = 1;
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = Context::new(&args).and_then(|context| match args.verb {
+        Verb::Doctor(_) | Verb::Config(_) => Err(Failure("not there yet".to_owned())),
         Verb::Stage(args) => verb::stage::run(&context, &args),
         Verb::Unstage(args) => verb::unstage::run(&context, &args),
         Verb::Status(args) => verb::status::run(&context, &args),

@@ -86,6 +86,7 @@ impl AgentClient {
         if let Some(order) = &mut status.order {
             order.error = order.error.take().map(|error| one_line(&error, MAX_WHY));
         }
+        status.trouble = status.trouble.take().map(|trouble| one_line(&trouble, MAX_WHY));
         Ok(status)
     }
 

@@ -53,9 +53,15 @@ pub struct AgentStatus {
     pub boot_id: String,
     /// Seconds since the kernel started.
     pub uptime_s: u64,
-    /// The order that is carried out, or was carried out last. None on a node that never had one.
+    /// The node's clock when it answered, in seconds since 1970. Older agents do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_s: Option<u64>,
+    /// The order that is carried out, or was carried out last. None on a node that never had one, and on one in trouble.
     #[serde(default)]
     pub order: Option<OrderStatus>,
+    /// Why the agent takes no order at all, in one line: its ledger cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// Where an agent stands with an order.
@@ -76,4 +82,8 @@ pub struct OrderStatus {
     /// Whether the order altered anything on the node that has not been undone.
     #[serde(default)]
     pub changed: bool,
+    /// How long it took from the order's acceptance to its end, in seconds by the node's clock. None while it is carried
+    /// out, where an admin ended it, and from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_s: Option<u64>,
 }

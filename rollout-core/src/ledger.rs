@@ -37,6 +37,9 @@ pub struct Ledger {
     pub boot_id: String,
     /// The kernel's boot id when the order was accepted.
     pub ordered_boot_id: String,
+    /// When the order was accepted, in seconds since 1970. None in ledgers of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_s: Option<u64>,
     /// How often this phase has been begun.
     #[serde(default)]
     pub tries: u32,
@@ -125,6 +128,7 @@ impl Ledger {
             since_s: now_s,
             boot_id: boot_id.to_owned(),
             ordered_boot_id: boot_id.to_owned(),
+            ordered_s: Some(now_s),
             tries: 1,
             records: Vec::new(),
             error: None,
@@ -166,9 +170,10 @@ impl Ledger {
 
     /// Forgets what a held order did, to carry it out once more. Nothing of it is left on the node, or an admin has
     /// seen to it: that is what `retry` says.
-    pub fn begin_again(&mut self, id: OrderId, boot_id: &str) {
+    pub fn begin_again(&mut self, id: OrderId, boot_id: &str, now_s: u64) {
         self.records.clear();
         self.error = None;
+        self.ordered_s = Some(now_s);
         boot_id.clone_into(&mut self.ordered_boot_id);
         self.remember(id);
     }
@@ -228,6 +233,15 @@ impl Ledger {
             since_s: self.since_s,
             error: self.error.clone(),
             changed: self.changed(),
+            took_s: self.took_s(),
+        }
+    }
+
+    /// From acceptance to the end. What an admin released waited for the admin; a clock that was set back tells nothing.
+    fn took_s(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Updated | Phase::RolledBack => self.since_s.checked_sub(self.ordered_s?),
+            _ => None,
         }
     }
 
@@ -446,7 +460,7 @@ mod tests {
         // An admin's word, which is not the order that the ledger names.
         let mut retried = ledger(Phase::Held);
         let retry = order(3, What::Retry);
-        retried.begin_again(retry.id.clone(), "boot-1");
+        retried.begin_again(retry.id.clone(), "boot-1", 9);
         retried.enter(Phase::Applying, "boot-1", 20);
         assert!(matches!(consider(Some(&retried), &retry, "n1"), Verdict::Refuse(_)));
         assert_eq!(consider(Some(&retried), &same, "n1"), Verdict::UnderWay(Phase::Applying));
@@ -589,10 +603,32 @@ mod tests {
     }
 
     #[test]
+    fn only_an_order_that_ended_by_itself_says_how_long_it_took() {
+        let mut ledger = ledger(Phase::Applying);
+        assert_eq!(ledger.ordered_s, Some(10));
+        for (phase, ended_s, took_s) in [
+            (Phase::Rebooting, 20, None),
+            (Phase::Updated, 100, Some(90)),
+            (Phase::RolledBack, 400, Some(390)),
+            (Phase::Held, 400, None),
+            (Phase::Released, 9000, None),
+            (Phase::Updated, 9, None),
+        ] {
+            ledger.enter(phase, "boot-2", ended_s);
+            assert_eq!(ledger.status().took_s, took_s, "{phase:?} at {ended_s}");
+        }
+        ledger.begin_again(OrderId::from_random(2), "boot-2", 50);
+        ledger.enter(Phase::RolledBack, "boot-3", 60);
+        assert_eq!(ledger.status().took_s, Some(10), "a retry counts from itself");
+        ledger.ordered_s = None;
+        assert_eq!(ledger.status().took_s, None, "a ledger of an older agent");
+    }
+
+    #[test]
     fn retrying_forgets_what_was_and_not_which_orders_were_taken() {
         let mut ledger = ledger(Phase::Held);
         ledger.records = vec![record(Some(true))];
-        ledger.begin_again(OrderId::from_random(2), "boot-5");
+        ledger.begin_again(OrderId::from_random(2), "boot-5", 9);
         assert!(ledger.records.is_empty() && ledger.error.is_none());
         assert_eq!(ledger.order.id, OrderId::from_random(1), "it is still the same order");
         assert_eq!(ledger.seen, [1, 2].map(OrderId::from_random));

@@ -26,7 +26,7 @@ pub enum Shown {
     Verifying,
     /// Out of service until an admin says `retry` or `release`.
     Held,
-    /// The agent refused the order.
+    /// The agent refused the order, or takes none at all.
     Failed,
     /// The agent did not answer.
     Unreachable,
@@ -133,6 +133,15 @@ pub fn join(
         }
         return status;
     }
+    // It refuses every order, and its gate is shut.
+    if let Some(trouble) = agent.and_then(Result::ok).and_then(|agent| agent.trouble.as_ref()) {
+        status.phase = match record.stand {
+            Stand::Seen(phase) => phase.into(),
+            _ => Shown::Failed,
+        };
+        status.note = Some(format!("agent: {trouble}"));
+        return status;
+    }
     let no_answer = agent.and_then(Result::err);
     match record.stand {
         Stand::Staged => {
@@ -214,13 +223,16 @@ mod tests {
             since_s: 7,
             error: (phase == Phase::Held || phase == Phase::Undoing).then(|| "nhc said no".to_owned()),
             changed: true,
+            took_s: None,
         });
         AgentStatus {
             version: "0.1.0".into(),
             node: "n1".into(),
             boot_id: "boot-2".into(),
             uptime_s: 60,
+            clock_s: None,
             order,
+            trouble: None,
         }
     }
 
@@ -334,6 +346,20 @@ mod tests {
         odd.order.as_mut().unwrap().since_s = u64::MAX;
         let status = join("n1", "driver", &record(Stand::Ordered), Some(Ok(&odd)), None, None);
         assert_eq!(status.since_ms, u64::MAX);
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_order_is_shown_with_the_reason() {
+        let trouble = AgentStatus { trouble: Some("order.json: is torn".to_owned()), ..agent(None) };
+        for (stand, phase) in [
+            (Stand::Staged, Shown::Failed),
+            (Stand::Ordered, Shown::Failed),
+            (Stand::Unreachable, Shown::Failed),
+            (Stand::Seen(Phase::Updated), Shown::Updated),
+        ] {
+            let status = join("n1", "driver", &record(stand), Some(Ok(&trouble)), None, None);
+            assert_eq!((status.phase, status.note.as_deref()), (phase, Some("agent: order.json: is torn")));
+        }
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Node {
             (What::Retry, Some(mut held)) => {
                 // An admin says that nothing of it is left: this is what the node was, then.
                 self.before = self.links.clone();
-                held.begin_again(order.id.clone(), &boot_id);
+                held.begin_again(order.id.clone(), &boot_id, 0);
                 held.enter(phase, &boot_id, self.now_s());
                 held
             }

@@ -5,6 +5,7 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
+use rollout_core::agent_api::AgentStatus;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Stand, fold, lines};
 use rollout_core::ledger::{Before, Ledger};
@@ -112,5 +113,20 @@ fn keys_that_came_later_may_be_missing() {
         oldest.as_object_mut().unwrap().remove(key);
     }
     let ledger: Ledger = serde_json::from_value(oldest).unwrap();
+    assert_eq!(ledger.ordered_s, None);
     assert_eq!((ledger.tries, ledger.records.len(), ledger.error, ledger.seen.len()), (0, 0, None, 0));
+}
+
+#[test]
+fn what_newer_agents_write_is_read_by_this_one_and_the_other_way_round() {
+    let mut newer: Value = serde_json::from_str(LEDGER).unwrap();
+    newer["ordered_s"] = json!(1_795_168_000);
+    let ledger: Ledger = serde_json::from_value(newer.clone()).unwrap();
+    assert_eq!(ledger.ordered_s, Some(1_795_168_000));
+    assert_eq!(serde_json::to_value(&ledger).unwrap(), newer);
+
+    let older = json!({ "version": "0.1.0", "node": "cn001", "boot_id": "b", "uptime_s": 60, "order": null });
+    let status: AgentStatus = serde_json::from_value(older.clone()).unwrap();
+    assert_eq!((status.clock_s, &status.trouble), (None, &None));
+    assert_eq!(serde_json::to_value(&status).unwrap(), older, "and nothing new is in an answer without it");
 }

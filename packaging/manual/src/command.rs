@@ -1,0 +1,150 @@
+//! Pages of the command line, from what clap knows of it: one for the program, one for each verb.
+
+use crate::page::{Block, Inline, Page, Sections};
+use crate::{ManualError, help, markdown, source};
+use clap::{Arg, Command};
+use roff::{bold, italic, roman};
+
+/// What the pages of all verbs have in common.
+const COMMON: &str = "packaging/man/slurm-rollout.1.md";
+
+/// The pages of a command and of all verbs below it.
+///
+/// # Errors
+/// If a file of which the pages are made is not there.
+pub fn pages(command: Command) -> Result<Vec<Page>, ManualError> {
+    let mut command = command;
+    command.build();
+    let mut commands = Vec::new();
+    collect(&command, &mut commands);
+    let root = help_of(&command);
+    commands.iter().map(|at| page(at, &commands, &root)).collect()
+}
+
+/// A command, depth first, but not clap's own `help`.
+fn collect<'a>(command: &'a Command, into: &mut Vec<&'a Command>) {
+    into.push(command);
+    for verb in verbs(command) {
+        collect(verb, into);
+    }
+}
+
+fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+}
+
+fn page(command: &Command, all: &[&Command], root: &Sections) -> Result<Page, ManualError> {
+    let name = page_name(command);
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut sections = Sections::default();
+    sections.add("SYNOPSIS", [Block::Text(synopsis(command))]);
+    sections.add("DESCRIPTION", [Block::Text(help::words(&format!("{}.", about.trim_end_matches('.'))))]);
+    sections.merge(help_of(command));
+    sections.add("VERBS", verbs(command).map(verb));
+    sections.add("OPTIONS", command.get_arguments().filter(|arg| !arg.is_hide_set()).map(option));
+    if sections.get("EXIT STATUS").is_none() {
+        sections.add("EXIT STATUS", exit_status(root, command.get_name(), all));
+    }
+    let others = all
+        .iter()
+        .filter(|other| related(command, other))
+        .flat_map(|other| [bold(page_name(other)), roman("(1), ")]);
+    let mut see_also: Vec<Inline> = others.collect();
+    let mut common = markdown::sections(source(COMMON)?)?;
+    if let Some([Block::Text(more)]) = common.get("SEE ALSO") {
+        see_also.extend(more.iter().cloned());
+    }
+    common.remove("SEE ALSO");
+    sections.merge(common);
+    sections.add("SEE ALSO", [Block::Text(see_also)]);
+    let mut summary = about.trim_end_matches('.').to_owned();
+    summary.get_mut(..1).map(str::make_ascii_lowercase);
+    Ok(Page { name, number: 1, summary, sections })
+}
+
+/// `slurm-rollout stage` as `slurm-rollout-stage`.
+fn page_name(command: &Command) -> String {
+    command.get_bin_name().unwrap_or_else(|| command.get_name()).replace(' ', "-")
+}
+
+/// The program has all its verbs beside it, a verb the program and its own verbs.
+fn related(command: &Command, other: &Command) -> bool {
+    let (name, other) = (page_name(command), page_name(other));
+    name != other && (other.starts_with(&name) || name.starts_with(&other))
+}
+
+fn help_of(command: &Command) -> Sections {
+    help::sections(&command.get_after_help().map(ToString::to_string).unwrap_or_default())
+}
+
+/// The program's exit codes, without those that only other verbs have: `status: a node is held` is for status alone.
+fn exit_status(root: &Sections, name: &str, all: &[&Command]) -> Vec<Block> {
+    let of_a_verb = |text: &str| all.iter().any(|command| command.get_name() == text);
+    let for_us = |block: &Block| {
+        let Block::Item(tag, body) = block else { return Some(block.clone()) };
+        let [Block::Text(text)] = body.as_slice() else { return Some(block.clone()) };
+        let [Inline::Roman(text)] = text.as_slice() else { return Some(block.clone()) };
+        let Some((verbs, rest)) = text.split_once(": ") else { return Some(block.clone()) };
+        if !verbs.split(", ").all(of_a_verb) {
+            return Some(block.clone());
+        }
+        let ours = verbs.split(", ").any(|verb| verb == name);
+        ours.then(|| Block::Item(tag.clone(), vec![Block::Text(vec![roman(rest)])]))
+    };
+    root.get("EXIT STATUS").unwrap_or_default().iter().filter_map(for_us).collect()
+}
+
+fn verb(command: &Command) -> Block {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    Block::Item(vec![bold(command.get_name())], vec![Block::Text(help::words(&format!("{about}.")))])
+}
+
+fn synopsis(command: &Command) -> Vec<Inline> {
+    let mut line = vec![bold(command.get_bin_name().unwrap_or_else(|| command.get_name()))];
+    let typed = |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+    let (positional, options): (Vec<_>, Vec<_>) =
+        command.get_arguments().filter(typed).partition(|arg| arg.is_positional());
+    for arg in options.into_iter().chain(positional) {
+        let required = arg.is_required_set();
+        line.push(roman(if required { " " } else { " [" }));
+        line.extend(usage(arg, "|"));
+        line.push(roman(if required { "" } else { "]" }));
+    }
+    if verbs(command).next().is_some() {
+        line.extend([roman(" "), italic("VERB"), roman(" ...")]);
+    }
+    line
+}
+
+/// An argument as it is typed.
+fn usage(arg: &Arg, between: &str) -> Vec<Inline> {
+    let mut line = Vec::new();
+    if let Some(short) = arg.get_short() {
+        line.push(bold(format!("-{short}")));
+        if arg.get_long().is_some() {
+            line.push(roman(between));
+        }
+    }
+    if let Some(long) = arg.get_long() {
+        line.push(bold(format!("--{long}")));
+    }
+    if arg.get_action().takes_values() {
+        if !line.is_empty() {
+            line.push(roman(" "));
+        }
+        let names = arg.get_value_names().unwrap_or_default();
+        line.push(italic(names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ")));
+    }
+    line
+}
+
+fn option(arg: &Arg) -> Block {
+    let text = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    let mut body = help::words(&format!("{}.", text.trim_end_matches('.')));
+    if let [default, ..] = arg.get_default_values() {
+        if arg.get_action().takes_values() {
+            body.extend([roman(" Default: "), bold(default.to_string_lossy()), roman(".")]);
+        }
+    }
+    Block::Item(usage(arg, ", "), vec![Block::Text(body)])
+}

@@ -1,0 +1,72 @@
+//! The manual of slurm-rollout: manual pages and completions for shells, made from the help texts of the programs, the
+//! shipped configuration files and `packaging/man/*.md`. No fact stands in two of them.
+
+pub mod command;
+pub mod help;
+pub mod markdown;
+pub mod page;
+pub mod shipped_config;
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate};
+use page::Page;
+use rollout_cli::args::Args;
+
+/// Why the manual cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManualError {
+    /// A page's file does not begin with its name.
+    #[error("packaging/man: the page of {0} does not begin with `# {0} - summary`")]
+    NoName(String),
+    /// A page includes a file that this crate does not have.
+    #[error("no source {0:?}: name it in packaging/manual/src/lib.rs")]
+    NoSource(String),
+}
+
+/// A file of the repository of which pages are made.
+fn source(path: &str) -> Result<&'static str, ManualError> {
+    Ok(match path {
+        "docs/manifest.md" => include_str!("../../../docs/manifest.md"),
+        "node-agent/src/help.txt" => include_str!("../../../node-agent/src/help.txt"),
+        "reboot-program/src/help.txt" => include_str!("../../../reboot-program/src/help.txt"),
+        "packaging/config/agent.toml" => include_str!("../../config/agent.toml"),
+        "packaging/config/controller.toml" => include_str!("../../config/controller.toml"),
+        "packaging/man/slurm-rollout.1.md" => include_str!("../../man/slurm-rollout.1.md"),
+        _ => return Err(ManualError::NoSource(path.to_owned())),
+    })
+}
+
+/// All manual pages.
+///
+/// # Errors
+/// If a source is not what it should be.
+pub fn pages() -> Result<Vec<Page>, ManualError> {
+    let mut pages = command::pages(Args::command())?;
+    for (name, number, text) in [
+        ("slurm-rollout-manifest", 5, include_str!("../../man/slurm-rollout-manifest.5.md")),
+        ("slurm-rollout-controller.toml", 5, include_str!("../../man/slurm-rollout-controller.toml.5.md")),
+        ("slurm-rollout-agent.toml", 5, include_str!("../../man/slurm-rollout-agent.toml.5.md")),
+        ("slurm-rollout-agent", 8, include_str!("../../man/slurm-rollout-agent.8.md")),
+        ("slurm-rollout-reboot-program", 8, include_str!("../../man/slurm-rollout-reboot-program.8.md")),
+    ] {
+        pages.push(markdown::page(name, number, text)?);
+    }
+    Ok(pages)
+}
+
+/// The completions: names of files, each as its shell looks for it, and what is in them.
+#[must_use]
+pub fn completions() -> Vec<(&'static str, Vec<u8>)> {
+    let files = [
+        ("slurm-rollout.bash", Shell::Bash),
+        ("_slurm-rollout", Shell::Zsh),
+        ("slurm-rollout.fish", Shell::Fish),
+    ];
+    let completion = |(file, shell)| {
+        let mut text = Vec::new();
+        generate(shell, &mut Args::command(), "slurm-rollout", &mut text);
+        (file, text)
+    };
+    files.map(completion).into()
+}

@@ -1,0 +1,201 @@
+//! Markdown as sections of a page.
+//!
+//! The first heading is NAME, `name - what it is`; headings below it are sections. A comment `<!-- include FILE -->`
+//! stands for another file of the repository: a help text, a shipped configuration file, or markdown, whose headings
+//! then are one step lower.
+
+use crate::page::{Block, Inline, Page, Sections};
+use crate::{ManualError, help, shipped_config, source};
+use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use roff::{bold, italic, roman};
+
+/// The page that a file in `packaging/man` is.
+///
+/// # Errors
+/// If it lacks a heading `name - summary` or includes what is not there.
+pub fn page(name: &str, number: u8, text: &str) -> Result<Page, ManualError> {
+    let mut reader = Reader::default();
+    reader.read(text, 0)?;
+    let title = reader.title.strip_prefix(name).and_then(|rest| rest.strip_prefix(" - "));
+    let summary = title.ok_or_else(|| ManualError::NoName(name.to_owned()))?.to_owned();
+    Ok(Page { name: name.to_owned(), number, summary, sections: reader.sections })
+}
+
+/// The sections of markdown without a heading of its own.
+///
+/// # Errors
+/// If it includes what is not there.
+pub fn sections(text: &str) -> Result<Sections, ManualError> {
+    let mut reader = Reader::default();
+    reader.read(text, 0)?;
+    Ok(reader.sections)
+}
+
+/// What has been read, and what is being read.
+#[derive(Default)]
+struct Reader {
+    title: String,
+    sections: Sections,
+    heading: Option<String>,
+    inlines: Vec<Inline>,
+    bold: bool,
+    italic: bool,
+    code: Option<String>,
+    link: Option<String>,
+    /// Blocks of the lists that are open, outermost first, each with the number of its next entry.
+    lists: Vec<(Option<u64>, Vec<Block>)>,
+    columns: Vec<String>,
+    cells: Vec<Vec<Inline>>,
+}
+
+impl Reader {
+    fn read(&mut self, text: &str, lower: usize) -> Result<(), ManualError> {
+        for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(tag) => self.start(tag),
+                Event::End(tag) => self.end(tag, lower),
+                Event::Text(text) => match &mut self.code {
+                    Some(code) => code.push_str(&text),
+                    None => self.text(&text),
+                },
+                Event::Code(text) => self.inlines.push(bold(text.into_string())),
+                Event::SoftBreak => self.inlines.push(roman(" ")),
+                Event::HardBreak => self.inlines.push(Inline::LineBreak),
+                Event::Html(comment) => {
+                    let file = comment.trim().strip_prefix("<!-- include ");
+                    if let Some(file) = file.and_then(|file| file.strip_suffix(" -->")) {
+                        self.include(file)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn include(&mut self, file: &str) -> Result<(), ManualError> {
+        let text = source(file)?;
+        match file.rsplit_once('.') {
+            Some((_, "txt")) => self.sections.merge(help::sections(text)),
+            Some((_, "toml")) => self.sections.merge(shipped_config::sections(text)),
+            _ => self.read(text, 1)?,
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, tag: Tag<'_>) {
+        match tag {
+            Tag::Strong => self.bold = true,
+            Tag::Emphasis => self.italic = true,
+            Tag::CodeBlock(_) => self.code = Some(String::new()),
+            Tag::Link { dest_url, .. } => self.link = Some(dest_url.into_string()),
+            Tag::List(first) => {
+                // In a tight list, the text before an inner list has no paragraph of its own.
+                self.paragraph();
+                self.lists.push((first, Vec::new()));
+            }
+            Tag::Item => self.lists.push((None, Vec::new())),
+            Tag::TableHead => self.columns.clear(),
+            Tag::TableRow => self.cells.clear(),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd, lower: usize) {
+        match tag {
+            TagEnd::Strong => self.bold = false,
+            TagEnd::Emphasis => self.italic = false,
+            TagEnd::Paragraph => self.paragraph(),
+            TagEnd::Heading(level) => self.headed(level, lower),
+            TagEnd::CodeBlock => {
+                if let Some(code) = self.code.take() {
+                    self.push(Block::Code(code.trim_end().to_owned()));
+                }
+            }
+            TagEnd::Link => {
+                let url = self.link.take().filter(|url| url.contains("://"));
+                if let Some(url) = url {
+                    self.inlines.push(roman(format!(" <{url}>")));
+                }
+            }
+            TagEnd::Item => {
+                self.paragraph();
+                let body = self.lists.pop().map(|(_, body)| body).unwrap_or_default();
+                if let Some((number, entries)) = self.lists.last_mut() {
+                    entries.push(Block::Entry(*number, body));
+                    *number = number.map(|number| number + 1);
+                }
+            }
+            TagEnd::List(_) => {
+                for entry in self.lists.pop().map(|(_, entries)| entries).unwrap_or_default() {
+                    self.push(entry);
+                }
+            }
+            TagEnd::TableCell => self.cells.push(std::mem::take(&mut self.inlines)),
+            TagEnd::TableHead => {
+                self.columns = std::mem::take(&mut self.cells).iter().map(|cell| plain(cell)).collect();
+            }
+            TagEnd::TableRow => self.row(),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.inlines.push(match (self.bold, self.italic) {
+            (true, _) => bold(text),
+            (_, true) => italic(text),
+            _ => roman(text),
+        });
+    }
+
+    fn paragraph(&mut self) {
+        if !self.inlines.is_empty() {
+            let inlines = std::mem::take(&mut self.inlines);
+            self.push(Block::Text(inlines));
+        }
+    }
+
+    fn push(&mut self, block: Block) {
+        match self.lists.last_mut() {
+            Some((_, blocks)) => blocks.push(block),
+            None => self.sections.add(self.heading.as_deref().unwrap_or("DESCRIPTION"), [block]),
+        }
+    }
+
+    fn headed(&mut self, level: HeadingLevel, lower: usize) {
+        let text = plain(&std::mem::take(&mut self.inlines));
+        match level as usize + lower {
+            1 => self.title = text,
+            // An included file's own title: the page has one.
+            2 if lower > 0 => {}
+            2 => self.heading = Some(text),
+            _ => self.push(Block::Heading(text)),
+        }
+    }
+
+    /// A row of a table: its first cell is the word, the second says what it means, the others say what they are.
+    fn row(&mut self) {
+        let mut cells = std::mem::take(&mut self.cells).into_iter();
+        let tag = cells.next().unwrap_or_default();
+        let mut body = cells.next().unwrap_or_default();
+        for (cell, column) in cells.zip(self.columns.iter().skip(2)) {
+            if !cell.is_empty() {
+                let mut name = column.clone();
+                name.get_mut(..1).map(str::make_ascii_uppercase);
+                body.push(roman(format!(". {name}: ")));
+                body.extend(cell);
+            }
+        }
+        body.push(roman("."));
+        self.push(Block::Item(tag, vec![Block::Text(body)]));
+    }
+}
+
+/// Without fonts.
+fn plain(inlines: &[Inline]) -> String {
+    let text = |inline: &Inline| match inline {
+        Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text.clone(),
+        Inline::LineBreak => " ".to_owned(),
+    };
+    inlines.iter().map(text).collect()
+}

@@ -1,0 +1,29 @@
+//! A configuration file as it is shipped, as sections of its page.
+//!
+//! The file begins with comments about itself. After that, each key stands commented out at its default below the
+//! comment that explains it.
+
+use crate::help::words;
+use crate::page::{Block, Sections};
+use roff::bold;
+
+/// The sections of a shipped file.
+#[must_use]
+pub fn sections(text: &str) -> Sections {
+    let mut sections = Sections::default();
+    for chunk in text.split("\n\n") {
+        let (comment, keys): (Vec<&str>, Vec<&str>) =
+            chunk.lines().filter(|line| *line != "#").partition(|line| line.starts_with("# "));
+        let comment: Vec<_> = comment.iter().map(|line| line.trim_start_matches("# ")).collect();
+        let body = Block::Text(words(&comment.join(" ")));
+        match keys.as_slice() {
+            [] if comment.is_empty() => {}
+            [] => sections.add("DESCRIPTION", [body]),
+            keys => {
+                let keys: Vec<_> = keys.iter().map(|line| line.trim_start_matches('#')).collect();
+                sections.add("KEYS", [Block::Item(vec![bold(keys.join("\n"))], vec![body])]);
+            }
+        }
+    }
+    sections
+}

@@ -21,6 +21,8 @@ pub enum Use {
 /// A block of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
+    /// The heading above it.
+    pub section: String,
     /// The line of the page in which its text begins.
     pub line: usize,
     /// What is done with it.
@@ -37,12 +39,14 @@ pub struct Block {
 pub fn blocks(page: &str, format: Format) -> Result<Vec<Block>> {
     let mut found = Vec::new();
     let mut said = None;
+    let mut section = "";
     let mut lines = page.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let Some(language) = line.strip_prefix("```") else {
             if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
                 said = Some(comment);
             } else if !line.is_empty() {
+                section = line.strip_prefix("## ").unwrap_or(section);
                 said = None;
             }
             continue;
@@ -52,14 +56,14 @@ pub fn blocks(page: &str, format: Format) -> Result<Vec<Block>> {
         if language.is_empty() {
             continue;
         }
-        let block = said.take().and_then(|said| block(said, number + 2, text));
+        let block = said.take().and_then(|said| block(said, section, number + 2, text));
         found.push(block.ok_or_else(|| LabError::Setup(format!("line {}: used where?", number + 1)))?);
     }
     found.retain(|block| block.format.is_none_or(|of| of == format));
     Ok(found)
 }
 
-fn block(said: &str, line: usize, text: String) -> Option<Block> {
+fn block(said: &str, section: &str, line: usize, text: String) -> Option<Block> {
     let (verb, rest) = said.split_once(": ")?;
     let mut words = rest.split(", ");
     let used = match verb {
@@ -73,28 +77,30 @@ fn block(said: &str, line: usize, text: String) -> Option<Block> {
         None => None,
         Some(name) => Some([Format::Deb, Format::Rpm].into_iter().find(|format| format.name() == name)?),
     };
-    Some(Block { line, used, place, format, text })
+    Some(Block { section: section.to_owned(), line, used, place, format, text })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PAGE: &str = "# Page\n\n<!-- run: nodes, deb -->\n```sh\na\nb\n```\n<!-- run: nodes, rpm -->\n```sh\nc\n```\n\
+    const PAGE: &str = "# Page\n\n## One\n<!-- run: nodes, deb -->\n```sh\na\nb\n```\n<!-- run: nodes, rpm -->\n```sh\nc\n```\n\
                         Prints:\n```\nd\n```\n<!-- append: /etc/e, all -->\n\n```conf\nf\n```\n";
 
     #[test]
     fn blocks_are_for_a_place_and_a_format() {
         let found = blocks(PAGE, Format::Deb).unwrap();
         let run = Block {
-            line: 5,
+            section: "One".into(),
+            line: 6,
             used: Use::Run,
             place: "nodes".into(),
             format: Some(Format::Deb),
             text: "a\nb\n".into(),
         };
         let append = Block {
-            line: 19,
+            section: "One".into(),
+            line: 20,
             used: Use::Append("/etc/e".into()),
             place: "all".into(),
             format: None,

@@ -7,6 +7,9 @@ use crate::format::Format;
 use crate::package::{Workshop, write};
 use crate::run::Command;
 
+/// rpm's database of what it has unpacked.
+const DATABASE: &str = "/rpm-database";
+
 /// The package file; gone when dropped.
 #[derive(Debug)]
 pub struct Repacked {
@@ -35,7 +38,17 @@ impl Repacked {
                 Command::new(&["dpkg-deb", "--root-owner-group", "--build", &tree, &new]).run()?;
             }
             Format::Rpm => {
-                let unpack = ["rpm", "--install", "--nodeps", "--noscripts", "--root", &tree, &old];
+                let unpack = [
+                    "rpm",
+                    "--install",
+                    "--nodeps",
+                    "--noscripts",
+                    "--root",
+                    &tree,
+                    "--dbpath",
+                    DATABASE,
+                    &old,
+                ];
                 Command::new(&unpack).run()?;
                 replace()?;
                 let spec = workshop.0.join("repacked.spec");
@@ -60,12 +73,12 @@ fn spec_of(package: &str, tree: &str) -> Result<String> {
     )?;
     spec.push_str("AutoReqProv: no\n%define debug_package %{nil}\n%define __os_install_post %{nil}\n");
     spec.push_str("%define _build_id_links none\n");
-    for what in query("[%{REQUIRENEVRS}\n]")?.lines().filter(|line| !line.starts_with("rpmlib(")) {
+    // What rpm itself adds, and what follows from the files.
+    let own = |line: &&str| !line.starts_with("rpmlib(") && !line.starts_with("config(");
+    for what in query("[%{REQUIRENEVRS}\n]")?.lines().filter(own) {
         spec.push_str(&format!("Requires: {what}\n"));
     }
-    spec.push_str(&format!(
-        "%description\n%install\ncp -a {tree}/. %{{buildroot}}\nrm -rf %{{buildroot}}/var/lib/rpm\n"
-    ));
+    let mut scripts = String::new();
     for (section, tag) in [
         ("%pre", "PREIN"),
         ("%post", "POSTIN"),
@@ -75,14 +88,14 @@ fn spec_of(package: &str, tree: &str) -> Result<String> {
     ] {
         let script = query(&format!("%|{tag}?{{%{{{tag}}}}}|"))?;
         if !script.is_empty() {
-            spec.push_str(&format!("{section}\n{}\n", script.replace('%', "%%")));
+            scripts.push_str(&format!("{section}\n{}\n", script.replace('%', "%%")));
         }
     }
-    spec.push_str("%files\n");
-    for line in
-        query("[%{FILEFLAGS:fflags}\t%{FILEMODES:octal}\t%{FILEUSERNAME}\t%{FILEGROUPNAME}\t%{FILENAMES}\n]")?
-            .lines()
-    {
+    let mut install = format!("cp -a {tree}/. %{{buildroot}}\nrm -rf %{{buildroot}}{DATABASE}\n");
+    let mut files = String::new();
+    let columns =
+        "[%{FILEFLAGS:fflags}\t%{FILEMODES:octal}\t%{FILEUSERNAME}\t%{FILEGROUPNAME}\t%{FILENAMES}\n]";
+    for line in query(columns)?.lines() {
         let [flags, mode, user, group, path] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
         let (kind, mode) = mode.split_at(mode.len().saturating_sub(4));
         let mut words = vec![format!("%attr({mode},{user},{group})")];
@@ -94,7 +107,11 @@ fn spec_of(package: &str, tree: &str) -> Result<String> {
                 words.push(word.into());
             }
         }
-        spec.push_str(&format!("{} \"{path}\"\n", words.join(" ")));
+        if flags.contains('g') {
+            install.push_str(&format!("touch '%{{buildroot}}{path}'\n"));
+        }
+        files.push_str(&format!("{} \"{path}\"\n", words.join(" ")));
     }
+    spec.push_str(&format!("%description\n%install\n{install}{scripts}%files\n{files}"));
     Ok(spec)
 }

@@ -12,6 +12,7 @@ const HELP: &str = include_str!("help.txt");
 pub(crate) enum Verb {
     Daemon,
     Gate,
+    Rescue,
     Status,
     Order(What),
     /// Not for people: the agent starts itself so before it reboots the node.
@@ -34,6 +35,7 @@ pub(crate) fn parse(words: &[String]) -> Result<(PathBuf, Verb), String> {
                 Verb::Say(concat!("slurm-rollout-agent ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
             }
             "gate" => Verb::Gate,
+            "rescue" => Verb::Rescue,
             "status" => Verb::Status,
             "retry" => Verb::Order(What::Retry),
             "release" => Verb::Order(What::Release),

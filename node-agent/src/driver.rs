@@ -38,15 +38,19 @@ pub(crate) enum Published {
     Trouble(Arc<str>),
 }
 
-/// The daemon, until SIGTERM or SIGINT. What is being done then is gone on with by the next agent.
-pub(crate) fn run_until_terminated(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+/// The daemon, until SIGTERM or SIGINT. What is being done then is gone on with by the next agent. `stands_in` says why
+/// it does so for the installed one, where it is that agent's copy.
+pub(crate) fn run_until_terminated(
+    config: Config,
+    stands_in: Option<String>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(THREAD_STAYS).build()?;
     let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
-            ended = serve_and_drive(config) => ended,
+            ended = serve_and_drive(config, stands_in) => ended,
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
@@ -56,7 +60,10 @@ pub(crate) fn run_until_terminated(config: Config) -> Result<(), Box<dyn std::er
     ended
 }
 
-async fn serve_and_drive(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve_and_drive(
+    config: Config,
+    stands_in: Option<String>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let name = node::name(&config)?;
     let names = NodeSet::from_names([name.as_str()])?;
     let file = LedgerFile::in_dir(&config.state_dir);
@@ -64,9 +71,15 @@ async fn serve_and_drive(config: Config) -> Result<(), Box<dyn std::error::Error
     let (publish, published) = watch::channel(Published::default());
     let (send, requests) = mpsc::channel(QUEUE);
     let server = server::Server::bind(&config, name.clone(), node::boot_id()?, published, send)?;
-    let hands =
-        Hands { slurm: SlurmNode::new(config.clone(), names), file, boot_id: node::boot_id()?, config };
+    let hands = Hands {
+        slurm: SlurmNode::new(config.clone(), names),
+        file,
+        boot_id: node::boot_id()?,
+        config,
+        stands_in,
+    };
     let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+    log::info(&format!("slurm-rollout-agent {} on {name}", env!("CARGO_PKG_VERSION")));
     let drive = async {
         match ledger {
             Ok(ledger) => Driver { hands, name, requests, publish }.drive(ledger).await,

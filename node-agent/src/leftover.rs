@@ -28,6 +28,11 @@ pub(crate) fn see_out(limit: Duration) {
     wait(GRACE);
 }
 
+/// The cgroup of the installed agent, as `/proc/PID/cgroup` has it: ours, or the one that we stand in for.
+fn agents_group(ours: &str) -> String {
+    ours.replace("/slurm-rollout-rescue.service", "/slurm-rollout-agent.service")
+}
+
 /// What is still there after that time.
 fn wait(limit: Duration) -> Vec<(i32, String)> {
     let end = Instant::now() + limit;
@@ -53,11 +58,12 @@ fn programs() -> Vec<(i32, String)> {
     if !ours.contains(".service") {
         return Vec::new();
     }
+    let agents = agents_group(&ours);
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| {
-        let in_our_unit =
-            std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|group| group == ours);
+        let in_our_unit = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
+            .is_ok_and(|group| group == ours || group == agents);
         let stat =
             in_our_unit.then(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).flatten()?;
         let program = started_by_one_that_is_gone(&stat)?;

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::node;
-use rollout_core::agent_api::{Answer, ORDER_PATH, STATUS_PATH};
+use rollout_core::agent_api::{AgentStatus, Answer, ORDER_PATH, STATUS_PATH};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::order::{Order, What};
 use rollout_host::random;
@@ -17,6 +17,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) fn status(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     println!("{}", exchange(config, &format!("GET {STATUS_PATH}"), "")?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the daemon on this node stands.
+pub(crate) fn ask_status(config: &Config) -> Result<AgentStatus, Box<dyn Error>> {
+    Ok(serde_json::from_str(&exchange(config, &format!("GET {STATUS_PATH}"), "")?)?)
 }
 
 pub(crate) fn order(config: &Config, what: What) -> Result<ExitCode, Box<dyn Error>> {

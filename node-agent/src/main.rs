@@ -13,6 +13,7 @@ mod log;
 mod node;
 mod perform;
 mod reboot;
+mod rescue;
 mod server;
 mod slurm_node;
 mod slurmd;
@@ -53,9 +54,18 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
             Ok(ExitCode::SUCCESS)
         }
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
-        Verb::Daemon => driver::run_until_terminated(Config::load(config)?).map(|()| ExitCode::SUCCESS),
+        Verb::Daemon => driver::run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
+        Verb::Rescue => stand_in_if_needed(Config::load(config)?),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
         Verb::Status => local::status(&Config::load(config)?),
         Verb::Order(what) => local::order(&Config::load(config)?, what),
     }
+}
+
+fn stand_in_if_needed(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    if let Some(why) = rescue::watch(&config) {
+        rescue::take_over(&why);
+        driver::run_until_terminated(config, Some(why))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

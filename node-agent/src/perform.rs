@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::failpoint;
 use crate::ledger_file::{LedgerError, LedgerFile};
 use crate::slurm_node::SlurmNode;
-use crate::{leftover, log, reboot, slurmd, verify};
+use crate::{leftover, log, reboot, rescue, slurmd, verify};
 use rollout_core::ledger::{After, Ledger, Record};
 use rollout_core::manifest::{Aim, Change, Reboot};
 use rollout_core::order::What;
@@ -26,6 +26,8 @@ pub(crate) struct Hands {
     pub(crate) file: LedgerFile,
     pub(crate) slurm: SlurmNode,
     pub(crate) boot_id: String,
+    /// Why we stand in for the installed agent, if we do: a node without a working agent is never proven.
+    pub(crate) stands_in: Option<String>,
 }
 
 impl Hands {
@@ -46,7 +48,7 @@ impl Hands {
             }
             Action::Verify => {
                 failpoint::here("verifying");
-                match verify::staged(ledger) {
+                match self.agent_works().and_then(|()| verify::staged(ledger)) {
                     Ok(()) => {
                         failpoint::here("verified");
                         Some(Event::Verified)
@@ -67,7 +69,7 @@ impl Hands {
             }
             Action::VerifyOld => {
                 failpoint::here("verifying-old");
-                match verify::old(ledger) {
+                match self.agent_works().and_then(|()| verify::old(ledger)) {
                     Ok(()) => Some(ledger.old_proven()),
                     Err(why) => self.failed(ledger, &why, Event::OldNotProven),
                 }
@@ -86,6 +88,7 @@ impl Hands {
                 if let Err(error) = changes::forget() {
                     log::warning(&error.to_string());
                 }
+                rescue::forget();
                 // Not at a later start of the agent: slurmd may be down because an admin stopped it, and what Slurm gave
                 // up on may be another reboot, which never reached us.
                 if clock::now_s().saturating_sub(ledger.since_s) >= JUST_SETTLED.as_secs() {
@@ -100,6 +103,10 @@ impl Hands {
                 None
             }
         })
+    }
+
+    fn agent_works(&self) -> Result<(), String> {
+        self.stands_in.clone().map_or(Ok(()), Err)
     }
 
     fn apply(&self, ledger: &mut Ledger) -> Result<Event, LedgerError> {
@@ -150,7 +157,8 @@ impl Hands {
                 }
             };
             failpoint::here(&format!("recorded-{}", index + 1));
-            let made = changes::apply(change, &before).map_err(failed);
+            let kept = if let Change::Packages(_) = change { rescue::keep() } else { Ok(()) };
+            let made = kept.and_then(|()| changes::apply(change, &before).map_err(failed));
             failpoint::here(&format!("made-{}", index + 1));
             match (made, ledger.records.get_mut(index)) {
                 (Ok(after), Some(record)) => record.after = Some(after),

@@ -20,6 +20,9 @@ pub(crate) const BY_FORCE: &str = "reboot-by-force-after";
 const WAYS: [&[&str]; 2] =
     [&["reboot", "-i"], &["start", "--no-block", "--job-mode=replace-irreversibly", "reboot.target"]];
 
+/// The program that runs, also when the order has just replaced its file by a newer agent.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// `systemctl reboot` only hands the job to systemd.
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -32,12 +35,9 @@ const AFTER_FORCE: Duration = Duration::from_secs(60);
 /// Reboots the node. Returns only if it cannot be rebooted at all.
 pub(crate) fn reboot_within(limit: Duration) -> String {
     let mut why = Vec::new();
-    let left_behind = std::env::current_exe().map_err(|error| error.to_string()).and_then(|agent| {
-        let seconds = limit.as_secs().to_string();
-        let force = Program::new(agent, limit).args([BY_FORCE, &seconds]);
-        force.detach().map_err(|error| error.to_string())
-    });
-    why.extend(left_behind.err());
+    let seconds = limit.as_secs().to_string();
+    let left_behind = Program::new(OURSELVES, limit).args([BY_FORCE, &seconds]).detach();
+    why.extend(left_behind.err().map(|error| error.to_string()));
     for way in WAYS {
         let Err(error) = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(way).run() else { break };
         log::warning(&error.to_string());

@@ -66,12 +66,14 @@ impl Product {
         for unit in [
             "slurm-rollout-agent.service",
             "slurm-rollout-gate.service",
+            "slurm-rollout-rescue.service",
             "slurmd.service.d/slurm-rollout.conf",
         ] {
             let path = format!("/usr/lib/systemd/system/{unit}");
             spec.node_files.push(File::new(packaging.join(unit), &path, 0o644));
         }
         spec.enable_units_on_nodes.push("slurm-rollout-agent.service".into());
+        spec.enable_units_on_nodes.push("slurm-rollout-rescue.service".into());
         spec.reboot_program = REBOOT_PROGRAM.into();
         spec.reboot_from_controller = true;
         // Slurm 26.05 looks for nodes to be rebooted every 10 s otherwise.

@@ -13,6 +13,7 @@ use rollout_lab::{Base, ClusterSpec, Node, Product, Result, Site, until};
 
 const MINUTES: Duration = Duration::from_secs(240);
 const AGENT: &str = "slurm-rollout-agent.service";
+const RESCUE: &str = "slurm-rollout-rescue.service";
 const GATE: &str = "slurm-rollout-gate.service";
 const BINARY: &str = "/usr/sbin/slurm-rollout-agent";
 const ORDER: &str = "/var/lib/slurm-rollout-agent/order.json";
@@ -63,7 +64,7 @@ fn held() -> String {
 fn the_units_are_in_order(node: &Node) {
     // slurmd.service brings the drop-in with it.
     let verify =
-        node.exec(&["systemd-analyze", "--man=no", "verify", AGENT, GATE, "slurmd.service"]).unwrap();
+        node.exec(&["systemd-analyze", "--man=no", "verify", AGENT, RESCUE, GATE, "slurmd.service"]).unwrap();
     assert!(verify.success(), "{verify:?}");
     assert!(!verify.stderr.contains("slurm-rollout"), "{}", verify.stderr);
     let after = property(node, "slurmd.service", "After").unwrap();

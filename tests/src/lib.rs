@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod base;
+mod built_packages;
 mod cgroup;
 mod cluster;
 mod deb_repository;
@@ -31,6 +32,7 @@ mod slurm_conf;
 mod state_dir;
 
 pub use base::Base;
+pub use built_packages::BuiltPackages;
 pub use cluster::{Cluster, ClusterSpec, File, Prepare};
 pub use deb_repository::DebRepository;
 pub use error::{LabError, Result};

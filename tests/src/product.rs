@@ -93,7 +93,7 @@ const OLDEST_GLIBC: (u32, u32) = (2, 36);
 
 /// Whether this host's C library is newer than the oldest base's: then agent and CLI are linked statically as well, for
 /// the lab alone. `ROLLOUT_LAB_STATIC=1` does so on any host.
-fn is_for_older_systems() -> Result<bool> {
+pub(crate) fn is_for_older_systems() -> Result<bool> {
     if std::env::var_os("ROLLOUT_LAB_STATIC").is_some() {
         return Ok(true);
     }
@@ -128,12 +128,12 @@ fn cargo(args: &[&str], flags: &str) -> Result<()> {
     let mut argv = vec![cargo.as_str()];
     argv.extend(args);
     argv.extend(["--quiet", "--locked", "--manifest-path", &manifest]);
-    let mut command = Command::new(&argv).env("RUSTFLAGS", flags).limit(BUILD_LIMIT);
-    // What cargo and rustup go by.
-    for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
-        if let Ok(value) = std::env::var(name) {
-            command = command.env(name, &value);
-        }
-    }
-    command.run().map(drop)
+    with_cargo(Command::new(&argv)).env("RUSTFLAGS", flags).limit(BUILD_LIMIT).run().map(drop)
+}
+
+/// Lets a command have what cargo and rustup go by.
+pub(crate) fn with_cargo(command: Command) -> Command {
+    let names = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+    let set = names.iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
+    set.fold(command, |command, (name, value)| command.env(name, &value))
 }

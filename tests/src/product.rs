@@ -1,12 +1,13 @@
 //! slurm-rollout as its packages install it, and what a cluster needs to use it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::base::Base;
 use crate::built_packages::BuiltPackages;
 use crate::cluster::{ClusterSpec, File};
-use crate::error::{LabError, Result};
+use crate::error::Result;
 use crate::format::Format;
 use crate::layer::Preinstalled;
 use crate::run::Command;
@@ -37,9 +38,17 @@ pub struct Product {
 }
 
 impl Product {
-    /// Builds it as it is shipped; debs, unless [`Product::with`] says otherwise.
+    /// Builds it as it is shipped, once a process; debs, unless [`Product::with`] says otherwise.
     pub fn build() -> Result<Product> {
-        Ok(Product { packages: BuiltPackages::build()?, format: Format::Deb, agent: None })
+        static BUILT: OnceLock<BuiltPackages> = OnceLock::new();
+        let packages = match BUILT.get() {
+            Some(packages) => packages,
+            None => {
+                let built = BuiltPackages::build()?;
+                BUILT.get_or_init(|| built)
+            }
+        };
+        Ok(Product { packages: packages.clone(), format: Format::Deb, agent: None })
     }
 
     /// The same with an agent that waits at the failpoint that [`FAILPOINT`] names.
@@ -55,19 +64,23 @@ impl Product {
         Product { format, ..self }
     }
 
+    /// The RebootProgram as it is packaged.
+    pub fn reboot_program(&self) -> Result<Vec<u8>> {
+        let script = "dpkg-deb --fsys-tarfile \"$1\" | tar -xOf - \".$2\"";
+        let package = self.packages.controller(Format::Deb).display().to_string();
+        Command::new(&["sh", "-ec", script, "sh", &package, REBOOT_PROGRAM]).bytes()
+    }
+
     /// Adds it to what a cluster shall be: installed on controller and nodes, called by slurmctld.
-    pub fn install(&self, spec: ClusterSpec) -> Result<ClusterSpec> {
+    pub fn install(&self, spec: ClusterSpec) -> ClusterSpec {
         let mut spec = called_by_slurmctld(spec);
-        let package = |name| {
-            let files = vec![self.packages.file(self.format, name)?];
-            Ok::<_, LabError>(Preinstalled { format: self.format, files })
-        };
-        spec.controller_packages = package(CONTROLLER)?;
-        spec.node_packages = package(AGENT)?;
+        let of = |file: &Path| Preinstalled { format: self.format, files: vec![file.to_owned()] };
+        spec.controller_packages = of(self.packages.controller(self.format));
+        spec.node_packages = of(self.packages.agent(self.format));
         if let Some(agent) = &self.agent {
             spec.node_files.push(File::new(agent, "/usr/sbin/slurm-rollout-agent", 0o755));
         }
-        Ok(spec)
+        spec
     }
 }
 

@@ -58,7 +58,7 @@ commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/tool/version"]]
 impl Site {
     /// Boots a cluster with the product in it; all nodes are IDLE when this returns.
     pub fn start(product: &Product, spec: ClusterSpec) -> Result<Site> {
-        Ok(Site { cluster: Cluster::start(&product.install(spec)?)? })
+        Ok(Site { cluster: Cluster::start(&product.install(spec))? })
     }
 
     /// Boots a cluster that never had the product, on which packages of this format can be installed; its slurm.conf

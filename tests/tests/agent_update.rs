@@ -29,9 +29,8 @@ struct Update {
 }
 
 fn begin(base: Base, format: Format, nodes: u8, newer: &Path) -> Update {
-    let old = BuiltPackages::build().unwrap().file(format, AGENT).unwrap();
+    let old = BuiltPackages::build().unwrap().agent(format).to_owned();
     let files = [old.clone(), newer.to_owned()];
-    // A repository without any package of the lab's own has what an RPM needs of Debian nonetheless: `lab-base`.
     let rpm = RpmRepository::build_with(&[], if format == Format::Rpm { &files } else { &[] }).unwrap();
     let deb = DebRepository::build_with(&[], if format == Format::Deb { &files } else { &[] }).unwrap();
     let prepare = move |root: &NodeRoot| {
@@ -49,7 +48,7 @@ fn begin(base: Base, format: Format, nodes: u8, newer: &Path) -> Update {
 }
 
 fn newer(format: Format) -> std::path::PathBuf {
-    BuiltPackages::build_version("0.2.0").unwrap().file(format, AGENT).unwrap()
+    BuiltPackages::build_version("0.2.0").unwrap().agent(format).to_owned()
 }
 
 impl Update {
@@ -105,8 +104,9 @@ impl Update {
 /// The versions that agents gave when they started, in the node's journal; each once where it is repeated.
 fn versions_that_ran(node: &Node) -> Vec<String> {
     let journal = node.journal(UNIT).unwrap();
-    let mut versions: Vec<String> =
-        journal.lines().filter_map(|line| line.split("]: version ").nth(1)).map(str::to_owned).collect();
+    let version =
+        |line: &str| line.split_once("]: slurm-rollout-agent ")?.1.split_once(" on ")?.0.to_owned().into();
+    let mut versions: Vec<String> = journal.lines().filter_map(version).collect();
     versions.dedup();
     versions
 }

@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rollout_lab::{
-    AGENT, Base, BuiltPackages, CONTROLLER, ClusterSpec, Format, Node, Product, Repacked, Site, until,
-};
+use rollout_lab::{AGENT, Base, BuiltPackages, CONTROLLER, ClusterSpec, Format, Node, Repacked, Site};
 
 const MINUTES: Duration = Duration::from_secs(240);
 const UNIT: &str = "slurm-rollout-agent.service";
@@ -33,7 +31,9 @@ fn bare(base: Base, format: Format) -> Bare {
 
 impl Bare {
     fn install(&self, node: &Node, package: &str) -> String {
-        self.install_file(node, self.built.file(self.format, package).unwrap())
+        let built = &self.built;
+        let file = if package == AGENT { built.agent(self.format) } else { built.controller(self.format) };
+        self.install_file(node, file.to_owned())
     }
 
     fn install_file(&self, node: &Node, file: PathBuf) -> String {
@@ -141,6 +141,12 @@ fn installed(bare: &Bare) {
     let before = daemons();
     bare.everywhere();
     assert_eq!(daemons(), before, "nothing else is restarted");
+    if bare.format == Format::Rpm {
+        // No RPM starts a service; a preset enables this one.
+        for node in site.cluster.compute_nodes() {
+            node.run(&["systemctl", "start", UNIT]).unwrap();
+        }
+    }
     the_controller_has_its_files(controller);
     for node in site.cluster.compute_nodes() {
         the_node_has_its_files(node);
@@ -150,7 +156,7 @@ fn installed(bare: &Bare) {
 
 /// 0.2.0 with another agent.toml, on a node whose own was edited.
 fn upgraded(bare: &Bare, node: &Node) {
-    let newer = BuiltPackages::build_version("0.2.0").unwrap().file(bare.format, AGENT).unwrap();
+    let newer = BuiltPackages::build_version("0.2.0").unwrap().agent(bare.format).to_owned();
     let newer = Repacked::build(bare.format, &newer, &[(CONFIG, "# Of 0.2.0.\n", 0o644)]).unwrap();
     let edited = "# Mine.\nslurm_user = \"slurm\"\n";
     node.write_file(CONFIG, edited, 0o644).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rollout_lab::{
     AGENT, Base, Block, BuiltPackages, CONTROLLER, ClusterSpec, DebRepository, Format, Node, NodeRoot,
-    Package, Product, RpmRepository, Site, Use, blocks, until, workspace,
+    Package, RpmRepository, Site, Use, blocks, workspace,
 };
 
 const MINUTES: Duration = Duration::from_secs(240);
@@ -27,7 +27,7 @@ const KEYS: [&str; 4] = ["RebootProgram", "ResumeTimeout", "ReturnToService", "S
 fn repository(format: Format) -> impl Fn(&NodeRoot) -> rollout_lab::Result<()> + Send + Sync {
     let mut files: Vec<PathBuf> = Vec::new();
     for built in [BuiltPackages::build().unwrap(), BuiltPackages::build_version("0.2.0").unwrap()] {
-        files.extend([CONTROLLER, AGENT].map(|name| built.file(format, name).unwrap()));
+        files.extend([built.controller(format).to_owned(), built.agent(format).to_owned()]);
     }
     let driver = [Package::new("nvidia-driver", "580.65.06")];
     let of = |wanted| if format == wanted { files.as_slice() } else { &[] };

@@ -50,7 +50,7 @@ fn removal_is_refused(node: &Node, format: Format) {
 }
 
 fn upgrade_waits(site: &Site, node: &Node, format: Format) {
-    let newer = BuiltPackages::build_version("0.2.0").unwrap().file(format, AGENT).unwrap();
+    let newer = BuiltPackages::build_version("0.2.0").unwrap().agent(format).to_owned();
     let agent = pid(node);
     let output = format.install(node, &[newer]).unwrap();
     assert!(output.success(), "{output:?}");

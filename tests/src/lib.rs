@@ -12,18 +12,24 @@
 #![allow(clippy::disallowed_methods)]
 
 mod base;
+mod built_packages;
 mod cgroup;
 mod cluster;
 mod deb_repository;
 mod error;
+mod format;
 mod inside;
+mod job;
+mod layer;
 mod machine;
 mod namespaces;
 mod network;
 mod node;
 mod node_state;
 mod package;
+mod page;
 mod product;
+mod repacked;
 mod rpm_repository;
 mod run;
 mod site;
@@ -31,15 +37,21 @@ mod slurm_conf;
 mod state_dir;
 
 pub use base::Base;
+pub use built_packages::BuiltPackages;
 pub use cluster::{Cluster, ClusterSpec, File, Prepare};
 pub use deb_repository::DebRepository;
 pub use error::{LabError, Result};
+pub use format::Format;
 pub use inside::NodeRoot;
+pub use job::Job;
+pub use layer::Preinstalled;
 pub use network::NodeAddr;
 pub use node::Node;
 pub use node_state::state_of;
 pub use package::{Package, Scriptlet};
-pub use product::{AT_FAILPOINT, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use page::{Block, Use, blocks};
+pub use product::{AGENT, AT_FAILPOINT, CONTROLLER, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use repacked::Repacked;
 pub use rpm_repository::RpmRepository;
 pub use run::{Background, Command, Output};
 pub use site::{NodeLine, Site, TOOL_1_1, until};

@@ -13,7 +13,7 @@ use rollout_lab::{BuiltPackages, Command, Output, workspace};
 const MINUTES: Duration = Duration::from_secs(240);
 
 /// All files of `slurm-rollout`. First in which kind: `rpm`, `deb`, or `-` for both. Then what it is: `f` a file, `d` a
-/// directory, `c` configuration that an admin may change, `g` a file that is not there until somebody makes it.
+/// directory, `l` a link, `c` configuration that an admin may change, `g` a file that is not there until somebody makes it.
 ///
 /// Debian's packages do not name whose a directory is, but make it when they are installed; licences are in `copyright`.
 const CONTROLLER: &str = "
@@ -25,6 +25,9 @@ const CONTROLLER: &str = "
 -   f 0644 root:root   /usr/lib/tmpfiles.d/slurm-rollout.conf
 -   d 0755 root:root   /usr/libexec/slurm-rollout
 -   f 0755 root:root   /usr/libexec/slurm-rollout/reboot-program
+-   f 0644 root:root   /usr/lib/systemd/system-preset/80-slurm-rollout.preset
+-   f 0644 root:root   /usr/lib/systemd/system/slurm-rollout-reconcile.service
+-   f 0644 root:root   /usr/lib/systemd/system/slurm-rollout-reconcile.timer
 -   f 0644 root:root   /usr/share/bash-completion/completions/slurm-rollout
 -   d 0755 root:root   /usr/share/doc/slurm-rollout
 rpm f 0644 root:root   /usr/share/doc/slurm-rollout/CHANGELOG.md
@@ -44,6 +47,7 @@ deb f 0644 root:root   /usr/share/lintian/overrides/slurm-rollout
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-config-check.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-doctor.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-history.1.gz
+-   f 0644 root:root   /usr/share/man/man1/slurm-rollout-reconcile.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-release.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-retry.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-show.1.gz
@@ -75,6 +79,7 @@ const AGENT: &str = "
 -   d 0755 root:root /usr/lib/systemd/system/slurmd.service.d
 -   f 0644 root:root /usr/lib/systemd/system/slurmd.service.d/slurm-rollout.conf
 -   d 0755 root:root /usr/libexec/slurm-rollout
+-   l 0777 root:root /usr/libexec/slurm-rollout/reboot-node
 rpm g 0755 root:root /usr/libexec/slurm-rollout/rescue-agent
 -   f 0755 root:root /usr/sbin/slurm-rollout-agent
 -   d 0755 root:root /usr/share/doc/slurm-rollout-agent
@@ -114,6 +119,7 @@ fn files_of_rpm(package: &Path) -> BTreeSet<String> {
         let mode = u32::from_str_radix(mode, 8).unwrap();
         let kind = match (mode & 0o170_000, flags) {
             (0o040_000, _) => "d",
+            (0o120_000, _) => "l",
             (0o100_000, "cn") => "c",
             (0o100_000, "g") => "g",
             (0o100_000, "" | "d" | "l") => "f",
@@ -137,6 +143,7 @@ fn files_of_deb(package: &Path) -> BTreeSet<String> {
         let kind = match fields[0].as_bytes()[0] {
             b'd' if !path.contains("slurm") => return None,
             b'd' => "d",
+            b'l' => "l",
             b'-' if configuration.contains(path) => "c",
             b'-' => "f",
             _ => panic!("{line}"),

@@ -74,7 +74,7 @@ pub struct Command {
 
 impl Command {
     /// A command on the host.
-    pub(crate) fn new(argv: &[&str]) -> Command {
+    pub fn new(argv: &[&str]) -> Command {
         Command::by_way_of(Vec::new(), argv)
     }
 

@@ -16,10 +16,11 @@ const NEW: &str = "/opt/app/2 1.1";
 /// A site with `tool`, whose slurm.conf has these lines instead of the usual ones.
 fn site(base: Base, nodes: u8, reboot_program: &str, from_controller: bool, extra: &str) -> Site {
     let spec = ClusterSpec { base, nodes, slurm_conf_extra: extra.to_owned(), ..ClusterSpec::default() };
-    let mut installed = Product::build().unwrap().install(Site::tool_spec(spec).unwrap());
-    installed.reboot_program = reboot_program.to_owned();
-    installed.reboot_from_controller = from_controller;
-    Site { cluster: rollout_lab::Cluster::start(&installed).unwrap() }
+    let way = |spec: &mut ClusterSpec| {
+        reboot_program.clone_into(&mut spec.reboot_program);
+        spec.reboot_from_controller = from_controller;
+    };
+    Site::with_tool_and(&Product::build().unwrap(), spec, way).unwrap()
 }
 
 fn manifest(nodes: &str) -> String {

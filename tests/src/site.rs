@@ -73,15 +73,6 @@ impl Site {
     /// The same with the RPM `tool` 1.0 installed on all nodes, 1.1 in their repository, and a link
     /// `/opt/app/current` to `/opt/app/1`.
     pub fn with_tool(product: &Product, spec: ClusterSpec) -> Result<Site> {
-        Site::with_tool_and(product, spec, |_| ())
-    }
-
-    /// The same with this done to what the cluster shall be, at last.
-    pub fn with_tool_and(
-        product: &Product,
-        spec: ClusterSpec,
-        at_last: impl Fn(&mut ClusterSpec),
-    ) -> Result<Site> {
         let tool = |version: &str| {
             Package::new("tool", version).file("/usr/share/tool/version", &format!("{version}\n"), 0o644)
         };
@@ -96,9 +87,7 @@ impl Site {
             }
             before.as_ref().map_or(Ok(()), |before| before(root))
         };
-        let mut spec = product.install(ClusterSpec { prepare: Some(Arc::new(prepare)), ..spec });
-        at_last(&mut spec);
-        Ok(Site { cluster: Cluster::start(&spec)? })
+        Site::start(product, ClusterSpec { prepare: Some(Arc::new(prepare)), ..spec })
     }
 
     /// The version with which a node's agent answers.

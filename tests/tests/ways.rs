@@ -4,23 +4,37 @@
 // A test may panic.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rollout_lab::{Base, ClusterSpec, Product, REBOOT_PROGRAM, Site, TOOL_1_1, until};
+use rollout_lab::{Base, ClusterSpec, NodeRoot, Product, Site, TOOL_1_1, until, workspace};
 
 const MINUTES: Duration = Duration::from_secs(240);
 const REBOOT_NODE: &str = "/usr/libexec/slurm-rollout/reboot-node";
 const OLD: &str = "/opt/app/1 1.0";
 const NEW: &str = "/opt/app/2 1.1";
 
-/// A site with `tool`, whose slurm.conf has these lines instead of the usual ones.
-fn site(base: Base, nodes: u8, reboot_program: &str, from_controller: bool, extra: &str) -> Site {
-    let spec = ClusterSpec { base, nodes, slurm_conf_extra: extra.to_owned(), ..ClusterSpec::default() };
-    let way = |spec: &mut ClusterSpec| {
-        reboot_program.clone_into(&mut spec.reboot_program);
-        spec.reboot_from_controller = from_controller;
+/// What the snippets set.
+const KEYS: [&str; 5] =
+    ["RebootProgram", "ResumeTimeout", "ReturnToService", "SlurmctldParameters", "PowerAction"];
+
+/// A site with `tool`, whose slurm.conf has this snippet of ours.
+fn site(base: Base, nodes: u8, snippet: &'static str) -> Site {
+    let prepare = move |root: &NodeRoot| {
+        let remove: String = KEYS.iter().map(|key| format!("/^{key}=/d;")).collect();
+        root.run(&["sed", "-i", &remove, "/etc/slurm/slurm.conf"])?;
+        let include = format!("echo 'Include /etc/slurm/{snippet}' >>/etc/slurm/slurm.conf");
+        root.run(&["sh", "-c", &include])?;
+        let source = workspace().join("slurm-conf-snippets").join(snippet);
+        root.copy_in(&source, &format!("/etc/slurm/{snippet}"), 0o644)
     };
-    Site::with_tool_and(&Product::build().unwrap(), spec, way).unwrap()
+    let spec = ClusterSpec { base, nodes, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
+    let site = Site::with_tool(&Product::build().unwrap(), spec).unwrap();
+    let log = site.cluster.slurmctld_log().unwrap();
+    let complaint =
+        log.lines().find(|line| line.contains("error") && KEYS.iter().any(|key| line.contains(key)));
+    assert_eq!(complaint, None);
+    site
 }
 
 fn manifest(nodes: &str) -> String {
@@ -33,7 +47,7 @@ fn wait_phase(site: &Site, node: &str, phase: &str) {
 
 /// slurmd runs RebootProgram. What is staged is with the agents before; one that was down gets it when it is back.
 fn run_by_slurmd(base: Base) {
-    let site = site(base, 3, REBOOT_NODE, false, "");
+    let site = site(base, 3, "reboot_by_slurmd.conf");
     let cn03 = site.cluster.node("cn03");
     cn03.run(&["systemctl", "stop", "slurm-rollout-agent"]).unwrap();
     let staged = site.stage(&manifest("cn[01-03]")).unwrap();
@@ -89,8 +103,13 @@ fn run_by_slurmd_26_05() {
 }
 
 /// A job that wants its node rebooted gets a plain reboot, whatever is staged. Both kinds of hand-over.
-fn for_a_job(base: Base, program: &str, from_controller: bool) {
-    let site = site(base, 1, program, from_controller, "");
+fn for_a_job(base: Base) {
+    for_a_job_with(base, "reboot_from_controller.conf");
+    for_a_job_with(base, "reboot_by_slurmd.conf");
+}
+
+fn for_a_job_with(base: Base, snippet: &'static str) {
+    let site = site(base, 1, snippet);
     site.stage(&manifest("cn01")).unwrap();
     let node = site.cluster.node("cn01");
     let boots = node.boot_count();
@@ -111,27 +130,23 @@ fn for_a_job(base: Base, program: &str, from_controller: bool) {
 
 #[test]
 fn for_a_job_22_05() {
-    for_a_job(Base::Bookworm, REBOOT_PROGRAM, true);
-    for_a_job(Base::Bookworm, REBOOT_NODE, false);
+    for_a_job(Base::Bookworm);
 }
 
 #[test]
 fn for_a_job_24_11() {
-    for_a_job(Base::Trixie, REBOOT_PROGRAM, true);
-    for_a_job(Base::Trixie, REBOOT_NODE, false);
+    for_a_job(Base::Trixie);
 }
 
 #[test]
 fn for_a_job_26_05() {
-    for_a_job(Base::Forky, REBOOT_PROGRAM, true);
-    for_a_job(Base::Forky, REBOOT_NODE, false);
+    for_a_job(Base::Forky);
 }
 
 /// `scontrol reboot action=rollout` applies what is staged, and a plain `scontrol reboot` stays plain.
-fn by_action(location: &str, program: &str, plain: &str, from_controller: bool) {
-    let action = format!("PowerAction=rollout Location={location} Program={program}\n");
-    let site = site(Base::Forky, 2, plain, from_controller, &action);
-    if location == "slurmd" {
+fn by_action(snippet: &'static str) {
+    let site = site(Base::Forky, 2, snippet);
+    if snippet == "power_action_by_slurmd.conf" {
         let drop_in = "/etc/slurm-rollout/controller.d/deliver.toml";
         site.cluster.controller().write_file(drop_in, "deliver = \"always\"\n", 0o644).unwrap();
     }
@@ -150,19 +165,23 @@ fn by_action(location: &str, program: &str, plain: &str, from_controller: bool) 
 
 #[test]
 fn an_action_of_slurmctld_applies_and_a_plain_reboot_does_not() {
-    by_action("slurmctld", REBOOT_PROGRAM, &format!("\"{REBOOT_PROGRAM} --plain\""), true);
+    by_action("power_action.conf");
 }
 
 #[test]
 fn an_action_of_slurmd_applies_and_a_plain_reboot_does_not() {
-    by_action("slurmd", REBOOT_NODE, &format!("\"{REBOOT_NODE} --plain\""), false);
+    by_action("power_action_by_slurmd.conf");
 }
 
 /// The other choice: RebootProgram is the action, and every reboot applies.
 #[test]
 fn every_reboot_is_the_action() {
-    let action = format!("PowerAction=rollout Location=slurmctld Program={REBOOT_PROGRAM}\n");
-    let site = site(Base::Forky, 1, "rollout", false, &action);
+    let site = site(Base::Forky, 1, "power_action.conf");
+    let every = "s,^RebootProgram=.*,RebootProgram=rollout,";
+    for node in std::iter::once(site.cluster.controller()).chain(site.cluster.compute_nodes()) {
+        node.run(&["sed", "-i", every, "/etc/slurm/power_action.conf"]).unwrap();
+    }
+    site.cluster.scontrol(&["reconfigure"]).unwrap();
     site.stage(&manifest("cn01")).unwrap();
     site.reboot("cn01").unwrap();
     wait_phase(&site, "cn01", "updated");

@@ -25,7 +25,7 @@ nodes = "cn01"
 [[change]]
 kind = "symlink"
 path = "/opt/slow"
-target = "/opt/elsewhere"
+target = "/usr"
 [verify]
 commands = [["/usr/bin/sleep", "7"]]
 "#;

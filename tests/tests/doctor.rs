@@ -199,6 +199,14 @@ fn what_slurmctld_runs(site: &Site, base: Base) {
 }
 
 fn power_actions(site: &Site) {
+    // What doctor says of a program that others may write is so.
+    let controller = site.cluster.controller();
+    sh(controller, &format!("chmod g+w {REBOOT_PROGRAM}"));
+    let finding = problem(site, "reboot-program", "is writable for its group");
+    assert!(finding.why.unwrap().contains("fails with \"Invalid power action\""));
+    let refused = controller.exec(&["scontrol", "reboot", "cn01"]).unwrap();
+    assert!(refused.stderr.contains("Invalid power action"), "{refused:?}");
+    sh(controller, &format!("chmod 755 {REBOOT_PROGRAM}"));
     let line = |location: &str| {
         format!(
             "s,^RebootProgram=.*,PowerAction=rollout Location={location} Program={REBOOT_PROGRAM}\\nRebootProgram=rollout,"
@@ -383,6 +391,8 @@ fn on_a_node(site: &Site, product: &Product) {
     assert_eq!(visit.code, Some(0), "{visit:#?}");
     assert!(visit.find(Level::Ok, "node gate", "slurmd.service starts only when").is_some(), "{visit:#?}");
     assert!(visit.find(Level::Ok, "node node-name", "cn02, which Slurm knows").is_some(), "{visit:#?}");
+    let user = node.exec_as("daemon", &["/usr/bin/slurm-rollout", "doctor"]).unwrap();
+    assert!(user.code == Some(0) && user.stdout.contains("was left out: it is for root"), "{user:?}");
 }
 
 fn doctor(base: Base) {

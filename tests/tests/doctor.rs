@@ -381,9 +381,10 @@ fn without_munge_and_without_slurmctld(site: &Site) {
 }
 
 /// The CLI on a node: what belongs to the controller is left out, and the node's own doctor is heard.
-fn on_a_node(site: &Site, product: &Product) {
+fn on_a_node(site: &Site) {
     let node = site.cluster.node("cn02");
-    node.copy_in(&product.cli, "/usr/bin/slurm-rollout", 0o755).unwrap();
+    let cli = site.cluster.controller().root().join("usr/bin/slurm-rollout");
+    node.copy_in(&cli, "/usr/bin/slurm-rollout", 0o755).unwrap();
     let visit = || Visit::of(node.exec(&["/usr/bin/slurm-rollout", "doctor", "--json"])?);
     let left_out = found(visit, Level::Warning, "this-host", "cn02 is no SlurmctldHost");
     assert_eq!(left_out.cure.as_deref(), Some("run it on ctl as well"));
@@ -396,9 +397,8 @@ fn on_a_node(site: &Site, product: &Product) {
 }
 
 fn doctor(base: Base) {
-    let product = Product::build().unwrap();
     let spec = ClusterSpec { base, nodes: 2, ..ClusterSpec::default() };
-    let site = Site::start(&product, spec).unwrap();
+    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
     a_cluster_as_it_should_be(&site);
     a_configuration_with_mistakes(&site);
     what_slurmctld_runs(&site, base);
@@ -408,7 +408,7 @@ fn doctor(base: Base) {
     a_ledger_that_cannot_be_read(&site);
     the_gate_and_what_else_a_node_needs(&site);
     without_munge_and_without_slurmctld(&site);
-    on_a_node(&site, &product);
+    on_a_node(&site);
 }
 
 #[test]

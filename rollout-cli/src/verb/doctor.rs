@@ -17,6 +17,7 @@ use rollout_core::doctor::{Finding, Report, access, node};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::NodeInfo;
 use rollout_core::slurm_config::SlurmConfig;
+use rollout_core::way::Way;
 use rollout_host::config::{Checked, read};
 use std::path::Path;
 use std::process::ExitCode;
@@ -117,7 +118,8 @@ fn of_this_controller(
     let mut findings = Vec::new();
     let who = slurm.slurm_user().map(|user| files::identity(&user));
     let path = match (slurm::program(slurm), action) {
-        (Program::File { path, .. }, _) => Some(path),
+        // slurmd's program is on the nodes.
+        (Program::File { path, .. }, _) if !matches!(Way::of(slurm), Way::Node { .. }) => Some(path),
         (Program::PowerAction(_), Some(action)) if action.on_controller => {
             action.program.split_whitespace().next().map(str::to_owned)
         }

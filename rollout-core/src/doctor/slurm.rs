@@ -4,6 +4,7 @@ use super::{Finding, duration};
 use crate::hostlist::NodeSet;
 use crate::slurm::NodeInfo;
 use crate::slurm_config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, SlurmConfig};
+use crate::way::Way;
 use std::collections::BTreeMap;
 
 /// Where RebootProgram is installed.
@@ -222,6 +223,10 @@ fn power_action_findings(name: &str, action: Option<&PowerAction>) -> Vec<Findin
         None => Finding::warning(CHECK, format!("{what}, whose line was not found"))
             .because("scontrol does not show PowerActions, and slurm.conf was read without its Include files")
             .cured_by(format!("see that it is, {line}")),
+        Some(PowerAction { on_controller: false, program }) if is_reboot_node(program) => {
+            let needs = "agents need what is staged beforehand: deliver = \"always\" in controller.toml";
+            Finding::ok(CHECK, format!("{what}: each slurmd runs {program}; {needs}"))
+        }
         Some(PowerAction { on_controller: false, program }) => {
             Finding::problem(CHECK, format!("{what} with Location=slurmd, Program={program}"))
                 .because("each slurmd runs it on its node, where nothing knows what is staged")
@@ -231,19 +236,33 @@ fn power_action_findings(name: &str, action: Option<&PowerAction>) -> Vec<Findin
     }]
 }
 
+fn is_reboot_node(program: &str) -> bool {
+    program.split_whitespace().next().is_some_and(|path| path.ends_with("/reboot-node"))
+}
+
 fn who_runs_it(config: &SlurmConfig) -> Finding {
     const CHECK: &str = "reboot-from-controller";
-    if config.reboots_from_controller() {
-        return Finding::ok(CHECK, "slurmctld runs RebootProgram");
+    match Way::of(config) {
+        Way::Node { .. } => {
+            let what = "each slurmd runs RebootProgram; agents are given what is staged beforehand";
+            return Finding::ok(CHECK, what);
+        }
+        Way::Controller { plain: true } => {
+            let what = "slurmctld runs RebootProgram, which applies nothing; a PowerAction may";
+            return Finding::ok(CHECK, what);
+        }
+        _ if config.reboots_from_controller() => return Finding::ok(CHECK, "slurmctld runs RebootProgram"),
+        _ => {}
     }
     let others = config.get("SlurmctldParameters").map(|others| format!("{others},")).unwrap_or_default();
     Finding::problem(CHECK, "SlurmctldParameters has no reboot_from_controller")
         .because(
-            "each slurmd runs RebootProgram on its node, where nothing knows what is staged: nothing is applied, and \
-             the nodes stay DOWN until ResumeTimeout",
+            "each slurmd runs RebootProgram on its node, where this one knows no nodes: nothing is applied, and the \
+             nodes stay DOWN until ResumeTimeout",
         )
         .cured_by(format!(
-            "in slurm.conf: SlurmctldParameters={others}reboot_from_controller\nthen `scontrol reconfigure`"
+            "in slurm.conf: SlurmctldParameters={others}reboot_from_controller\nthen `scontrol reconfigure`; or \
+             RebootProgram=/usr/libexec/slurm-rollout/reboot-node, for slurmd"
         ))
 }
 

@@ -93,6 +93,15 @@ fn what_is_said_of_reboot_programs() {
         ("26.05.5", "rollout", "", None, &[Warning], "was not found"),
         ("26.05.5", "rollout", "", action(true), &[Fine], "slurmctld runs /p"),
         ("26.05.5", "rollout", here, action(false), &[Problem], "Location=slurmd"),
+        ("24.11.5", "/usr/libexec/slurm-rollout/reboot-node", "", None, &[Fine, Fine], "reboot-node"),
+        (
+            "26.05.5",
+            "/usr/libexec/slurm-rollout/reboot-program --plain",
+            here,
+            None,
+            &[Fine, Fine],
+            "--plain",
+        ),
     ] {
         let config = config(&format!("SLURM_VERSION = {version}; RebootProgram = {value}; {more}"));
         let findings = reboot_program(&config, action.as_ref());

@@ -19,7 +19,7 @@ const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 /// The keys of `agent.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Config {
+pub struct Config {
     /// The node's NodeName; by default the host name up to its first dot, as slurmd has it.
     pub(crate) node_name: Option<String>,
     /// Where orders are taken.

@@ -1,10 +1,14 @@
 //! Taking orders and answering where the node stands: HTTP/1.1 on TCP for sealed orders, on a Unix socket for root.
 //!
-//! Everything that comes in is bounded: connections, their time, a body's size. Nothing here changes the node: an order
-//! that is genuine goes to the driver.
+//! Everything that comes in is bounded: connections, their time, a body's size, the memory for all of them, and the lines
+//! that they cause in the log. Nothing here changes the node: an order that is genuine goes to the driver.
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 
 use crate::config::Config;
 use crate::driver::{Published, Request};
+use crate::places::{Place, Places};
 use crate::slurm_node::SlurmNode;
 use crate::{hand_over, log, node};
 use http_body_util::{BodyExt, Full, Limited};
@@ -26,12 +30,24 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-/// How many from the network are served at the same time; others are hung up on. Few ever speak to one agent: an order
-/// in months, and whoever looks at the status.
+/// How many from the network are served at the same time; who goes when there are more is in [`Places`]. Few ever speak
+/// to one agent: an order in months, and whoever looks at the status.
 const MAX_CONNECTIONS: usize = 64;
+
+/// How many more the kernel keeps for us, so that a flood makes an order wait and not be lost.
+const BACKLOG: u32 = 1024;
+
+/// A body up to this length is read at once. An order for thousands of nodes with some changes has 2 kB.
+const SHORT_BODY: usize = 64 * 1024;
+
+/// How many longer ones are in memory at the same time. Others wait.
+const LONG_BODIES: usize = 2;
+
+/// How many credentials munged is asked about at the same time: each takes a thread and twice its length.
+const OPENING: usize = 2;
 
 /// How long somebody may take to say what they want, and the whole exchange may take.
 const HEADER_LIMIT: Duration = Duration::from_secs(3);
@@ -46,8 +62,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// The length of what a status says about an agent in trouble, in characters.
 const MAX_TROUBLE: usize = 700;
 
-/// How much of a request for what there is not stands in the log, in characters.
+/// How much of a request for what there is not stands in the log, in characters, and of why an order was refused.
 const MAX_ASKED: usize = 100;
+const MAX_REFUSAL: usize = 1500;
 
 pub(crate) struct Server {
     tcp: TcpListener,
@@ -65,7 +82,16 @@ struct Desk {
     staged: watch::Receiver<Option<String>>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    long_bodies: Arc<Semaphore>,
+    opening: Arc<Semaphore>,
+    strangers: log::Measured,
+}
+
+/// A body, and its turn if it is a long one.
+struct Body {
+    bytes: Vec<u8>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Who is speaking.
@@ -93,7 +119,10 @@ impl Server {
             published,
             staged,
             orders,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            places: Places::new(MAX_CONNECTIONS),
+            long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
+            opening: Arc::new(Semaphore::new(OPENING)),
+            strangers: log::Measured::default(),
         };
         Ok(Self { tcp: bind_tcp(config.listen)?, unix: bind_unix(config)?, desk: Arc::new(desk) })
     }
@@ -103,7 +132,11 @@ impl Server {
         let network = async {
             loop {
                 match self.tcp.accept().await {
-                    Ok((stream, peer)) => exchange(&self.desk, stream, Peer::Network(peer)),
+                    Ok((stream, peer)) => {
+                        exchange(&self.desk, stream, Peer::Network(peer)).await;
+                        // Who has a place is heard before the next one may need it.
+                        tokio::task::yield_now().await;
+                    }
                     Err(error) => no_connection(&error).await,
                 }
             }
@@ -112,7 +145,7 @@ impl Server {
             loop {
                 match self.unix.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream)))
                 {
-                    Ok((0, stream)) => exchange(&self.desk, stream, Peer::LocalRoot),
+                    Ok((0, stream)) => exchange(&self.desk, stream, Peer::LocalRoot).await,
                     // The modes of the socket and its directory keep others out already.
                     Ok((uid, _)) => log::warning(&format!("uid {uid} on this node: hung up: not root")),
                     Err(error) => no_connection(&error).await,
@@ -131,9 +164,10 @@ async fn no_connection(error: &std::io::Error) {
 
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, String> {
     let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
-        let socket = std::net::TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket)
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
     };
     let without_ipv6 = || bind((Ipv4Addr::UNSPECIFIED, address.port()).into());
     let bound = bind(address);
@@ -153,31 +187,48 @@ fn bind_unix(config: &Config) -> Result<UnixListener, String> {
     bind().map_err(|error: std::io::Error| format!("{}: cannot listen: {error}", path.display()))
 }
 
-fn exchange(desk: &Arc<Desk>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
-    // Root on this node is served however many strangers call.
-    let place = match peer {
-        Peer::LocalRoot => None,
-        Peer::Network(_) => match Arc::clone(&desk.places).try_acquire_owned() {
-            Ok(place) => Some(place),
-            Err(_) => return log::info(&format!("{}: hung up: too many at the same time", peer.name())),
-        },
-    };
+/// Gives somebody a place and serves them there.
+async fn exchange(
+    desk: &Arc<Desk>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+) {
     let desk = Arc::clone(desk);
+    // Root on this node is served however many strangers call.
+    let Peer::Network(address) = peer else {
+        tokio::spawn(async move { serve(&desk, stream, peer, None).await });
+        return;
+    };
+    let (place, mut left) = desk.places.take(address.ip().to_canonical()).await;
     tokio::spawn(async move {
-        let answer = hyper::service::service_fn(|request| answer(&desk, peer, request));
-        let served = hyper::server::conn::http1::Builder::new()
-            .keep_alive(false)
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_LIMIT)
-            .max_buf_size(16 * 1024)
-            .serve_connection(TokioIo::new(stream), answer);
-        match tokio::time::timeout(EXCHANGE_LIMIT, served).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::info(&format!("{}: hung up: {error}", peer.name())),
-            Err(_) => log::info(&format!("{}: hung up: too slow", peer.name())),
+        tokio::select! {
+            // First: who was told to go has ordered nothing.
+            biased;
+            Ok(()) = &mut left => desk.say(peer, || "hung up: too many at the same time".to_owned()),
+            () = serve(&desk, stream, peer, Some(&place)) => {}
         }
-        drop(place);
     });
+}
+
+/// One exchange, to its end.
+async fn serve(
+    desk: &Arc<Desk>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    place: Option<&Place>,
+) {
+    let answer = hyper::service::service_fn(|request| answer(desk, peer, place, request));
+    let served = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), answer);
+    match tokio::time::timeout(EXCHANGE_LIMIT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => desk.say(peer, || format!("hung up: {error}")),
+        Err(_) => desk.say(peer, || "hung up: too slow".to_owned()),
+    }
 }
 
 impl Peer {
@@ -196,17 +247,43 @@ impl Peer {
 type HttpRequest = hyper::Request<Incoming>;
 type HttpResponse = Response<Full<Bytes>>;
 
-async fn answer(desk: &Arc<Desk>, peer: Peer, request: HttpRequest) -> Result<HttpResponse, Infallible> {
+/// What an order that is not taken is answered with.
+type Refusal = (StatusCode, String);
+
+async fn answer(
+    desk: &Arc<Desk>,
+    peer: Peer,
+    place: Option<&Place>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Infallible> {
+    let heard = || place.map_or((), Place::heard);
     Ok(match (request.method(), request.uri().path()) {
-        (&Method::GET, STATUS_PATH) => json(StatusCode::OK, &desk.status()),
+        (&Method::GET, STATUS_PATH) => {
+            heard();
+            json(StatusCode::OK, &desk.status())
+        }
         (&Method::POST, ORDER_PATH) => {
-            let (status, answer) = match desk.take(peer, request.into_body()).await {
-                Ok(answer) => (StatusCode::OK, answer),
-                Err((status, why)) => (status, Answer::Refused { why }),
+            let body = desk.whole(request.into_body()).await;
+            heard();
+            let refused =
+                |why: &str| format!("order from {} refused: {}", peer.name(), one_line(why, MAX_REFUSAL));
+            let (status, answer) = match desk.payload(peer, body).await {
+                Ok(payload) => {
+                    let taken = desk.take(peer, &payload).await;
+                    let (status, answer) = taken.map_or_else(
+                        |(status, why)| (status, Answer::Refused { why }),
+                        |a| (StatusCode::OK, a),
+                    );
+                    if let Answer::Refused { why } = &answer {
+                        log::warning(&refused(why));
+                    }
+                    (status, answer)
+                }
+                Err((status, why)) => {
+                    desk.strangers.warning(|| refused(&why));
+                    (status, Answer::Refused { why })
+                }
             };
-            if let Answer::Refused { why } = &answer {
-                log::warning(&format!("order from {} refused: {why}", peer.name()));
-            }
             json(status, &answer)
         }
         (&Method::POST, HAND_OVER_PATH) if peer.is_root_here() => {
@@ -219,11 +296,7 @@ async fn answer(desk: &Arc<Desk>, peer: Peer, request: HttpRequest) -> Result<Ht
         (method, path) => {
             // Both are a stranger's words: a line of the log is no place for all of them, nor for control characters.
             let asked = format!("{method} {path}");
-            log::info(&format!(
-                "{}: asked for what there is not: {}",
-                peer.name(),
-                one_line(&asked, MAX_ASKED)
-            ));
+            desk.say(peer, || format!("asked for what there is not: {}", one_line(&asked, MAX_ASKED)));
             let why = format!("only POST {ORDER_PATH} and GET {STATUS_PATH}");
             json(StatusCode::NOT_FOUND, &Answer::Refused { why })
         }
@@ -237,6 +310,11 @@ fn json(status: StatusCode, content: &impl serde::Serialize) -> HttpResponse {
 }
 
 impl Desk {
+    /// What somebody did that is nothing to us.
+    fn say(&self, peer: Peer, what: impl FnOnce() -> String) {
+        self.strangers.info(|| format!("{}: {}", peer.name(), what()));
+    }
+
     fn status(&self) -> AgentStatus {
         let (order, trouble) = match &*self.published.borrow() {
             Published::NoOrder => (None, None),
@@ -256,9 +334,9 @@ impl Desk {
     }
 
     /// slurmd waits for the answer, so the hand-over is only written up here and looked into afterwards.
-    async fn hand_over(self: &Arc<Self>, body: Incoming) -> Result<(), (StatusCode, String)> {
-        let body = whole(body).await?;
-        let what = serde_json::from_slice(&body);
+    async fn hand_over(self: &Arc<Self>, body: Incoming) -> Result<(), Refusal> {
+        let body = self.whole(body).await?;
+        let what = serde_json::from_slice(&body.bytes);
         let what: HandOver = what.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         let me = NodeSet::from_names([self.node.as_str()]);
         let me = me.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
@@ -280,20 +358,24 @@ impl Desk {
         Ok(())
     }
 
-    async fn take(&self, peer: Peer, body: Incoming) -> Result<Answer, (StatusCode, String)> {
-        let body = whole(body).await?;
-        let payload = match peer {
-            Peer::LocalRoot => body.to_vec(),
-            Peer::Network(_) => self.open(body).await?,
-        };
-        let order = Order::parse(&payload).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+    /// What was sealed, by somebody whose orders are taken.
+    async fn payload(&self, peer: Peer, body: Result<Body, Refusal>) -> Result<Vec<u8>, Refusal> {
+        let body = body?;
+        match peer {
+            Peer::LocalRoot => Ok(body.bytes),
+            Peer::Network(_) => self.open(body).await,
+        }
+    }
+
+    async fn take(&self, peer: Peer, payload: &[u8]) -> Result<Answer, Refusal> {
+        let order = Order::parse(payload).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         if let (Peer::Network(_), What::HandedOver(_)) = (peer, &order.what) {
             return Err((StatusCode::FORBIDDEN, "only slurmd on this node says so".to_owned()));
         }
         self.to_driver(order).await
     }
 
-    async fn to_driver(&self, order: Order) -> Result<Answer, (StatusCode, String)> {
+    async fn to_driver(&self, order: Order) -> Result<Answer, Refusal> {
         let gone = |_| (StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned());
         let (send, answer) = oneshot::channel();
         self.orders.send((order, send)).await.map_err(|error| gone(error.to_string()))?;
@@ -301,28 +383,45 @@ impl Desk {
     }
 
     /// Opens the credential and looks who sealed it. On another thread: munged may take its time.
-    async fn open(&self, body: Bytes) -> Result<Vec<u8>, (StatusCode, String)> {
+    async fn open(&self, body: Body) -> Result<Vec<u8>, Refusal> {
         let (munge, slurm_user) = (self.munge.clone(), self.slurm_user.clone());
+        let ending = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error);
+        let turn = Arc::clone(&self.opening).acquire_owned().await;
+        let turn = turn.map_err(|error| ending(error.to_string()))?;
         let opened = tokio::task::spawn_blocking(move || {
-            let text = std::str::from_utf8(&body).map_err(|_| "it is not sealed: no text".to_owned())?;
+            // The thread goes on where nobody waits for it any more: its turn is over when it ends.
+            let _turns = (turn, body.turn);
+            let text =
+                std::str::from_utf8(&body.bytes).map_err(|_| "it is not sealed: no text".to_owned())?;
             let opened = munge.open(text.trim()).map_err(|error| error.to_string())?;
             if opened.uid != 0 && Some(opened.uid) != uid_of(&slurm_user) {
                 return Err(format!("sealed by uid {}, which is neither root nor {slurm_user}", opened.uid));
             }
             Ok(opened.payload)
         });
-        let opened = opened.await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let opened = opened.await.map_err(|error| ending(error.to_string()))?;
         opened.map_err(|why| (StatusCode::FORBIDDEN, why))
     }
-}
 
-async fn whole(body: Incoming) -> Result<Bytes, (StatusCode, String)> {
-    let whole = Limited::new(body, MAX_BODY).collect().await;
-    let whole = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-        true => (StatusCode::PAYLOAD_TOO_LARGE, format!("an order has at most {MAX_BODY} bytes")),
-        false => (StatusCode::BAD_REQUEST, format!("the order came incomplete: {error}")),
-    })?;
-    Ok(whole.to_bytes())
+    /// Reads a body. A long one waits until it may.
+    async fn whole(&self, body: Incoming) -> Result<Body, Refusal> {
+        let refused = |error: Box<dyn std::error::Error + Send + Sync>| match error
+            .is::<http_body_util::LengthLimitError>(
+        ) {
+            true => (StatusCode::PAYLOAD_TOO_LARGE, format!("an order has at most {MAX_BODY} bytes")),
+            false => (StatusCode::BAD_REQUEST, format!("the order came incomplete: {error}")),
+        };
+        let mut incoming = Limited::new(body, MAX_BODY);
+        let mut body = Body { bytes: Vec::new(), turn: None };
+        while let Some(frame) = incoming.frame().await {
+            let Ok(data) = frame.map_err(refused)?.into_data() else { continue };
+            if body.turn.is_none() && body.bytes.len() + data.len() > SHORT_BODY {
+                body.turn = Arc::clone(&self.long_bodies).acquire_owned().await.ok();
+            }
+            body.bytes.extend_from_slice(&data);
+        }
+        Ok(body)
+    }
 }
 
 /// Asked anew each time: the name service may not have been up when the agent started.

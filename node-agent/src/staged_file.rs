@@ -38,17 +38,22 @@ impl StagedFile {
     /// Reads it. One that cannot be read is as none: what was staged is then given again by `slurm-rollout reconcile`.
     pub(crate) fn in_dir(dir: &Path) -> Self {
         let path = dir.join("staged.json");
-        let read = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
-        let content = match read {
-            Ok(content) => content,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    crate::log::warning(&format!("{}: passed over: {error}", path.display()));
-                }
-                Content { version: VERSION, staged: None, seen: Vec::new() }
+        let read = std::fs::read(&path).and_then(|bytes| Self::of(path.clone(), &bytes));
+        read.unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                crate::log::warning(&format!("{}: passed over: {error}", path.display()));
             }
-        };
-        Self { path, content }
+            Self { path, content: Content { version: VERSION, staged: None, seen: Vec::new() } }
+        })
+    }
+
+    /// What these bytes say. What no manifest may ask for is not kept either.
+    pub(crate) fn of(path: PathBuf, bytes: &[u8]) -> io::Result<Self> {
+        let content: Content = serde_json::from_slice(bytes)?;
+        if let Some(What::Keep(keep)) = content.staged.as_ref().map(|staged| &staged.what) {
+            keep.aim.check().map_err(io::Error::other)?;
+        }
+        Ok(Self { path, content })
     }
 
     /// The rollout that is staged.

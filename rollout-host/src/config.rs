@@ -95,13 +95,26 @@ pub fn load<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) ->
 
 /// The same for those who want to know where everything comes from, and all mistakes.
 pub fn read<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Reading<T> {
-    let (found, mut mistakes) = files(path);
+    let (found, mistakes) = files(path);
+    let texts = found.into_iter().map(|file| {
+        let text = std::fs::read_to_string(&file);
+        (file, text)
+    });
+    of_texts(path, texts, mistakes)
+}
+
+/// The same of files that were read already, or could not be.
+pub fn of_texts<T: DeserializeOwned + Serialize + Default + Checked>(
+    path: &Path,
+    texts: impl IntoIterator<Item = (PathBuf, io::Result<String>)>,
+    mut mistakes: Vec<ConfigError>,
+) -> Reading<T> {
     let mut reading =
         Reading { files: Vec::new(), config: T::default(), mistakes: Vec::new(), places: BTreeMap::new() };
     let known: Vec<String> = report::values(&reading.config).into_keys().collect();
     let mut merged = toml::Table::new();
-    for file in found {
-        let text = match std::fs::read_to_string(&file) {
+    for (file, text) in texts {
+        let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {

@@ -121,10 +121,11 @@ impl Munge {
         if credential.len() > MAX_REQUEST - 5 {
             return Err(MungeError::CredentialTooLong(credential.len()));
         }
-        let mut request = Writer::default();
-        let mut data = credential.as_bytes().to_vec();
-        data.push(0);
-        request.data(&data);
+        // A credential may have a megabyte, and anybody may send one: it is copied once.
+        let mut request = Writer(Vec::with_capacity(credential.len() + 5));
+        request.u32(u32::try_from(credential.len() + 1).unwrap_or(u32::MAX));
+        request.0.extend_from_slice(credential.as_bytes());
+        request.u8(0);
         let answer = self.exchange(DECODE_REQUEST, &request.0, DECODE_RESPONSE)?;
         let mut fields = Fields(&answer);
         let (error, message) = fields.error()?;
@@ -182,8 +183,8 @@ fn exchange(socket: &Path, kind: u8, body: &[u8]) -> io::Result<(u8, Vec<u8>)> {
     let mut request = Writer::default();
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     request.u32(MAGIC).u8(FORMAT).u8(kind).u8(0).u32(length);
-    request.0.extend_from_slice(body);
     stream.write_all(&request.0)?;
+    stream.write_all(body)?;
     let mut header = [0; 11];
     stream.read_exact(&mut header)?;
     let odd = || io::Error::from(io::ErrorKind::InvalidData);

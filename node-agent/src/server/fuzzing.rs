@@ -1,0 +1,100 @@
+//! One connection to the server without a socket or a network. All else is as it is served, but that munged is away and
+//! that the driver takes every order.
+
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::runtime::{Builder, Runtime};
+
+/// What came of a connection.
+#[derive(Debug)]
+pub struct Served {
+    /// What was sent back.
+    pub answer: Vec<u8>,
+    /// How many orders went to the driver.
+    pub orders: usize,
+    /// How many places are still taken now that it is over.
+    pub places: usize,
+}
+
+struct Rig {
+    runtime: Runtime,
+    desk: Arc<Desk>,
+    orders: Arc<AtomicUsize>,
+    _publish: (watch::Sender<Published>, watch::Sender<Option<String>>),
+}
+
+thread_local! {
+    static RIG: Result<Rig, String> = Rig::new();
+}
+
+/// Serves somebody who sends these bytes and then no more.
+///
+/// # Errors
+/// If there is no server.
+pub fn connection(bytes: &[u8], is_root_here: bool) -> Result<Served, String> {
+    RIG.with(|rig| {
+        rig.as_ref().map_err(Clone::clone)?.serve(bytes, is_root_here).map_err(|error| error.to_string())
+    })
+}
+
+impl Rig {
+    fn new() -> Result<Self, String> {
+        let away = "/nonexistent/slurm-rollout".into();
+        let config = Config { scontrol: away, ..Config::default() };
+        let nodes = NodeSet::from_names(["cn001"]).map_err(|error| error.to_string())?;
+        let (publish, published) = watch::channel(Published::default());
+        let (publish_staged, staged) = watch::channel(None);
+        let (send, mut requests) = mpsc::channel::<Request>(16);
+        let desk = Desk {
+            node: "cn001".to_owned(),
+            boot_id: "boot".to_owned(),
+            slurm_user: config.slurm_user.clone(),
+            munge: Munge::at("/nonexistent/slurm-rollout/munge"),
+            published,
+            staged,
+            orders: send,
+            slurm: SlurmNode::new(config, nodes),
+            places: Places::new(MAX_CONNECTIONS),
+            long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
+            opening: Arc::new(Semaphore::new(OPENING)),
+            strangers: log::Measured::default(),
+        };
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let orders = Arc::new(AtomicUsize::new(0));
+        let taken = Arc::clone(&orders);
+        runtime.spawn(async move {
+            while let Some((_, answer)) = requests.recv().await {
+                taken.fetch_add(1, Ordering::SeqCst);
+                let _ = answer.send(Answer::Accepted);
+            }
+        });
+        Ok(Self { runtime, desk: Arc::new(desk), orders, _publish: (publish, publish_staged) })
+    }
+
+    fn serve(&self, bytes: &[u8], is_root_here: bool) -> std::io::Result<Served> {
+        let peer = match is_root_here {
+            true => Peer::LocalRoot,
+            false => Peer::Network(SocketAddr::from(([10, 0, 0, 1], 1024))),
+        };
+        let before = self.orders.load(Ordering::SeqCst);
+        let answer = self.runtime.block_on(async {
+            let (ours, theirs) = duplex(64 * 1024);
+            exchange(&self.desk, theirs, peer).await;
+            let (mut read, mut write) = tokio::io::split(ours);
+            let sent = async {
+                // The server may have hung up: that is its right.
+                let _ = write.write_all(bytes).await;
+                let _ = write.shutdown().await;
+            };
+            let mut answer = Vec::new();
+            let (_, read) = tokio::join!(sent, read.read_to_end(&mut answer));
+            read.map(|_| answer)
+        })?;
+        // A place is given back when its task ends, which is after the peer has seen the end.
+        self.runtime.block_on(tokio::task::yield_now());
+        let orders = self.orders.load(Ordering::SeqCst) - before;
+        Ok(Served { answer, orders, places: self.desk.places.count() })
+    }
+}

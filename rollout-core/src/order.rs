@@ -4,6 +4,7 @@
 //! kept in each agent's ledger, is what still tells a repeated order after munged forgot its replay cache.
 
 use crate::hostlist::NodeSet;
+use crate::ledger::one_line;
 use crate::manifest::Aim;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -13,6 +14,9 @@ pub const VERSION: u32 = 1;
 
 /// Stands in every order, so that a credential sealed for something else is never taken for one.
 pub const PURPOSE: &str = "slurm-rollout order";
+
+/// Length limit of why a text is no order, in characters.
+const MAX_WHY: usize = 500;
 
 /// Names one order for ever: 32 hexadecimal digits, from 128 random bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -155,14 +159,16 @@ impl Order {
             purpose: String,
             version: u32,
         }
-        let head: Head = serde_json::from_slice(payload).map_err(|e| NotAnOrder::Text(e.to_string()))?;
+        // serde quotes what it does not know, and this goes to the log.
+        let text = |error: serde_json::Error| NotAnOrder::Text(one_line(&error.to_string(), MAX_WHY));
+        let head: Head = serde_json::from_slice(payload).map_err(text)?;
         if head.purpose != PURPOSE {
             return Err(NotAnOrder::Purpose(head.purpose.chars().take(40).collect()));
         }
         if head.version > VERSION {
             return Err(NotAnOrder::Version(head.version));
         }
-        let order: Self = serde_json::from_slice(payload).map_err(|e| NotAnOrder::Text(e.to_string()))?;
+        let order: Self = serde_json::from_slice(payload).map_err(text)?;
         if let What::Apply(Apply { aim, .. }) | What::Keep(Keep { aim, .. }) = &order.what {
             aim.check().map_err(|e| NotAnOrder::Aim(e.to_string()))?;
         }
@@ -216,5 +222,8 @@ mod tests {
         assert_eq!(parse(&json.replace("\"version\":1", "\"version\":2")), NotAnOrder::Version(2));
         assert!(matches!(parse(&json.replace("\"/a\"", "\"../a\"")), NotAnOrder::Aim(_)));
         assert!(matches!(parse(&json.replace("\"path\"", "\"shell\"")), NotAnOrder::Text(_)));
+        // In one line, whatever it quotes.
+        let odd = parse(&json.replace("symlink", "sym\\u0000\\n<3>link")).to_string();
+        assert!(odd.contains("`sym <3>link`"), "{odd:?}");
     }
 }

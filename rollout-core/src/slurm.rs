@@ -2,6 +2,7 @@
 //!
 //! The one place that knows how Slurm words these things. Read against Slurm 22.05 to 26.05.
 
+use crate::hostlist::check_name;
 use std::collections::BTreeSet;
 
 /// What Slurm says of one node.
@@ -177,10 +178,14 @@ pub fn our_reason(subject: &str, what: &str, now: Option<&NodeInfo>) -> String {
 }
 
 /// Reads the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Lines that are no node are left out: a Comment may hold a newline,
-/// which scontrol prints raw.
+/// which scontrol prints raw. So are names that no node can have: hostlists are made of them.
 #[must_use]
 pub fn parse_nodes(text: &str) -> Vec<NodeInfo> {
-    text.lines().filter(|line| line.starts_with("NodeName=")).map(parse_node).collect()
+    text.lines().filter(|line| line.starts_with("NodeName=")).map(parse_node).filter(is_named).collect()
+}
+
+fn is_named(node: &NodeInfo) -> bool {
+    check_name(&node.name).is_ok()
 }
 
 fn parse_node(line: &str) -> NodeInfo {
@@ -324,7 +329,9 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
     fn what_is_no_node_is_left_out() {
         assert!(parse_nodes("").is_empty());
         assert!(parse_nodes("No nodes in the system\nslurm_load_node error: x\n").is_empty());
-        assert_eq!(parse_nodes("NodeName=").len(), 1, "no panic");
+        for name in ["", "cn[1-2]", "cn1,cn2", "cn3oards=1", "../cn1"] {
+            assert!(parse_nodes(&format!("NodeName={name} State=IDLE")).is_empty(), "{name}");
+        }
     }
 
     #[test]

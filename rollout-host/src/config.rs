@@ -7,11 +7,15 @@ mod report;
 pub use report::{KeyReport, Report};
 
 use place::Places;
+use rollout_core::ledger::one_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Length limit of what a mistake says and quotes of a file, in characters.
+const MAX_QUOTED: usize = 1000;
 
 /// Why a configuration cannot be used. Says file, line, column and key, as far as there are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -186,8 +190,8 @@ fn fits<T: DeserializeOwned>(file: &Path, text: &str, known: &[String]) -> Resul
         file: file.to_owned(),
         line: Some(line),
         column: Some(column),
-        key: key.map(str::to_owned),
-        why,
+        key: key.map(|key| one_line(key, MAX_QUOTED)),
+        why: one_line(&why, MAX_QUOTED),
     };
     let wrong = |error: &toml::de::Error, places: Option<&Places<'_>>| {
         let offset = error.span().map_or(0, |span| span.start);
@@ -301,6 +305,7 @@ mod tests {
             ("host = 'ä'\nport = 'x'\n", "line 2, column 8: port: invalid type: string \"x\", expected u16"),
             ("port = 70000\n", "line 1, column 8: port: invalid value: integer `70000`, expected u16"),
             ("port = \n", "line 1, column 8: string values must be quoted"),
+            ("port = 1\n\"a\\u0007b\" = 1\n", "line 2, column 1: a b: unknown key; expected one of"),
             ("port = 1\nport = 2\n", "line 2, column 1: duplicate key"),
             ("[port]\na = 1\n", "line 1, column 1: port: invalid type: map, expected u16"),
             ("least = 5\n", "line 1, column 1: least: 0 is less than least"),

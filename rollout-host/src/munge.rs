@@ -4,6 +4,7 @@
 //! under a millisecond this way, and works where nothing else is installed. Message format 4, which munged has spoken
 //! since 0.5.9 (`src/libcommon/m_msg.c` of MUNGE; field order and sizes are facts of that protocol).
 
+use rollout_core::ledger::one_line;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -257,7 +258,25 @@ impl<'a> Fields<'a> {
     /// An error number, 0 for none, and its message.
     fn error(&mut self) -> Result<(u8, String), MungeError> {
         let number = self.u8()?;
-        let message = String::from_utf8_lossy(self.short()?).trim_end_matches('\0').to_owned();
+        let message = one_line(&String::from_utf8_lossy(self.short()?), u8::MAX.into());
         Ok((number, if message.is_empty() { format!("error {number}") } else { message }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        for (message, text) in [
+            (&b"Expired credential\0"[..], "Expired credential"),
+            (b"Invalid\x04\n<3>kernel: \xff", "Invalid <3>kernel: \u{fffd}"),
+            (b"", "error 6"),
+        ] {
+            let length = u8::try_from(message.len()).unwrap();
+            let bytes = [&[6, length], message].concat();
+            assert_eq!(Fields(&bytes).error().unwrap(), (6, text.to_owned()));
+        }
     }
 }

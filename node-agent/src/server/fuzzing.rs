@@ -65,8 +65,11 @@ impl Rig {
         let orders = Arc::new(AtomicUsize::new(0));
         let taken = Arc::clone(&orders);
         runtime.spawn(async move {
-            while let Some((_, answer)) = requests.recv().await {
-                taken.fetch_add(1, Ordering::SeqCst);
+            while let Some((order, answer)) = requests.recv().await {
+                // A hand-over comes when Slurm has been asked, which is after its connection.
+                if !matches!(order.what, What::HandedOver(_)) {
+                    taken.fetch_add(1, Ordering::SeqCst);
+                }
                 let _ = answer.send(Answer::Accepted);
             }
         });

@@ -1,0 +1,78 @@
+//! State files: written by us, and then by a crash, a full disk, another version or an admin.
+
+use crate::peers::this_node;
+use rollout_core::hand_over::{HandedOver, sort};
+use rollout_core::journal::{Fold, Line, fold, lines};
+use rollout_core::ledger::{Gate, Ledger, gate};
+use rollout_core::order::{Order, What};
+use std::collections::BTreeSet;
+
+/// `order.json`, from which the gate and a starting agent decide.
+pub(crate) fn ledger(data: &[u8]) {
+    let Ok(mut ledger) = serde_json::from_slice::<Ledger>(data) else { return };
+    let again: Ledger = serde_json::from_slice(&serde_json::to_vec_pretty(&ledger).unwrap()).unwrap();
+    assert_eq!(again, ledger);
+    for boot in ["boot-1", &ledger.boot_id.clone()] {
+        let opened = gate(Some(&ledger), boot) == Gate::Open;
+        assert_eq!(opened, ledger.phase.is_settled(), "{:?}", ledger.phase);
+    }
+    let status = ledger.status();
+    assert_eq!((status.phase, status.changed), (ledger.phase, ledger.changed()));
+    // However it ends, an agent that is started again and again comes to an end.
+    let mut phases = BTreeSet::new();
+    for _ in 0..4 {
+        let event = ledger.started("boot-2");
+        if let Ok((phase, _)) = rollout_core::phase::step(Some(ledger.phase), event) {
+            phases.insert(phase.name());
+            ledger.enter(phase, "boot-2", 7);
+        }
+    }
+    ledger.fail("something");
+    let error = ledger.error.as_deref().expect("it has just failed");
+    assert!(error.contains("something"), "{error:?}");
+    super::is_one_line(error);
+}
+
+/// A rollout's journal, with whatever lines.
+pub(crate) fn journal(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let read: Vec<Line> = lines(&text).collect();
+    let mut named = BTreeSet::new();
+    for line in &read {
+        let written = serde_json::to_string(line).unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&written).unwrap(), *line);
+        assert!(!written.contains('\n'), "{written}");
+        named.extend(line.entry.nodes().iter().map(str::to_owned));
+    }
+    let folded: Fold = fold(&read);
+    assert!(folded.keys().all(|name| named.contains(name)));
+    // Each handed-over node is in one group or left out for one reason.
+    let handed: Vec<HandedOver> = named
+        .iter()
+        .map(|node| HandedOver {
+            node: node.clone(),
+            issued_ms: Some(5),
+            returns_by_itself: true,
+            plain: false,
+        })
+        .collect();
+    for now_ms in [0, u64::MAX] {
+        let rollouts = [("rollout".to_owned(), folded.clone())];
+        let (groups, skipped) = sort(&handed, &rollouts, &Fold::new(), now_ms);
+        let count = groups.values().chain(skipped.values()).map(Vec::len).sum::<usize>();
+        assert_eq!(count, named.len());
+    }
+}
+
+/// `staged.json`, which becomes an order when slurmd hands the node over.
+pub(crate) fn staged(data: &[u8]) {
+    let me = this_node();
+    let Some([applies, plain]) = slurm_rollout_agent::fuzzing::handed_over(data, &me) else { return };
+    assert!(matches!(plain.what, What::Reboot(_)), "{plain:?}");
+    assert!(matches!(applies.what, What::Reboot(_) | What::Apply(_)), "{applies:?}");
+    for order in [applies, plain] {
+        assert_eq!(order.nodes, me);
+        // What comes out is what an agent would take from the controller.
+        assert_eq!(Order::parse(&serde_json::to_vec(&order).unwrap()).as_ref(), Ok(&order));
+    }
+}

@@ -1,0 +1,107 @@
+//! What comes through a socket: requests to the agent, orders in them, and what munged answers.
+
+use rollout_core::hostlist::NodeSet;
+use rollout_core::ledger::{Ledger, Verdict, consider};
+use rollout_core::order::{Order, What};
+use rollout_core::phase::Phase;
+use rollout_host::munge::Munge;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// A whole connection to the agent. The first byte says whose: root's on its Unix socket, or anybody's.
+pub(crate) fn connection(data: &[u8]) {
+    let Some((who, bytes)) = data.split_first() else { return };
+    let is_root_here = *who == b'r';
+    let served = slurm_rollout_agent::fuzzing::connection(bytes, is_root_here).unwrap();
+    assert_eq!(served.places, 0, "a place is still taken");
+    let answer = String::from_utf8(served.answer).expect("all that is answered is text");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{answer}");
+    if !is_root_here {
+        // munged is away: nobody has proved anything.
+        assert!(served.orders == 0 && !answer.contains("accepted"), "{answer}");
+    }
+}
+
+/// What somebody has sealed who may order this node.
+pub(crate) fn order(data: &[u8]) {
+    let order = match Order::parse(data) {
+        Ok(order) => order,
+        Err(error) => return super::is_one_line(&error.to_string()),
+    };
+    let again = Order::parse(&serde_json::to_vec(&order).unwrap());
+    assert_eq!(again.as_ref(), Ok(&order));
+    if let What::Apply(apply) = &order.what {
+        apply.aim.check().unwrap();
+    }
+    let is_ours = order.nodes.contains("cn001");
+    let phases = Phase::ALL.map(Some);
+    for phase in phases.into_iter().chain([None]) {
+        let last = phase.map(ledger);
+        match consider(last.as_ref(), &order, "cn001") {
+            Verdict::Accept(_) => {
+                assert!(is_ours);
+                // Once only, whatever becomes of it.
+                for phase in Phase::ALL {
+                    let taken = Ledger::begin(order.clone(), phase, "boot", 1, last.as_ref());
+                    let again = consider(Some(&taken), &order, "cn001");
+                    assert!(!matches!(again, Verdict::Accept(_)), "{again:?}");
+                }
+            }
+            Verdict::UnderWay(_) => assert!(is_ours),
+            Verdict::Refuse(_) => {}
+        }
+    }
+}
+
+/// The ledger of an order that is none of those that come.
+fn ledger(phase: Phase) -> Ledger {
+    let mut ledger: Ledger =
+        serde_json::from_str(include_str!("../../../rollout-core/tests/fixtures/ledger-v1.json")).unwrap();
+    ledger.seen.clear();
+    ledger.phase = phase;
+    ledger
+}
+
+/// What munged answers. The first byte says to what: a credential to be opened, or something to be sealed.
+pub(crate) fn munged(data: &[u8]) {
+    let Some((what, answer)) = data.split_first() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("munge");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let munge = Munge::at(&socket);
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (stream, _) = listener.accept().unwrap();
+            answer_with(stream, answer);
+        });
+        if *what == b's' {
+            return munge.seal(b"an order", 0).err();
+        }
+        match munge.open("MUNGE:AwQFAAAC:") {
+            Ok(opened) => {
+                let has = |part: &[u8]| part.is_empty() || answer.windows(part.len()).any(|w| w == part);
+                assert!(has(&opened.payload) && has(&opened.uid.to_be_bytes()), "{opened:?}");
+                None
+            }
+            Err(error) => Some(error),
+        }
+    });
+    if let Some(error) = error {
+        super::is_one_line(&error.to_string());
+    }
+}
+
+/// Reads a request to its end, as munged does, and answers.
+fn answer_with(mut stream: UnixStream, answer: &[u8]) {
+    let mut head = [0; 11];
+    stream.read_exact(&mut head).unwrap();
+    let length = u32::from_be_bytes([head[7], head[8], head[9], head[10]]);
+    std::io::copy(&mut (&stream).take(length.into()), &mut std::io::sink()).unwrap();
+    // Whoever has read enough may hang up.
+    let _ = stream.write_all(answer);
+}
+
+/// The node that all seeds speak of.
+pub(crate) fn this_node() -> NodeSet {
+    NodeSet::parse("cn001").unwrap()
+}

@@ -1,0 +1,50 @@
+//! What scontrol prints and slurm.conf says. Slurm is trusted; its users write Comments, and its versions other keys.
+
+use rollout_core::doctor::slurm::power_action;
+use rollout_core::hand_over::{Request, handed_over, lost};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::Fold;
+use rollout_core::slurm::{OUR_REASON, our_reason, parse_nodes};
+use rollout_core::slurm_config::{Release, SlurmConfig};
+use rollout_core::way::Way;
+
+/// Any of these texts.
+pub(crate) fn scontrol(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    nodes(&text);
+    let config = SlurmConfig::parse(&text);
+    let _ = (config.resume_timeout(), config.slurm_user(), config.controllers(), Way::of(&config));
+    let _ = config.version().and_then(Release::parse);
+    if let Some(action) = power_action(&text, "rollout") {
+        assert!(!action.program.contains('\n'), "{action:?}");
+    }
+}
+
+fn nodes(text: &str) {
+    let nodes = parse_nodes(text);
+    for node in &nodes {
+        assert!(
+            !node.address.contains('\n') && (!node.address.is_empty() || node.name.is_empty()),
+            "{node:?}"
+        );
+        let given = node.reason.clone().unwrap_or_default();
+        let ours = our_reason("driver", &given, Some(node));
+        assert!(ours.starts_with(OUR_REASON) && ours.chars().count() < 400, "{ours:?}");
+        super::is_one_line(&ours);
+        // None of these can be true of a node that Slurm waits for.
+        let done = node.timed_out_waiting_for_our_reboot() || node.is_drained_by_us();
+        assert!(!(done && node.is_handed_over()), "{node:?}");
+        let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.reboot_issued_s());
+    }
+    let ours = Request { nodes: NodeSet::parse("cn[01-03]").unwrap(), features: None, plain: false };
+    let (taken, skipped) = handed_over(&ours, Some(&nodes));
+    assert_eq!(taken.len() + skipped.values().map(Vec::len).sum::<usize>(), 3);
+    for handed in taken {
+        assert!(nodes.iter().any(|node| node.name == handed.node && node.is_handed_over()), "{handed:?}");
+    }
+    // RebootProgram is called again for these.
+    let lost = lost(&nodes, &[], &Fold::new(), u64::MAX);
+    if !lost.is_empty() {
+        assert_eq!(NodeSet::parse(&lost.to_string()), Ok(lost));
+    }
+}

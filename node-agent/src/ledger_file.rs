@@ -136,7 +136,7 @@ mod tests {
     use rollout_core::phase::Phase;
 
     fn ledger(phase: Phase) -> Ledger {
-        let what = What::Reboot(Return { resume_if_late: true }.into());
+        let what = What::Reboot(Return { resume_if_late: true, drained: None }.into());
         let order = Order::new(OrderId::from_random(1), NodeSet::parse("n1").unwrap(), what);
         Ledger::begin(order, phase, "boot", 1, None)
     }

@@ -46,6 +46,9 @@ pub struct Ledger {
     /// What undo needs, one record a change that was begun, in the order of the changes.
     #[serde(default)]
     pub records: Vec<Record>,
+    /// The Reason with which somebody else drained the node: it stays drained when it is given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<String>,
     /// What failed first, in one line.
     #[serde(default)]
     pub error: Option<String>,
@@ -131,9 +134,11 @@ impl Ledger {
             ordered_s: Some(now_s),
             tries: 1,
             records: Vec::new(),
+            drained: None,
             error: None,
             seen: last.map(|l| l.seen.clone()).unwrap_or_default(),
         };
+        ledger.drained = ledger.order.back().and_then(|back| back.drained.clone());
         let id = ledger.order.id.clone();
         ledger.remember(id);
         ledger
@@ -342,7 +347,7 @@ mod tests {
     use crate::manifest::Manifest;
     use crate::order::{Apply, Return};
 
-    const BACK: Return = Return { resume_if_late: true };
+    const BACK: Return = Return { resume_if_late: true, drained: None };
 
     fn order(number: u128, what: What) -> Order {
         Order::new(OrderId::from_random(number), NodeSet::parse("n[1-3]").unwrap(), what)

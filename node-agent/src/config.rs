@@ -1,10 +1,11 @@
 //! The agent's configuration. Every key has a default; a node may have no file at all.
 
 use rollout_core::agent_api;
-use rollout_host::config::{self, ConfigError};
+use rollout_core::hostlist::NodeSet;
+use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
 use rollout_host::munge;
 use rollout_host::scontrol::Scontrol;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +17,7 @@ pub(crate) const PATH: &str = "/etc/slurm-rollout/agent.toml";
 const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The keys of `agent.toml`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// The node's NodeName; by default the host name up to its first dot, as slurmd has it.
@@ -62,5 +63,62 @@ impl Config {
 
     pub(crate) fn scontrol(&self) -> Scontrol {
         Scontrol::new(self.scontrol.clone(), self.slurm_conf.clone(), SCONTROL_LIMIT)
+    }
+}
+
+impl Checked for Config {
+    fn check(&self) -> Vec<Nonsense> {
+        let paths = [
+            is_absolute(&["scontrol"], &self.scontrol),
+            self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
+            is_absolute(&["munge_socket"], &self.munge_socket),
+            is_absolute(&["state_dir"], &self.state_dir),
+            is_absolute(&["socket"], &self.socket),
+        ];
+        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        if self.listen.port() == 0 {
+            let why = format!("port 0 is another one at each start; the controller asks {}", agent_api::PORT);
+            wrong.push(Nonsense::of(&["listen"], why));
+        }
+        if let Some(name) = &self.node_name {
+            if NodeSet::from_names([name.as_str()]).is_err() || name.contains(['[', ']', ',']) {
+                wrong.push(Nonsense::of(&["node_name"], format!("{name:?} is not the name of one node")));
+            }
+        }
+        for (key, value) in [(&["slurm_user"], &self.slurm_user), (&["slurmd_unit"], &self.slurmd_unit)] {
+            if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '/') {
+                wrong.push(Nonsense::of(key, format!("{value:?} is no name")));
+            }
+        }
+        wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert!(Config::default().check().is_empty());
+        for (text, key) in [
+            ("state_dir = 'x'", "state_dir"),
+            ("scontrol = './scontrol'", "scontrol"),
+            ("slurm_conf = 'slurm.conf'", "slurm_conf"),
+            ("munge_socket = ''", "munge_socket"),
+            ("socket = 'agent.sock'", "socket"),
+            ("listen = '10.0.0.1:0'", "listen"),
+            ("node_name = 'cn[01-02]'", "node_name"),
+            ("node_name = ''", "node_name"),
+            ("slurm_user = ''", "slurm_user"),
+            ("slurmd_unit = '/lib/slurmd.service'", "slurmd_unit"),
+        ] {
+            let wrong = toml::from_str::<Config>(text).unwrap().check();
+            assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
+            assert_eq!(wrong[0].keys, [key], "{text}");
+        }
+        for text in ["node_name = 'cn01'", "listen = '[::]:7000'", "slurmd_unit = 'slurmd@1.service'"] {
+            assert!(toml::from_str::<Config>(text).unwrap().check().is_empty(), "{text}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The verbs for root on the node: one HTTP exchange with the daemon over its Unix socket.
+//! The verbs for root on the node: one HTTP exchange with the daemon, over its Unix socket.
 
 use crate::config::Config;
 use crate::node;
@@ -8,6 +8,7 @@ use rollout_core::order::{Order, What};
 use rollout_host::random;
 use std::error::Error;
 use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,12 +35,37 @@ pub(crate) fn order(config: &Config, what: What) -> Result<ExitCode, Box<dyn Err
     }
 }
 
+/// The same by the way that the controller takes.
+pub(crate) fn ask_status_over_tcp(config: &Config) -> Result<AgentStatus, Box<dyn Error>> {
+    let port = config.listen.port();
+    let addresses = match config.listen.ip() {
+        // The agent listens on IPv4 alone where there is no IPv6.
+        any if any.is_unspecified() => vec![IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()],
+        one => vec![one],
+    };
+    let mut last = None;
+    for address in addresses {
+        match TcpStream::connect_timeout(&(address, port).into(), LIMIT) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(LIMIT))?;
+                return Ok(serde_json::from_str(&http(stream, &format!("GET {STATUS_PATH}"), "")?)?);
+            }
+            Err(error) => last = Some(format!("{}: {error}", SocketAddr::new(address, port))),
+        }
+    }
+    Err(last.unwrap_or_default().into())
+}
+
 fn exchange(config: &Config, what: &str, body: &str) -> Result<String, Box<dyn Error>> {
     let path = config.socket.display();
-    let mut stream = UnixStream::connect(&config.socket).map_err(|error| {
+    let stream = UnixStream::connect(&config.socket).map_err(|error| {
         format!("{path}: {error} (are you root, and is slurm-rollout-agent.service running?)")
     })?;
     stream.set_read_timeout(Some(LIMIT))?;
+    http(stream, what, body)
+}
+
+fn http(mut stream: impl Read + Write, what: &str, body: &str) -> Result<String, Box<dyn Error>> {
     let length = body.len();
     write!(
         stream,

@@ -3,6 +3,7 @@
 mod changes;
 mod command_line;
 mod config;
+mod doctor;
 mod driver;
 mod failpoint;
 mod gate;
@@ -15,12 +16,15 @@ mod perform;
 mod reboot;
 mod rescue;
 mod server;
+#[cfg(test)]
+mod shipped_config;
 mod slurm_node;
 mod slurmd;
 mod verify;
 
 use command_line::Verb;
 use config::Config;
+use rollout_host::config::Report;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -57,9 +61,21 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
         Verb::Daemon => driver::run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
         Verb::Rescue => stand_in_if_needed(Config::load(config)?),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
+        Verb::Doctor { json } => doctor::run(config, json),
+        Verb::ConfigCheck { json } => check_config(config, json),
         Verb::Status => local::status(&Config::load(config)?),
         Verb::Order(what) => local::order(&Config::load(config)?, what),
     }
+}
+
+fn check_config(path: &Path, json: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let report = Report::of::<Config>(path);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(if report.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn stand_in_if_needed(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -1,6 +1,9 @@
 //! The command line and its help.
+//!
+//! What follows the options (`after_help`) is written for a terminal of 80 columns, and as `rollout_manual::help` reads
+//! it: paragraphs, headings that end in a colon, lists indented by two, what is left as it is by four.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueHint};
 use rollout_control::config;
 use std::path::PathBuf;
 
@@ -9,22 +12,34 @@ use std::path::PathBuf;
 #[command(
     name = "slurm-rollout",
     version,
+    subcommand_help_heading = "Verbs",
+    subcommand_value_name = "VERB",
     after_help = "\
-A rollout:
-  slurm-rollout stage driver.toml
+Stage a manifest, which names nodes and what they shall become. Nothing happens
+to a node until Slurm hands it over, free of jobs, for `scontrol reboot`: then
+it is changed, rebooted and proven, and given back, or goes back to what it was.
+
+Run it on a SlurmctldHost. Everybody may look, root and SlurmUser may do the
+rest. Each verb has examples: slurm-rollout VERB --help, or its manual page.
+
+Examples:
+  slurm-rollout stage driver.toml    check a manifest and record it
   scontrol reboot ASAP nextstate=resume reason=driver-580 cn[001-128]
-  slurm-rollout status driver-580
+                                     have Slurm free and reboot its nodes
+  slurm-rollout status driver-580    see where they stand
+  slurm-rollout status -N cn017      see why this one is not done
+  slurm-rollout retry cn017          do it again after mending the cause
 
 Exit codes:
   0  done
   1  not done, or not for all nodes; standard error says why
   2  called wrongly
-  3  status: a node is held, failed, unreachable or rolled back
-     doctor: there is a problem"
+  3  a node is held, failed, unreachable or rolled back (status);
+     there is a problem (doctor)"
 )]
 pub struct Args {
-    /// Configuration file; drop-ins are in the directory of the same name ending in .d
-    #[arg(long, value_name = "FILE", default_value = config::PATH, global = true)]
+    /// Configuration file; its drop-ins are in the directory of the same name with .d for .toml
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = config::PATH, global = true, display_order = 900)]
     pub config: PathBuf,
     #[command(subcommand)]
     pub verb: Verb,
@@ -55,41 +70,57 @@ pub enum Verb {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Examples:
-  slurm-rollout stage --dry-run driver.toml
-  slurm-rollout stage driver.toml
+Everything is checked first: the keys, the nodes (Slurm must have them), that
+none of them has another rollout staged. Then all of it is recorded, or nothing.
+The last line of output is the scontrol reboot to go on with.
 
-A manifest:
-  name  = \"driver-580\"
-  nodes = \"cn[001-128]\"
-  [[change]]
-  kind    = \"packages\"
-  install = [\"nvidia-driver-580.65.06\"]
-  [[change]]
-  kind   = \"symlink\"
-  path   = \"/opt/slurm/current\"
-  target = \"/opt/slurm/24.11.5\"
-  [verify]
-  commands   = [[\"/usr/sbin/nhc\"]]
-  on_failure = \"rollback\"")]
+To change what is staged, unstage it and stage it anew. A name may be used again
+when its rollout is over; the second one is NAME@2.
+
+Examples:
+  slurm-rollout stage --dry-run driver.toml    only check it
+  slurm-rollout stage driver.toml
+  sed s/@NODES@/cn001/ driver.in | slurm-rollout stage -
+                                               from standard input
+
+Manifest:
+    name  = \"driver-580\"
+    nodes = \"cn[001-128]\"
+    [[change]]
+    kind    = \"packages\"
+    install = [\"nvidia-driver-580.65.06\"]
+    [[change]]
+    kind   = \"symlink\"
+    path   = \"/opt/slurm/current\"
+    target = \"/opt/slurm/24.11.5\"
+    [verify]
+    commands   = [[\"/usr/sbin/nhc\"]]
+    on_failure = \"rollback\"
+
+All its keys are in slurm-rollout-manifest(5).")]
 pub struct StageArgs {
     /// The manifest; - for standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Check everything, record nothing
+    /// Check everything, record nothing; anybody may
     #[arg(long)]
     pub dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A node that has its order already carries it out to the end. A node that still
+drains for its reboot goes on draining, and then is only rebooted: call that off
+with scontrol cancel_reboot.
+
 Examples:
   slurm-rollout unstage driver-580
-  slurm-rollout unstage driver-580 cn[001-004]")]
+  slurm-rollout unstage driver-580 cn[001-004]    only these of its nodes
+  scontrol cancel_reboot cn[001-004]              and leave them in service")]
 pub struct UnstageArgs {
-    /// The rollout
+    /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
-    /// Only these of its nodes
+    /// Only these of its nodes, as a hostlist; without it all of them
     #[arg(value_name = "NODES")]
     pub nodes: Option<String>,
 }
@@ -97,84 +128,146 @@ pub struct UnstageArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  slurm-rollout status                 rollouts that are not finished, or the newest
-  slurm-rollout status driver-580
-  slurm-rollout status -N cn[001-004]  node by node
-  slurm-rollout status --json driver-580
+  slurm-rollout status                 what is not over, and the newest rollout
+  slurm-rollout status driver-580      this one
+  slurm-rollout status -N cn[001-004]  all about these nodes, a line a node
+  slurm-rollout status --json | jq '.[] | select(.phase == \"held\")'
+                                       all about the nodes that are held
 
-Phases: staged, draining, ordered, applying, rebooting, verifying, updated; rolled-back, held, released; failed (the
-agent refused), unreachable. Exit code 3 if a node is held, failed, unreachable or rolled back.")]
+Phases:
+  staged       waits for a scontrol reboot of the node
+  draining     Slurm waits for the node's jobs
+  ordered      the node has its order
+  applying     packages and links are being changed, or changed back
+  rebooting    on its way down or up
+  verifying    up again; changes, mounts and commands are being proven
+  updated      what was staged, and given back to Slurm
+  rolled-back  something failed; as it was before, and given back to Slurm
+  held         something failed; kept out of service until you say retry or
+               release
+  released     was held, and given back on somebody's word
+  failed       its agent refused the order; nothing was changed, still staged
+  unreachable  its agent did not answer; nothing was changed, still staged
+
+The NOTE says what failed, or what is being waited for. Slurm's Reason
+(`sinfo -R`) has it too while the node is out of service.
+
+Exit codes:
+  0  no node needs you
+  1  not done, such as for want of such a rollout; standard error says why
+  2  called wrongly
+  3  a node is held, failed, unreachable or rolled back")]
 pub struct StatusArgs {
-    /// A rollout, or nodes
+    /// A rollout, or nodes as a hostlist; without it rollouts that are not over, and the newest
     #[arg(value_name = "ROLLOUT|NODES")]
     pub what: Option<String>,
-    /// A line a node
+    /// A line a node, with its state in Slurm
     #[arg(short = 'N', long)]
     pub nodes: bool,
-    /// JSON, always a line a node
+    /// JSON, an object a node: node, rollout, phase, since_ms, slurm_state, boot_id, note
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  slurm-rollout show driver-580")]
+#[command(after_help = "\
+Asks neither agents nor Slurm: what nodes are doing now, status says.
+
+Examples:
+  slurm-rollout show driver-580
+  slurm-rollout show driver-580@1    the first of this name
+  slurm-rollout show --json driver-580 | jq -r .manifest > again.toml")]
 pub struct ShowArgs {
-    /// The rollout
+    /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
-    /// JSON
+    /// JSON: rollout, manifest (its text), journal (an object an event)
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A line a rollout: when it was staged and by whom, its nodes, and how many are in
+which phase as far as its journal knows. Asks neither agents nor Slurm: what
+nodes are doing now, status says.
+
+Examples:
+  slurm-rollout history
+  slurm-rollout history --json | jq -r '.[].rollout'")]
 pub struct HistoryArgs {
-    /// JSON
+    /// JSON, an object a rollout: rollout, staged_ms, by, nodes, phases
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  slurm-rollout retry cn[017,044]")]
+#[command(after_help = "\
+First mend what failed; `slurm-rollout status -N NODES` says what it was. Then:
+
+  held                   the order is carried out once more, now: changes,
+                         reboot, proof
+  rolled-back, released  the change is staged again; the scontrol reboot to go
+                         on with is printed
+  failed, unreachable    the change is still staged: once the node is back in
+                         service (scontrol update nodename=NODE state=resume),
+                         scontrol reboot it again
+
+Examples:
+  slurm-rollout status -N cn[017,044]    what failed
+  slurm-rollout retry cn[017,044]")]
 pub struct RetryArgs {
-    /// Nodes that are held, rolled back, failed or unreachable
+    /// Nodes that are held, rolled back or released, as a hostlist
     #[arg(value_name = "NODES")]
     pub nodes: String,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  slurm-rollout release cn017")]
+#[command(after_help = "\
+Nothing is proven again: slurmd starts, and Slurm has the node. It is as it was
+before the rollout, unless its note in status says that the undo failed. Look at
+it first. To have the change as well, retry instead.
+
+Examples:
+  slurm-rollout status -N cn017    why it is held
+  slurm-rollout release cn017")]
 pub struct ReleaseArgs {
-    /// The held node
+    /// The held node, one at a time
     #[arg(value_name = "NODE")]
     pub node: String,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Run it as root on a SlurmctldHost: others cannot try what SlurmUser may do. It
+changes nothing. On a node without slurmctld it says what was left out, and
+shows what `slurm-rollout-agent doctor` finds there.
+
+Each finding is ok, a warning (it works, until something happens) or a problem
+(rollouts fail, or will). Problems come last, each with why it matters and what
+to do.
+
 Examples:
-  slurm-rollout doctor              this controller, Slurm, and the agents of all nodes
+  slurm-rollout doctor              this controller, Slurm, all nodes' agents
   slurm-rollout doctor cn[001-004]  the agents of these nodes only
   slurm-rollout doctor --json
 
-Best as root on a SlurmctldHost: others cannot try what SlurmUser may do. It changes nothing. On a node without slurmctld
-it says what was left out, and shows what `slurm-rollout-agent doctor` finds there.
-
-Each finding is ok, a warning (it works, until something happens) or a problem (rollouts fail, or will). Problems come
-last, each with why it matters and what to do.
-
-Exit codes: 0 no problem, 3 a problem was found, 1 doctor itself failed.")]
+Exit codes:
+  0  no problem
+  1  doctor itself failed
+  2  called wrongly
+  3  a problem was found")]
 pub struct DoctorArgs {
     /// Ask the agents of these nodes only
     #[arg(value_name = "NODES")]
     pub nodes: Option<String>,
-    /// JSON
+    /// JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Check it: which files were read, every key's value and where it comes from, every mistake
+    /// Check the configuration: which files were read, every key's value and where it comes from, every mistake
     Check(ConfigCheckArgs),
 }
 
@@ -182,21 +275,39 @@ pub enum ConfigVerb {
 #[command(after_help = "\
 Examples:
   slurm-rollout config check
-  slurm-rollout --config /tmp/controller.toml config check --json
+  slurm-rollout --config /tmp/new.toml config check    before it is installed
 
-Exit codes: 0 it can be used, 1 it cannot: every program of slurm-rollout refuses it, too.")]
+Exit codes:
+  0  it can be used
+  1  it cannot: every program of slurm-rollout refuses it, too
+  2  called wrongly")]
 pub struct ConfigCheckArgs {
-    /// JSON
+    /// JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::Args;
+    use clap::{Command, CommandFactory};
 
     #[test]
     fn the_command_line_is_sound() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_examples_and_fits_a_terminal() {
+        fn look_at(command: &Command) {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:\n  ") || command.has_subcommands(), "{name}: no examples");
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+            command.get_subcommands().for_each(look_at);
+        }
+        look_at(&Args::command());
     }
 }

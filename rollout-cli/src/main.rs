@@ -7,7 +7,7 @@ mod verb;
 
 use clap::Parser;
 use context::{Context, Failure};
-use rollout_cli::args::{Args, Verb};
+use rollout_cli::args::{Args, ConfigVerb, Verb};
 use std::process::ExitCode;
 
 /// Something was not done.
@@ -15,16 +15,19 @@ const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = Context::new(&args).and_then(|context| match args.verb {
-        Verb::Doctor(_) | Verb::Config(_) => Err(Failure("not there yet".to_owned())),
-        Verb::Stage(args) => verb::stage::run(&context, &args),
-        Verb::Unstage(args) => verb::unstage::run(&context, &args),
-        Verb::Status(args) => verb::status::run(&context, &args),
-        Verb::Show(args) => verb::show::run(&context, &args),
-        Verb::History(args) => verb::history::run(&context, &args),
-        Verb::Retry(args) => verb::retry::run(&context, &args),
-        Verb::Release(args) => verb::release::run(&context, &args),
-    });
+    // The first two are for when something is broken: they open no state directory, and take a configuration as it is.
+    let context = || Context::new(&args);
+    let done = match &args.verb {
+        Verb::Config(ConfigVerb::Check(check)) => verb::config::check(&args.config, check),
+        Verb::Doctor(doctor) => verb::doctor::run(&args.config, doctor),
+        Verb::Stage(args) => context().and_then(|context| verb::stage::run(&context, args)),
+        Verb::Unstage(args) => context().and_then(|context| verb::unstage::run(&context, args)),
+        Verb::Status(args) => context().and_then(|context| verb::status::run(&context, args)),
+        Verb::Show(args) => context().and_then(|context| verb::show::run(&context, args)),
+        Verb::History(args) => context().and_then(|context| verb::history::run(&context, args)),
+        Verb::Retry(args) => context().and_then(|context| verb::retry::run(&context, args)),
+        Verb::Release(args) => context().and_then(|context| verb::release::run(&context, args)),
+    };
     match done {
         Ok(code) => code,
         Err(Failure(why)) => {

@@ -25,6 +25,8 @@ pub struct NoAnswer {
     pub why: String,
     /// Whether the host is there and nobody listens on the port: the agent may be starting.
     pub nobody_listens: bool,
+    /// Whether the host gave no sign of life within the limit, or no way leads to it.
+    pub host_silent: bool,
     /// Whether nothing was sent, because there was no connection: then it can be tried again.
     pub nothing_sent: bool,
 }
@@ -103,13 +105,22 @@ fn read<T: serde::de::DeserializeOwned>(
         response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(NoAnswer::from)?;
     let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
     let answer = serde_json::from_str(&text).map_err(foreign);
-    answer.map_err(|why| NoAnswer { why, nobody_listens: false, nothing_sent: false })
+    answer.map_err(|why| NoAnswer { why, nobody_listens: false, host_silent: false, nothing_sent: false })
 }
 
 impl From<ureq::Error> for NoAnswer {
     fn from(error: ureq::Error) -> Self {
-        let nobody_listens =
-            matches!(&error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
+        use std::io::ErrorKind;
+        let kind = match &error {
+            ureq::Error::Io(error) => Some(error.kind()),
+            _ => None,
+        };
+        let nobody_listens = kind == Some(ErrorKind::ConnectionRefused);
+        let host_silent = matches!(error, ureq::Error::Timeout(_))
+            || matches!(
+                kind,
+                Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut)
+            );
         let nothing_sent = nobody_listens || matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect));
         let why = match error {
             ureq::Error::Io(error) => error.to_string(),
@@ -117,7 +128,7 @@ impl From<ureq::Error> for NoAnswer {
             ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
             other => other.to_string(),
         };
-        Self { why: one_line(&why, MAX_WHY), nobody_listens, nothing_sent }
+        Self { why: one_line(&why, MAX_WHY), nobody_listens, host_silent, nothing_sent }
     }
 }
 

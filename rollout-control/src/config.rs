@@ -2,11 +2,11 @@
 
 use rollout_core::agent_api;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{self, ConfigError};
+use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
 use rollout_host::munge;
 use rollout_host::munge::Munge;
 use rollout_host::scontrol::Scontrol;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub const PATH: &str = "/etc/slurm-rollout/controller.toml";
 const SCONTROL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The keys of `controller.toml`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The state directory. Two controllers may share it.
@@ -58,7 +58,7 @@ impl Config {
     /// Reads the configuration at `path`.
     ///
     /// # Errors
-    /// The first file that cannot be read or does not fit.
+    /// The first mistake, with its file and line.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         config::load(path)
     }
@@ -74,5 +74,57 @@ impl Config {
     #[must_use]
     pub fn munge(&self) -> Munge {
         Munge::at(&self.munge_socket)
+    }
+}
+
+impl Checked for Config {
+    fn check(&self) -> Vec<Nonsense> {
+        let paths = [
+            is_absolute(&["state_dir"], &self.state_dir),
+            is_absolute(&["scontrol"], &self.scontrol),
+            self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
+            is_absolute(&["munge_socket"], &self.munge_socket),
+        ];
+        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        if self.agent_port == 0 {
+            let default = agent_api::PORT;
+            wrong.push(Nonsense::of(&["agent_port"], format!("no agent listens on port 0; it is {default}")));
+        }
+        if self.concurrency == 0 {
+            wrong.push(Nonsense::of(&["concurrency"], "0: no agent would ever be spoken to"));
+        }
+        if self.deadline.get() < self.agent_timeout.get() {
+            let why = format!(
+                "deadline {} is shorter than agent_timeout {}: an invocation would end before its agents may answer",
+                self.deadline, self.agent_timeout
+            );
+            wrong.push(Nonsense::of(&["deadline", "agent_timeout"], why));
+        }
+        wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert!(Config::default().check().is_empty());
+        for (text, key, why) in [
+            ("state_dir = 'x'", "state_dir", "no absolute path"),
+            ("scontrol = 'scontrol'", "scontrol", "no absolute path"),
+            ("slurm_conf = ''", "slurm_conf", "no absolute path"),
+            ("munge_socket = 'munge'", "munge_socket", "no absolute path"),
+            ("agent_port = 0", "agent_port", "6821"),
+            ("concurrency = 0", "concurrency", "no agent"),
+            ("deadline = '3s'", "deadline", "shorter than agent_timeout 4s"),
+            ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),
+        ] {
+            let wrong = toml::from_str::<Config>(text).unwrap().check();
+            assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
+            assert!(wrong[0].keys[0] == key && wrong[0].why.contains(why), "{text}: {wrong:?}");
+        }
+        assert!(toml::from_str::<Config>("deadline = '4s'").unwrap().check().is_empty());
     }
 }

@@ -14,10 +14,13 @@
 //! | [`hand_over`] | what becomes of the nodes that Slurm hands to RebootProgram |
 //! | [`journal`] | the controller's record of a rollout, and its fold to a status for each node |
 //! | [`slurm`] | `scontrol show node` as types, and what Slurm's states and Reasons mean to a rollout |
+//! | [`slurm_config`] | `scontrol show config` as types |
+//! | [`doctor`] | what is wrong with an installation, and what to do |
 //! | [`status`] | journal, agents and Slurm joined to what a person is shown |
 #![forbid(unsafe_code)]
 
 pub mod agent_api;
+pub mod doctor;
 pub mod hand_over;
 pub mod hostlist;
 pub mod journal;
@@ -26,5 +29,6 @@ pub mod manifest;
 pub mod order;
 pub mod phase;
 pub mod slurm;
+pub mod slurm_config;
 pub mod status;
 pub mod time_limit;

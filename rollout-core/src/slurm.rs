@@ -11,6 +11,8 @@ pub struct NodeInfo {
     pub name: String,
     /// NodeAddr: where slurmctld reaches it. Slurm's default is the NodeName.
     pub address: String,
+    /// NodeHostName: what the host calls itself.
+    pub host: String,
     /// The base state and the flags of `State=`, such as `DOWN`, `DRAIN`, `REBOOT_ISSUED`; without `*` and the like.
     pub state: Vec<String>,
     /// `NextState=`, where a reboot is pending.
@@ -185,6 +187,7 @@ fn parse_node(line: &str) -> NodeInfo {
         match key {
             "NodeName" => value.clone_into(&mut node.name),
             "NodeAddr" => value.clone_into(&mut node.address),
+            "NodeHostName" => value.clone_into(&mut node.host),
             "State" => {
                 node.state = value
                     .split('+')

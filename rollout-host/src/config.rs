@@ -1,70 +1,225 @@
-//! Configuration files: one TOML file and its drop-ins, merged in the order of their names, unknown keys refused.
+//! Configuration files: one TOML file and its drop-ins, merged in the order of their names. Unknown keys and values that
+//! make no sense are refused, with file, line and column.
 
+mod place;
+mod report;
+
+pub use report::{KeyReport, Report};
+
+use place::Places;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A file is there and cannot be read.
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// In the system's words.
-        source: io::Error,
-    },
-    /// A file is no TOML, has an unknown key or a value of the wrong kind. The text names line, column and key.
-    #[error("{path}: {source}", path = .path.display())]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// In the parser's words.
-        source: Box<toml::de::Error>,
-    },
+/// Why a configuration cannot be used. Says file, line, column and key, as far as there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{file}: {at}{key}{why}", file = .file.display(), at = at(*.line, *.column), key = colon(.key.as_deref()))]
+pub struct ConfigError {
+    /// The file, or the directory of drop-ins.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: Option<usize>,
+    /// From 1, in characters.
+    pub column: Option<usize>,
+    /// The key.
+    pub key: Option<String>,
+    /// What is wrong, in one line, and what is known instead.
+    pub why: String,
+}
+
+fn at(line: Option<usize>, column: Option<usize>) -> String {
+    match (line, column) {
+        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+        _ => String::new(),
+    }
+}
+
+fn colon(key: Option<&str>) -> String {
+    key.map(|key| format!("{key}: ")).unwrap_or_default()
+}
+
+/// A value that is well written and makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nonsense {
+    /// The key. Where several make none together, the first one that a file sets is named.
+    pub keys: &'static [&'static str],
+    /// What is wrong, in one line, and what would be right.
+    pub why: String,
+}
+
+impl Nonsense {
+    /// One key, and what is wrong with it.
+    #[must_use]
+    pub fn of(keys: &'static [&'static str], why: impl Into<String>) -> Self {
+        Self { keys, why: why.into() }
+    }
+}
+
+/// What every configuration can tell of itself.
+pub trait Checked {
+    /// What makes no sense. Empty if all does.
+    fn check(&self) -> Vec<Nonsense>;
+}
+
+/// The rule for paths: programs start in directories of their own.
+#[must_use]
+pub fn is_absolute(key: &'static [&'static str], path: &Path) -> Option<Nonsense> {
+    let why = || Nonsense::of(key, format!("{:?} is no absolute path: begin it with /", path.display()));
+    (!path.is_absolute()).then(why)
+}
+
+/// What was read, whether it can be used or not.
+#[derive(Debug)]
+pub struct Reading<T> {
+    /// The files that are there, in the order in which they were read.
+    pub files: Vec<PathBuf>,
+    /// The configuration, without what could not be used.
+    pub config: T,
+    /// Everything that is wrong, in the order of the files.
+    pub mistakes: Vec<ConfigError>,
+    /// Which file set a key last, and where.
+    places: BTreeMap<String, (PathBuf, usize, usize)>,
 }
 
 /// Reads `path` and then every `*.toml` in the directory `<path without .toml>.d`; later keys win. No file at all is
 /// an empty configuration.
 ///
 /// # Errors
-/// The first file that cannot be read or does not fit `T`.
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let mut merged = toml::Table::new();
-    for file in files(path)? {
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(ConfigError::Read { path: file, source }),
-        };
-        let wrong = |source| ConfigError::Toml { path: file.clone(), source: Box::new(source) };
-        // Each file must fit by itself, so that an error has a file and a line.
-        toml::from_str::<T>(&text).map_err(wrong)?;
-        merged.extend(toml::from_str::<toml::Table>(&text).map_err(wrong)?);
-    }
-    T::deserialize(merged)
-        .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
+/// The first mistake.
+pub fn load<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Result<T, ConfigError> {
+    let mut reading = read::<T>(path);
+    if reading.mistakes.is_empty() { Ok(reading.config) } else { Err(reading.mistakes.remove(0)) }
 }
 
-fn files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+/// The same for those who want to know where everything comes from, and all mistakes.
+pub fn read<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Reading<T> {
+    let (found, mut mistakes) = files(path);
+    let mut reading =
+        Reading { files: Vec::new(), config: T::default(), mistakes: Vec::new(), places: BTreeMap::new() };
+    let known: Vec<String> = report::values(&reading.config).into_keys().collect();
+    let mut merged = toml::Table::new();
+    for file in found {
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                reading.files.push(file.clone());
+                mistakes.push(unreadable(file, &error));
+                continue;
+            }
+        };
+        reading.files.push(file.clone());
+        // Each file must fit by itself, so that a mistake has a file and a line.
+        match fits::<T>(&file, &text, &known) {
+            Ok((table, places)) => {
+                merged.extend(table);
+                for (key, (line, column)) in places {
+                    reading.places.insert(key, (file.clone(), line, column));
+                }
+            }
+            Err(wrong) => mistakes.extend(wrong),
+        }
+    }
+    match T::deserialize(merged) {
+        Ok(config) => reading.config = config,
+        Err(error) => mistakes.push(ConfigError {
+            file: path.to_owned(),
+            line: None,
+            column: None,
+            key: None,
+            why: error.message().to_owned(),
+        }),
+    }
+    mistakes.extend(reading.config.check().into_iter().map(|nonsense| reading.placed(path, nonsense)));
+    reading.mistakes = mistakes;
+    reading
+}
+
+impl<T> Reading<T> {
+    /// Which file, line and column set a key; none where it has its default.
+    #[must_use]
+    pub fn set_by(&self, key: &str) -> Option<&(PathBuf, usize, usize)> {
+        self.places.get(key)
+    }
+
+    fn placed(&self, path: &Path, nonsense: Nonsense) -> ConfigError {
+        let set = nonsense.keys.iter().find_map(|key| Some((*key, self.set_by(key)?)));
+        match set {
+            Some((key, (file, line, column))) => ConfigError {
+                file: file.clone(),
+                line: Some(*line),
+                column: Some(*column),
+                key: Some(key.to_owned()),
+                why: nonsense.why,
+            },
+            None => ConfigError {
+                file: path.to_owned(),
+                line: None,
+                column: None,
+                key: nonsense.keys.first().map(|key| (*key).to_owned()),
+                why: nonsense.why,
+            },
+        }
+    }
+}
+
+type Fitting = (toml::Table, BTreeMap<String, (usize, usize)>);
+
+/// The keys of one file and where they stand, or all that is wrong with it.
+fn fits<T: DeserializeOwned>(file: &Path, text: &str, known: &[String]) -> Result<Fitting, Vec<ConfigError>> {
+    let mistake = |(line, column), key: Option<&str>, why: String| ConfigError {
+        file: file.to_owned(),
+        line: Some(line),
+        column: Some(column),
+        key: key.map(str::to_owned),
+        why,
+    };
+    let wrong = |error: &toml::de::Error, places: Option<&Places<'_>>| {
+        let offset = error.span().map_or(0, |span| span.start);
+        let key = places.and_then(|places| places.key_at(offset));
+        vec![mistake(place::position(text, offset), key, error.message().replace('\n', "; "))]
+    };
+    let places = Places::of(text).map_err(|error| wrong(&error, None))?;
+    let unknown: Vec<ConfigError> = places
+        .iter()
+        .filter(|(key, _)| !known.iter().any(|known| known == key))
+        .map(|(key, at)| mistake(at, Some(key), place::unknown(key, known)))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    toml::from_str::<T>(text).map_err(|error| wrong(&error, Some(&places)))?;
+    let table = toml::from_str(text).map_err(|error| wrong(&error, Some(&places)))?;
+    Ok((table, places.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
+}
+
+fn unreadable(file: PathBuf, error: &io::Error) -> ConfigError {
+    ConfigError { file, line: None, column: None, key: None, why: format!("cannot be read: {error}") }
+}
+
+/// The file and its drop-ins in the order of their names, and what kept us from listing those.
+fn files(path: &Path) -> (Vec<PathBuf>, Vec<ConfigError>) {
     let dir = path.with_extension("d");
-    let mut dropins = Vec::new();
+    let (mut dropins, mut mistakes) = (Vec::new(), Vec::new());
     match std::fs::read_dir(&dir) {
         Ok(entries) => {
             for entry in entries {
-                let file = entry.map_err(|source| ConfigError::Read { path: dir.clone(), source })?.path();
-                if file.extension().is_some_and(|extension| extension == "toml") {
-                    dropins.push(file);
+                match entry.map(|entry| entry.path()) {
+                    Ok(file) if file.extension().is_some_and(|extension| extension == "toml") => {
+                        dropins.push(file);
+                    }
+                    Ok(_) => {}
+                    Err(error) => mistakes.push(unreadable(dir.clone(), &error)),
                 }
             }
         }
-        Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(ConfigError::Read { path: dir, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => mistakes.push(unreadable(dir, &error)),
     }
     dropins.sort();
-    Ok([path.to_owned()].into_iter().chain(dropins).collect())
+    ([path.to_owned()].into_iter().chain(dropins).collect(), mistakes)
 }
 
 #[cfg(test)]
@@ -73,32 +228,94 @@ mod tests {
     use super::*;
     use std::fs;
 
-    #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+    #[derive(Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
     #[serde(deny_unknown_fields, default)]
     struct Port {
         port: u16,
-        host: String,
+        host: Option<String>,
+        least: u16,
+    }
+
+    impl Checked for Port {
+        fn check(&self) -> Vec<Nonsense> {
+            let low = self.port < self.least;
+            let why = || Nonsense::of(&["port", "least"], format!("{} is less than least", self.port));
+            low.then(why).into_iter().collect()
+        }
+    }
+
+    fn dir_with(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("agent.d")).unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let main = dir.path().join("agent.toml");
+        (dir, main)
     }
 
     #[test]
     fn drop_ins_win_in_the_order_of_their_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let main = dir.path().join("agent.toml");
+        let (dir, main) = dir_with(&[]);
         assert_eq!(load::<Port>(&main).unwrap(), Port::default(), "no file at all");
-        fs::write(&main, "port = 1\nhost = 'a'\n").unwrap();
-        fs::create_dir(dir.path().join("agent.d")).unwrap();
-        fs::write(dir.path().join("agent.d/20.toml"), "port = 3\n").unwrap();
-        fs::write(dir.path().join("agent.d/10.toml"), "port = 2\n").unwrap();
-        fs::write(dir.path().join("agent.d/30.conf"), "port = 4\n").unwrap();
-        assert_eq!(load::<Port>(&main).unwrap(), Port { port: 3, host: "a".into() });
+        for (name, text) in [
+            ("agent.toml", "port = 1\nhost = 'a'\n"),
+            ("agent.d/20.toml", "\n  port = 3\n"),
+            ("agent.d/10.toml", "port = 2\n"),
+            ("agent.d/30.conf", "port = 4\n"),
+        ] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let reading = read::<Port>(&main);
+        assert_eq!(reading.config, Port { port: 3, host: Some("a".into()), least: 0 });
+        assert_eq!(reading.set_by("port"), Some(&(dir.path().join("agent.d/20.toml"), 2, 3)));
+        assert_eq!(reading.set_by("host"), Some(&(main, 2, 1)));
+        assert_eq!(reading.set_by("least"), None);
+        assert_eq!(reading.files.len(), 3);
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_file_and_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let main = dir.path().join("agent.toml");
-        fs::write(&main, "port = 1\n\nprt = 2\n").unwrap();
-        let error = load::<Port>(&main).unwrap_err().to_string();
-        assert!(error.contains("agent.toml") && error.contains("line 3") && error.contains("prt"), "{error}");
+    fn every_mistake_has_its_file_line_column_and_key() {
+        for (text, expected) in [
+            (
+                "port = 1\n\nprt = 2\n",
+                "line 3, column 1: prt: unknown key; did you mean port? expected one of `host`, `least`, `port`",
+            ),
+            (
+                "port = 1\n  colour = 2\n",
+                "line 2, column 3: colour: unknown key; expected one of `host`, `least`, `port`",
+            ),
+            ("host = 'ä'\nport = 'x'\n", "line 2, column 8: port: invalid type: string \"x\", expected u16"),
+            ("port = 70000\n", "line 1, column 8: port: invalid value: integer `70000`, expected u16"),
+            ("port = \n", "line 1, column 8: string values must be quoted"),
+            ("port = 1\nport = 2\n", "line 2, column 1: duplicate key"),
+            ("[port]\na = 1\n", "line 1, column 1: port: invalid type: map, expected u16"),
+            ("least = 5\n", "line 1, column 1: least: 0 is less than least"),
+            ("least = 5\n\nport = 4", "line 3, column 1: port: 4 is less than least"),
+        ] {
+            let (dir, main) = dir_with(&[("agent.toml", text)]);
+            let error = load::<Port>(&main).unwrap_err();
+            let expected = format!("{}: {expected}", dir.path().join("agent.toml").display());
+            // How the TOML parser goes on is its own affair.
+            assert!(error.to_string().starts_with(&expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_and_what_is_good_still_counts() {
+        let (dir, main) = dir_with(&[
+            ("agent.toml", "prt = 1\nhots = 2\n"),
+            ("agent.d/10.toml", "port = 2\n"),
+            ("agent.d/20.toml", "least ="),
+        ]);
+        fs::create_dir(dir.path().join("agent.d/30.toml")).unwrap();
+        let reading = read::<Port>(&main);
+        assert_eq!(reading.config.port, 2);
+        let told: Vec<String> = reading.mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (mistake, part) in told.iter().zip(["prt", "hots", "20.toml: line 1", "30.toml: cannot be read"])
+        {
+            assert!(mistake.contains(part), "{mistake}");
+        }
     }
 }

@@ -142,6 +142,21 @@ impl Munge {
         Ok(Opened { uid, payload: fields.data()?.to_vec() })
     }
 
+    /// Seals something for ourselves and opens it again.
+    ///
+    /// # Errors
+    /// Why that does not work, in one line.
+    pub fn try_out(&self) -> Result<(), String> {
+        let (us, text) = (nix::unistd::geteuid().as_raw(), b"slurm-rollout doctor".as_slice());
+        let sealed = self.seal(text, us).map_err(|error| error.to_string())?;
+        let opened = self.open(&sealed).map_err(|error| error.to_string())?;
+        if opened.uid == us && opened.payload == text {
+            Ok(())
+        } else {
+            Err(format!("munged opens what uid {us} sealed as something else, sealed by uid {}", opened.uid))
+        }
+    }
+
     fn exchange(&self, kind: u8, body: &[u8], wanted: u8) -> Result<Vec<u8>, MungeError> {
         let (answered, body) = exchange(&self.socket, kind, body).map_err(|source| {
             MungeError::Unreachable { socket: self.socket.clone(), source: in_words(source) }

@@ -3,6 +3,7 @@
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::{NodeInfo, parse_nodes};
+use rollout_core::slurm_config::SlurmConfig;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,22 @@ impl Scontrol {
         } else {
             Err(program.failed(&output))
         }
+    }
+
+    /// What Slurm says of all nodes.
+    ///
+    /// # Errors
+    /// If scontrol fails or does not answer in time.
+    pub fn show_all_nodes(&self) -> Result<Vec<NodeInfo>, RunError> {
+        Ok(parse_nodes(&self.program(["show", "node", "-o"]).run()?.stdout))
+    }
+
+    /// slurmctld's configuration.
+    ///
+    /// # Errors
+    /// If scontrol fails or does not answer in time.
+    pub fn show_config(&self) -> Result<SlurmConfig, RunError> {
+        Ok(SlurmConfig::parse(&self.program(["show", "config"]).run()?.stdout))
     }
 
     /// Sets the Reason of nodes, one RPC. Slurm keeps it only on nodes that are DOWN, DRAIN or FAIL.

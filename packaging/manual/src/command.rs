@@ -1,6 +1,6 @@
 //! Pages of the command line, from what clap knows of it: one for the program, one for each verb.
 
-use crate::page::{Block, Inline, Page, Sections};
+use crate::page::{Block, Inline, Page, Sections, plain, sentence};
 use crate::{ManualError, help, markdown, source};
 use clap::{Arg, Command};
 use roff::{bold, italic, roman};
@@ -38,12 +38,12 @@ fn page(command: &Command, all: &[&Command], root: &Sections) -> Result<Page, Ma
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let mut sections = Sections::default();
     sections.add("SYNOPSIS", [Block::Text(synopsis(command))]);
-    sections.add("DESCRIPTION", [Block::Text(help::words(&format!("{}.", about.trim_end_matches('.'))))]);
+    sections.add("DESCRIPTION", [Block::Text(sentence(help::words(&about)))]);
     sections.merge(help_of(command));
     sections.add("VERBS", verbs(command).map(verb));
     sections.add("OPTIONS", command.get_arguments().filter(|arg| !arg.is_hide_set()).map(option));
     if sections.get("EXIT STATUS").is_none() {
-        sections.add("EXIT STATUS", exit_status(root, command.get_name(), all));
+        sections.add("EXIT STATUS", exit_status(root, all));
     }
     let others = all
         .iter()
@@ -77,26 +77,22 @@ fn help_of(command: &Command) -> Sections {
     help::sections(&command.get_after_help().map(ToString::to_string).unwrap_or_default())
 }
 
-/// The program's exit codes, without those that only other verbs have: `status: a node is held` is for status alone.
-fn exit_status(root: &Sections, name: &str, all: &[&Command]) -> Vec<Block> {
-    let of_a_verb = |text: &str| all.iter().any(|command| command.get_name() == text);
-    let for_us = |block: &Block| {
-        let Block::Item(tag, body) = block else { return Some(block.clone()) };
-        let [Block::Text(text)] = body.as_slice() else { return Some(block.clone()) };
-        let [Inline::Roman(text)] = text.as_slice() else { return Some(block.clone()) };
-        let Some((verbs, rest)) = text.split_once(": ") else { return Some(block.clone()) };
-        if !verbs.split(", ").all(of_a_verb) {
-            return Some(block.clone());
-        }
-        let ours = verbs.split(", ").any(|verb| verb == name);
-        ours.then(|| Block::Item(tag.clone(), vec![Block::Text(vec![roman(rest)])]))
+/// The program's exit codes, for a verb that has none of its own: without those that name the verbs which have them,
+/// as in `a node is held (status)`.
+fn exit_status(root: &Sections, all: &[&Command]) -> Vec<Block> {
+    let of_a_verb = |block: &&Block| {
+        let Block::Item(_, body) = block else { return false };
+        let [Block::Text(text)] = body.as_slice() else { return false };
+        let text = plain(text);
+        all.iter().any(|command| text.contains(&format!("({})", command.get_name())))
     };
-    root.get("EXIT STATUS").unwrap_or_default().iter().filter_map(for_us).collect()
+    let codes = root.get("EXIT STATUS").unwrap_or_default();
+    codes.iter().filter(|block| !of_a_verb(block)).cloned().collect()
 }
 
 fn verb(command: &Command) -> Block {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    Block::Item(vec![bold(command.get_name())], vec![Block::Text(help::words(&format!("{about}.")))])
+    Block::Item(vec![bold(command.get_name())], vec![Block::Text(sentence(help::words(&about)))])
 }
 
 fn synopsis(command: &Command) -> Vec<Inline> {
@@ -140,7 +136,7 @@ fn usage(arg: &Arg, between: &str) -> Vec<Inline> {
 
 fn option(arg: &Arg) -> Block {
     let text = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    let mut body = help::words(&format!("{}.", text.trim_end_matches('.')));
+    let mut body = sentence(help::words(&text));
     if let [default, ..] = arg.get_default_values() {
         if arg.get_action().takes_values() {
             body.extend([roman(" Default: "), bold(default.to_string_lossy()), roman(".")]);

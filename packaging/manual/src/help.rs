@@ -4,7 +4,7 @@
 //! spaces is a list: a word, two spaces or more, and what it means, which may go on below itself. What is indented by
 //! four is left as it is.
 
-use crate::page::{Block, Inline, Sections};
+use crate::page::{Block, Inline, Sections, sentence};
 use roff::{bold, roman};
 
 /// The sections of a help text. What stands before the first heading is the description.
@@ -40,36 +40,45 @@ fn title(line: &str) -> Option<String> {
     })
 }
 
+/// What is told apart by how far lines are indented.
+enum Part {
+    Text(String),
+    Item { word: String, meaning: String },
+    Code(String),
+}
+
 fn blocks<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut parts: Vec<Part> = Vec::new();
     for line in lines {
-        let text = line.trim();
-        match (line.len() - line.trim_start().len(), blocks.last_mut()) {
-            (0, Some(Block::Text(inlines))) => {
-                inlines.push(roman(" "));
-                inlines.extend(words(text));
+        let text = line.trim_start();
+        match (line.len() - text.len(), parts.last_mut()) {
+            (0, Some(Part::Text(before))) => *before = format!("{before} {text}"),
+            (0, _) => parts.push(Part::Text(text.to_owned())),
+            (2, _) => {
+                let (word, meaning) = text.split_once("  ").unwrap_or((text, ""));
+                parts.push(Part::Item { word: word.to_owned(), meaning: meaning.trim().to_owned() });
             }
-            (0, _) => blocks.push(Block::Text(words(text))),
-            (2, last) => match (text.split_once("  "), last) {
-                (Some((tag, body)), _) => {
-                    blocks.push(Block::Item(vec![bold(tag)], vec![Block::Text(words(body.trim()))]));
-                }
-                (None, Some(Block::Code(code))) => *code = format!("{code}\n{text}"),
-                (None, _) => blocks.push(Block::Code(text.to_owned())),
-            },
-            (_, Some(Block::Item(_, body))) => {
-                if let Some(Block::Text(inlines)) = body.last_mut() {
-                    inlines.push(roman(" "));
-                    inlines.extend(words(text));
-                }
+            (5.., Some(Part::Item { meaning, .. })) => {
+                *meaning = format!("{meaning} {text}").trim().to_owned()
             }
-            (indent, last) => {
-                let text = format!("{}{text}", " ".repeat(indent.saturating_sub(4)));
-                match last {
-                    Some(Block::Code(code)) => *code = format!("{code}\n{text}"),
-                    _ => blocks.push(Block::Code(text)),
-                }
+            (_, Some(Part::Code(code))) => *code = format!("{code}\n{}", line.get(4..).unwrap_or(text)),
+            _ => parts.push(Part::Code(text.to_owned())),
+        }
+    }
+    let list = parts.iter().any(|part| matches!(part, Part::Item { meaning, .. } if !meaning.is_empty()));
+    let mut blocks = Vec::new();
+    for part in parts {
+        match (part, blocks.last_mut()) {
+            (Part::Text(text), _) => blocks.push(Block::Text(words(&text))),
+            (Part::Code(text), _) => blocks.push(Block::Code(text)),
+            (Part::Item { word, meaning }, _) if !meaning.is_empty() => {
+                blocks.push(Block::Item(vec![bold(word)], vec![Block::Text(sentence(words(&meaning)))]));
             }
+            // Among words that are explained, one that is not stands where their words stand; a list of nothing but
+            // words is what somebody types.
+            (Part::Item { word, .. }, _) if list => blocks.push(Block::Text(vec![bold(word)])),
+            (Part::Item { word, .. }, Some(Block::Code(code))) => *code = format!("{code}\n{word}"),
+            (Part::Item { word, .. }, _) => blocks.push(Block::Code(word)),
         }
     }
     blocks
@@ -97,4 +106,33 @@ fn synopsis(usage: &str) -> Vec<Inline> {
         inlines.push(roman(after));
     }
     inlines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::plain;
+
+    #[test]
+    fn headings_lists_and_what_is_left_as_it_is() {
+        let read = sections(
+            "Usage: a [--b FILE] [VERB]\n\nFirst line\nand `second\nline`.\n\n    as it  is\n      here\n\nVerbs:\n  one    \
+             the first\n         one\n  two\n  a long word\n         of this\n\nMore of verbs.\n\nExamples:\n  a one\n  a two\n\n\
+             Exit codes:\n  0  done\n",
+        );
+        let item = |word: &str, meaning: &str| {
+            Block::Item(vec![bold(word)], vec![Block::Text(vec![roman(meaning), roman(".")])])
+        };
+        let text = |line: &str| Block::Text(vec![roman(line)]);
+        let synopsis = read.get("SYNOPSIS").unwrap();
+        assert!(matches!(synopsis, [Block::Text(line)] if plain(line) == "a [--b FILE] [VERB]"));
+        let second = Block::Text(vec![roman("First line and "), bold("second line"), roman(".")]);
+        assert_eq!(read.get("DESCRIPTION").unwrap(), [second, Block::Code("as it  is\n  here".to_owned())]);
+        let two = Block::Text(vec![bold("two")]);
+        let verbs =
+            [item("one", "The first one"), two, item("a long word", "Of this"), text("More of verbs.")];
+        assert_eq!(read.get("VERBS").unwrap(), verbs);
+        assert_eq!(read.get("EXAMPLES").unwrap(), [Block::Code("a one\na two".to_owned())]);
+        assert_eq!(read.get("EXIT STATUS").unwrap(), [item("0", "Done")]);
+    }
 }

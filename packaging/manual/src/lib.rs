@@ -2,13 +2,13 @@
 //! shipped configuration files and `packaging/man/*.md`. No fact stands in two of them.
 
 pub mod command;
+pub mod completions;
 pub mod help;
 pub mod markdown;
 pub mod page;
 pub mod shipped_config;
 
 use clap::CommandFactory;
-use clap_complete::{Shell, generate};
 use page::Page;
 use rollout_cli::args::Args;
 
@@ -53,20 +53,4 @@ pub fn pages() -> Result<Vec<Page>, ManualError> {
         pages.push(markdown::page(name, number, text)?);
     }
     Ok(pages)
-}
-
-/// The completions: names of files, each as its shell looks for it, and what is in them.
-#[must_use]
-pub fn completions() -> Vec<(&'static str, Vec<u8>)> {
-    let files = [
-        ("slurm-rollout.bash", Shell::Bash),
-        ("_slurm-rollout", Shell::Zsh),
-        ("slurm-rollout.fish", Shell::Fish),
-    ];
-    let completion = |(file, shell)| {
-        let mut text = Vec::new();
-        generate(shell, &mut Args::command(), "slurm-rollout", &mut text);
-        (file, text)
-    };
-    files.map(completion).into()
 }

@@ -3,6 +3,7 @@
 //! Pages carry the date of SOURCE_DATE_EPOCH, or none, so that what is built twice is the same.
 
 use jiff::Timestamp;
+use rollout_manual::completions;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,9 +34,9 @@ fn write(out: &Path) -> Result<(), Box<dyn Error>> {
         std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     }
     let pages = rollout_manual::pages()?;
-    let pages = pages.iter().map(|page| (man.join(page.file()), page.roff(date.as_deref()).into_bytes()));
+    let pages = pages.iter().map(|page| (man.join(page.file()), page.roff(date.as_deref())));
     let completions =
-        rollout_manual::completions().into_iter().map(|(file, text)| (completions.join(file), text));
+        completions::completions().into_iter().map(|(file, text)| (completions.join(file), text));
     for (path, text) in pages.chain(completions) {
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }

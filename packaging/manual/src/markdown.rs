@@ -4,7 +4,7 @@
 //! stands for another file of the repository: a help text, a shipped configuration file, or markdown, whose headings
 //! then are one step lower.
 
-use crate::page::{Block, Inline, Page, Sections};
+use crate::page::{Block, Inline, Page, Sections, plain, sentence};
 use crate::{ManualError, help, shipped_config, source};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use roff::{bold, italic, roman};
@@ -177,25 +177,50 @@ impl Reader {
     fn row(&mut self) {
         let mut cells = std::mem::take(&mut self.cells).into_iter();
         let tag = cells.next().unwrap_or_default();
-        let mut body = cells.next().unwrap_or_default();
+        let mut body = sentence(cells.next().unwrap_or_default());
         for (cell, column) in cells.zip(self.columns.iter().skip(2)) {
             if !cell.is_empty() {
-                let mut name = column.clone();
-                name.get_mut(..1).map(str::make_ascii_uppercase);
-                body.push(roman(format!(". {name}: ")));
-                body.extend(cell);
+                body.push(roman(" "));
+                body.extend(sentence([vec![roman(format!("{column}: "))], cell].concat()));
             }
         }
-        body.push(roman("."));
         self.push(Block::Item(tag, vec![Block::Text(body)]));
     }
 }
 
-/// Without fonts.
-fn plain(inlines: &[Inline]) -> String {
-    let text = |inline: &Inline| match inline {
-        Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text.clone(),
-        Inline::LineBreak => " ".to_owned(),
-    };
-    inlines.iter().map(text).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_lists_and_headings() {
+        let text = "# a - what a is\n\n| key | meaning | default |\n|---|---|---|\n| `k` | one of **two** | `v` |\n| `l` | other | |\n\n\
+                    ## Files\n\n1. first\n2. *second*\n\n### Part\n\n[here](x.md), [there](http://y)\n";
+        let page = page("a", 5, text).unwrap();
+        assert_eq!(page.summary, "what a is");
+        let row = |key: &str, meaning: Vec<Inline>| Block::Item(vec![bold(key)], vec![Block::Text(meaning)]);
+        let first = vec![
+            roman("One of "),
+            bold("two"),
+            roman("."),
+            roman(" "),
+            roman("Default: "),
+            bold("v"),
+            roman("."),
+        ];
+        let table = [row("k", first), row("l", vec![roman("Other"), roman(".")])];
+        assert_eq!(page.sections.get("DESCRIPTION").unwrap(), table);
+        let entry = |number, inline| Block::Entry(Some(number), vec![Block::Text(vec![inline])]);
+        let links = Block::Text(vec![roman("here"), roman(", "), roman("there"), roman(" <http://y>")]);
+        let list =
+            [entry(1, roman("first")), entry(2, italic("second")), Block::Heading("Part".to_owned()), links];
+        assert_eq!(page.sections.get("FILES").unwrap(), list);
+    }
+
+    #[test]
+    fn a_page_without_its_name_or_with_an_unknown_file_is_refused() {
+        assert!(matches!(page("a", 1, "# b - c\n"), Err(ManualError::NoName(_))));
+        let unknown = page("a", 1, "# a - c\n\n<!-- include no/such.md -->\n");
+        assert!(matches!(unknown, Err(ManualError::NoSource(_))));
+    }
 }

@@ -110,10 +110,9 @@ impl Page {
         let source = concat!("slurm-rollout ", env!("CARGO_PKG_VERSION"));
         // An argument that is left out is two quotes; the crate does not write them.
         let date = date.unwrap_or("\"\"");
-        roff.control(
-            "TH",
-            [self.name.to_uppercase().as_str(), &number, date, source, "slurm-rollout manual"],
-        );
+        // In 78 columns it has no room between two long names.
+        let manual = if self.name.len() > 24 { "\"\"" } else { "slurm-rollout manual" };
+        roff.control("TH", [self.name.to_uppercase().as_str(), &number, date, source, manual]);
         // No hyphens into words that somebody will type, no stretched lines.
         roff.control("nh", []).control("ad", ["l"]);
         roff.control("SH", ["NAME"]).text([roman(format!("{} - {}", self.name, self.summary))]);
@@ -175,10 +174,35 @@ fn write_inside(roff: &mut Roff, body: &[Block]) {
     }
 }
 
+/// A phrase, as lists and tables have them, as the sentence that a page has.
+#[must_use]
+pub fn sentence(phrase: Vec<Inline>) -> Vec<Inline> {
+    let mut phrase = phrase;
+    if let Some(Inline::Roman(first)) = phrase.first_mut() {
+        first.get_mut(..1).map(str::make_ascii_uppercase);
+    }
+    match phrase.last() {
+        Some(Inline::Roman(last)) if last.ends_with(['.', ':']) => {}
+        _ => phrase.push(roman(".")),
+    }
+    phrase
+}
+
+/// Without fonts.
+#[must_use]
+pub fn plain(inlines: &[Inline]) -> String {
+    let text = |inline: &Inline| match inline {
+        Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text.clone(),
+        Inline::LineBreak => " ".to_owned(),
+    };
+    inlines.iter().map(text).collect()
+}
+
 /// Characters that roff takes for others, or does not take at all, by their names.
 fn ascii(roff: &str) -> String {
     let mut text = String::with_capacity(roff.len());
-    for c in roff.chars() {
+    // The crate writes a backslash as two, which formatters read in different ways.
+    for c in roff.replace("\\\\", "\\(rs").chars() {
         match c {
             '~' => text.push_str("\\(ti"),
             '^' => text.push_str("\\(ha"),
@@ -188,4 +212,41 @@ fn ascii(roff: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_come_in_the_order_of_man_and_each_once() {
+        let mut sections = Sections::default();
+        for heading in ["See also", "Phases", "Files", "Synopsis", "Options", "Files"] {
+            sections.add(heading, [Block::Code(heading.to_owned())]);
+        }
+        sections.add("Examples", []);
+        let headings: Vec<_> = sections.in_order().iter().map(|(heading, _)| heading.as_str()).collect();
+        assert_eq!(headings, ["SYNOPSIS", "OPTIONS", "PHASES", "FILES", "SEE ALSO"]);
+        assert_eq!(sections.get("FILES").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_means_something_to_roff_is_text() {
+        let mut sections = Sections::default();
+        sections.add("DESCRIPTION", [Block::Code(".TH\n.x\n'y \\n -a … ~^`".to_owned())]);
+        let page = Page { name: "a".to_owned(), number: 1, summary: "b".to_owned(), sections };
+        let roff = page.roff(None);
+        let text = r"\fB.TH
+\&.x
+\*(Aqy \(rsn \-a \[u2026] \(ti\(ha\(ga\fR";
+        assert!(roff.contains(text), "{roff}");
+    }
+
+    #[test]
+    fn phrases_become_sentences() {
+        let text = |phrase| plain(&sentence(phrase));
+        assert_eq!(text(vec![roman("done")]), "Done.");
+        assert_eq!(text(vec![bold("dnf"), roman(" or "), bold("apt")]), "dnf or apt.");
+        assert_eq!(text(vec![roman("As it is.")]), "As it is.");
+    }
 }

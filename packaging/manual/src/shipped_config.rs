@@ -13,16 +13,15 @@ pub fn sections(text: &str) -> Sections {
     let mut sections = Sections::default();
     for chunk in text.split("\n\n") {
         let (comment, keys): (Vec<&str>, Vec<&str>) =
-            chunk.lines().filter(|line| *line != "#").partition(|line| line.starts_with("# "));
-        let comment: Vec<_> = comment.iter().map(|line| line.trim_start_matches("# ")).collect();
-        let body = Block::Text(words(&comment.join(" ")));
-        match keys.as_slice() {
-            [] if comment.is_empty() => {}
-            [] => sections.add("DESCRIPTION", [body]),
-            keys => {
-                let keys: Vec<_> = keys.iter().map(|line| line.trim_start_matches('#')).collect();
-                sections.add("KEYS", [Block::Item(vec![bold(keys.join("\n"))], vec![body])]);
-            }
+            chunk.lines().partition(|line| *line == "#" || line.starts_with("# "));
+        let comment: Vec<_> = comment.iter().map(|line| line.trim_start_matches(['#', ' '])).collect();
+        let paragraphs =
+            comment.split(|line| line.is_empty()).map(|lines| Block::Text(words(&lines.join(" "))));
+        if keys.is_empty() {
+            sections.add("DESCRIPTION", paragraphs);
+        } else {
+            let keys: Vec<_> = keys.iter().map(|line| line.trim_start_matches('#')).collect();
+            sections.add("KEYS", [Block::Item(vec![bold(keys.join(" "))], paragraphs.collect())]);
         }
     }
     sections

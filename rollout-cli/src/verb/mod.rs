@@ -1,5 +1,7 @@
 //! The verbs, one file each.
 
+pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod history;
 pub(crate) mod release;
 pub(crate) mod retry;

@@ -1,0 +1,215 @@
+//! `doctor`: what is wrong with this installation. Gathers facts; what they mean is decided in `rollout_core::doctor`.
+//! It changes nothing, and goes on with what it can see when something is broken.
+
+mod agents;
+mod files;
+mod local;
+
+use crate::context::{Failure, nodes as parse_nodes};
+use crate::table;
+use nix::unistd::gethostname;
+use rollout_cli::args::DoctorArgs;
+use rollout_control::config::Config;
+use rollout_control::store::Store;
+use rollout_core::doctor::access::Identity;
+use rollout_core::doctor::slurm::{self, Program};
+use rollout_core::doctor::{Finding, Report, access, node};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::NodeInfo;
+use rollout_core::slurm_config::SlurmConfig;
+use rollout_host::config::{Checked, read};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// There is a problem.
+const PROBLEM: u8 = 3;
+
+const SLURM_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let asked = args.nodes.as_deref().map(parse_nodes).transpose()?;
+    let mut findings = Vec::new();
+    let config = configuration(path, &mut findings);
+    findings.push(node::munge(&config.munge().try_out()));
+    let mut nodes = Vec::new();
+    match ask_slurm(&config) {
+        Ok((slurm, all)) => {
+            nodes = all;
+            findings.extend(of_slurm(&config, &slurm, &nodes, asked.as_ref()));
+        }
+        Err(why) => {
+            findings.push(
+                Finding::problem("slurmctld", why)
+                    .because("without Slurm nothing is handed over; what it would have told was left out here")
+                    .cured_by("`scontrol ping`; `systemctl status slurmctld`; scontrol and slurm_conf in controller.toml"),
+            );
+            findings.extend(of_agents(&config, None, &[], asked.as_ref()));
+        }
+    }
+    findings.extend(local::agent(&nodes));
+    let report = Report::of(findings);
+    if args.json {
+        table::json(&report)?;
+    } else {
+        table::out(&report.text());
+    }
+    Ok(if report.problems > 0 { ExitCode::from(PROBLEM) } else { ExitCode::SUCCESS })
+}
+
+/// The configuration, as far as it can be used.
+fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
+    const CHECK: &str = "configuration";
+    let reading = read::<Config>(path);
+    for mistake in &reading.mistakes {
+        findings.push(
+            Finding::problem(CHECK, mistake.to_string())
+                .because("RebootProgram and every other verb refuse to work with it: no node is ordered")
+                .cured_by("mend it; then `slurm-rollout config check`"),
+        );
+    }
+    if reading.mistakes.is_empty() {
+        let files: Vec<_> = reading.files.iter().map(|file| file.display().to_string()).collect();
+        let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
+        findings.push(Finding::ok(CHECK, what));
+    }
+    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+}
+
+fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {
+    let scontrol = config.scontrol().within(SLURM_LIMIT);
+    let answers = scontrol.show_config().and_then(|slurm| Ok((slurm, scontrol.show_all_nodes()?)));
+    answers.map_err(|error| error.to_string())
+}
+
+/// All that hangs on what Slurm says.
+fn of_slurm(
+    config: &Config,
+    slurm: &SlurmConfig,
+    nodes: &[NodeInfo],
+    asked: Option<&NodeSet>,
+) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok("slurmctld", format!("answers; it has {} nodes", nodes.len()))];
+    findings.extend(slurm::versions(slurm, nodes));
+    let action = power_action(slurm);
+    findings.extend(slurm::reboot_program(slurm, action.as_ref()));
+    findings.push(slurm::return_to_service(slurm));
+    let controllers = slurm.controllers();
+    let host = short_host_name();
+    if controllers.iter().any(|controller| controller.split('.').next() == Some(host.as_str())) {
+        findings.extend(of_this_controller(config, slurm, action.as_ref()));
+    } else {
+        let what =
+            format!("{host} is no SlurmctldHost: RebootProgram's file and the state directory were left out");
+        let cure = format!("run it on {} as well", controllers.join(" and "));
+        findings.push(Finding::warning("this-host", what).cured_by(cure));
+    }
+    findings.extend(of_agents(config, Some(slurm), nodes, asked));
+    findings
+}
+
+/// RebootProgram's file and the state directory, for SlurmUser.
+fn of_this_controller(
+    config: &Config,
+    slurm: &SlurmConfig,
+    action: Option<&slurm::PowerAction>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let who = slurm.slurm_user().map(|user| files::identity(&user));
+    let path = match (slurm::program(slurm), action) {
+        (Program::File { path, .. }, _) => Some(path),
+        (Program::PowerAction(_), Some(action)) if action.on_controller => {
+            action.program.split_whitespace().next().map(str::to_owned)
+        }
+        _ => None,
+    };
+    if let Some(path) = &path {
+        match files::way(Path::new(path)) {
+            files::Seen::Denied(why) => findings.push(not_seen("reboot-program", &why)),
+            files::Seen::Way(way) => {
+                let is_ours = files::names_us(Path::new(path));
+                let facts = access::ProgramFacts { path, way, is_ours, release: slurm::release(slurm) };
+                findings.extend(access::program(&facts, who.as_ref()));
+            }
+        }
+    }
+    match who {
+        Some(who) => findings.extend(state_directory(config, &who)),
+        None => findings.push(Finding::warning("state-directory", "Slurm does not say its SlurmUser")),
+    }
+    findings
+}
+
+fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
+    let path = config.state_dir.as_path();
+    let way = match files::way(path) {
+        files::Seen::Denied(why) => return vec![not_seen("state-directory", &why)],
+        files::Seen::Way(way) => way,
+    };
+    let facts = access::StateFacts {
+        path: &path.display().to_string(),
+        slurm_user_writes: way.is_ok().then(|| files::can_write(who, path)).flatten(),
+        free: files::free(path),
+        foreign: files::foreign(who, path),
+        way,
+    };
+    access::state(&facts, who)
+}
+
+fn not_seen(check: &str, why: &str) -> Finding {
+    Finding::warning(check, format!("not looked at: {why}")).cured_by("run `slurm-rollout doctor` as root")
+}
+
+/// Agents, clocks, and ResumeTimeout against what the agents tell.
+fn of_agents(
+    config: &Config,
+    slurm: Option<&SlurmConfig>,
+    known: &[NodeInfo],
+    asked: Option<&NodeSet>,
+) -> Vec<Finding> {
+    // The last addresses that Slurm gave, for when it cannot be asked.
+    let addresses = Store::read_only(&config.state_dir).addresses();
+    let known_names: NodeSet = match slurm {
+        Some(_) => known.iter().map(|node| node.name.clone()).collect(),
+        None => addresses.keys().cloned().collect(),
+    };
+    let mut findings = Vec::new();
+    let nodes = match asked {
+        None => known_names,
+        Some(asked) => {
+            let unknown = asked.difference(&known_names);
+            if slurm.is_some() && !unknown.is_empty() {
+                findings.push(
+                    Finding::problem("agents", "Slurm has no such nodes")
+                        .because("nobody can hand them over")
+                        .cured_by("look for the name that slurm.conf gives them: `sinfo -N`")
+                        .on(unknown.clone()),
+                );
+            }
+            if slurm.is_some() { asked.difference(&unknown) } else { asked.clone() }
+        }
+    };
+    let facts = agents::ask(config, &nodes, known, &addresses);
+    findings.extend(rollout_core::doctor::agents::agents(
+        &facts,
+        env!("CARGO_PKG_VERSION"),
+        config.agent_port,
+    ));
+    if let Some(slurm) = slurm {
+        let took = rollout_core::doctor::agents::took(&facts);
+        findings.extend(slurm::resume_timeout(slurm, &took, config.deadline.get().as_secs()));
+    }
+    findings
+}
+
+/// The PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show it.
+fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
+    let Program::PowerAction(name) = slurm::program(slurm) else { return None };
+    let text = std::fs::read_to_string(slurm.get("SLURM_CONF")?).ok()?;
+    slurm::power_action(&text, &name)
+}
+
+fn short_host_name() -> String {
+    let name = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.split('.').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,201 @@
+//! What is wrong with an installation, and what to do about it: facts in, findings out.
+//!
+//! | module | looks at |
+//! |---|---|
+//! | [`slurm`] | Slurm's configuration: versions, RebootProgram's setting, timeouts |
+//! | [`access`] | who may read, write and enter what: RebootProgram's file, the state directory |
+//! | [`agents`] | the agents of all nodes, in groups |
+//! | [`mounts`] | whether a directory survives a boot |
+//! | [`node`] | one node, from within: units, gate, ledger |
+//!
+//! The words are for somebody who is called at night: what is, why it matters, and the command or line that helps.
+
+pub mod access;
+pub mod agents;
+pub mod mounts;
+pub mod node;
+pub mod slurm;
+
+use crate::hostlist::NodeSet;
+use serde::{Deserialize, Serialize};
+
+/// How bad a finding is. In the order in which a person is shown them: the worst stands last, where a terminal ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, until something happens; or it could not be looked at.
+    Warning,
+    /// Rollouts fail, or will.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was looked at, in a word.
+    pub check: String,
+    /// What is.
+    pub what: String,
+    /// Why it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The command to type or the line to write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cure: Option<String>,
+    /// The nodes that it is about, where it is about some of many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeSet>,
+}
+
+/// All findings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// How many are problems.
+    pub problems: usize,
+    /// How many are warnings.
+    pub warnings: usize,
+    /// The worst last.
+    pub findings: Vec<Finding>,
+}
+
+impl Level {
+    /// The word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn ok(check: &str, what: impl Into<String>) -> Self {
+        Self {
+            level: Level::Ok,
+            check: check.to_owned(),
+            what: what.into(),
+            why: None,
+            cure: None,
+            nodes: None,
+        }
+    }
+
+    /// It works, until something happens.
+    pub fn warning(check: &str, what: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::ok(check, what) }
+    }
+
+    /// Rollouts fail, or will.
+    pub fn problem(check: &str, what: impl Into<String>) -> Self {
+        Self { level: Level::Problem, ..Self::ok(check, what) }
+    }
+
+    /// Why it matters.
+    #[must_use]
+    pub fn because(self, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..self }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn cured_by(self, cure: impl Into<String>) -> Self {
+        Self { cure: Some(cure.into()), ..self }
+    }
+
+    /// Which nodes it is about.
+    #[must_use]
+    pub fn on(self, nodes: NodeSet) -> Self {
+        Self { nodes: Some(nodes), ..self }
+    }
+}
+
+impl Report {
+    /// Puts the findings into their order. Those of one level stay as they came.
+    #[must_use]
+    pub fn of(mut findings: Vec<Finding>) -> Self {
+        findings.sort_by_key(|finding| finding.level);
+        let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+        Self { problems: count(Level::Problem), warnings: count(Level::Warning), findings }
+    }
+
+    /// The report as a person reads it. `prefix` of a finding's first line is as wide as its widest.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let width = self.findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for Finding { level, check, what, why, cure, nodes } in &self.findings {
+            let nodes = nodes.as_ref().map(|nodes| format!("{nodes}: ")).unwrap_or_default();
+            text += &format!("{:7}  {check:width$}  {nodes}{what}\n", level.name());
+            for (word, said) in [("why:", why), ("do:", cure)] {
+                for (index, line) in said.iter().flat_map(|said| said.lines()).enumerate() {
+                    let word = if index == 0 { word } else { "" };
+                    text += &format!("         {word:4} {line}\n");
+                }
+            }
+        }
+        let count = |number: usize, word: &str| match number {
+            1 => format!("1 {word}"),
+            _ => format!("{number} {word}s"),
+        };
+        let ok = self.findings.len() - self.problems - self.warnings;
+        let (problems, warnings) = (count(self.problems, "problem"), count(self.warnings, "warning"));
+        text + &format!("{problems}, {warnings}, {ok} ok\n")
+    }
+}
+
+/// Seconds as people say them.
+pub(crate) fn duration(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) if seconds >= 180 => format!("{minutes} min"),
+        (minutes, rest) if seconds >= 180 => format!("{minutes} min {rest} s"),
+        _ => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_stands_last_with_what_to_do() {
+        let nodes = NodeSet::parse("cn[01-02]").unwrap();
+        let report = Report::of(vec![
+            Finding::problem("agents", "nobody listens")
+                .because("they refuse")
+                .cured_by("start it\nlook")
+                .on(nodes),
+            Finding::ok("munge", "works"),
+            Finding::warning("a", "b"),
+        ]);
+        let expected = "\
+ok       munge   works
+warning  a       b
+problem  agents  cn[01-02]: nobody listens
+         why: they refuse
+         do:  start it
+              look
+1 problem, 1 warning, 1 ok
+";
+        assert_eq!(report.text(), expected);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert_eq!(Report::of(Vec::new()).text(), "0 problems, 0 warnings, 0 ok\n");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in
+            [(5, "5 s"), (90, "90 s"), (120, "120 s"), (180, "3 min"), (1801, "30 min 1 s")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Who may read, write and enter what: RebootProgram's file and the state directory, for SlurmUser.
+//!
+//! By modes and owners, so that it can say what to change. Access lists are not seen here; where something can be tried,
+//! the trial counts.
+
+use super::Finding;
+use crate::slurm_config::Release;
+
+/// Since this release Slurm wants to read the program that it executes (`access(R_OK|X_OK)` in `run_command`).
+const WANTS_TO_READ: Release = Release { year: 23, month: 2 };
+/// Since this one it refuses a slurm.conf whose program is writable for a group or for all.
+const REFUSES_WRITABLE: Release = Release { year: 26, month: 5 };
+
+/// The sticky bit: in such a directory nobody renames or removes what is not theirs.
+const STICKY: u32 = 0o1000;
+
+/// Less free space than this is a problem for the state directory, and less than ten times as much a warning. A rollout's
+/// journal has about 1 kB a node.
+const MIN_FREE: u64 = 10 * 1024 * 1024;
+
+/// A user by numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its groups.
+    pub gids: Vec<u32>,
+}
+
+/// A file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is.
+    pub path: String,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permissions.
+    pub mode: u32,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// A path, taken apart: every directory from the root on, then what it leads to. An error says why it leads nowhere.
+pub type Way = Result<Vec<Entry>, String>;
+
+/// What is known of RebootProgram's file.
+#[derive(Debug, Clone)]
+pub struct ProgramFacts<'a> {
+    /// As slurm.conf has it.
+    pub path: &'a str,
+    /// What the path leads through.
+    pub way: Way,
+    /// Whether the file is slurm-rollout's or names it; none if it cannot be read.
+    pub is_ours: Option<bool>,
+    /// Slurm's release.
+    pub release: Option<Release>,
+}
+
+/// What is known of the state directory.
+#[derive(Debug, Clone)]
+pub struct StateFacts<'a> {
+    /// As the configuration has it.
+    pub path: &'a str,
+    /// What the path leads through.
+    pub way: Way,
+    /// Whether SlurmUser could write there when it was tried; none if it was not.
+    pub slurm_user_writes: Option<bool>,
+    /// Free space, in bytes.
+    pub free: Option<u64>,
+    /// Files in it that belong neither to SlurmUser nor are writable for it: how many, and one of them.
+    pub foreign: Option<(usize, String)>,
+}
+
+impl Entry {
+    /// Whether `who` has all of these permissions (4 read, 2 write, 1 execute or enter), by owner, group and mode.
+    #[must_use]
+    pub fn allows(&self, who: &Identity, wanted: u32) -> bool {
+        if who.uid == 0 {
+            return wanted & 1 == 0 || self.is_dir || self.mode & 0o111 != 0;
+        }
+        let shift = if self.uid == who.uid {
+            6
+        } else if who.gids.contains(&self.gid) {
+            3
+        } else {
+            0
+        };
+        (self.mode >> shift) & wanted == wanted
+    }
+
+    fn mode_text(&self) -> String {
+        format!("{:04o}", self.mode & 0o7777)
+    }
+}
+
+/// RebootProgram's file, and the directories above it.
+#[must_use]
+pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding> {
+    const CHECK: &str = "reboot-program";
+    let path = facts.path;
+    let fails = "Slurm cannot run it: nodes that are to be rebooted stay DOWN until ResumeTimeout, and nothing is tried again";
+    let way = match &facts.way {
+        Ok(way) => way,
+        Err(why) => {
+            return vec![Finding::problem(CHECK, format!("{path}: {why}")).because(fails).cured_by(
+                "install the package slurm-rollout on this controller, or mend RebootProgram in slurm.conf",
+            )];
+        }
+    };
+    let mut findings = Vec::new();
+    let Some((file, dirs)) = way.split_last() else { return findings };
+    if file.is_dir {
+        return vec![Finding::problem(CHECK, format!("{path} is a directory")).because(fails)];
+    }
+    if facts.is_ours == Some(false) {
+        findings.push(
+            Finding::problem(
+                CHECK,
+                format!("{path} is not slurm-rollout's RebootProgram and does not name it"),
+            )
+            .because("nodes are rebooted, and what is staged is never applied")
+            .cured_by(format!("in slurm.conf: RebootProgram={}", super::slurm::REBOOT_PROGRAM)),
+        );
+    }
+    let mode = file.mode_text();
+    if let Some(who) = who {
+        let user = &who.name;
+        let reads = facts.release.is_none_or(|release| release >= WANTS_TO_READ);
+        if !file.allows(who, 1) {
+            let what = format!("{path} (mode {mode}) is not executable for SlurmUser {user}");
+            findings.push(Finding::problem(CHECK, what).because(fails).cured_by(format!("chmod 755 {path}")));
+        } else if !file.allows(who, 4) {
+            let what = format!("{path} (mode {mode}) is not readable for SlurmUser {user}");
+            let finding = if reads { Finding::problem(CHECK, what) } else { Finding::warning(CHECK, what) };
+            let why = format!("since {WANTS_TO_READ} Slurm runs only what it may also read");
+            findings.push(finding.because(why).cured_by(format!("chmod 755 {path}")));
+        }
+        for dir in dirs.iter().filter(|dir| !dir.allows(who, 1)) {
+            let what =
+                format!("{} (mode {}) cannot be entered by SlurmUser {user}", dir.path, dir.mode_text());
+            let cure = format!("chmod a+x {}", dir.path);
+            findings.push(Finding::problem(CHECK, what).because(fails).cured_by(cure));
+        }
+    }
+    let takes_over = "who can change it decides what SlurmUser runs, and so what root does on every node";
+    if file.mode & 0o022 != 0 {
+        let refuses = facts.release.is_some_and(|release| release >= REFUSES_WRITABLE);
+        let why = match refuses {
+            true => format!(
+                "Slurm refuses to load a slurm.conf with such a program, and does not start; {takes_over}"
+            ),
+            false => format!("{takes_over}; from {REFUSES_WRITABLE} on Slurm refuses to start with it"),
+        };
+        let what = format!("{path} (mode {mode}) is writable for its group or for all");
+        findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));
+    }
+    for entry in way.iter().filter(|entry| entry.uid != 0) {
+        let what = format!("{} belongs to uid {}, not to root", entry.path, entry.uid);
+        let finding = Finding::problem(CHECK, what).because(takes_over);
+        findings.push(finding.cured_by(format!("chown root:root {}", entry.path)));
+    }
+    let open = |dir: &&Entry| dir.mode & 0o022 != 0 && dir.mode & STICKY == 0;
+    for dir in dirs.iter().filter(open).filter(|dir| dir.mode & 0o002 != 0 || dir.gid != 0) {
+        let what = format!("{} (mode {}) is writable for others than root", dir.path, dir.mode_text());
+        let cure = format!("chmod go-w {}", dir.path);
+        findings.push(Finding::problem(CHECK, what).because(takes_over).cured_by(cure));
+    }
+    if findings.is_empty() {
+        let user = who.map(|who| format!(", executable for SlurmUser {}", who.name)).unwrap_or_default();
+        findings.push(Finding::ok(CHECK, format!("{path} is root's, mode {mode}{user}")));
+    }
+    findings
+}
+
+/// The state directory.
+#[must_use]
+pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
+    const CHECK: &str = "state-directory";
+    let (path, user) = (facts.path, &who.name);
+    let fails = "RebootProgram, which runs as SlurmUser, can record nothing: no node is ordered";
+    let way = match &facts.way {
+        Ok(way) => way,
+        Err(why) => {
+            return vec![
+                Finding::problem(CHECK, format!("{path}: {why}"))
+                    .because(fails)
+                    .cured_by(format!("install -d -o {user} -g {user} -m 755 {path}")),
+            ];
+        }
+    };
+    let mut findings = Vec::new();
+    let Some((dir, above)) = way.split_last() else { return findings };
+    let mode = dir.mode_text();
+    if !dir.is_dir {
+        return vec![Finding::problem(CHECK, format!("{path} is no directory")).because(fails)];
+    }
+    for entry in above.iter().filter(|entry| !entry.allows(who, 1)) {
+        let what =
+            format!("{} (mode {}) cannot be entered by SlurmUser {user}", entry.path, entry.mode_text());
+        let cure = format!("chmod a+x {}", entry.path);
+        findings.push(Finding::problem(CHECK, what).because(fails).cured_by(cure));
+    }
+    if dir.uid != who.uid {
+        let what = format!("{path} belongs to uid {}, not to SlurmUser {user}({})", dir.uid, who.uid);
+        // What root's command line writes there is given to the directory's owner.
+        let why = format!("{fails}, and what `slurm-rollout stage` writes is given to that owner");
+        findings
+            .push(Finding::problem(CHECK, what).because(why).cured_by(format!("chown -R {user}: {path}")));
+    } else if facts.slurm_user_writes == Some(false) || !dir.allows(who, 7) {
+        let what = format!("SlurmUser {user} cannot write into {path} (mode {mode})");
+        let cure = format!("chmod 755 {path}; is its file system mounted read-only?");
+        findings.push(Finding::problem(CHECK, what).because(fails).cured_by(cure));
+    }
+    if dir.mode & 0o022 != 0 {
+        let what = format!("{path} (mode {mode}) is writable for its group or for all");
+        let why = "who can write there decides what is applied to every node, as root";
+        findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));
+    }
+    if let Some((count, one)) = facts.foreign.as_ref().filter(|_| dir.uid == who.uid) {
+        let what = format!("{count} in {path} not writable for SlurmUser {user}, such as {one}");
+        findings
+            .push(Finding::problem(CHECK, what).because(fails).cured_by(format!("chown -R {user}: {path}")));
+    }
+    if let Some(free) = facts.free.filter(|free| *free < 10 * MIN_FREE) {
+        let what = format!("{path} has {} MB free", free / 1_000_000);
+        let finding =
+            if free < MIN_FREE { Finding::problem(CHECK, what) } else { Finding::warning(CHECK, what) };
+        findings.push(
+            finding.because("on a full disk nothing is staged and no node ordered").cured_by("make room"),
+        );
+    }
+    if findings.is_empty() {
+        let tried = if facts.slurm_user_writes.is_some() { ", who can write there" } else { "" };
+        findings.push(Finding::ok(CHECK, format!("{path} is SlurmUser {user}'s{tried}")));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! One node, from within: units, gate, ledger.
+
+use super::{Finding, Level};
+use crate::agent_api::AgentStatus;
+use crate::ledger::Ledger;
+use crate::phase::Phase;
+use crate::slurm_config::SlurmUser;
+use std::collections::BTreeMap;
+
+/// Fixed names of units.
+pub const AGENT: &str = "slurm-rollout-agent.service";
+/// What slurmd requires.
+pub const GATE: &str = "slurm-rollout-gate.service";
+/// What starts the copy of an agent whose successor does not come up.
+pub const RESCUE: &str = "slurm-rollout-rescue.service";
+
+const REINSTALL: &str = "install the package slurm-rollout-agent again: `dnf reinstall slurm-rollout-agent` or \
+                         `apt-get install --reinstall slurm-rollout-agent`";
+
+/// What `systemctl show` says of a unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unit(BTreeMap<String, String>);
+
+/// On what kind of file system something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSystem {
+    /// It survives a boot, as far as can be seen.
+    Lasting,
+    /// It is memory, of this kind.
+    Memory(String),
+}
+
+/// What is known of the state directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    /// Its owner.
+    pub uid: u32,
+    /// Its permissions.
+    pub mode: u32,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// What it is on.
+    pub on: FileSystem,
+}
+
+/// What is known of this node.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// NodeName as the agent has it.
+    pub node: String,
+    /// Whether Slurm knows such a node; an error says why it was not asked.
+    pub known_to_slurm: Result<bool, String>,
+    /// SlurmUser of slurmctld; none where it was not asked.
+    pub slurm_user: Option<SlurmUser>,
+    /// `slurm_user` of agent.toml, and its uid here.
+    pub configured_user: (String, Option<u32>),
+    /// The agent's unit.
+    pub agent: Unit,
+    /// The gate's.
+    pub gate: Unit,
+    /// The rescue's.
+    pub rescue: Unit,
+    /// slurmd's name and unit.
+    pub slurmd: (String, Unit),
+    /// Whether the gate's drop-in for slurmd lies where systemd reads it.
+    pub drop_in: bool,
+    /// The arguments of the slurmd that runs, or else of the unit's command.
+    pub slurmd_arguments: Vec<String>,
+    /// What the agent answers on its TCP port.
+    pub answer: Result<AgentStatus, String>,
+    /// Our version.
+    pub version: String,
+    /// Whether a credential could be sealed and opened.
+    pub munge: Result<(), String>,
+    /// The state directory's path, and what is known of it.
+    pub state_dir: (String, Result<StateDir, String>),
+    /// The newest ledger.
+    pub ledger: Result<Option<Ledger>, String>,
+    /// Package managers that are there.
+    pub managers: Vec<String>,
+}
+
+impl Unit {
+    /// Reads `systemctl show`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    /// A property; empty where it is not known.
+    #[must_use]
+    pub fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.get("LoadState") == "loaded"
+    }
+
+    fn is_enabled(&self) -> bool {
+        matches!(self.get("UnitFileState"), "enabled" | "enabled-runtime" | "alias" | "static" | "generated")
+    }
+
+    fn lists(&self, key: &str, unit: &str) -> bool {
+        self.get(key).split_whitespace().any(|listed| listed == unit)
+    }
+}
+
+/// Everything there is to say of this node.
+#[must_use]
+pub fn node(facts: &NodeFacts) -> Vec<Finding> {
+    let mut findings = vec![name(facts), user(facts), munge(&facts.munge)];
+    findings.extend(agent(facts));
+    findings.extend(gate(facts));
+    findings.push(rescue(&facts.rescue));
+    findings.extend(restarts_count_as_boots(facts));
+    findings.push(state_dir(&facts.state_dir.0, &facts.state_dir.1));
+    findings.push(ledger(&facts.ledger));
+    findings.push(match facts.managers.is_empty() {
+        true => Finding::ok("package-manager", "none; changes of kind packages are refused here"),
+        false => Finding::ok("package-manager", facts.managers.join(", ")),
+    });
+    findings
+}
+
+/// Whether MUNGE works here; also for the controller.
+#[must_use]
+pub fn munge(tried: &Result<(), String>) -> Finding {
+    match tried {
+        Ok(()) => Finding::ok("munge", "a credential was sealed and opened"),
+        Err(why) => Finding::problem("munge", why.clone())
+            .because("orders are sealed and opened with MUNGE; Slurm itself does not work without it either")
+            .cured_by("`systemctl enable --now munge`; is /etc/munge/munge.key the cluster's, and munge_socket right?"),
+    }
+}
+
+fn name(facts: &NodeFacts) -> Finding {
+    let node = &facts.node;
+    match &facts.known_to_slurm {
+        Ok(true) => Finding::ok("node-name", format!("{node}, which Slurm knows")),
+        Ok(false) => Finding::problem("node-name", format!("Slurm has no node {node}"))
+            .because("orders name nodes as Slurm does; this agent refuses those for any other name")
+            .cured_by("set node_name in agent.toml to this node's NodeName (`scontrol show aliases`)"),
+        Err(why) => Finding::warning("node-name", format!("Slurm could not be asked for {node}: {why}"))
+            .because("the agent tells Slurm why it holds a node, and resumes one that Slurm gave up on")
+            .cured_by("`scontrol ping`; scontrol and slurm_conf in agent.toml"),
+    }
+}
+
+fn user(facts: &NodeFacts) -> Finding {
+    const CHECK: &str = "slurm-user";
+    let (name, uid) = &facts.configured_user;
+    let refuses =
+        "RebootProgram seals its orders as SlurmUser; the agent refuses what anybody else but root sealed";
+    let Some(slurm) = &facts.slurm_user else {
+        return Finding::warning(CHECK, "Slurm does not say its SlurmUser").because(refuses);
+    };
+    match uid {
+        Some(uid) if *uid == slurm.uid => Finding::ok(CHECK, format!("{name}({uid}), as on the controller")),
+        Some(uid) => Finding::problem(
+            CHECK,
+            format!("{name} has uid {uid} here, and SlurmUser is {}({})", slurm.name, slurm.uid),
+        )
+        .because(refuses)
+        .cured_by(format!("slurm_user = \"{}\" in agent.toml, with the same uid on all hosts", slurm.name)),
+        None => Finding::problem(CHECK, format!("there is no user {name} here"))
+            .because(refuses)
+            .cured_by(format!("slurm_user = \"{}\" in agent.toml, and that user on this node", slurm.name)),
+    }
+}
+
+fn agent(facts: &NodeFacts) -> Vec<Finding> {
+    const CHECK: &str = "agent";
+    let unit = &facts.agent;
+    if !unit.is_loaded() {
+        return vec![Finding::problem(CHECK, format!("there is no {AGENT}")).cured_by(REINSTALL)];
+    }
+    let state = unit.get("ActiveState");
+    let mut findings = Vec::new();
+    if state != "active" {
+        findings.push(
+            Finding::problem(CHECK, format!("{AGENT} is {state}"))
+                .because("nobody takes orders here, and none that is under way goes on")
+                .cured_by("`systemctl start slurm-rollout-agent`; `journalctl -u slurm-rollout-agent`"),
+        );
+    }
+    if !unit.is_enabled() {
+        findings.push(
+            Finding::problem(CHECK, format!("{AGENT} is {}", unit.get("UnitFileState")))
+                .because("after a boot nothing proves the node, and its gate stays shut")
+                .cured_by("`systemctl enable slurm-rollout-agent`"),
+        );
+    }
+    match &facts.answer {
+        Ok(status) if status.version != facts.version => findings.push(
+            Finding::warning(CHECK, format!("{} is running, {} is installed", status.version, facts.version))
+                .because("the agent is not restarted in the middle of an order")
+                .cured_by(
+                    "`systemctl restart slurm-rollout-agent` when no order is under way, or the next reboot",
+                ),
+        ),
+        Ok(status) if status.node != facts.node => findings.push(
+            Finding::problem(CHECK, format!("{} answers on the agent's port", status.node))
+                .because("it still has the configuration that it was started with")
+                .cured_by("`systemctl restart slurm-rollout-agent`"),
+        ),
+        Ok(_) => {}
+        Err(why) if state == "active" => findings.push(
+            Finding::problem(CHECK, format!("no answer on its TCP port: {why}"))
+                .because("the controller cannot order it")
+                .cured_by("`journalctl -u slurm-rollout-agent`; listen in agent.toml"),
+        ),
+        Err(_) => {}
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, format!("{} is active, enabled, and answers", facts.version)));
+    }
+    findings
+}
+
+fn gate(facts: &NodeFacts) -> Vec<Finding> {
+    const CHECK: &str = "gate";
+    let (name, slurmd) = &facts.slurmd;
+    let open = "slurmd starts on a node that is not proven, and Slurm gives it jobs";
+    if !slurmd.is_loaded() {
+        return vec![
+            Finding::problem(CHECK, format!("there is no {name}"))
+                .because(
+                    "the agent stops it before it changes the node, and starts it when the node is proven",
+                )
+                .cured_by("install slurmd, or set slurmd_unit in agent.toml"),
+        ];
+    }
+    if !facts.gate.is_loaded() {
+        return vec![
+            Finding::problem(CHECK, format!("there is no {GATE}")).because(open).cured_by(REINSTALL),
+        ];
+    }
+    let missing: Vec<&str> =
+        ["Requires", "After"].into_iter().filter(|key| !slurmd.lists(key, GATE)).collect();
+    if !missing.is_empty() {
+        let cure = match facts.drop_in {
+            true => "`systemctl daemon-reload`".to_owned(),
+            false => format!("{REINSTALL}; it brings {name}.d/slurm-rollout.conf"),
+        };
+        let what = format!("{name} has no {}={GATE}", missing.join("= and no "));
+        return vec![Finding::problem(CHECK, what).because(open).cured_by(cure)];
+    }
+    vec![Finding::ok(CHECK, format!("{name} starts only when {GATE} lets it"))]
+}
+
+fn rescue(unit: &Unit) -> Finding {
+    const CHECK: &str = "rescue";
+    let why = "an agent that does not come up after its own update is then not undone: the node stays out of service";
+    if !unit.is_loaded() {
+        return Finding::warning(CHECK, format!("there is no {RESCUE}")).because(why).cured_by(REINSTALL);
+    }
+    match unit.is_enabled() {
+        true => Finding::ok(CHECK, format!("{RESCUE} is enabled")),
+        false => Finding::warning(CHECK, format!("{RESCUE} is {}", unit.get("UnitFileState")))
+            .because(why)
+            .cured_by(format!("`systemctl enable {RESCUE}`")),
+    }
+}
+
+fn restarts_count_as_boots(facts: &NodeFacts) -> Option<Finding> {
+    tells_each_start_as_a_boot(&facts.slurmd_arguments).then(|| {
+        Finding::warning("slurmd", "slurmd runs with -b")
+            .because(
+                "every start of slurmd then looks like a boot to Slurm: one in the middle of an update counts as the \
+                 reboot that is waited for",
+            )
+            .cured_by("take -b out of SLURMD_OPTIONS (/etc/default/slurmd, /etc/sysconfig/slurmd)")
+    })
+}
+
+/// Whether `-b` stands among slurmd's arguments, alone or with other letters.
+fn tells_each_start_as_a_boot(arguments: &[String]) -> bool {
+    /// Options of slurmd whose value may stand in the same word.
+    const WITH_VALUE: &str = "ABdfFILnN";
+    let short =
+        arguments.iter().filter_map(|word| word.strip_prefix('-')).filter(|word| !word.starts_with('-'));
+    short
+        .into_iter()
+        .any(|letters| letters.chars().take_while(|c| !WITH_VALUE.contains(*c)).any(|c| c == 'b'))
+}
+
+fn state_dir(path: &str, dir: &Result<StateDir, String>) -> Finding {
+    const CHECK: &str = "state-directory";
+    let loses = "what an order has changed, and how to undo it, stands there: lost with a boot, nobody knows what the node is";
+    match dir {
+        Err(why) => Finding::problem(CHECK, format!("{path}: {why}"))
+            .because("no order can be written down, so none is taken")
+            .cured_by(format!("install -d -m 700 {path}")),
+        Ok(dir) if !dir.is_dir => Finding::problem(CHECK, format!("{path} is no directory")).because(loses),
+        Ok(dir) if dir.uid != 0 || dir.mode & 0o077 != 0 => {
+            let what = format!("{path} has mode {:04o} and belongs to uid {}", dir.mode & 0o7777, dir.uid);
+            Finding::problem(CHECK, what)
+                .because("who can write there decides what root does at the next start of the agent")
+                .cured_by(format!("chown -R root:root {path} && chmod 700 {path}"))
+        }
+        Ok(StateDir { on: FileSystem::Memory(kind), .. }) => {
+            Finding::warning(CHECK, format!("{path} is on {kind}, which a boot empties"))
+                .because(loses)
+                .cured_by("set state_dir in agent.toml to a directory on a disk, or mount one there")
+        }
+        Ok(_) => Finding::ok(CHECK, format!("{path} is root's alone, and not in memory")),
+    }
+}
+
+fn ledger(ledger: &Result<Option<Ledger>, String>) -> Finding {
+    const CHECK: &str = "ledger";
+    let said = |ledger: &Ledger, level| {
+        let finding = Finding::ok(CHECK, format!("{}: {}", ledger.subject(), ledger.phase.name()));
+        Finding { level, ..finding }
+    };
+    match ledger {
+        Ok(None) => Finding::ok(CHECK, "no order yet"),
+        Ok(Some(ledger)) if ledger.phase.is_settled() => said(ledger, Level::Ok),
+        Ok(Some(ledger)) if ledger.phase == Phase::Held => said(ledger, Level::Warning)
+            .because(format!(
+                "slurmd is kept down until an admin decides: {}",
+                ledger.error.as_deref().unwrap_or("no reason is known")
+            ))
+            .cured_by("mend the cause, then `slurm-rollout-agent retry`; or `slurm-rollout-agent release`"),
+        Ok(Some(ledger)) => said(ledger, Level::Warning)
+            .because("an order is under way: slurmd is down, and the node reboots by itself"),
+        Err(why) => Finding::problem(CHECK, why.clone())
+            .because("nobody knows what the node is: slurmd stays down and no order is taken")
+            .cured_by(
+                "see that the node is as it should be; then `rm /var/lib/slurm-rollout-agent/order.json` and \
+                 `systemctl restart slurm-rollout-agent slurmd`",
+            ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use super::*;
+use crate::doctor::Level::{Ok as Fine, Problem, Warning};
+use crate::hostlist::NodeSet;
+use crate::order::{Order, OrderId, Return, What};
+
+fn unit(text: &str) -> Unit {
+    Unit::parse(&text.replace("; ", "\n"))
+}
+
+fn good() -> NodeFacts {
+    NodeFacts {
+        node: "n1".into(),
+        known_to_slurm: Ok(true),
+        slurm_user: Some(SlurmUser { name: "slurm".into(), uid: 64030 }),
+        configured_user: ("slurm".into(), Some(64030)),
+        agent: unit("LoadState=loaded; ActiveState=active; UnitFileState=enabled"),
+        gate: unit("LoadState=loaded; ActiveState=inactive; UnitFileState=static"),
+        rescue: unit("LoadState=loaded; UnitFileState=enabled"),
+        slurmd: (
+            "slurmd.service".into(),
+            unit(&format!(
+                "LoadState=loaded; Requires=sysinit.target {GATE}; After=munge.service {GATE} a.mount"
+            )),
+        ),
+        drop_in: true,
+        slurmd_arguments: vec!["--systemd".into()],
+        answer: Ok(AgentStatus {
+            version: "0.1.0".into(),
+            node: "n1".into(),
+            boot_id: "b".into(),
+            uptime_s: 60,
+            clock_s: Some(1),
+            order: None,
+            trouble: None,
+        }),
+        version: "0.1.0".into(),
+        munge: Ok(()),
+        state_dir: (
+            "/s".into(),
+            Ok(StateDir { uid: 0, mode: 0o40700, is_dir: true, on: FileSystem::Lasting }),
+        ),
+        ledger: Ok(None),
+        managers: vec!["dnf".into()],
+    }
+}
+
+/// The findings that are not ok.
+fn wrong(facts: &NodeFacts) -> Vec<Finding> {
+    node(facts).into_iter().filter(|finding| finding.level != Fine).collect()
+}
+
+#[test]
+fn a_node_as_it_should_be() {
+    assert_eq!(wrong(&good()), []);
+    assert_eq!(wrong(&NodeFacts { managers: Vec::new(), ..good() }), [], "symlinks need no package manager");
+}
+
+#[test]
+fn every_fault_is_one_finding_with_what_to_do() {
+    let answer = |version: &str, node: &str| {
+        Ok(AgentStatus { version: version.into(), node: node.into(), ..good().answer.unwrap() })
+    };
+    let slurmd = |text: &str| ("slurmd.service".to_owned(), unit(text));
+    let only_requires = slurmd(&format!("LoadState=loaded; Requires={GATE}; After="));
+    let neither = slurmd("LoadState=loaded; Requires=; After=");
+    let dir = |uid, mode, on| ("/s".to_owned(), Ok(StateDir { uid, mode, is_dir: true, on }));
+    let cases = [
+        (NodeFacts { known_to_slurm: Ok(false), ..good() }, Problem, "Slurm has no node n1", "node_name"),
+        (NodeFacts { known_to_slurm: Err("away".into()), ..good() }, Warning, "away", "scontrol ping"),
+        (
+            NodeFacts { configured_user: ("slurm".into(), None), ..good() },
+            Problem,
+            "no user slurm",
+            "slurm_user",
+        ),
+        (NodeFacts { configured_user: ("nobody".into(), Some(9)), ..good() }, Problem, "uid 9", "\"slurm\""),
+        (NodeFacts { munge: Err("munged is gone".into()), ..good() }, Problem, "munged is gone", "munge"),
+        (
+            NodeFacts { agent: unit("LoadState=not-found"), ..good() },
+            Problem,
+            "there is no slurm-r",
+            "reinstall",
+        ),
+        (
+            NodeFacts {
+                agent: unit("LoadState=loaded; ActiveState=active; UnitFileState=disabled"),
+                ..good()
+            },
+            Problem,
+            "is disabled",
+            "systemctl enable",
+        ),
+        (
+            NodeFacts {
+                agent: unit("LoadState=loaded; ActiveState=failed; UnitFileState=enabled"),
+                answer: Err("refused".into()),
+                ..good()
+            },
+            Problem,
+            "is failed",
+            "systemctl start",
+        ),
+        (NodeFacts { answer: Err("refused".into()), ..good() }, Problem, "TCP port: refused", "journalctl"),
+        (NodeFacts { answer: answer("0.0.9", "n1"), ..good() }, Warning, "0.0.9 is running", "restart"),
+        (NodeFacts { answer: answer("0.1.0", "n2"), ..good() }, Problem, "n2 answers", "restart"),
+        (
+            NodeFacts { slurmd: slurmd("LoadState=not-found"), ..good() },
+            Problem,
+            "no slurmd.service",
+            "slurmd_unit",
+        ),
+        (
+            NodeFacts { gate: unit("LoadState=not-found"), ..good() },
+            Problem,
+            "no slurm-rollout-gate",
+            "reinstall",
+        ),
+        (NodeFacts { slurmd: only_requires, ..good() }, Problem, "no After=slurm-r", "daemon-reload"),
+        (
+            NodeFacts { slurmd: neither, drop_in: false, ..good() },
+            Problem,
+            "no Requires= and no After=",
+            "reinstall",
+        ),
+        (
+            NodeFacts { rescue: unit("LoadState=not-found"), ..good() },
+            Warning,
+            "no slurm-rollout-rescue",
+            "reinstall",
+        ),
+        (
+            NodeFacts { rescue: unit("LoadState=loaded; UnitFileState=disabled"), ..good() },
+            Warning,
+            "is disabled",
+            "systemctl enable slurm-rollout-rescue",
+        ),
+        (NodeFacts { slurmd_arguments: vec!["-Db".into()], ..good() }, Warning, "-b", "SLURMD_OPTIONS"),
+        (
+            NodeFacts { state_dir: ("/s".into(), Err("is not there".into())), ..good() },
+            Problem,
+            "not there",
+            "install -d",
+        ),
+        (NodeFacts { state_dir: dir(0, 0o755, FileSystem::Lasting), ..good() }, Problem, "0755", "chmod 700"),
+        (NodeFacts { state_dir: dir(5, 0o700, FileSystem::Lasting), ..good() }, Problem, "uid 5", "chown"),
+        (
+            NodeFacts { state_dir: dir(0, 0o700, FileSystem::Memory("tmpfs".into())), ..good() },
+            Warning,
+            "on tmpfs",
+            "state_dir",
+        ),
+        (NodeFacts { ledger: Err("torn".into()), ..good() }, Problem, "torn", "rm /var/lib"),
+    ];
+    for (facts, level, what, cure) in cases {
+        let found = wrong(&facts);
+        assert_eq!(found.len(), 1, "{what}: {found:?}");
+        assert_eq!(found[0].level, level, "{found:?}");
+        assert!(found[0].what.contains(what), "{what}: {found:?}");
+        assert!(found[0].cure.as_ref().unwrap().contains(cure), "{cure}: {found:?}");
+    }
+}
+
+#[test]
+fn what_the_ledger_says() {
+    for phase in Phase::ALL {
+        let order = Order::new(
+            OrderId::from_random(1),
+            NodeSet::parse("n1").unwrap(),
+            What::Reboot(Return { resume_if_late: true }),
+        );
+        let ledger = Ledger::begin(order, phase, "b", 1, None);
+        let found = wrong(&NodeFacts { ledger: Ok(Some(ledger)), ..good() });
+        assert_eq!(found.len(), usize::from(!phase.is_settled()), "{phase:?}: {found:?}");
+        assert!(found.iter().all(|finding| finding.level == Warning));
+    }
+}
+
+#[test]
+fn dash_b_is_found_wherever_slurmd_would_find_it() {
+    for (arguments, found) in [
+        ("-b", true),
+        ("-D -b", true),
+        ("-Db", true),
+        ("--systemd -sb", true),
+        ("-D -f /etc/b", false),
+        ("-f/etc/slurm.conf.b", false),
+        ("-N b", false),
+        ("-Nb", false),
+        ("--debug b", false),
+        ("-Z --conf-server ctl-b", false),
+        ("", false),
+    ] {
+        let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(tells_each_start_as_a_boot(&words), found, "{arguments}");
+    }
+}

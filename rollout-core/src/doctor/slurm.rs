@@ -1,0 +1,320 @@
+//! Slurm's own configuration, as far as rollouts hang on it.
+
+use super::{Finding, duration};
+use crate::hostlist::NodeSet;
+use crate::slurm::NodeInfo;
+use crate::slurm_config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, SlurmConfig};
+use std::collections::BTreeMap;
+
+/// Where RebootProgram is installed.
+pub const REBOOT_PROGRAM: &str = "/usr/libexec/slurm-rollout/reboot-program";
+
+/// The first release with `PowerAction`, which also checks RebootProgram when it reads slurm.conf.
+const POWER_ACTIONS: Release = Release { year: 26, month: 5 };
+
+/// The releases of Slurm, oldest first (`slurm_protocol_common.h`).
+const RELEASES: [Release; 10] = {
+    const fn release(year: u16, month: u16) -> Release {
+        Release { year, month }
+    }
+    [
+        release(20, 11),
+        release(21, 8),
+        release(22, 5),
+        release(23, 2),
+        release(23, 11),
+        release(24, 5),
+        release(24, 11),
+        release(25, 5),
+        release(25, 11),
+        release(26, 5),
+    ]
+};
+
+/// What slurm-rollout was written and tested for: from the first to the last of these.
+const KNOWN: (Release, Release) = (Release { year: 22, month: 5 }, Release { year: 26, month: 5 });
+
+/// Since this one a daemon understands three releases back, before it two.
+const THREE_BACK: Release = Release { year: 24, month: 11 };
+
+/// What slurm.conf has as RebootProgram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// Nothing.
+    Unset,
+    /// A file that can be looked at, and its arguments.
+    File {
+        /// By its path.
+        path: String,
+        /// What slurm.conf gives it.
+        arguments: Vec<String>,
+    },
+    /// The name of a PowerAction of Slurm 26.05.
+    PowerAction(String),
+    /// Neither a path nor a name that Slurm takes.
+    Nonsense(String),
+}
+
+/// A `PowerAction=` line of slurm.conf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PowerAction {
+    /// Whether slurmctld runs it, not slurmd.
+    pub on_controller: bool,
+    /// What it runs.
+    pub program: String,
+}
+
+/// Slurm's release, if it says one.
+#[must_use]
+pub fn release(config: &SlurmConfig) -> Option<Release> {
+    config.version().and_then(Release::parse)
+}
+
+/// How this Slurm reads its RebootProgram.
+#[must_use]
+pub fn program(config: &SlurmConfig) -> Program {
+    let Some(text) = config.get("RebootProgram") else { return Program::Unset };
+    let takes_arguments = release(config).is_some_and(|release| release >= POWER_ACTIONS);
+    let mut words = text.split_whitespace().map(str::to_owned);
+    match words.next() {
+        Some(path) if path.starts_with('/') => Program::File { path, arguments: words.collect() },
+        Some(name) if takes_arguments && words.next().is_none() => Program::PowerAction(name),
+        _ => Program::Nonsense(text.to_owned()),
+    }
+}
+
+/// The PowerAction of this name in the text of a slurm.conf. Names are compared as Slurm does, in any case.
+#[must_use]
+pub fn power_action(slurm_conf: &str, name: &str) -> Option<PowerAction> {
+    let joined = slurm_conf.replace("\\\n", " ");
+    joined.lines().find_map(|line| {
+        let words = key_values(line.split('#').next().unwrap_or(""));
+        let get = |wanted: &str| {
+            let found = words.iter().find(|(key, _)| key.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.as_str())
+        };
+        if !get("PowerAction")?.eq_ignore_ascii_case(name) {
+            return None;
+        }
+        let on_controller = get("Location")?.eq_ignore_ascii_case("slurmctld");
+        Some(PowerAction { on_controller, program: get("Program")?.to_owned() })
+    })
+}
+
+/// `Key=value Key="value with blanks"`.
+fn key_values(line: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = line.trim_start();
+    while let Some((key, behind)) = rest.split_once('=') {
+        let (value, next) = match behind.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => behind.split_once(char::is_whitespace).unwrap_or((behind, "")),
+        };
+        found.push((key.trim().to_owned(), value.to_owned()));
+        rest = next.trim_start();
+    }
+    found
+}
+
+/// slurmctld's version, and those of the nodes against it.
+#[must_use]
+pub fn versions(config: &SlurmConfig, nodes: &[NodeInfo]) -> Vec<Finding> {
+    const CHECK: &str = "slurm-version";
+    let Some((text, ours)) = config.version().and_then(|text| Some((text, Release::parse(text)?))) else {
+        return vec![Finding::warning(CHECK, "Slurm does not say its version")];
+    };
+    let mut findings = Vec::new();
+    findings.push(if ours < KNOWN.0 || ours > KNOWN.1 {
+        Finding::warning(CHECK, format!("slurmctld is Slurm {text}"))
+            .because(format!("slurm-rollout knows Slurm {} to {}", KNOWN.0, KNOWN.1))
+            .cured_by("try a plain `scontrol reboot` of one node first, or update slurm-rollout")
+    } else {
+        Finding::ok(CHECK, format!("slurmctld is Slurm {text}"))
+    });
+    let (mut newer, mut too_old) = (BTreeMap::new(), BTreeMap::new());
+    for node in nodes {
+        let Some((version, theirs)) = node.version.as_ref().and_then(|v| Some((v, Release::parse(v)?)))
+        else {
+            continue;
+        };
+        let group: &mut BTreeMap<&str, NodeSet> = if theirs > ours {
+            &mut newer
+        } else if oldest_understood(ours).is_some_and(|oldest| theirs < oldest) {
+            &mut too_old
+        } else {
+            continue;
+        };
+        let _ = group.entry(version).or_default().insert(&node.name);
+    }
+    for (version, nodes) in newer {
+        findings.push(
+            Finding::problem(CHECK, format!("slurmd {version} is newer than slurmctld {text}"))
+                .because(
+                    "slurmctld understands no newer slurmd: such a node cannot register again after a reboot",
+                )
+                .cured_by("update slurmdbd and slurmctld first, slurmd after them")
+                .on(nodes),
+        );
+    }
+    for (version, nodes) in too_old {
+        findings.push(
+            Finding::problem(CHECK, format!("slurmd {version} is too old for slurmctld {text}"))
+                .because("slurmctld does not understand it: such a node cannot register again after a reboot")
+                .cured_by("stage a newer slurmd for them")
+                .on(nodes),
+        );
+    }
+    findings
+}
+
+/// The oldest release that a daemon of this one understands; none if it is not known.
+fn oldest_understood(release: Release) -> Option<Release> {
+    let at = RELEASES.iter().position(|known| *known == release)?;
+    RELEASES.get(at.saturating_sub(if release >= THREE_BACK { 3 } else { 2 })).copied()
+}
+
+/// RebootProgram as slurm.conf has it, and who runs it. Its file is looked at elsewhere.
+#[must_use]
+pub fn reboot_program(config: &SlurmConfig, action: Option<&PowerAction>) -> Vec<Finding> {
+    const CHECK: &str = "reboot-program";
+    let line = format!("in slurm.conf: RebootProgram={REBOOT_PROGRAM}\nthen `scontrol reconfigure`");
+    let unset =
+        "`scontrol reboot` then says \"RebootProgram isn't defined\", or reboots without what is staged";
+    match program(config) {
+        Program::Unset => {
+            vec![Finding::problem(CHECK, "RebootProgram is not set").because(unset).cured_by(line)]
+        }
+        Program::Nonsense(text) => {
+            let what = format!("RebootProgram={text} is no absolute path");
+            vec![
+                Finding::problem(CHECK, what)
+                    .because("Slurm does not run it, and nodes wait in vain")
+                    .cured_by(line),
+            ]
+        }
+        Program::PowerAction(name) => power_action_findings(&name, action),
+        Program::File { path, arguments } => {
+            let mut findings = Vec::new();
+            let release = release(config);
+            if !arguments.is_empty() && release.is_some_and(|release| release < POWER_ACTIONS) {
+                findings.push(
+                    Finding::problem(CHECK, format!("RebootProgram={path} {} has arguments", arguments.join(" ")))
+                        .because(format!(
+                            "before {POWER_ACTIONS} Slurm takes the whole text for a path, and finds no such program"
+                        ))
+                        .cured_by(line),
+                );
+            } else {
+                let arguments = arguments.iter().fold(String::new(), |all, argument| all + " " + argument);
+                findings.push(Finding::ok(CHECK, format!("RebootProgram={path}{arguments}")));
+            }
+            findings.push(who_runs_it(config));
+            findings
+        }
+    }
+}
+
+fn power_action_findings(name: &str, action: Option<&PowerAction>) -> Vec<Finding> {
+    const CHECK: &str = "reboot-program";
+    let what = format!("RebootProgram={name} is the name of a PowerAction");
+    let line = format!("in slurm.conf: PowerAction={name} Location=slurmctld Program={REBOOT_PROGRAM}");
+    vec![match action {
+        None => Finding::warning(CHECK, format!("{what}, whose line was not found"))
+            .because("scontrol does not show PowerActions, and slurm.conf was read without its Include files")
+            .cured_by(format!("see that it is, {line}")),
+        Some(PowerAction { on_controller: false, program }) => {
+            Finding::problem(CHECK, format!("{what} with Location=slurmd, Program={program}"))
+                .because("each slurmd runs it on its node, where nothing knows what is staged")
+                .cured_by(line)
+        }
+        Some(PowerAction { program, .. }) => Finding::ok(CHECK, format!("{what}: slurmctld runs {program}")),
+    }]
+}
+
+fn who_runs_it(config: &SlurmConfig) -> Finding {
+    const CHECK: &str = "reboot-from-controller";
+    if config.reboots_from_controller() {
+        return Finding::ok(CHECK, "slurmctld runs RebootProgram");
+    }
+    let others = config.get("SlurmctldParameters").map(|others| format!("{others},")).unwrap_or_default();
+    Finding::problem(CHECK, "SlurmctldParameters has no reboot_from_controller")
+        .because(
+            "each slurmd runs RebootProgram on its node, where nothing knows what is staged: nothing is applied, and \
+             the nodes stay DOWN until ResumeTimeout",
+        )
+        .cured_by(format!(
+            "in slurm.conf: SlurmctldParameters={others}reboot_from_controller\nthen `scontrol reconfigure`"
+        ))
+}
+
+/// ResumeTimeout against what orders took on these nodes, and what else ends an invocation of RebootProgram.
+#[must_use]
+pub fn resume_timeout(config: &SlurmConfig, took: &[(String, u64)], deadline_s: u64) -> Vec<Finding> {
+    const CHECK: &str = "resume-timeout";
+    let Some(timeout) = config.resume_timeout() else {
+        return vec![Finding::warning(CHECK, "Slurm does not say its ResumeTimeout")];
+    };
+    let longest = took.iter().max_by_key(|(_, seconds)| *seconds);
+    let of_last = longest
+        .map_or("; no node has told how long an order took".to_owned(), |(node, seconds)| {
+            format!("; the longest of the last orders took {} ({node})", duration(*seconds))
+        });
+    let seconds = match timeout {
+        ResumeTimeout::Seconds(seconds) => seconds,
+        ResumeTimeout::Infinite => {
+            return vec![Finding::ok(CHECK, format!("ResumeTimeout is INFINITE{of_last}"))];
+        }
+    };
+    let what = format!("ResumeTimeout is {seconds} s{of_last}");
+    let why = "the clock runs from the moment Slurm hands a node over until it registers; a node that is late goes \
+               DOWN (\"reboot timed out\"), and jobs that wait for it are lost to it";
+    let better = longest.map_or(1800, |(_, longest)| (longest * 2).next_multiple_of(60)).max(1800);
+    let cure = format!("in slurm.conf: ResumeTimeout={better}\nthen `scontrol reconfigure`");
+    let by_length = match longest {
+        Some((_, longest)) if *longest > seconds => Finding::problem(CHECK, what),
+        Some((_, longest)) if longest * 2 > seconds => Finding::warning(CHECK, what),
+        _ if seconds == DEFAULT_RESUME_TIMEOUT_S => Finding::warning(CHECK, what + ": Slurm's default"),
+        _ => {
+            return [Finding::ok(CHECK, what)]
+                .into_iter()
+                .chain(killed(config, seconds, deadline_s))
+                .collect();
+        }
+    };
+    [by_length.because(why).cured_by(cure)].into_iter().chain(killed(config, seconds, deadline_s)).collect()
+}
+
+/// Slurm 26.05 kills RebootProgram after the longer of ResumeTimeout and SuspendTimeout.
+fn killed(config: &SlurmConfig, resume_s: u64, deadline_s: u64) -> Option<Finding> {
+    let kills = release(config).is_some_and(|release| release >= POWER_ACTIONS);
+    let after = resume_s.max(config.seconds("SuspendTimeout").unwrap_or(0));
+    (kills && after <= deadline_s).then(|| {
+        Finding::problem(
+            "resume-timeout",
+            format!("Slurm kills RebootProgram after {after} s; its deadline is {deadline_s} s"),
+        )
+        .because("an invocation that is killed leaves nodes without an order, and nothing is tried again")
+        .cured_by(format!(
+            "in slurm.conf a longer ResumeTimeout, or in controller.toml a deadline below {after}s"
+        ))
+    })
+}
+
+/// ReturnToService.
+#[must_use]
+pub fn return_to_service(config: &SlurmConfig) -> Finding {
+    const CHECK: &str = "return-to-service";
+    match config.get("ReturnToService") {
+        Some(value) if value.starts_with('2') => Finding::warning(CHECK, "ReturnToService is 2")
+            .because(
+                "whatever set a node DOWN, it returns as soon as its slurmd registers: also one that was rebooted with \
+                 nextstate=down to be looked at first, or set DOWN by you",
+            )
+            .cured_by("in slurm.conf: ReturnToService=1\nthen `scontrol reconfigure`"),
+        Some(value) => Finding::ok(CHECK, format!("ReturnToService is {value}")),
+        None => Finding::warning(CHECK, "Slurm does not say its ReturnToService"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

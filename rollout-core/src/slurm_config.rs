@@ -1,0 +1,197 @@
+//! `scontrol show config` as types, as far as slurm-rollout depends on it. Read against Slurm 22.05 to 26.05.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What ResumeTimeout is where slurm.conf does not say.
+pub const DEFAULT_RESUME_TIMEOUT_S: u64 = 60;
+
+/// Up to 25.11 Slurm keeps ResumeTimeout in 16 bits; all of them set stands for INFINITE.
+const INFINITE_16: u64 = 65535;
+
+/// Slurm's configuration, as slurmctld has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlurmConfig(BTreeMap<String, String>);
+
+/// How long Slurm waits for a node that it had rebooted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumeTimeout {
+    /// So many seconds.
+    Seconds(u64),
+    /// For ever; up to 25.11 for 65535 s.
+    Infinite,
+}
+
+/// A user as Slurm prints it: `slurm(64030)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlurmUser {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+}
+
+/// A version of Slurm: year and month of its release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    /// Such as 24.
+    pub year: u16,
+    /// Such as 11.
+    pub month: u16,
+}
+
+impl SlurmConfig {
+    /// Reads the output of `scontrol show config`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let (key, value) = line.split_once('=')?;
+            let (key, value) = (key.trim(), value.trim());
+            let is_set = !matches!(value, "" | "(null)" | "N/A");
+            (is_set && !key.contains(' ')).then(|| (key.to_owned(), value.to_owned()))
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    /// A value as it is printed; none where it is not set.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// Whether slurmctld itself runs RebootProgram. Slurm looks for the word anywhere, in any case.
+    #[must_use]
+    pub fn reboots_from_controller(&self) -> bool {
+        let parameters = self.get("SlurmctldParameters").unwrap_or("").to_ascii_lowercase();
+        parameters.contains("reboot_from_controller")
+    }
+
+    /// ResumeTimeout, if Slurm says what it is.
+    #[must_use]
+    pub fn resume_timeout(&self) -> Option<ResumeTimeout> {
+        match self.seconds("ResumeTimeout") {
+            Some(INFINITE_16) => Some(ResumeTimeout::Infinite),
+            Some(seconds) => Some(ResumeTimeout::Seconds(seconds)),
+            None => {
+                let text = self.get("ResumeTimeout")?.to_ascii_uppercase();
+                (text.starts_with("INFINITE") || text.starts_with("UNLIMITED"))
+                    .then_some(ResumeTimeout::Infinite)
+            }
+        }
+    }
+
+    /// A time such as `60 sec`.
+    #[must_use]
+    pub fn seconds(&self, key: &str) -> Option<u64> {
+        self.get(key)?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The user slurmctld runs as.
+    #[must_use]
+    pub fn slurm_user(&self) -> Option<SlurmUser> {
+        let (name, uid) = self.get("SlurmUser")?.strip_suffix(')')?.split_once('(')?;
+        Some(SlurmUser { name: name.to_owned(), uid: uid.parse().ok()? })
+    }
+
+    /// The hosts of slurmctld, the primary first, without addresses. `HOST(ADDRESS)` up to 26.05.
+    #[must_use]
+    pub fn controllers(&self) -> Vec<&str> {
+        let hosts = self.0.iter().filter(|(key, _)| key.starts_with("SlurmctldHost"));
+        hosts.map(|(_, host)| host.split('(').next().unwrap_or(host)).collect()
+    }
+
+    /// Slurm's version as it is printed, such as `24.11.5`.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.get("SLURM_VERSION")
+    }
+}
+
+impl Release {
+    /// Reads `24.11.5`, `26.11.0-0rc1` or `slurm 22.05.8`.
+    #[must_use]
+    pub fn parse(version: &str) -> Option<Self> {
+        let version = version.rsplit(' ').next()?;
+        let mut numbers = version.split('.').map(str::parse);
+        let (Some(Ok(year)), Some(Ok(month))) = (numbers.next(), numbers.next()) else { return None };
+        Some(Self { year, month })
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}.{:02}", self.year, self.month)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "Configuration data as of 2026-11-20T13:00:00\n\
+AccountingStorageBackupHost = (null)\n\
+RebootProgram           = /usr/libexec/slurm-rollout/reboot-program\n\
+ResumeTimeout           = 1800 sec\n\
+ReturnToService         = 1\n\
+SlurmUser               = slurm(64030)\n\
+SlurmctldHost[0]        = ctl(10.71.1.1)\n\
+SlurmctldHost[1]        = ctl2\n\
+SlurmctldParameters     = power_save_interval=1,reboot_from_controller\n\
+SLURM_VERSION           = 24.11.5\n\
+\n\
+Slurmctld(primary) at ctl is UP\n";
+
+    fn with(line: &str) -> SlurmConfig {
+        SlurmConfig::parse(line)
+    }
+
+    #[test]
+    fn reads_what_scontrol_prints() {
+        let config = SlurmConfig::parse(CONFIG);
+        assert_eq!(config.get("RebootProgram"), Some("/usr/libexec/slurm-rollout/reboot-program"));
+        assert_eq!(config.get("AccountingStorageBackupHost"), None);
+        assert!(config.reboots_from_controller());
+        assert_eq!(config.slurm_user(), Some(SlurmUser { name: "slurm".into(), uid: 64030 }));
+        assert_eq!(config.controllers(), ["ctl", "ctl2"]);
+        assert_eq!(config.version(), Some("24.11.5"));
+        assert_eq!(config.resume_timeout(), Some(ResumeTimeout::Seconds(1800)));
+        assert!(!SlurmConfig::default().reboots_from_controller());
+    }
+
+    #[test]
+    fn resume_timeouts_are_read_in_all_their_forms() {
+        for (value, expected) in [
+            ("60 sec", Some(ResumeTimeout::Seconds(60))),
+            ("65535 sec", Some(ResumeTimeout::Infinite)),
+            ("INFINITE", Some(ResumeTimeout::Infinite)),
+            ("Infinite sec", Some(ResumeTimeout::Infinite)),
+            ("(null)", None),
+            ("soon", None),
+        ] {
+            assert_eq!(with(&format!("ResumeTimeout = {value}")).resume_timeout(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn users_and_parameters_that_are_odd_give_nothing() {
+        for user in ["slurm", "slurm()", "slurm(x)", "(null)"] {
+            assert_eq!(with(&format!("SlurmUser = {user}")).slurm_user(), None, "{user}");
+        }
+        assert!(with("SlurmctldParameters=Reboot_From_Controller").reboots_from_controller());
+    }
+
+    #[test]
+    fn releases_are_read_from_versions() {
+        for (version, release) in [
+            ("22.05.8", Some((22, 5))),
+            ("26.11.0-0rc1", Some((26, 11))),
+            ("slurm 24.11.5", Some((24, 11))),
+            ("(null)", None),
+            ("", None),
+        ] {
+            let release = release.map(|(year, month)| Release { year, month });
+            assert_eq!(Release::parse(version), release, "{version}");
+        }
+        assert_eq!(Release { year: 22, month: 5 }.to_string(), "22.05");
+    }
+}

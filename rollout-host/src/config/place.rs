@@ -1,0 +1,102 @@
+//! Where keys stand in a TOML file, for messages that lead there, and what an unknown key was meant to be.
+
+use std::ops::Range;
+use toml::de::DeTable;
+
+/// How many letters may be other ones for two keys to be taken for the same. More would suggest what is not meant.
+const MISSPELT: usize = 2;
+
+/// The keys of a file.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    /// A key, where it begins, and from there to the end of its value.
+    keys: Vec<(String, Range<usize>)>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn of(text: &'a str) -> Result<Self, toml::de::Error> {
+        let table = DeTable::parse(text)?;
+        let mut keys: Vec<_> = table
+            .get_ref()
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), key.span().start..value.span().end))
+            .collect();
+        keys.sort_by_key(|(_, at)| at.start);
+        Ok(Self { text, keys })
+    }
+
+    /// Every key with its line and column.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, (usize, usize))> {
+        self.keys.iter().map(|(key, at)| (key.as_str(), position(self.text, at.start)))
+    }
+
+    /// The key to which this byte belongs.
+    pub(super) fn key_at(&self, offset: usize) -> Option<&str> {
+        let holds = |(_, at): &&(String, Range<usize>)| at.contains(&offset);
+        self.keys.iter().find(holds).map(|(key, _)| key.as_str())
+    }
+}
+
+/// Line and column of a byte, both from 1.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or("");
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// What to say of an unknown key.
+pub(super) fn unknown(key: &str, known: &[String]) -> String {
+    let nearest = known.iter().map(|known| (distance(key, known), known)).min();
+    let meant = nearest.filter(|(letters, known)| *letters <= MISSPELT && *letters < known.len() / 2 + 1);
+    let meant = meant.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
+    let known: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
+    format!("unknown key; {meant}expected one of {}", known.join(", "))
+}
+
+/// How many letters have to be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = *above;
+            *above = changed.min(left + 1).min(diagonal + 1);
+            left = *above;
+        }
+        row.splice(..1, [i + 1]);
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_taken_for_one_another_only_when_they_look_alike() {
+        for (a, b, letters) in [
+            ("port", "port", 0),
+            ("prt", "port", 1),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a, b), letters, "{a} {b}");
+        }
+        let known = ["agent_port", "deadline"].map(str::to_owned);
+        assert!(unknown("agent-port", &known).contains("did you mean agent_port?"));
+        assert_eq!(unknown("x", &known), "unknown key; expected one of `agent_port`, `deadline`");
+    }
+
+    #[test]
+    fn positions_count_lines_and_characters_from_one() {
+        for (text, offset, at) in
+            [("", 0, (1, 1)), ("a\nbc", 3, (2, 2)), ("ä = 1", 2, (1, 2)), ("a", 9, (1, 2))]
+        {
+            assert_eq!(position(text, offset), at, "{text:?} {offset}");
+        }
+    }
+}

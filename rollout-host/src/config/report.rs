@@ -1,0 +1,88 @@
+//! What `config check` prints, for both sides: files, every key with its value and where it comes from, mistakes.
+
+use super::{Checked, ConfigError, Reading, read};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A configuration as it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The files that are there, in the order in which they were read.
+    pub files: Vec<PathBuf>,
+    /// Every key there is.
+    pub keys: Vec<KeyReport>,
+    /// All that is wrong.
+    pub mistakes: Vec<ConfigError>,
+    /// The file that would be read first.
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// A key as it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyReport {
+    /// Its name.
+    pub key: String,
+    /// Its value; null where it is not set and has no default.
+    pub value: Value,
+    /// The file that sets it, and `default` where none does.
+    pub from: String,
+    /// The line in it.
+    pub line: Option<usize>,
+}
+
+impl Report {
+    /// Reads the configuration at `path` and its drop-ins.
+    #[must_use]
+    pub fn of<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Self {
+        let reading: Reading<T> = read(path);
+        let keys = values(&reading.config)
+            .into_iter()
+            .map(|(key, value)| {
+                let set = reading.set_by(&key);
+                let from = set.map_or("default".to_owned(), |(file, _, _)| file.display().to_string());
+                KeyReport { value, from, line: set.map(|(_, line, _)| *line), key }
+            })
+            .collect();
+        Self { files: reading.files, keys, mistakes: reading.mistakes, path: path.to_owned() }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
+        if files.is_empty() {
+            writeln!(f, "no file at {}: every key has its default\n", self.path.display())?;
+        } else {
+            writeln!(f, "read: {}\n", files.join(", "))?;
+        }
+        let width = self.keys.iter().map(|key| key.key.len()).max().unwrap_or(0);
+        for key in &self.keys {
+            let value = if key.value.is_null() { "(not set)".to_owned() } else { key.value.to_string() };
+            let from = match key.line {
+                Some(line) => format!("{}:{line}", key.from),
+                None => key.from.clone(),
+            };
+            writeln!(f, "{:width$} = {value}  # {from}", key.key)?;
+        }
+        if !self.mistakes.is_empty() {
+            writeln!(f)?;
+        }
+        for mistake in &self.mistakes {
+            writeln!(f, "mistake: {mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Every key there is, with its value.
+pub(super) fn values(config: &impl Serialize) -> BTreeMap<String, Value> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(keys)) => keys.into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
+}

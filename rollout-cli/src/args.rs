@@ -146,7 +146,8 @@ Phases:
   held         something failed; kept out of service until you say retry or
                release
   released     was held, and given back on somebody's word
-  failed       its agent refused the order; nothing was changed, still staged
+  failed       its agent refused the order, or takes none; nothing was changed,
+               still staged
   unreachable  its agent did not answer; nothing was changed, still staged
 
 The NOTE says what failed, or what is being waited for. Slurm's Reason

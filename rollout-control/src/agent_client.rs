@@ -17,6 +17,9 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// nothing proves who said it: it is brought to one line without control characters.
 const MAX_WHY: usize = 1500;
 
+/// Length limit of the names and versions that it says. A NodeName has at most 255 characters.
+const MAX_NAME: usize = 256;
+
 /// Why an agent gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
@@ -85,7 +88,12 @@ impl AgentClient {
     pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
         let request = self.http.get(self.url(address, STATUS_PATH)).config();
         let mut status: AgentStatus = read(request.timeout_connect(self.connect_within).build().call())?;
+        // All of it may end on a terminal.
+        for text in [&mut status.version, &mut status.node] {
+            *text = one_line(text, MAX_NAME);
+        }
         if let Some(order) = &mut status.order {
+            order.rollout = order.rollout.take().map(|rollout| one_line(&rollout, MAX_NAME));
             order.error = order.error.take().map(|error| one_line(&error, MAX_WHY));
         }
         status.trouble = status.trouble.take().map(|trouble| one_line(&trouble, MAX_WHY));

@@ -17,7 +17,11 @@ pub mod node;
 pub mod slurm;
 
 use crate::hostlist::NodeSet;
+use crate::ledger::one_line;
 use serde::{Deserialize, Serialize};
+
+/// The length of what is said in one line, in characters: programs are quoted in it.
+const MAX_WHAT: usize = 600;
 
 /// How bad a finding is. In the order in which a person is shown them: the worst stands last, where a terminal ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,7 +84,7 @@ impl Finding {
         Self {
             level: Level::Ok,
             check: check.to_owned(),
-            what: what.into(),
+            what: one_line(&what.into(), MAX_WHAT),
             why: None,
             cure: None,
             nodes: None,

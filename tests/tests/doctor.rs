@@ -25,7 +25,7 @@ nodes = "cn01"
 [[change]]
 kind = "symlink"
 path = "/opt/slow"
-target = "/opt/elsewhere"
+target = "/usr"
 [verify]
 commands = [["/usr/bin/sleep", "7"]]
 "#;
@@ -106,7 +106,7 @@ fn cure(finding: &Finding) -> &str {
 fn a_cluster_as_it_should_be(site: &Site) {
     well(site);
     well_on(site.cluster.node("cn01"));
-    for user in ["slurm", "nobody"] {
+    for user in ["slurm", "daemon"] {
         let output = site.cluster.controller().exec_as(user, &["slurm-rollout", "doctor"]).unwrap();
         assert_eq!(output.code, Some(0), "{user}: {output:?}");
         assert!(output.stdout.ends_with(" ok\n") && output.stdout.contains("2 of 2 answer"), "{output:?}");
@@ -199,6 +199,14 @@ fn what_slurmctld_runs(site: &Site, base: Base) {
 }
 
 fn power_actions(site: &Site) {
+    // What doctor says of a program that others may write is so.
+    let controller = site.cluster.controller();
+    sh(controller, &format!("chmod g+w {REBOOT_PROGRAM}"));
+    let finding = problem(site, "reboot-program", "is writable for its group");
+    assert!(finding.why.unwrap().contains("fails with \"Invalid power action\""));
+    let refused = controller.exec(&["scontrol", "reboot", "cn01"]).unwrap();
+    assert!(refused.stderr.contains("Invalid power action"), "{refused:?}");
+    sh(controller, &format!("chmod 755 {REBOOT_PROGRAM}"));
     let line = |location: &str| {
         format!(
             "s,^RebootProgram=.*,PowerAction=rollout Location={location} Program={REBOOT_PROGRAM}\\nRebootProgram=rollout,"
@@ -338,7 +346,7 @@ fn the_gate_and_what_else_a_node_needs(site: &Site) {
         "rm /run/systemd/system/slurmd.service.d/lab.conf; systemctl daemon-reload; systemctl restart slurmd",
     );
 
-    let alone = node.exec_as("nobody", &[AGENT, "doctor"]).unwrap();
+    let alone = node.exec_as("daemon", &[AGENT, "doctor"]).unwrap();
     assert!(alone.code == Some(1) && alone.stderr.contains("has to be run by root"), "{alone:?}");
     well_on(node);
 }
@@ -373,9 +381,10 @@ fn without_munge_and_without_slurmctld(site: &Site) {
 }
 
 /// The CLI on a node: what belongs to the controller is left out, and the node's own doctor is heard.
-fn on_a_node(site: &Site, product: &Product) {
+fn on_a_node(site: &Site) {
     let node = site.cluster.node("cn02");
-    node.copy_in(&product.cli, "/usr/bin/slurm-rollout", 0o755).unwrap();
+    let cli = site.cluster.controller().root().join("usr/bin/slurm-rollout");
+    node.copy_in(&cli, "/usr/bin/slurm-rollout", 0o755).unwrap();
     let visit = || Visit::of(node.exec(&["/usr/bin/slurm-rollout", "doctor", "--json"])?);
     let left_out = found(visit, Level::Warning, "this-host", "cn02 is no SlurmctldHost");
     assert_eq!(left_out.cure.as_deref(), Some("run it on ctl as well"));
@@ -383,12 +392,13 @@ fn on_a_node(site: &Site, product: &Product) {
     assert_eq!(visit.code, Some(0), "{visit:#?}");
     assert!(visit.find(Level::Ok, "node gate", "slurmd.service starts only when").is_some(), "{visit:#?}");
     assert!(visit.find(Level::Ok, "node node-name", "cn02, which Slurm knows").is_some(), "{visit:#?}");
+    let user = node.exec_as("daemon", &["/usr/bin/slurm-rollout", "doctor"]).unwrap();
+    assert!(user.code == Some(0) && user.stdout.contains("was left out: it is for root"), "{user:?}");
 }
 
 fn doctor(base: Base) {
-    let product = Product::build().unwrap();
     let spec = ClusterSpec { base, nodes: 2, ..ClusterSpec::default() };
-    let site = Site::start(&product, spec).unwrap();
+    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
     a_cluster_as_it_should_be(&site);
     a_configuration_with_mistakes(&site);
     what_slurmctld_runs(&site, base);
@@ -398,7 +408,7 @@ fn doctor(base: Base) {
     a_ledger_that_cannot_be_read(&site);
     the_gate_and_what_else_a_node_needs(&site);
     without_munge_and_without_slurmctld(&site);
-    on_a_node(&site, &product);
+    on_a_node(&site);
 }
 
 #[test]

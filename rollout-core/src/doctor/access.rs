@@ -8,7 +8,7 @@ use crate::slurm_config::Release;
 
 /// Since this release Slurm wants to read the program that it executes (`access(R_OK|X_OK)` in `run_command`).
 const WANTS_TO_READ: Release = Release { year: 23, month: 2 };
-/// Since this one it refuses a slurm.conf whose program is writable for a group or for all.
+/// Since this one it refuses a program that is writable for a group or for all.
 const REFUSES_WRITABLE: Release = Release { year: 26, month: 5 };
 
 /// The sticky bit: in such a directory nobody renames or removes what is not theirs.
@@ -151,9 +151,10 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
         let refuses = facts.release.is_some_and(|release| release >= REFUSES_WRITABLE);
         let why = match refuses {
             true => format!(
-                "Slurm refuses to load a slurm.conf with such a program, and does not start; {takes_over}"
+                "`scontrol reboot` fails with \"Invalid power action\", and in a PowerAction line it keeps slurmctld from \
+                 starting; {takes_over}"
             ),
-            false => format!("{takes_over}; from {REFUSES_WRITABLE} on Slurm refuses to start with it"),
+            false => format!("{takes_over}; Slurm refuses to use it from {REFUSES_WRITABLE} on"),
         };
         let what = format!("{path} (mode {mode}) is writable for its group or for all");
         findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));

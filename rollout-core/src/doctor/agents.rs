@@ -188,7 +188,7 @@ fn clocks(facts: &[AgentFacts]) -> Finding {
     let mute = facts.iter().filter(|fact| fact.answer.is_ok() && fact.ahead_s.is_none()).count();
     let mute = if mute > 0 { format!("; {mute} too old to tell") } else { String::new() };
     if *most <= CLOCK_WARNING_S {
-        let what = format!("those of {} nodes are within {most} s of this host's{mute}", known.len());
+        let what = format!("{} clocks, at most {most} s from this host's{mute}", known.len());
         return Finding::ok(CLOCKS, what);
     }
     let limit = if *most > CLOCK_PROBLEM_S { CLOCK_PROBLEM_S } else { CLOCK_WARNING_S };

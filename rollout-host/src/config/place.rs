@@ -33,7 +33,12 @@ impl<'a> Places<'a> {
     /// The key to which this byte belongs.
     pub(super) fn key_at(&self, offset: usize) -> Option<&str> {
         let holds = |(_, at): &&(String, Range<usize>)| at.contains(&offset);
-        self.keys.iter().find(holds).map(|(key, _)| key.as_str())
+        // The bracket of a table's header stands before its key.
+        let follows = |(_, at): &&(String, Range<usize>)| {
+            self.text.get(offset..at.start).is_some_and(|between| !between.contains('\n'))
+        };
+        let found = self.keys.iter().find(holds).or_else(|| self.keys.iter().find(follows));
+        found.map(|(key, _)| key.as_str())
     }
 }
 

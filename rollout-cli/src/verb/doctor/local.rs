@@ -1,5 +1,6 @@
 //! The agent of this host, where it is a node: its own doctor is asked.
 
+use nix::unistd::geteuid;
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::slurm::NodeInfo;
 use rollout_host::run::{Program, is_program};
@@ -17,6 +18,10 @@ pub(super) fn agent(nodes: &[NodeInfo]) -> Vec<Finding> {
         return Vec::new();
     }
     const CHECK: &str = "node";
+    if !geteuid().is_root() {
+        let what = "what `slurm-rollout-agent doctor` finds on this node was left out: it is for root";
+        return vec![Finding::warning(CHECK, what).cured_by("run `slurm-rollout doctor` as root")];
+    }
     let output = match Program::new(AGENT, LIMIT).args(["doctor", "--json"]).output() {
         Ok(output) => output,
         Err(error) => return vec![Finding::problem(CHECK, error.to_string())],

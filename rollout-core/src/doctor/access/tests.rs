@@ -55,7 +55,7 @@ fn modes_of_the_program_and_its_directories() {
         assert_eq!(level == Fine, findings[0].cure.is_none());
     }
     let refused = of_program(good, (0, 0, 0o775), (26, 5)).remove(0);
-    assert!(refused.why.unwrap().contains("refuses to load"));
+    assert!(refused.why.unwrap().contains("Invalid power action"));
 }
 
 #[test]

@@ -27,6 +27,9 @@ const MAX_ERROR: usize = 700;
 pub struct Ledger {
     /// The format.
     pub version: u32,
+    /// The node that accepted it. None in ledgers of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The order as it was accepted: to apply changes or to reboot.
     pub order: Order,
     /// Where the node stands.
@@ -126,6 +129,7 @@ impl Ledger {
     pub fn begin(order: Order, phase: Phase, boot_id: &str, now_s: u64, last: Option<&Self>) -> Self {
         let mut ledger = Self {
             version: VERSION,
+            node: None,
             order,
             phase,
             since_s: now_s,
@@ -142,6 +146,12 @@ impl Ledger {
         let id = ledger.order.id.clone();
         ledger.remember(id);
         ledger
+    }
+
+    /// Whether it is another node's: this disk, or its image, was copied in the middle of that node's order.
+    #[must_use]
+    pub fn is_of_another_node(&self, me: &str) -> bool {
+        self.node.as_deref().is_some_and(|node| node != me)
     }
 
     /// Remembers that an order was accepted.

@@ -21,7 +21,7 @@ const MINUTES: Duration = Duration::from_secs(240);
 
 fn main() {
     let product = Product::build().unwrap();
-    let size = std::fs::metadata(&product.reboot_program).unwrap().len();
+    let size = product.reboot_program().unwrap().len();
     println!("reboot-program: {size} bytes, static");
     dispatch_beside_curl();
     in_the_lab(&product);

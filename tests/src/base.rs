@@ -83,12 +83,10 @@ impl Base {
         PACKAGES.split(' ').chain(more).collect()
     }
 
-    /// Changes with all that a base is made of, so that a changed recipe makes a new base. FNV-1a.
+    /// Changes with all that a base is made of, so that a changed recipe makes a new base.
     fn recipe_hash(self) -> u64 {
         let recipe = format!("{BOOT_PACKAGES}\n{}\n{SETUP}", self.packages().join(" "));
-        recipe
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        Hash::default().add(recipe.as_bytes()).value()
     }
 
     fn remove_unfinished(self, bases: &Path) -> Result<()> {
@@ -120,8 +118,30 @@ impl Base {
     }
 }
 
+/// By what a thing is made of it is found again. FNV-1a.
+#[derive(Debug)]
+pub(crate) struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Hash {
+        Hash(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> &mut Hash {
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        self.0 = bytes.iter().fold(self.0, step);
+        self
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0
+    }
+}
+
 /// A command whose mounts go with it, and which dies, with all it has started, when this process does.
-fn in_own_mounts(argv: &[&str]) -> Command {
+pub(crate) fn in_own_mounts(argv: &[&str]) -> Command {
     let mut all = vec![
         "setpriv",
         "--pdeathsig",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{IoContext, LabError, Result};
+use crate::format::Format;
 use crate::product::{is_for_older_systems, with_cargo, workspace};
 use crate::run::Command;
 use crate::state_dir::lock;
@@ -62,6 +63,22 @@ impl BuiltPackages {
         let program = source.join("packaging/set-version").display().to_string();
         Command::new(&[&program, version]).env("SOURCE_DATE_EPOCH", DAY_OF_A_TEST).run()?;
         BuiltPackages::of(&source, &directory)
+    }
+
+    /// `slurm-rollout` in this format.
+    pub fn controller(&self, format: Format) -> &Path {
+        match format {
+            Format::Deb => &self.controller_deb,
+            Format::Rpm => &self.controller_rpm,
+        }
+    }
+
+    /// `slurm-rollout-agent` in this format.
+    pub fn agent(&self, format: Format) -> &Path {
+        match format {
+            Format::Deb => &self.agent_deb,
+            Format::Rpm => &self.agent_rpm,
+        }
     }
 
     fn of(source: &Path, directory: &Path) -> Result<BuiltPackages> {

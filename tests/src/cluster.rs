@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::base::Base;
 use crate::error::{IoContext, LabError, Result};
 use crate::inside::{Inside, NodeRoot};
+use crate::layer::{Layer, Preinstalled};
 use crate::machine::{Hardware, Machine};
 use crate::namespaces::Namespaces;
 use crate::network::{CONTROLLER, Host, NodeAddr, hosts_file};
@@ -62,12 +63,12 @@ pub struct ClusterSpec {
     pub node_addr: NodeAddr,
     /// More lines for slurm.conf.
     pub slurm_conf_extra: String,
-    /// Files for the controller.
-    pub controller_files: Vec<File>,
+    /// Packages that the controller has before anything else is done to it.
+    pub controller_packages: Preinstalled,
+    /// Packages that every compute node has.
+    pub node_packages: Preinstalled,
     /// Files for every compute node.
     pub node_files: Vec<File>,
-    /// Units to enable on the controller, after `prepare`.
-    pub enable_units_on_controller: Vec<String>,
     /// Units to enable on every compute node, after `prepare`.
     pub enable_units_on_nodes: Vec<String>,
     /// Anything else to do in each root, the controller's included, before the first boot.
@@ -87,9 +88,9 @@ impl Default for ClusterSpec {
             return_to_service: 1,
             node_addr: NodeAddr::Literal,
             slurm_conf_extra: String::new(),
-            controller_files: Vec::new(),
+            controller_packages: Preinstalled::default(),
+            node_packages: Preinstalled::default(),
             node_files: Vec::new(),
-            enable_units_on_controller: Vec::new(),
             enable_units_on_nodes: Vec::new(),
             prepare: None,
         }
@@ -104,18 +105,25 @@ pub struct Cluster {
     directory: PathBuf,
     /// The controller first.
     nodes: Vec<Node>,
+    /// What their roots are made of.
+    _layers: [Option<Layer>; 2],
 }
 
 impl Cluster {
     /// Boots a cluster; all its nodes are IDLE when this returns.
     pub fn start(spec: &ClusterSpec) -> Result<Cluster> {
         let base = spec.base.prepare()?;
+        let controllers = spec.controller_packages.prepare(spec.base)?;
+        let others = spec.node_packages.prepare(spec.base)?;
         let hosts = Host::all(spec.nodes);
         let namespaces = Namespaces::new()?;
         let directory = namespaces.directory.clone();
-        let mut cluster = Cluster { namespaces: None, directory, nodes: Vec::new() };
+        let _layers = [controllers, others];
+        let mut cluster = Cluster { namespaces: None, directory, nodes: Vec::new(), _layers };
         for host in &hosts {
-            let hardware = assemble(&namespaces, &base, host)?;
+            let [controllers, others] = &cluster._layers;
+            let layer = if host.name == CONTROLLER { controllers } else { others };
+            let hardware = assemble(&namespaces, &base, layer.as_ref(), host)?;
             let inside = Inside::Root { namespaces: namespaces.init, root: hardware.root.clone() };
             install(spec, &hosts, host, &NodeRoot { name: host.name.clone(), inside })?;
             cluster.nodes.push(Node { machine: Machine::new(hardware) });
@@ -237,14 +245,15 @@ impl Drop for Cluster {
 }
 
 /// Mounts a node's root in the cluster's namespaces.
-fn assemble(namespaces: &Namespaces, base: &Path, host: &Host) -> Result<Hardware> {
+fn assemble(namespaces: &Namespaces, base: &Path, layer: Option<&Layer>, host: &Host) -> Result<Hardware> {
     let directory = namespaces.directory.join(&host.name);
     let [upper, work, root] = ["upper", "work", "root"].map(|part| directory.join(part));
     for part in [&upper, &work, &root] {
         create_dir_all(part).on("create", part)?;
     }
+    let below = layer.map_or(String::new(), |layer| format!("{}:", layer.directory.display()));
     let options =
-        format!("lowerdir={},upperdir={},workdir={}", base.display(), upper.display(), work.display());
+        format!("lowerdir={below}{},upperdir={},workdir={}", base.display(), upper.display(), work.display());
     let target = root.display().to_string();
     namespaces.command(&["mount", "-t", "overlay", "lab", "-o", &options, &target]).run()?;
     let (host, cluster, console) = (host.clone(), namespaces.id.clone(), directory.join("console.log"));
@@ -260,9 +269,9 @@ fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> 
     root.write_file("/etc/slurm/cgroup.conf", spec.base.cgroup_conf(), 0o644)?;
     root.write_file("/etc/systemd/system/lab-network.service", host.network_unit(), 0o644)?;
     let (daemon, files, units) = if host.name == CONTROLLER {
-        ("slurmctld.service", &spec.controller_files, &spec.enable_units_on_controller)
+        ("slurmctld.service", [].as_slice(), [].as_slice())
     } else {
-        ("slurmd.service", &spec.node_files, &spec.enable_units_on_nodes)
+        ("slurmd.service", spec.node_files.as_slice(), spec.enable_units_on_nodes.as_slice())
     };
     root.enable_units(&["lab-network.service", daemon])?;
     for file in files {

@@ -1,11 +1,11 @@
 //! Debian repositories made on the spot: tiny packages for apt to install in nodes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::inside::{Inside, NodeRoot, pack};
 use crate::node::Node;
-use crate::package::{Package, Scriptlet, Workshop, write};
+use crate::package::{Package, Scriptlet, Workshop, copy_into, write};
 use crate::run::Command;
 
 /// Where the repository is in a node.
@@ -22,8 +22,14 @@ pub struct DebRepository {
 impl DebRepository {
     /// Builds these packages.
     pub fn build(packages: &[Package]) -> Result<DebRepository> {
+        DebRepository::build_with(packages, &[])
+    }
+
+    /// The same with package files that are there already beside them.
+    pub fn build_with(packages: &[Package], files: &[PathBuf]) -> Result<DebRepository> {
         let workshop = Workshop::new()?;
         let repository = workshop.0.join("repository");
+        copy_into(&repository, files)?;
         packages.iter().try_for_each(|package| build(package, &workshop.0))?;
         let script = "cd \"$1\" && dpkg-scanpackages --multiversion . >Packages";
         Command::new(&["sh", "-c", script, "sh", &repository.display().to_string()]).run()?;
@@ -63,9 +69,6 @@ fn build(package: &Package, workshop: &Path) -> Result<()> {
         write(&files.join("DEBIAN").join(file), &format!("#!/bin/sh\n{script}\n"), 0o755)?;
     }
     let deb = workshop.join(format!("repository/{name}_{version}_all.deb"));
-    if let Some(repository) = deb.parent() {
-        write(&repository.join("README"), "Made by rollout-lab.\n", 0o644)?;
-    }
     let (files, deb) = (files.display().to_string(), deb.display().to_string());
     Command::new(&["dpkg-deb", "--root-owner-group", "--build", &files, &deb]).run().map(drop)
 }

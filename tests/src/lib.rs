@@ -5,6 +5,9 @@
 //! which end with the process that holds the [`Cluster`]: clusters run side by side with the same names and addresses, and
 //! nothing is left behind by a test that was killed.
 //!
+//! The product is installed from its packages, which are built as a site builds them: once for a base, as one more layer below
+//! every node's root.
+//!
 //! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is kept
 //! below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to be looked at.
 
@@ -17,14 +20,19 @@ mod cgroup;
 mod cluster;
 mod deb_repository;
 mod error;
+mod format;
 mod inside;
+mod job;
+mod layer;
 mod machine;
 mod namespaces;
 mod network;
 mod node;
 mod node_state;
 mod package;
+mod page;
 mod product;
+mod repacked;
 mod rpm_repository;
 mod run;
 mod site;
@@ -36,12 +44,17 @@ pub use built_packages::BuiltPackages;
 pub use cluster::{Cluster, ClusterSpec, File, Prepare};
 pub use deb_repository::DebRepository;
 pub use error::{LabError, Result};
+pub use format::Format;
 pub use inside::NodeRoot;
+pub use job::Job;
+pub use layer::Preinstalled;
 pub use network::NodeAddr;
 pub use node::Node;
 pub use node_state::state_of;
 pub use package::{Package, Scriptlet};
-pub use product::{AT_FAILPOINT, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use page::{Block, Use, blocks};
+pub use product::{AGENT, AT_FAILPOINT, CONTROLLER, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use repacked::Repacked;
 pub use rpm_repository::RpmRepository;
 pub use run::{Background, Command, Output};
 pub use site::{NodeLine, Site, TOOL_1_1, until};

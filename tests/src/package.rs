@@ -90,6 +90,15 @@ pub(crate) fn write(file: &Path, content: &str, mode: u32) -> Result<()> {
     std::fs::set_permissions(file, PermissionsExt::from_mode(mode)).on("chmod", file)
 }
 
+/// Copies files into a directory, which is there from now on.
+pub(crate) fn copy_into(directory: &Path, files: &[PathBuf]) -> Result<()> {
+    create_dir_all(directory).on("create", directory)?;
+    files.iter().try_for_each(|file| {
+        let copy = directory.join(file.file_name().unwrap_or_default());
+        std::fs::copy(file, &copy).on("copy to", &copy).map(drop)
+    })
+}
+
 /// A directory to build packages in, gone when dropped.
 #[derive(Debug)]
 pub(crate) struct Workshop(pub(crate) PathBuf);

@@ -1,11 +1,15 @@
-//! slurm-rollout as it is built, and where it is put in a cluster.
+//! slurm-rollout as its packages install it, and what a cluster needs to use it.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::base::Base;
+use crate::built_packages::BuiltPackages;
 use crate::cluster::{ClusterSpec, File};
 use crate::error::Result;
+use crate::format::Format;
+use crate::layer::Preinstalled;
 use crate::run::Command;
 
 /// The target of the static reboot-program. With it on the command line, `crt-static` does not reach build scripts.
@@ -19,76 +23,82 @@ pub const AT_FAILPOINT: &str = "/run/slurm-rollout/at-failpoint";
 /// The file that names the failpoint at which it waits.
 pub const FAILPOINT: &str = "/var/lib/slurm-rollout-agent/failpoint";
 
-/// The three programs.
+/// The package for the controller.
+pub const CONTROLLER: &str = "slurm-rollout";
+/// The package for compute nodes.
+pub const AGENT: &str = "slurm-rollout-agent";
+
+/// The built packages, and in what format a cluster gets them.
 #[derive(Debug, Clone)]
 pub struct Product {
-    /// `reboot-program`, static.
-    pub reboot_program: PathBuf,
-    /// `slurm-rollout`.
-    pub cli: PathBuf,
-    /// `slurm-rollout-agent`.
-    pub agent: PathBuf,
+    packages: BuiltPackages,
+    format: Format,
+    /// Laid over the installed agent.
+    agent: Option<PathBuf>,
 }
 
 impl Product {
-    /// Builds it as it is shipped. Once a process; cargo knows what is built already.
+    /// Builds it as it is shipped, once a process; debs, unless [`Product::with`] says otherwise.
     pub fn build() -> Result<Product> {
-        static BUILT: OnceLock<Product> = OnceLock::new();
-        if let Some(product) = BUILT.get() {
-            return Ok(product.clone());
-        }
-        let programs = ["-p", "slurm-rollout-agent", "-p", "rollout-cli"];
-        let release = build(&[&["--release"], &programs[..]].concat(), is_for_older_systems()?, "target")?;
-        let tiny = build(&["--profile", "tiny", "-p", "reboot-program"], true, "target")?;
-        let product = Product {
-            reboot_program: tiny.join("tiny/reboot-program"),
-            cli: release.join("release/slurm-rollout"),
-            agent: release.join("release/slurm-rollout-agent"),
+        static BUILT: OnceLock<BuiltPackages> = OnceLock::new();
+        let packages = match BUILT.get() {
+            Some(packages) => packages,
+            None => {
+                let built = BuiltPackages::build()?;
+                BUILT.get_or_init(|| built)
+            }
         };
-        Ok(BUILT.get_or_init(|| product).clone())
+        Ok(Product { packages: packages.clone(), format: Format::Deb, agent: None })
     }
 
     /// The same with an agent that waits at the failpoint that [`FAILPOINT`] names.
     pub fn build_with_failpoints() -> Result<Product> {
-        let product = Product::build()?;
         let arguments = ["--release", "-p", "slurm-rollout-agent", "--features", "failpoints"];
         let built = build(&arguments, is_for_older_systems()?, "target/failpoints")?;
-        Ok(Product { agent: built.join("release/slurm-rollout-agent"), ..product })
+        Ok(Product { agent: Some(built.join("release/slurm-rollout-agent")), ..Product::build()? })
+    }
+
+    /// The same in this format.
+    #[must_use]
+    pub fn with(self, format: Format) -> Product {
+        Product { format, ..self }
+    }
+
+    /// What it is installed from.
+    pub fn packages(&self) -> &BuiltPackages {
+        &self.packages
+    }
+
+    /// The RebootProgram as it is packaged.
+    pub fn reboot_program(&self) -> Result<Vec<u8>> {
+        let script = "dpkg-deb --fsys-tarfile \"$1\" | tar -xOf - \".$2\"";
+        let package = self.packages.controller(Format::Deb).display().to_string();
+        Command::new(&["sh", "-ec", script, "sh", &package, REBOOT_PROGRAM]).bytes()
     }
 
     /// Adds it to what a cluster shall be: installed on controller and nodes, called by slurmctld.
     pub fn install(&self, spec: ClusterSpec) -> ClusterSpec {
-        let mut spec = spec;
-        let packaging = workspace().join("packaging/systemd");
-        spec.controller_files.push(File::new(&self.reboot_program, REBOOT_PROGRAM, 0o755));
-        spec.controller_files.push(File::new(&self.cli, "/usr/bin/slurm-rollout", 0o755));
-        spec.node_files.push(File::new(&self.agent, "/usr/sbin/slurm-rollout-agent", 0o755));
-        for unit in [
-            "slurm-rollout-agent.service",
-            "slurm-rollout-gate.service",
-            "slurm-rollout-rescue.service",
-            "slurmd.service.d/slurm-rollout.conf",
-        ] {
-            let path = format!("/usr/lib/systemd/system/{unit}");
-            spec.node_files.push(File::new(packaging.join(unit), &path, 0o644));
+        let mut spec = called_by_slurmctld(spec);
+        let of = |file: &Path| Preinstalled { format: self.format, files: vec![file.to_owned()] };
+        spec.controller_packages = of(self.packages.controller(self.format));
+        spec.node_packages = of(self.packages.agent(self.format));
+        if let Some(agent) = &self.agent {
+            spec.node_files.push(File::new(agent, "/usr/sbin/slurm-rollout-agent", 0o755));
         }
-        spec.enable_units_on_nodes.push("slurm-rollout-agent.service".into());
-        spec.enable_units_on_nodes.push("slurm-rollout-rescue.service".into());
-        spec.reboot_program = REBOOT_PROGRAM.into();
-        spec.reboot_from_controller = true;
-        // Slurm 26.05 looks for nodes to be rebooted every 10 s otherwise.
-        if spec.base == crate::base::Base::Forky {
-            spec.slurmctld_parameters.push("power_save_interval=1".into());
-        }
-        let before = spec.prepare.take();
-        spec.prepare = Some(std::sync::Arc::new(move |root| {
-            if root.is_controller() {
-                root.run(&["install", "-d", "-o", "slurm", "-g", "slurm", "/var/lib/slurm-rollout"])?;
-            }
-            before.as_ref().map_or(Ok(()), |before| before(root))
-        }));
         spec
     }
+}
+
+/// A cluster whose slurm.conf names RebootProgram already.
+pub(crate) fn called_by_slurmctld(spec: ClusterSpec) -> ClusterSpec {
+    let mut spec = spec;
+    spec.reboot_program = REBOOT_PROGRAM.into();
+    spec.reboot_from_controller = true;
+    // Slurm 26.05 looks for nodes to be rebooted every 10 s otherwise.
+    if spec.base == Base::Forky {
+        spec.slurmctld_parameters.push("power_save_interval=1".into());
+    }
+    spec
 }
 
 /// The workspace's directory.

@@ -1,11 +1,11 @@
 //! RPM repositories made on the spot: tiny packages for dnf, dnf5 and zypper to install in nodes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::inside::{Inside, NodeRoot, pack};
 use crate::node::Node;
-use crate::package::{Package, Scriptlet, Workshop, write};
+use crate::package::{Package, Scriptlet, Workshop, copy_into, write};
 use crate::run::Command;
 
 /// Where the repository is in a node.
@@ -26,8 +26,14 @@ impl RpmRepository {
     /// Builds these packages, and one more for what no RPM owns on Debian: the shell of scriptlets, and the C library
     /// without which newer zypper thinks the system broken.
     pub fn build(packages: &[Package]) -> Result<RpmRepository> {
+        RpmRepository::build_with(packages, &[])
+    }
+
+    /// The same with package files that are there already beside them.
+    pub fn build_with(packages: &[Package], files: &[PathBuf]) -> Result<RpmRepository> {
         let workshop = Workshop::new()?;
         let repository = workshop.0.join("repository");
+        copy_into(&repository, files)?;
         std::iter::once(&Package::new(SYSTEM, "1"))
             .chain(packages)
             .try_for_each(|p| build(p, &workshop.0))?;

@@ -7,9 +7,11 @@ use serde::Deserialize;
 
 use crate::cluster::{Cluster, ClusterSpec};
 use crate::error::{LabError, Result};
+use crate::format::Format;
 use crate::inside::NodeRoot;
+use crate::layer::Preinstalled;
 use crate::package::Package;
-use crate::product::Product;
+use crate::product::{Product, called_by_slurmctld};
 use crate::rpm_repository::RpmRepository;
 use crate::run::Output;
 
@@ -59,6 +61,15 @@ impl Site {
         Ok(Site { cluster: Cluster::start(&product.install(spec))? })
     }
 
+    /// Boots a cluster that never had the product, on which packages of this format can be installed; its slurm.conf
+    /// names RebootProgram already.
+    pub fn without_packages(spec: ClusterSpec, format: Format) -> Result<Site> {
+        let none = Preinstalled { format, files: Vec::new() };
+        let (controller_packages, node_packages) = (none.clone(), none);
+        let spec = ClusterSpec { controller_packages, node_packages, ..called_by_slurmctld(spec) };
+        Ok(Site { cluster: Cluster::start(&spec)? })
+    }
+
     /// The same with the RPM `tool` 1.0 installed on all nodes, 1.1 in their repository, and a link
     /// `/opt/app/current` to `/opt/app/1`.
     pub fn with_tool(product: &Product, spec: ClusterSpec) -> Result<Site> {
@@ -77,6 +88,14 @@ impl Site {
             before.as_ref().map_or(Ok(()), |before| before(root))
         };
         Site::start(product, ClusterSpec { prepare: Some(Arc::new(prepare)), ..spec })
+    }
+
+    /// The version with which a node's agent answers.
+    pub fn agent_version(&self, node: &str) -> Result<String> {
+        let status = self.cluster.node(node).run(&["slurm-rollout-agent", "status"])?;
+        let parsed: serde_json::Value = serde_json::from_str(&status)
+            .map_err(|error| LabError::Setup(format!("{node}: status: {error}: {status}")))?;
+        Ok(parsed["version"].as_str().unwrap_or_default().to_owned())
     }
 
     /// What a node of [`Site::with_tool`] is: the link's target and the package's version, such as `/opt/app/1 1.0`.

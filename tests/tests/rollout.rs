@@ -19,23 +19,7 @@ fn four_nodes_two_with_jobs(base: Base) {
     let site = site(base);
     let cluster = &site.cluster;
     let ids: Vec<_> = cluster.compute_nodes().iter().map(|node| node.boot_id().unwrap()).collect();
-    let submit = |node: &str| {
-        let job = cluster.controller().run(&[
-            "sbatch",
-            "--parsable",
-            "--chdir=/tmp",
-            "--output=/dev/null",
-            "-w",
-            node,
-            "--wrap",
-            "sleep 30; touch /root/job-done",
-        ]);
-        job.unwrap().trim().to_owned()
-    };
-    let jobs = [submit("cn03"), submit("cn04")];
-    for node in ["cn03", "cn04"] {
-        cluster.wait_state(node, |state| state.starts_with("ALLOCATED"), MINUTES).unwrap();
-    }
+    let jobs = ["cn03", "cn04"].map(|node| site.start_job(node, Duration::from_secs(30)).unwrap());
     let said = site.stage(TOOL_1_1).unwrap();
     assert!(said.contains("scontrol reboot ASAP nextstate=resume reason=tool-1.1 cn[01-04]"), "{said}");
     site.reboot("cn[01-04]").unwrap();
@@ -50,17 +34,8 @@ fn four_nodes_two_with_jobs(base: Base) {
         assert_eq!(node.boot_count(), 2);
         assert_eq!(site.tool(node.name()).unwrap(), "/opt/app/2 1.1");
     }
-    for node in ["cn03", "cn04"] {
-        assert!(
-            cluster.node(node).exec(&["test", "-e", "/root/job-done"]).unwrap().success(),
-            "the job on {node}"
-        );
-    }
     for job in jobs {
-        let text = cluster.scontrol(&["show", "job", "-o", &job]).unwrap();
-        for word in ["JobState=COMPLETED", "Restarts=0", "ExitCode=0:0"] {
-            assert!(text.contains(word), "{word} in {text}");
-        }
+        job.ended_well(&site).unwrap();
     }
     for line in site.status("tool-1.1").unwrap() {
         assert_eq!(

@@ -98,7 +98,7 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         munge: Munge::at(&config.munge_socket).try_out(),
         state_dir: (config.state_dir.display().to_string(), state_dir(&config.state_dir)),
-        ledger: LedgerFile::in_dir(&config.state_dir).newest().map_err(|error| error.to_string()),
+        ledger: LedgerFile::in_dir(&config.state_dir).newest(&name).map_err(|error| error.to_string()),
         managers: managers(),
         node: name,
     }

@@ -68,7 +68,7 @@ async fn serve_and_drive(
     let name = node::name(&config)?;
     let names = NodeSet::from_names([name.as_str()])?;
     let file = LedgerFile::in_dir(&config.state_dir);
-    let ledger = file.newest();
+    let ledger = file.newest(&name);
     let (publish, published) = watch::channel(Published::default());
     let staged = StagedFile::in_dir(&config.state_dir);
     let (publish_staged, staged_published) = watch::channel(staged.rollout().map(str::to_owned));
@@ -228,7 +228,10 @@ impl Driver {
                 held.enter(phase, boot_id, now_s);
                 held
             }
-            (_, last) => Ledger::begin(order, phase, boot_id, now_s, last.as_ref()),
+            (_, last) => {
+                let begun = Ledger::begin(order, phase, boot_id, now_s, last.as_ref());
+                Ledger { node: Some(self.name.clone()), ..begun }
+            }
         };
         if let Err(error) = self.hands.file.write(&ledger) {
             log::error(&error.to_string());

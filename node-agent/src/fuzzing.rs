@@ -14,7 +14,7 @@ pub use crate::server::fuzzing::{Served, connection};
 pub fn handed_over(staged: &[u8], me: &NodeSet) -> Option<[Order; 2]> {
     let file = StagedFile::of(PathBuf::new(), staged).ok()?;
     let order = |apply| {
-        let plain = Plain { back: Return { resume_if_late: true }, features: None };
+        let plain = Plain { back: Return { resume_if_late: true, drained: None }, features: None };
         file.order_for(&HandedOver { apply, plain }, OrderId::from_random(1), me, &[])
     };
     Some([order(true), order(false)])

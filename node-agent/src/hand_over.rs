@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::slurm_node::SlurmNode;
 use crate::{local, log, node};
 use rollout_core::agent_api::{Answer, HAND_OVER_PATH, HandOver};
+use rollout_core::drains::Drains;
 use rollout_core::hand_over::{Request, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::order::{HandedOver, Order, Plain, Return, What};
@@ -49,11 +50,12 @@ pub(crate) fn order_of(
     let infos = slurm.map(|info| vec![info]).inspect_err(|why| {
         log::warning(&format!("Slurm cannot be asked, going by slurmd's word: {why}"));
     });
-    let (mut taken, skipped) = handed_over(&request, infos.as_deref().ok());
+    let (mut taken, skipped) = handed_over(&request, infos.as_deref().ok(), &Drains::new());
     let Some(handed) = taken.pop() else {
         return Err(skipped.keys().next().map_or("no such node", |why| why.describe()));
     };
-    let back = Return { resume_if_late: handed.returns_by_itself };
+    // What was there before only the controller knows.
+    let back = Return { resume_if_late: handed.returns_by_itself, drained: handed.drained };
     let plain = Plain { back, features: what.features.clone() };
     let what = What::HandedOver(HandedOver { apply: !handed.plain, plain });
     Ok(Order::new(random::order_id(), me.clone(), what))

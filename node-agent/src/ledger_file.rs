@@ -25,6 +25,12 @@ pub(crate) enum LedgerError {
         path = .path.display()
     )]
     Content { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{path}: is of {node}, and this is {me}: was the disk copied? See that the node is as it should be, then remove \
+         the file and `systemctl restart slurm-rollout-agent slurmd`",
+        path = .path.display()
+    )]
+    Foreign { path: PathBuf, node: String, me: String },
 }
 
 #[derive(Debug, Clone)]
@@ -42,12 +48,25 @@ impl LedgerFile {
         read(&self.order())
     }
 
+    /// The same, where it is this node's.
+    pub(crate) fn unsettled_of(&self, me: &str) -> Result<Option<Ledger>, LedgerError> {
+        let ledger = self.unsettled()?;
+        match ledger
+            .as_ref()
+            .filter(|ledger| ledger.is_of_another_node(me))
+            .and_then(|ledger| ledger.node.clone())
+        {
+            Some(node) => Err(LedgerError::Foreign { path: self.order(), node, me: me.to_owned() }),
+            None => Ok(ledger),
+        }
+    }
+
     /// The newest ledger: of the order that is carried out, or else of the last one. A last one that cannot be read
-    /// holds nobody up.
-    pub(crate) fn newest(&self) -> Result<Option<Ledger>, LedgerError> {
-        Ok(match self.unsettled()? {
+    /// holds nobody up, nor does one of another node.
+    pub(crate) fn newest(&self, me: &str) -> Result<Option<Ledger>, LedgerError> {
+        Ok(match self.unsettled_of(me)? {
             Some(ledger) => Some(ledger),
-            None => read(&self.last()).ok().flatten(),
+            None => read(&self.last()).ok().flatten().filter(|last| !last.is_of_another_node(me)),
         })
     }
 
@@ -136,7 +155,7 @@ mod tests {
     use rollout_core::phase::Phase;
 
     fn ledger(phase: Phase) -> Ledger {
-        let what = What::Reboot(Return { resume_if_late: true }.into());
+        let what = What::Reboot(Return { resume_if_late: true, drained: None }.into());
         let order = Order::new(OrderId::from_random(1), NodeSet::parse("n1").unwrap(), what);
         Ledger::begin(order, phase, "boot", 1, None)
     }
@@ -145,12 +164,12 @@ mod tests {
     fn a_settled_ledger_no_longer_closes_the_gate() {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::in_dir(dir.path());
-        assert_eq!(file.newest().unwrap(), None);
+        assert_eq!(file.newest("n1").unwrap(), None);
         file.write(&ledger(Phase::Rebooting)).unwrap();
         assert_eq!(file.unsettled().unwrap(), Some(ledger(Phase::Rebooting)));
         file.write(&ledger(Phase::Updated)).unwrap();
         assert_eq!(file.unsettled().unwrap(), None);
-        assert_eq!(file.newest().unwrap(), Some(ledger(Phase::Updated)));
+        assert_eq!(file.newest("n1").unwrap(), Some(ledger(Phase::Updated)));
     }
 
     #[test]
@@ -171,9 +190,52 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = LedgerFile::in_dir(dir.path());
         std::fs::write(dir.path().join("last.json"), "{").unwrap();
-        assert_eq!(file.newest().unwrap(), None);
+        assert_eq!(file.newest("n1").unwrap(), None);
         std::fs::write(dir.path().join("order.json"), "{\"version\":1").unwrap();
-        let error = file.newest().unwrap_err().to_string();
+        let error = file.newest("n1").unwrap_err().to_string();
         assert!(error.contains("order.json") && error.contains("remove the file"), "{error}");
+    }
+
+    #[test]
+    fn a_copied_disk_is_not_taken_for_this_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        let of = |phase, node: &str| Ledger { node: Some(node.to_owned()), ..ledger(phase) };
+        file.write(&of(Phase::Rebooting, "n1")).unwrap();
+        assert!(file.newest("n1").unwrap().is_some());
+        let error = file.newest("n2").unwrap_err().to_string();
+        assert!(error.contains("is of n1, and this is n2"), "{error}");
+        file.write(&of(Phase::Updated, "n1")).unwrap();
+        assert_eq!(file.newest("n2").unwrap(), None, "what was settled there is none of ours");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "this is how the file gets damaged")]
+    fn a_ledger_that_is_cut_anywhere_is_an_error_and_never_no_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        let path = dir.path().join("order.json");
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(file.newest("n1").is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "what a newer agent wrote")]
+    fn a_newer_ledger_is_read_as_far_as_it_is_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        let path = dir.path().join("order.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let newer =
+            text.replacen('{', "{\"version_2_key\":[1],", 1).replace("\"version\": 1,", "\"version\": 2,");
+        std::fs::write(&path, &newer).unwrap();
+        assert_eq!(file.newest("n1").unwrap().unwrap().phase, Phase::Rebooting);
+        std::fs::write(&path, newer.replace("\"rebooting\"", "\"dancing\"")).unwrap();
+        assert!(file.newest("n1").is_err(), "a phase that nobody knows here");
     }
 }

@@ -15,6 +15,8 @@ pub(crate) fn name(config: &Config) -> Result<String, String> {
         nix::unistd::gethostname().map_err(|error| format!("the host name cannot be read: {error}"))?;
     let host = host.to_string_lossy();
     match host.split('.').next() {
+        // What it is before the network has given it one.
+        Some("localhost") => Err("the host name is still localhost".to_owned()),
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
         _ => {
             Err(format!("the host name {host:?} gives no NodeName; set node_name in {}", crate::config::PATH))

@@ -10,7 +10,7 @@ use crate::{leftover, log, reboot, rescue, slurmd, verify};
 use rollout_core::ledger::{After, Ledger, Record};
 use rollout_core::manifest::{Aim, Change, Reboot};
 use rollout_core::order::{Plain, What};
-use rollout_core::phase::{Action, Event};
+use rollout_core::phase::{Action, Event, Phase};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::clock;
 use rollout_host::run::Program;
@@ -58,6 +58,7 @@ impl Hands {
                 match self.agent_works().and_then(|()| verify::staged(ledger)) {
                     Ok(()) => {
                         failpoint::here("verified");
+                        self.keep_drained(ledger)?;
                         Some(Event::Verified)
                     }
                     Err(why) => self.failed(ledger, &why, Event::VerifyFailed),
@@ -77,7 +78,10 @@ impl Hands {
             Action::VerifyOld => {
                 failpoint::here("verifying-old");
                 match self.agent_works().and_then(|()| verify::old(ledger)) {
-                    Ok(()) => Some(ledger.old_proven()),
+                    Ok(()) => {
+                        self.keep_drained(ledger)?;
+                        Some(ledger.old_proven())
+                    }
                     Err(why) => self.failed(ledger, &why, Event::OldNotProven),
                 }
             }
@@ -96,6 +100,10 @@ impl Hands {
                     log::warning(&error.to_string());
                 }
                 rescue::forget();
+                // The others were before they were settled: slurmd may start from then on.
+                if ledger.phase == Phase::Released {
+                    self.keep_drained(ledger)?;
+                }
                 // Not at a later start of the agent: slurmd may be down because an admin stopped it, and what Slurm gave
                 // up on may be another reboot, which never reached us.
                 if clock::now_s().saturating_sub(ledger.since_s) >= JUST_SETTLED.as_secs() {
@@ -110,6 +118,20 @@ impl Hands {
                 None
             }
         })
+    }
+
+    /// A drain that somebody else set stays: Slurm would take it away with the reboot. Before slurmd may start, and on
+    /// disk first, as the Reason is gone while Slurm is told.
+    fn keep_drained(&self, ledger: &mut Ledger) -> Result<(), LedgerError> {
+        let drained = self.slurm.drained_by_others(ledger.drained.as_deref());
+        if ledger.drained != drained {
+            ledger.drained.clone_from(&drained);
+            self.file.write(ledger)?;
+        }
+        if let Some(reason) = drained {
+            self.slurm.keep_drained(&reason);
+        }
+        Ok(())
     }
 
     /// Hands the features that a job wants to the site's program. Slurm's own plugins do that only where slurmd runs
@@ -246,11 +268,7 @@ fn reboot_of(ledger: &Ledger) -> Reboot {
 }
 
 fn resumes_if_late(ledger: &Ledger) -> bool {
-    match &ledger.order.what {
-        What::Apply(apply) => apply.back.resume_if_late,
-        What::Reboot(plain) => plain.back.resume_if_late,
-        _ => false,
-    }
+    ledger.drained.is_none() && ledger.order.back().is_some_and(|back| back.resume_if_late)
 }
 
 fn kind(change: &Change) -> &'static str {

@@ -3,8 +3,9 @@
 
 use crate::config::Config;
 use crate::log;
+use rollout_core::drains::was_drained_meanwhile;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::slurm::{NodeInfo, our_reason};
+use rollout_core::slurm::{NodeInfo, REBOOT_TIMED_OUT, our_reason};
 use rollout_host::scontrol::Scontrol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long slurmctld is tried. munge and the network may still be coming up.
 const TRIES_FOR: Duration = Duration::from_secs(300);
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long Slurm is asked whether somebody has drained the node.
+const LOOKS_FOR: Duration = Duration::from_secs(60);
 
 /// How long after its start slurmd may take to register before we stop looking whether Slurm took the node back.
 const REGISTERS_WITHIN: Duration = Duration::from_secs(120);
@@ -72,8 +76,49 @@ impl SlurmNode {
         });
     }
 
+    /// The Reason with which somebody else drained this node: what Slurm shows now, else `known` from before, unless
+    /// somebody has taken that drain away. Slurm is asked for as long as a drain is known, and else for a minute: a node
+    /// cannot come into service without slurmctld either.
+    pub(crate) fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
+        let end = Instant::now() + LOOKS_FOR;
+        loop {
+            match self.info() {
+                Ok(info) => return drained(&info, known),
+                Err(error) if known.is_none() && Instant::now() >= end => {
+                    log::warning(&format!("nobody knows whether the node was drained meanwhile: {error}"));
+                    return None;
+                }
+                Err(_) => thread::sleep(TRY_AGAIN),
+            }
+        }
+    }
+
+    /// Keeps the node drained with this Reason, and returns when Slurm has it so. slurmd must not be running: between
+    /// the two steps the node is not drained, and only not scheduled because it does not answer.
+    pub(crate) fn keep_drained(&self, reason: &str) {
+        let scontrol = self.config.scontrol();
+        let tell = || -> Result<(), String> {
+            // Else Slurm takes the DRAIN away when the node registers (`validate_node_specs`).
+            if self.info()?.is_handed_over() {
+                scontrol.resume(&self.node).map_err(|error| error.to_string())?;
+            }
+            scontrol.drain(&self.node, reason).map_err(|error| error.to_string())
+        };
+        log::info(&format!("the node stays drained: {reason}"));
+        while let Err(error) = tell() {
+            log::warning(&format!(
+                "slurmd is kept down until Slurm knows that the node stays drained: {error}"
+            ));
+            thread::sleep(TRY_AGAIN);
+        }
+    }
+
     fn set_reason(&self, subject: &str, what: &str) -> Result<(), String> {
         let info = self.info()?;
+        if let Some(theirs) = was_drained_meanwhile(&info) {
+            log::info(&format!("Slurm's Reason stays {theirs:?}, and not: {subject}: {what}"));
+            return Ok(());
+        }
         let reason = our_reason(subject, what, Some(&info));
         let scontrol = self.config.scontrol();
         let told = match info.has("DOWN") {
@@ -124,8 +169,44 @@ impl SlurmNode {
     }
 }
 
+/// The Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] it has none.
+fn drained(info: &NodeInfo, known: Option<&str>) -> Option<String> {
+    let meanwhile = was_drained_meanwhile(info).map(|reason| {
+        // Slurm adds that to any Reason when it gives up waiting.
+        reason.trim_end_matches(REBOOT_TIMED_OUT).trim_end().to_owned()
+    });
+    let taken_away = info.is_handed_over() && !info.has("DRAIN");
+    meanwhile.or_else(|| known.filter(|_| !taken_away).map(str::to_owned))
+}
+
 fn spawn(work: impl FnOnce() + Send + 'static) {
     if let Err(error) = thread::Builder::new().name("slurm".to_owned()).spawn(work) {
         log::error(&format!("Slurm is not told: no thread: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_drain_it_is() {
+        for (state, reason, known, expected) in [
+            ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", None, None),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", Some("bad disk"), Some("bad disk")),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "bad DIMM", Some("bad disk"), Some("bad DIMM")),
+            ("DOWN+DRAIN", "bad DIMM : reboot timed out", None, Some("bad DIMM")),
+            // Undrained by somebody.
+            ("DOWN+REBOOT_ISSUED", "driver : reboot issued", Some("bad disk"), None),
+            // We were interrupted between taking the reboot away and the drain.
+            ("IDLE", "", Some("bad disk"), Some("bad disk")),
+        ] {
+            let info = NodeInfo {
+                state: state.split('+').map(str::to_owned).collect(),
+                reason: (!reason.is_empty()).then(|| reason.to_owned()),
+                ..NodeInfo::default()
+            };
+            assert_eq!(drained(&info, known).as_deref(), expected, "{state} {reason} {known:?}");
+        }
     }
 }

@@ -100,7 +100,7 @@ impl StagedFile {
         match staged.map(|staged| (&staged.id, &staged.what)) {
             Some((staged, What::Keep(keep))) => {
                 let (rollout, aim) = (keep.rollout.clone(), keep.aim.clone());
-                let apply = Apply { rollout, aim, back: handed.plain.back };
+                let apply = Apply { rollout, aim, back: handed.plain.back.clone() };
                 Order::new(staged.clone(), me.clone(), What::Apply(apply))
             }
             _ => Order::new(id, me.clone(), What::Reboot(handed.plain.clone())),
@@ -135,7 +135,7 @@ mod tests {
 
     /// What slurmd's call becomes: the rollout, or none for a plain reboot.
     fn becomes(file: &StagedFile, apply: bool, done: &[OrderId]) -> Option<(String, OrderId)> {
-        let plain = Plain { back: Return { resume_if_late: true }, features: None };
+        let plain = Plain { back: Return { resume_if_late: true, drained: None }, features: None };
         let me = NodeSet::parse("n1").unwrap();
         let order = file.order_for(&HandedOver { apply, plain }, OrderId::from_random(99), &me, done);
         order.rollout().map(|rollout| (rollout.to_owned(), order.id.clone()))

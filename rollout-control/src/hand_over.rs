@@ -91,7 +91,8 @@ pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -
     let mut report = Report::default();
     let store = Store::open(&config.state_dir, by);
     let slurm = ask_slurm(config, store.as_ref().ok(), &request.nodes, sent_by, &mut report);
-    let (taken, skipped) = handed_over(request, slurm.as_deref());
+    let drains = store.as_ref().map(Store::drains).unwrap_or_default();
+    let (taken, skipped) = handed_over(request, slurm.as_deref(), &drains);
     report.skipped = skipped;
     if let Err(error) = store.and_then(|store| {
         let features = request.features.as_deref();

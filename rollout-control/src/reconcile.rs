@@ -48,18 +48,19 @@ pub enum Reconciled {
 }
 
 /// Looks for nodes that Slurm shows as being rebooted and that nobody told so, and hands them over as RebootProgram does.
-/// Where no node is being rebooted this is one scontrol call and nothing else.
+/// Where no node is being rebooted this is one scontrol call and nothing else. Drains that others set are written down.
 ///
 /// # Errors
 /// If Slurm or the state directory cannot be read.
-pub fn reconcile(config: &Config, by: &str) -> Result<Reconciled, ReconcileError> {
+pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled, ReconcileError> {
     let begun = Instant::now();
     let mut infos = config.scontrol().show_all_nodes()?;
+    store.learn_drains(&infos)?;
     infos.retain(|info| info.has("REBOOT_ISSUED"));
     if infos.is_empty() {
         return Ok(Reconciled::NothingLost);
     }
-    let nodes = Store::read_only(&config.state_dir).lost(&infos)?;
+    let nodes = store.lost(&infos)?;
     if nodes.is_empty() {
         return Ok(Reconciled::NothingLost);
     }

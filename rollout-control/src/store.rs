@@ -6,6 +6,7 @@
 //! rollouts/ID/journal           one JSON line an event, only ever appended to
 //! plain-reboots                 the journal of nodes that had nothing staged
 //! addresses.json                NodeAddr of each node, as Slurm last said it
+//! drains.json                   drains that somebody else set
 //! ```
 //!
 //! Readers take no lock. A writer that dies leaves at most a torn last line, which readers pass over and the next
@@ -14,6 +15,7 @@
 
 mod addresses;
 mod claim;
+mod drains;
 mod journal_file;
 mod stage;
 

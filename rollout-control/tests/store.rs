@@ -57,6 +57,7 @@ fn handed(nodes: &str) -> Vec<HandedOver> {
         node: node.to_owned(),
         issued_ms: None,
         returns_by_itself: true,
+        drained: None,
         plain: false,
     };
     set(nodes).iter().map(one).collect()

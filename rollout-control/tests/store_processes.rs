@@ -131,6 +131,7 @@ fn claim(store: &Store, nodes: &[String]) -> Vec<Claim> {
         node: node.clone(),
         issued_ms: None,
         returns_by_itself: true,
+        drained: None,
         plain: false,
     };
     let nodes: Vec<_> = nodes.iter().map(handed).collect();

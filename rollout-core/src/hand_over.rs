@@ -1,6 +1,7 @@
 //! What becomes of the nodes that Slurm hands to RebootProgram: which staged rollout is theirs, and which of them
 //! another invocation has ordered already.
 
+use crate::drains::Drains;
 use crate::hostlist::NodeSet;
 use crate::journal::{Fold, NodeRecord, Stand};
 use crate::slurm::NodeInfo;
@@ -26,6 +27,8 @@ pub struct HandedOver {
     pub issued_ms: Option<u64>,
     /// Whether Slurm would put it back into service by itself.
     pub returns_by_itself: bool,
+    /// The Reason with which somebody had drained it before.
+    pub drained: Option<String>,
     /// Whether it only reboots, whatever is staged: a job waits for it, or the caller wants it so.
     pub plain: bool,
 }
@@ -66,12 +69,18 @@ pub struct Group<'a> {
     pub rollout: Option<&'a str>,
     /// Whether they are put back into service if Slurm gave up on them meanwhile.
     pub resume_if_late: bool,
+    /// The Reason with which somebody had drained them before.
+    pub drained: Option<&'a str>,
 }
 
 /// Takes the nodes that Slurm has really handed over. `slurm` is none where Slurm could not be asked: then slurmctld's
 /// word, by which RebootProgram was called, has to do; only jobs ask for features.
 #[must_use]
-pub fn handed_over(request: &Request, slurm: Option<&[NodeInfo]>) -> (Vec<HandedOver>, SkippedNodes) {
+pub fn handed_over(
+    request: &Request,
+    slurm: Option<&[NodeInfo]>,
+    drains: &Drains,
+) -> (Vec<HandedOver>, SkippedNodes) {
     let plain = request.plain || request.features.is_some();
     let mut taken = Vec::new();
     let mut skipped = SkippedNodes::new();
@@ -80,7 +89,10 @@ pub fn handed_over(request: &Request, slurm: Option<&[NodeInfo]>) -> (Vec<Handed
     for name in request.nodes.iter() {
         let node = name.to_owned();
         match known.as_ref().map(|known| known.get(name)) {
-            None => taken.push(HandedOver { node, issued_ms: None, returns_by_itself: false, plain }),
+            None => {
+                let drained = drains.get(name).map(|drain| drain.reason.clone());
+                taken.push(HandedOver { node, issued_ms: None, returns_by_itself: false, drained, plain });
+            }
             Some(None) => skipped.entry(Skipped::Unknown).or_default().push(node),
             Some(Some(info)) if !info.is_handed_over() => {
                 skipped.entry(Skipped::NotHandedOver).or_default().push(node);
@@ -89,6 +101,8 @@ pub fn handed_over(request: &Request, slurm: Option<&[NodeInfo]>) -> (Vec<Handed
                 node,
                 issued_ms: info.reboot_issued_s().map(|s| s.saturating_mul(1000)),
                 returns_by_itself: info.returns_by_itself(),
+                // Without DRAIN somebody has taken theirs away.
+                drained: drains.get(name).filter(|_| info.has("DRAIN")).map(|drain| drain.reason.clone()),
                 plain: plain || info.is_rebooted_for_a_job(),
             }),
         }
@@ -101,7 +115,7 @@ pub fn handed_over(request: &Request, slurm: Option<&[NodeInfo]>) -> (Vec<Handed
 /// `rollouts` are the folds of all journals, oldest rollout first; `plain` is that of the plain reboots.
 #[must_use]
 pub fn sort<'a>(
-    nodes: &[HandedOver],
+    nodes: &'a [HandedOver],
     rollouts: &'a [(String, Fold)],
     plain: &Fold,
     now_ms: u64,
@@ -120,7 +134,8 @@ pub fn sort<'a>(
         // The newest one, should there ever be two.
         let armed = records().rfind(|(_, record)| record.stand.is_armed(now_ms)).map(|(id, _)| id);
         let rollout = armed.filter(|_| !handed.plain);
-        let group = Group { rollout, resume_if_late: handed.returns_by_itself };
+        let drained = handed.drained.as_deref();
+        let group = Group { rollout, resume_if_late: handed.returns_by_itself, drained };
         groups.entry(group).or_default().push(handed.node.clone());
     }
     (groups, skipped)
@@ -176,6 +191,7 @@ fn went_unanswered(record: &NodeRecord, now_ms: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drains::Drain;
     use crate::phase::Phase;
 
     fn record(stand: Stand, since_ms: u64) -> NodeRecord {
@@ -201,19 +217,36 @@ mod tests {
             info("n3", &["ALLOCATED", "POWERING_UP"]),
         ];
         let request = Request { nodes, features: None, plain: false };
-        let (taken, skipped) = handed_over(&request, Some(&slurm));
+        let (taken, skipped) = handed_over(&request, Some(&slurm), &Drains::new());
         let plain: Vec<_> = taken.iter().map(|handed| handed.plain).collect();
         assert_eq!(plain, [false, true], "a job waits for n3");
         let taken: Vec<_> = taken.iter().map(|handed| handed.node.as_str()).collect();
         assert_eq!(taken, ["n1", "n3"]);
         assert_eq!(skipped[&Skipped::NotHandedOver], ["n2"]);
         assert_eq!(skipped[&Skipped::Unknown], ["n4"]);
-        let unasked = handed_over(&request, None).0;
+        let unasked = handed_over(&request, None, &Drains::new()).0;
         assert!(unasked.len() == 4 && unasked.iter().all(|handed| !handed.plain));
         let for_a_job = Request { features: Some("knl".to_owned()), ..request.clone() };
-        assert!(handed_over(&for_a_job, None).0.iter().all(|handed| handed.plain));
+        assert!(handed_over(&for_a_job, None, &Drains::new()).0.iter().all(|handed| handed.plain));
         let wanted_so = Request { plain: true, ..request };
-        assert!(handed_over(&wanted_so, Some(&slurm)).0.iter().all(|handed| handed.plain));
+        assert!(handed_over(&wanted_so, Some(&slurm), &Drains::new()).0.iter().all(|handed| handed.plain));
+    }
+
+    #[test]
+    fn drains_of_others_are_handed_on_where_they_still_stand() {
+        let request = Request { nodes: NodeSet::parse("n[1-3]").unwrap(), features: None, plain: false };
+        let drain = Drain { reason: "bad disk".to_owned(), by: None };
+        let drains: Drains = [("n1".to_owned(), drain.clone()), ("n2".to_owned(), drain)].into();
+        let slurm = [
+            info("n1", &["DOWN", "DRAIN", "REBOOT_ISSUED"]),
+            info("n2", &["DOWN", "REBOOT_ISSUED"]),
+            info("n3", &["DOWN", "DRAIN", "REBOOT_ISSUED"]),
+        ];
+        let drained = |slurm: Option<&[NodeInfo]>| -> Vec<bool> {
+            handed_over(&request, slurm, &drains).0.iter().map(|handed| handed.drained.is_some()).collect()
+        };
+        assert_eq!(drained(Some(&slurm)), [true, false, false]);
+        assert_eq!(drained(None), [true, true, false]);
     }
 
     #[test]
@@ -224,6 +257,7 @@ mod tests {
             fold(&[
                 ("staged", Stand::Staged, 1),
                 ("for-a-job", Stand::Staged, 1),
+                ("drained", Stand::Staged, 1),
                 ("silent", Stand::Unreachable, 1),
                 ("busy", Stand::Ordering { until_ms: now + 1 }, 1),
                 ("crashed", Stand::Ordering { until_ms: now - 1 }, 1),
@@ -239,11 +273,15 @@ mod tests {
             issued_ms: Some(99_000),
             returns_by_itself: node != "stays-down",
             plain: node == "for-a-job",
+            drained: (node == "drained").then(|| "bad disk".to_owned()),
         };
-        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy for-a-job never stays-down";
+        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy for-a-job drained never stays-down";
         let nodes: Vec<_> = names.split(' ').map(handed).collect();
         let (groups, skipped) = sort(&nodes, &rollouts, &plain, now);
-        let group = |rollout, resume_if_late| groups[&Group { rollout, resume_if_late }].join(" ");
+        let of =
+            |rollout, resume_if_late, drained| groups[&Group { rollout, resume_if_late, drained }].join(" ");
+        let group = |rollout, resume_if_late| of(rollout, resume_if_late, None);
+        assert_eq!(of(Some("driver"), true, Some("bad disk")), "drained");
         assert_eq!(group(Some("driver"), true), "staged silent crashed");
         assert_eq!(group(None, true), "ordered-before done for-a-job never");
         assert_eq!(group(None, false), "stays-down");

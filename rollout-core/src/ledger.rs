@@ -27,6 +27,9 @@ const MAX_ERROR: usize = 700;
 pub struct Ledger {
     /// The format.
     pub version: u32,
+    /// The node that accepted it. None in ledgers of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The order as it was accepted: to apply changes or to reboot.
     pub order: Order,
     /// Where the node stands.
@@ -46,6 +49,9 @@ pub struct Ledger {
     /// What undo needs, one record a change that was begun, in the order of the changes.
     #[serde(default)]
     pub records: Vec<Record>,
+    /// The Reason with which somebody else drained the node: it stays drained when it is given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<String>,
     /// What failed first, in one line.
     #[serde(default)]
     pub error: Option<String>,
@@ -123,6 +129,7 @@ impl Ledger {
     pub fn begin(order: Order, phase: Phase, boot_id: &str, now_s: u64, last: Option<&Self>) -> Self {
         let mut ledger = Self {
             version: VERSION,
+            node: None,
             order,
             phase,
             since_s: now_s,
@@ -131,12 +138,20 @@ impl Ledger {
             ordered_s: Some(now_s),
             tries: 1,
             records: Vec::new(),
+            drained: None,
             error: None,
             seen: last.map(|l| l.seen.clone()).unwrap_or_default(),
         };
+        ledger.drained = ledger.order.back().and_then(|back| back.drained.clone());
         let id = ledger.order.id.clone();
         ledger.remember(id);
         ledger
+    }
+
+    /// Whether it is another node's: this disk, or its image, was copied in the middle of that node's order.
+    #[must_use]
+    pub fn is_of_another_node(&self, me: &str) -> bool {
+        self.node.as_deref().is_some_and(|node| node != me)
     }
 
     /// Remembers that an order was accepted.
@@ -342,7 +357,7 @@ mod tests {
     use crate::manifest::Manifest;
     use crate::order::{Apply, Return};
 
-    const BACK: Return = Return { resume_if_late: true };
+    const BACK: Return = Return { resume_if_late: true, drained: None };
 
     fn order(number: u128, what: What) -> Order {
         Order::new(OrderId::from_random(number), NodeSet::parse("n[1-3]").unwrap(), what)

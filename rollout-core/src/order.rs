@@ -118,11 +118,14 @@ pub struct Plain {
     pub features: Option<String>,
 }
 
-/// What happens if Slurm has given up on the node (`reboot timed out`) by the time that it is back and good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How the node is given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Return {
     /// Put it back into service: Slurm would have done so itself, had the node come in time.
     pub resume_if_late: bool,
+    /// The Reason with which somebody had drained the node before: it stays drained. Older agents pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<String>,
 }
 
 impl From<Return> for Plain {
@@ -136,6 +139,16 @@ impl Order {
     #[must_use]
     pub fn new(id: OrderId, nodes: NodeSet, what: What) -> Self {
         Self { purpose: PURPOSE.to_owned(), version: VERSION, id, nodes, what }
+    }
+
+    /// How its nodes are given back, if it is about that.
+    #[must_use]
+    pub fn back(&self) -> Option<&Return> {
+        match &self.what {
+            What::Apply(apply) => Some(&apply.back),
+            What::Reboot(plain) | What::HandedOver(HandedOver { plain, .. }) => Some(&plain.back),
+            What::Retry | What::Release | What::Keep(_) | What::Drop { .. } => None,
+        }
     }
 
     /// The rollout it belongs to, if it is not a plain reboot.
@@ -202,7 +215,11 @@ mod tests {
     fn order() -> Order {
         let text = "name='r'\nnodes='n[1-2]'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
         let manifest = Manifest::parse(text).unwrap();
-        let apply = Apply { rollout: "r".into(), aim: manifest.aim, back: Return { resume_if_late: true } };
+        let apply = Apply {
+            rollout: "r".into(),
+            aim: manifest.aim,
+            back: Return { resume_if_late: true, drained: None },
+        };
         Order::new(OrderId::from_random(7), manifest.nodes, What::Apply(apply))
     }
 

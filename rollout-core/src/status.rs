@@ -131,6 +131,12 @@ pub fn join(
             status.note =
                 Some(format!("going back: {}", order.error.as_deref().unwrap_or("no reason is known")));
         }
+        // Proven by us, and still not what slurm.conf says of it: less memory, another GPU. Slurm never takes it back.
+        if let Some(info) = slurm.filter(|info| order.phase == Phase::Updated && info.has("INVALID_REG")) {
+            let why = info.reason.as_deref().unwrap_or("no reason is known");
+            status.phase = Shown::Failed;
+            status.note = Some(format!("Slurm refuses its registration: {why}"));
+        }
         return status;
     }
     // It refuses every order, and its gate is shut.
@@ -261,6 +267,7 @@ mod tests {
     }
 
     const REINSTALLED: &str = "its agent knows of no order: was the node reinstalled?";
+    const BAD_REGISTRATION: &str = "Slurm refuses its registration: no reason is known";
     const OVERTAKEN: &str = "has had another order since: how this one ended was not seen";
 
     #[test]
@@ -295,6 +302,13 @@ mod tests {
             (S::Ordered, A::At(Phase::VerifyingOld), "DOWN", W::Verifying, "going back: no reason is known"),
             (S::Ordered, A::At(Phase::Held), "IDLE+DRAIN", W::Held, "nhc said no"),
             (S::Ordered, A::At(Phase::Updated), "IDLE", W::Updated, ""),
+            (
+                S::Ordered,
+                A::At(Phase::Updated),
+                "DOWN+REBOOT_ISSUED+INVALID_REG",
+                W::Failed,
+                BAD_REGISTRATION,
+            ),
             (S::Ordered, A::At(Phase::RolledBack), "IDLE", W::RolledBack, ""),
             (S::Ordered, A::At(Phase::Released), "IDLE", W::Released, ""),
             // The answer was lost on the way, and the order was not.

@@ -360,7 +360,7 @@ impl Node {
     }
 
     fn order(&mut self, wanted: &Wanted) -> Option<Order> {
-        let back = Return { resume_if_late: true };
+        let back = Return { resume_if_late: true, drained: None };
         let what = match wanted {
             Wanted::Again(index) => return self.sent.get(index % self.sent.len().max(1)).cloned(),
             Wanted::Apply { rollout, hold } => {

@@ -67,12 +67,8 @@ pub struct ClusterSpec {
     pub controller_packages: Preinstalled,
     /// Packages that every compute node has.
     pub node_packages: Preinstalled,
-    /// Files for the controller.
-    pub controller_files: Vec<File>,
     /// Files for every compute node.
     pub node_files: Vec<File>,
-    /// Units to enable on the controller, after `prepare`.
-    pub enable_units_on_controller: Vec<String>,
     /// Units to enable on every compute node, after `prepare`.
     pub enable_units_on_nodes: Vec<String>,
     /// Anything else to do in each root, the controller's included, before the first boot.
@@ -94,9 +90,7 @@ impl Default for ClusterSpec {
             slurm_conf_extra: String::new(),
             controller_packages: Preinstalled::default(),
             node_packages: Preinstalled::default(),
-            controller_files: Vec::new(),
             node_files: Vec::new(),
-            enable_units_on_controller: Vec::new(),
             enable_units_on_nodes: Vec::new(),
             prepare: None,
         }
@@ -275,9 +269,9 @@ fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> 
     root.write_file("/etc/slurm/cgroup.conf", spec.base.cgroup_conf(), 0o644)?;
     root.write_file("/etc/systemd/system/lab-network.service", host.network_unit(), 0o644)?;
     let (daemon, files, units) = if host.name == CONTROLLER {
-        ("slurmctld.service", &spec.controller_files, &spec.enable_units_on_controller)
+        ("slurmctld.service", [].as_slice(), [].as_slice())
     } else {
-        ("slurmd.service", &spec.node_files, &spec.enable_units_on_nodes)
+        ("slurmd.service", spec.node_files.as_slice(), spec.enable_units_on_nodes.as_slice())
     };
     root.enable_units(&["lab-network.service", daemon])?;
     for file in files {

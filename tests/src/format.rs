@@ -10,6 +10,9 @@ use crate::run::{Command, Output};
 /// apt and dnf take seconds; this much is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// What dpkg does with its question whether an edited file shall be replaced, where nobody answers.
+const KEEP_EDITED: &str = "Dpkg::Options::=--force-confold";
+
 /// Which packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
@@ -45,13 +48,14 @@ impl Format {
         }
     }
 
-    /// Installs package files of the host's, or upgrades to them. Nothing can be answered, as in a script.
+    /// Installs package files of the host's, or upgrades to them. Nothing can be answered, as in a script; dpkg is told so.
     pub fn install(self, node: &Node, files: &[PathBuf]) -> Result<Output> {
         let mut argv = match self {
-            Format::Deb => vec!["apt-get", "-y", "install"],
+            Format::Deb => vec!["apt-get", "-y", "-o", KEEP_EDITED, "install"],
             Format::Rpm => vec!["dnf", "-y", "install"],
         };
-        let place = |file: &PathBuf| format!("/root/{}", file.file_name().unwrap_or_default().to_string_lossy());
+        let place =
+            |file: &PathBuf| format!("/root/{}", file.file_name().unwrap_or_default().to_string_lossy());
         let there: Vec<String> = files.iter().map(place).collect();
         for (file, there) in files.iter().zip(&there) {
             node.copy_in(file, there, 0o644)?;

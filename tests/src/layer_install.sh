@@ -9,6 +9,11 @@ deb)
 rpm)
     # A system made of RPMs enables no service that no preset names.
     echo 'disable *' >/usr/lib/systemd/system-preset/99-default-disable.preset
+    # It does not say that it is Debian, by which the agent would take apt for its own.
+    sed 's/^ID=.*/ID=lab\nID_LIKE="rhel fedora"/' /usr/lib/os-release >/etc/os-release.lab
+    mv /etc/os-release.lab /etc/os-release
+    # It has this directory from its package `filesystem`.
+    mkdir -p /usr/share/licenses
 
     # What rpm finds no package for: libraries with exactly the symbols that this system has, and packages of Debian's by
     # the names and with the versions that an RPM asks for.
@@ -16,10 +21,11 @@ rpm)
     {
         printf 'Name: lab-base\nVersion: 1\nRelease: 1\nSummary: What Debian has\nLicense: none\nBuildArch: noarch\n'
         printf 'Provides: /bin/sh, glibc, shadow-utils, rtld(GNU_HASH)\n'
-        for library in libc.so.6 libm.so.6 libgcc_s.so.1 ld-linux-x86-64.so.2; do
-            find /usr/lib/x86_64-linux-gnu /usr/lib64 /lib64 -name "$library" | sort -u | head -1
+        for library in libc.so.6 libm.so.6 libgcc_s.so.1 'ld-linux-*.so.*'; do
+            find /usr/lib/*-linux-gnu /usr/lib64 /lib64 -name "$library" | sort -u | head -1
         done | /usr/lib/rpm/elfdeps --provides | sed 's/^/Provides: /'
-        dpkg-query -W -f '${Package} ${Version}\n' systemd munge slurmd slurmctld slurm-client | while read -r name version; do
+        set -- systemd munge slurmd slurmctld slurm-client
+        dpkg-query -W -f '${Package} ${Version}\n' "$@" | while read -r name version; do
             version=${version#*:}
             case $name in
             slurm-client) name=slurm ;;

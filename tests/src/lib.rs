@@ -5,6 +5,9 @@
 //! which end with the process that holds the [`Cluster`]: clusters run side by side with the same names and addresses, and
 //! nothing is left behind by a test that was killed.
 //!
+//! The product is installed from its packages, which are built as a site builds them: once for a base, as one more layer below
+//! every node's root.
+//!
 //! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is kept
 //! below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to be looked at.
 

@@ -64,6 +64,11 @@ impl Product {
         Product { format, ..self }
     }
 
+    /// What it is installed from.
+    pub fn packages(&self) -> &BuiltPackages {
+        &self.packages
+    }
+
     /// The RebootProgram as it is packaged.
     pub fn reboot_program(&self) -> Result<Vec<u8>> {
         let script = "dpkg-deb --fsys-tarfile \"$1\" | tar -xOf - \".$2\"";

@@ -54,7 +54,7 @@ fn reboot(node: &Node) {
 
 /// A ledger of a node that an order left held.
 fn held() -> String {
-    let what = What::Reboot(Return { resume_if_late: true }.into());
+    let what = What::Reboot(Return { resume_if_late: true, drained: None }.into());
     let order = Order::new(OrderId::from_random(7), NodeSet::parse("cn01").unwrap(), what);
     let mut ledger = Ledger::begin(order, Phase::Held, "an-earlier-boot", 1, None);
     ledger.fail("the lab says so");

@@ -191,8 +191,12 @@ fn removed(bare: &Bare, node: &Node, before: &BTreeSet<String>) {
     }
     assert_eq!(property(node, "slurmd.service", "ActiveState"), "active");
     let left: Vec<String> = files(node).difference(before).cloned().collect();
+    // Debian counts which units are enabled as configuration.
+    let links = "/etc/systemd/system/multi-user.target.wants/slurm-rollout-";
     let may_stay = |path: &String| {
-        path.starts_with("/etc/slurm-rollout") || path.starts_with("/var/lib/slurm-rollout-agent")
+        path.starts_with("/etc/slurm-rollout")
+            || path.starts_with("/var/lib/slurm-rollout-agent")
+            || bare.format == Format::Deb && path.starts_with(links)
     };
     assert!(left.iter().all(may_stay), "{left:?}");
     let last = "/var/lib/slurm-rollout-agent/last.json".to_owned();
@@ -200,11 +204,18 @@ fn removed(bare: &Bare, node: &Node, before: &BTreeSet<String>) {
 }
 
 fn reinstalled(bare: &Bare, node: &Node) {
-    let last = node.read_file("/var/lib/slurm-rollout-agent/last.json").unwrap();
+    let last = || {
+        let text = node.read_file("/var/lib/slurm-rollout-agent/last.json").unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["order"].clone()
+    };
+    let before = last();
     bare.install(node, AGENT);
+    if bare.format == Format::Rpm {
+        node.run(&["systemctl", "start", UNIT]).unwrap();
+    }
     assert_eq!(property(node, UNIT, "ActiveState"), "active");
     assert_eq!(property(node, UNIT, "StatusText"), "plain reboot: updated");
-    assert_eq!(node.read_file("/var/lib/slurm-rollout-agent/last.json").unwrap(), last);
+    assert_eq!(last(), before);
     bare.site.wait_idle(&[node.name()], MINUTES).unwrap();
     a_plain_reboot_works(&bare.site, node);
 }

@@ -23,19 +23,36 @@ const NAMES: [(&str, &str); 3] = [("cn[001-128]", "cn[01-02]"), ("cn[002-128]", 
 /// What the lab sets in slurm.conf that a page sets too.
 const KEYS: [&str; 4] = ["RebootProgram", "ResumeTimeout", "ReturnToService", "SlurmctldParameters"];
 
-/// The repository that the pages take for granted: both versions of ours, and the driver.
-fn repository(format: Format) -> impl Fn(&NodeRoot) -> rollout_lab::Result<()> + Send + Sync {
-    let mut files: Vec<PathBuf> = Vec::new();
-    for built in [BuiltPackages::build().unwrap(), BuiltPackages::build_version("0.2.0").unwrap()] {
-        files.extend([built.controller(format).to_owned(), built.agent(format).to_owned()]);
+/// A site's repository for its format: the driver, and these versions of ours.
+enum Repository {
+    Deb(DebRepository),
+    Rpm(RpmRepository),
+}
+
+impl Repository {
+    fn build(format: Format, versions: &[&BuiltPackages]) -> Repository {
+        let both =
+            |built: &&BuiltPackages| [built.controller(format), built.agent(format)].map(PathBuf::from);
+        let files: Vec<PathBuf> = versions.iter().flat_map(both).collect();
+        let driver = [Package::new("nvidia-driver", "580.65.06")];
+        match format {
+            Format::Deb => Repository::Deb(DebRepository::build_with(&driver, &files).unwrap()),
+            Format::Rpm => Repository::Rpm(RpmRepository::build_with(&driver, &files).unwrap()),
+        }
     }
-    let driver = [Package::new("nvidia-driver", "580.65.06")];
-    let of = |wanted| if format == wanted { files.as_slice() } else { &[] };
-    let rpm = RpmRepository::build_with(&driver, of(Format::Rpm)).unwrap();
-    let deb = DebRepository::build_with(&driver, of(Format::Deb)).unwrap();
-    move |root| match format {
-        Format::Rpm => rpm.install_in(root),
-        Format::Deb => deb.install_in(root),
+
+    fn install_in(&self, root: &NodeRoot) -> rollout_lab::Result<()> {
+        match self {
+            Repository::Deb(repository) => repository.install_in(root),
+            Repository::Rpm(repository) => repository.install_in(root),
+        }
+    }
+
+    fn install_on(&self, node: &Node) {
+        match self {
+            Repository::Deb(repository) => repository.install_on(node).unwrap(),
+            Repository::Rpm(repository) => repository.install_on(node).unwrap(),
+        }
     }
 }
 
@@ -56,6 +73,16 @@ impl Reader {
         }
     }
 
+    /// A version is added to the repository.
+    fn site_gets(&self, format: Format, version: &str) {
+        let (old, new) = (BuiltPackages::build().unwrap(), BuiltPackages::build_version(version).unwrap());
+        let repository = Repository::build(format, &[&old, &new]);
+        let cluster = &self.site.cluster;
+        std::iter::once(cluster.controller())
+            .chain(cluster.compute_nodes())
+            .for_each(|node| repository.install_on(node));
+    }
+
     fn wait(&self) {
         self.site.wait_idle(&self.site.cluster.node_names(), MINUTES).unwrap();
     }
@@ -63,6 +90,11 @@ impl Reader {
     /// Does what a block says. Who reads a page goes on when the nodes are back.
     fn follow(&self, block: &Block) {
         let text = in_the_lab(&block.text);
+        match block.place.as_str() {
+            "build" => return built_on_this_machine(&text),
+            "checkout" => return,
+            _ => {}
+        }
         self.wait();
         for node in self.places(block) {
             match &block.used {
@@ -87,6 +119,16 @@ impl Reader {
                 }
             }
         }
+    }
+}
+
+/// The page's command is the one that has built the lab's packages, and they are where the page says.
+fn built_on_this_machine(text: &str) {
+    assert_eq!(text.split_whitespace().next(), Some("packaging/build"));
+    let packages = BuiltPackages::build().unwrap();
+    let directory = workspace().join("target/packages");
+    for format in [Format::Deb, Format::Rpm] {
+        assert_eq!(packages.agent(format).parent(), Some(directory.join(format.name()).as_path()));
     }
 }
 
@@ -152,11 +194,13 @@ fn is_done(section: &str, reader: &Reader, format: Format) -> bool {
     true
 }
 
-fn followed(page: &str, reader: &Reader, format: Format) -> usize {
-    let text = std::fs::read_to_string(workspace().join(page)).unwrap();
-    let blocks = blocks(&text, format).unwrap();
+/// Follows blocks and gives how many of their sections were looked at afterwards.
+fn followed(blocks: &[Block], reader: &Reader, format: Format) -> usize {
     let mut done = 0;
     for section in blocks.chunk_by(|one, next| one.section == next.section) {
+        if section[0].section == "Update slurm-rollout" {
+            reader.site_gets(format, "0.2.0");
+        }
         section.iter().for_each(|block| reader.follow(block));
         reader.wait();
         done += usize::from(is_done(&section[0].section, reader, format));
@@ -164,17 +208,28 @@ fn followed(page: &str, reader: &Reader, format: Format) -> usize {
     done
 }
 
-fn the_install_page(base: Base, format: Format) {
-    let put = repository(format);
+fn page(path: &str, format: Format) -> Vec<Block> {
+    blocks(&std::fs::read_to_string(workspace().join(path)).unwrap(), format).unwrap()
+}
+
+/// A cluster that never saw slurm-rollout, and what the pages take for granted besides.
+fn reader(base: Base, format: Format) -> Reader {
+    let repository = Repository::build(format, &[&BuiltPackages::build().unwrap()]);
     let prepare = move |root: &NodeRoot| {
         let remove: String = KEYS.iter().map(|key| format!("/^{key}=/d;")).collect();
         root.run(&["sed", "-i", &remove, "/etc/slurm/slurm.conf"])?;
-        put(root)
+        root.run(&["mkdir", "-p", "/opt/slurm/24.11.5"])?;
+        root.write_file("/usr/sbin/nhc", "#!/bin/sh\n", 0o755)?;
+        repository.install_in(root)
     };
     let spec = ClusterSpec { base, nodes: 2, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
-    let reader = Reader { site: Site::without_packages(spec, format).unwrap() };
+    Reader { site: Site::without_packages(spec, format).unwrap() }
+}
+
+fn the_install_page(base: Base, format: Format) {
+    let reader = reader(base, format);
     make_an_image(reader.site.cluster.controller());
-    assert_eq!(followed("docs/install.md", &reader, format), 6);
+    assert_eq!(followed(&page("docs/install.md", format), &reader, format), 6);
 }
 
 #[test]
@@ -185,4 +240,19 @@ fn the_install_page_with_debs() {
 #[test]
 fn the_install_page_with_rpms() {
     the_install_page(Base::Forky, Format::Rpm);
+}
+
+/// The README begins with what is possible once all the rest has been done.
+#[test]
+fn the_readme() {
+    let reader = reader(Base::Trixie, Format::Rpm);
+    let blocks = page("README.md", Format::Rpm);
+    let (first, rest): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.section.is_empty());
+    followed(&rest, &reader, Format::Rpm);
+    assert_eq!(reader.site.cluster.node("cn01").boot_count(), 2);
+    followed(&first, &reader, Format::Rpm);
+    let line = reader.site.phase("driver-580", "cn01").unwrap();
+    assert_eq!((line.phase.as_str(), line.note), ("updated", None));
+    let link = reader.site.cluster.node("cn01").run(&["readlink", "/opt/slurm/current"]).unwrap();
+    assert_eq!(link, "/opt/slurm/24.11.5\n");
 }

@@ -144,7 +144,7 @@ fn get(path: &str) -> Vec<u8> {
 /// An order that any node of the list would carry out, were it sealed.
 fn order(id: u128, nodes: &str) -> String {
     let manifest = Manifest::parse(TOOL_1_1).unwrap();
-    let back = Return { resume_if_late: true };
+    let back = Return { resume_if_late: true, drained: None };
     let apply = Apply { rollout: "tool-1.1".to_owned(), aim: manifest.aim, back };
     let nodes = NodeSet::parse(nodes).unwrap();
     serde_json::to_string(&Order::new(OrderId::from_random(id), nodes, What::Apply(apply))).unwrap()

@@ -13,7 +13,7 @@ use rollout_lab::{BuiltPackages, Command, Output, workspace};
 const MINUTES: Duration = Duration::from_secs(240);
 
 /// All files of `slurm-rollout`. First in which kind: `rpm`, `deb`, or `-` for both. Then what it is: `f` a file, `d` a
-/// directory, `l` a link, `c` configuration that an admin may change, `g` a file that is not there until somebody makes it.
+/// directory, `l` a link, `c` configuration that an admin may change, `g` what is not there until somebody makes it.
 ///
 /// Debian's packages do not name whose a directory is, but make it when they are installed; licences are in `copyright`.
 const CONTROLLER: &str = "
@@ -64,7 +64,7 @@ rpm d 0755 root:root   /usr/share/zsh
 rpm d 0755 root:root   /usr/share/zsh/site-functions
 rpm f 0644 root:root   /usr/share/zsh/site-functions/_slurm-rollout
 deb f 0644 root:root   /usr/share/zsh/vendor-completions/_slurm-rollout
-rpm d 0755 slurm:slurm /var/lib/slurm-rollout
+rpm g 0755 slurm:slurm /var/lib/slurm-rollout
 ";
 
 /// All files of `slurm-rollout-agent`.
@@ -118,10 +118,10 @@ fn files_of_rpm(package: &Path) -> BTreeSet<String> {
         let [mode, flags, owner, path] = line.split('|').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let mode = u32::from_str_radix(mode, 8).unwrap();
         let kind = match (mode & 0o170_000, flags) {
+            (0o040_000 | 0o100_000, "g") => "g",
             (0o040_000, _) => "d",
             (0o120_000, _) => "l",
             (0o100_000, "cn") => "c",
-            (0o100_000, "g") => "g",
             (0o100_000, "" | "d" | "l") => "f",
             _ => panic!("{line}"),
         };

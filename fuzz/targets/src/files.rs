@@ -53,6 +53,7 @@ pub(crate) fn journal(data: &[u8]) {
             node: node.clone(),
             issued_ms: Some(5),
             returns_by_itself: true,
+            drained: None,
             plain: false,
         })
         .collect();

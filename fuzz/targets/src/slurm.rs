@@ -1,6 +1,7 @@
 //! What scontrol prints and slurm.conf says. Slurm is trusted; its users write Comments, and its versions other keys.
 
 use rollout_core::doctor::slurm::power_action;
+use rollout_core::drains::{Drains, observe};
 use rollout_core::hand_over::{Request, handed_over, lost};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Fold;
@@ -37,7 +38,9 @@ fn nodes(text: &str) {
         let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.reboot_issued_s());
     }
     let ours = Request { nodes: NodeSet::parse("cn[01-03]").unwrap(), features: None, plain: false };
-    let (taken, skipped) = handed_over(&ours, Some(&nodes));
+    let drains = observe(&Drains::new(), &nodes);
+    assert_eq!(observe(&drains, &nodes), drains, "nothing has happened in between");
+    let (taken, skipped) = handed_over(&ours, Some(&nodes), &drains);
     assert_eq!(taken.len() + skipped.values().map(Vec::len).sum::<usize>(), 3);
     for handed in taken {
         assert!(nodes.iter().any(|node| node.name == handed.node && node.is_handed_over()), "{handed:?}");

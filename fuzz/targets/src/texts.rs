@@ -40,7 +40,7 @@ pub(crate) fn manifest(data: &[u8]) {
     let Ok(manifest) = Manifest::parse(text) else { return };
     is_printed_and_read(&manifest.nodes);
     super::is_one_line(&manifest.name);
-    let back = Return { resume_if_late: true };
+    let back = Return { resume_if_late: true, drained: None };
     let apply = Apply { rollout: manifest.name, aim: manifest.aim, back };
     let order = Order::new(OrderId::from_random(1), manifest.nodes, What::Apply(apply));
     assert_eq!(Order::parse(&serde_json::to_vec(&order).unwrap()).as_ref(), Ok(&order));

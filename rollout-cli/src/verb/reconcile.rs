@@ -18,12 +18,17 @@ pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, F
             out(&format!("{rollout}: given to the agents of {}\n", told.nodes));
         }
     }
-    let (nodes, report) = match reconcile(&context.config, &format!("reconcile by {}", who()))? {
-        Reconciled::NothingLost if args.json => return say(&NodeSet::default(), &Report::default(), args),
-        Reconciled::NothingLost => return Ok(ExitCode::SUCCESS),
-        Reconciled::NotOurs { nodes, why } => return Err(Failure(format!("{nodes}: not ordered: {why}"))),
-        Reconciled::Ordered { nodes, report } => (nodes, report),
-    };
+    let (nodes, report) =
+        match reconcile(&context.config, &context.store, &format!("reconcile by {}", who()))? {
+            Reconciled::NothingLost if args.json => {
+                return say(&NodeSet::default(), &Report::default(), args);
+            }
+            Reconciled::NothingLost => return Ok(ExitCode::SUCCESS),
+            Reconciled::NotOurs { nodes, why } => {
+                return Err(Failure(format!("{nodes}: not ordered: {why}")));
+            }
+            Reconciled::Ordered { nodes, report } => (nodes, report),
+        };
     say(&nodes, &report, args)
 }
 

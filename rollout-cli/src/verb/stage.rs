@@ -88,6 +88,7 @@ fn known_to_slurm(context: &Context, nodes: &NodeSet, dry_run: bool) -> Result<(
     }
     if !dry_run {
         context.store.learn_addresses(&infos)?;
+        context.store.learn_drains(&infos)?;
     }
     Ok(())
 }

@@ -36,6 +36,15 @@ pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Fail
             survey.remember(context, rollout)?;
         }
     }
+    let drains = context.store.drains();
+    for status in &mut statuses {
+        if let Some(drain) = drains.get(&status.node) {
+            let by = drain.by.as_deref().unwrap_or("somebody");
+            let drained = format!("drained by {by}, and stays so: {}", drain.reason);
+            status.note =
+                Some(status.note.take().map_or(drained.clone(), |note| format!("{note}; {drained}")));
+        }
+    }
     print(&statuses, args)?;
     let attention = statuses.iter().any(|status| status.phase.needs_attention());
     Ok(if attention { ExitCode::from(NEEDS_ATTENTION) } else { ExitCode::SUCCESS })

@@ -50,7 +50,8 @@ impl Store {
         let mut claims = Claims { skipped, ..Claims::default() };
         for (group, names) in groups {
             let nodes = NodeSet::from_iter(names);
-            let back = Return { resume_if_late: group.resume_if_late };
+            let back =
+                Return { resume_if_late: group.resume_if_late, drained: group.drained.map(str::to_owned) };
             let what = match group.rollout.map(|id| Ok((id, self.aim(id)?))).transpose() {
                 Ok(Some((id, aim))) => What::Apply(Apply { rollout: id.to_owned(), aim, back }),
                 Ok(None) => What::Reboot(Plain { back, features: features.map(str::to_owned) }),

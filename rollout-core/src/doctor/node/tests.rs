@@ -167,7 +167,7 @@ fn what_the_ledger_says() {
         let order = Order::new(
             OrderId::from_random(1),
             NodeSet::parse("n1").unwrap(),
-            What::Reboot(Return { resume_if_late: true }.into()),
+            What::Reboot(Return { resume_if_late: true, drained: None }.into()),
         );
         let ledger = Ledger::begin(order, phase, "b", 1, None);
         let found = wrong(&NodeFacts { ledger: Ok(Some(ledger)), ..good() });

@@ -4,8 +4,10 @@
 //! under a millisecond this way, and works where nothing else is installed. Message format 4, which munged has spoken
 //! since 0.5.9 (`src/libcommon/m_msg.c` of MUNGE; field order and sizes are facts of that protocol).
 
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use rollout_core::ledger::one_line;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -177,10 +179,8 @@ fn in_words(error: io::Error) -> io::Error {
     }
 }
 
-fn exchange(socket: &Path, kind: u8, body: &[u8]) -> io::Result<(u8, Vec<u8>)> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+fn exchange(munged: &Path, kind: u8, body: &[u8]) -> io::Result<(u8, Vec<u8>)> {
+    let mut stream = connect(munged)?;
     let mut request = Writer::default();
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     request.u32(MAGIC).u8(FORMAT).u8(kind).u8(0).u32(length);
@@ -199,6 +199,16 @@ fn exchange(socket: &Path, kind: u8, body: &[u8]) -> io::Result<(u8, Vec<u8>)> {
     let mut answer = vec![0; length as usize];
     stream.read_exact(&mut answer)?;
     Ok((answered, answer))
+}
+
+/// Connects within the limit. A munged that hangs has its queue full at some time, and then connect(2) waits.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let stream = UnixStream::from(fd);
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
 }
 
 /// Puts numbers in network order.

@@ -286,6 +286,22 @@ fn a_munged_that_hangs_is_not_waited_for() {
     assert!(error.contains("nothing came within 2 s"), "{error}");
 }
 
+#[test]
+fn a_munged_whose_queue_is_full_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // Room for one.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let _waits = UnixStream::connect(&socket).unwrap();
+    for error in [
+        Munge::at(&socket).seal(b"x", 0).unwrap_err().to_string(),
+        Munge::at(&socket).open("MUNGE:x:").unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("nothing came within 2 s"), "{error}");
+    }
+}
+
 /// Not munged at all: whatever it says, there is an error and no panic.
 #[test]
 fn what_does_not_speak_munges_protocol_is_an_error() {

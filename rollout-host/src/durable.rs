@@ -53,8 +53,14 @@ pub fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
+/// Makes a file that was not there. Root writes into directories of others, who can guess the name: what they put there, such
+/// as a link to a file of root's, is neither followed nor kept.
 fn create(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -70,6 +76,19 @@ fn sibling(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the files of a test need not survive a power cut")]
+    fn a_link_that_waits_in_its_place_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, roots) = (dir.path().join("state"), dir.path().join("shadow"));
+        std::fs::write(&roots, "secret").unwrap();
+        std::os::unix::fs::symlink(&roots, sibling(&path)).unwrap();
+        replace(&path, b"new", 0o644).unwrap();
+        assert_eq!(std::fs::read(&roots).unwrap(), b"secret");
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
+    }
 
     #[test]
     fn replaces_as_a_whole_and_leaves_nothing_behind() {

@@ -4,12 +4,14 @@
 //! 2. Orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server.
 //! 3. The idle agent: resident memory, and context switches in a minute.
 //! 4. Seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
+//! 5. Bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
+//!    and what the agent has in memory then.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use rollout_control::agent_client::AgentClient;
 use rollout_control::dispatch::dispatch;
-use rollout_lab::{ClusterSpec, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
+use rollout_lab::{ClusterSpec, Flood, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
@@ -128,20 +130,47 @@ fn in_the_lab(product: &Product) {
     let swap = format!("sed -i s,^RebootProgram=.*,RebootProgram={nothing}, /etc/slurm/slurm.conf");
     controller.run(&["sh", "-c", &swap]).unwrap();
     site.cluster.scontrol(&["reconfigure"]).unwrap();
-    let mut times = Vec::new();
-    for _ in 0..ROUNDS {
-        let node = site.cluster.node("cn01");
-        let boots = node.boot_count();
-        site.reboot("cn01").unwrap();
-        site.cluster.wait_state("cn01", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
-        let said = controller.exec_as("slurm", &[REBOOT_PROGRAM, "cn01"]).unwrap().stderr;
-        let ms = said.rsplit_once(" ms").and_then(|(text, _)| text.rsplit(' ').next()?.parse::<f64>().ok());
-        times.push(ms.unwrap_or_else(|| panic!("{said}")));
-        node.wait_boots(boots + 1, MINUTES).unwrap();
-        site.wait_idle(&["cn01"], MINUTES).unwrap();
-    }
+    let times = (0..ROUNDS).map(|_| order_ms(&site)).collect();
     println!(
         "reboot-program, one node, scontrol and the answer included: {:.0} ms (median of {ROUNDS})",
+        median(times)
+    );
+    under_a_flood(&site);
+}
+
+/// How long reboot-program takes for cn01, once Slurm has handed it over. Returns when the node is back.
+fn order_ms(site: &Site) -> f64 {
+    let node = site.cluster.node("cn01");
+    let boots = node.boot_count();
+    site.reboot("cn01").unwrap();
+    site.cluster.wait_state("cn01", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
+    let said = site.cluster.controller().exec_as("slurm", &[REBOOT_PROGRAM, "cn01"]).unwrap().stderr;
+    let ms = said.rsplit_once(" ms").and_then(|(text, _)| text.rsplit(' ').next()?.parse::<f64>().ok());
+    node.wait_boots(boots + 1, MINUTES).unwrap();
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    ms.unwrap_or_else(|| panic!("{said}"))
+}
+
+fn under_a_flood(site: &Site) {
+    let (node, pause) = (site.cluster.node("cn01"), Duration::from_secs(10));
+    let flood = Flood::start(site.cluster.node("cn02"), node.address(), 1000, 3).unwrap();
+    let (mut rates, mut peaks, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (begun, before) = (Instant::now(), flood.sent().unwrap());
+        std::thread::sleep(pause);
+        let sent = flood.sent().unwrap() - before;
+        rates.push(sent as f64 / begun.elapsed().as_secs_f64());
+        let unit = ["systemctl", "show", "--value", "-p", "MainPID", "slurm-rollout-agent"];
+        let status = format!("/proc/{}/status", node.run(&unit).unwrap().trim());
+        let peak = node.run(&["grep", "VmHWM", &status]).unwrap();
+        peaks.push(peak.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap());
+        times.push(order_ms(site));
+    }
+    println!(
+        "under a flood of 1,000 idle connections and {:.0} bad requests a second: agent's VmHWM {:.0} kB, reboot-program \
+         {:.0} ms (medians of {ROUNDS}; both ends on this machine)",
+        median(rates),
+        median(peaks),
         median(times)
     );
 }

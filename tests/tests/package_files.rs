@@ -59,6 +59,9 @@ deb f 0644 root:root   /usr/share/lintian/overrides/slurm-rollout
 -   f 0644 root:root   /usr/share/man/man8/slurm-rollout-reboot-program.8.gz
 -   d 0755 root:root   /usr/share/slurm-rollout
 -   d 0755 root:root   /usr/share/slurm-rollout/slurm-conf-snippets
+-   f 0644 root:root   /usr/share/slurm-rollout/slurm-conf-snippets/power_action.conf
+-   f 0644 root:root   /usr/share/slurm-rollout/slurm-conf-snippets/power_action_by_slurmd.conf
+-   f 0644 root:root   /usr/share/slurm-rollout/slurm-conf-snippets/reboot_by_slurmd.conf
 -   f 0644 root:root   /usr/share/slurm-rollout/slurm-conf-snippets/reboot_from_controller.conf
 rpm d 0755 root:root   /usr/share/zsh
 rpm d 0755 root:root   /usr/share/zsh/site-functions

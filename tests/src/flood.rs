@@ -14,7 +14,7 @@ address, count = sys.argv[1], int(sys.argv[2])
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 head = b"POST /v1/order HTTP/1.1\r\nHost: cn01\r\nContent-Length: 1000000\r\n\r\n"
-begun = [b"", b"POST /v1/or", head + b"A" * 30000]
+begun = [b"", b"POST /v1/or", head + b"A" * 30000, head + b"A" * 60000]
 peers = selectors.DefaultSelector()
 opened = 0
 

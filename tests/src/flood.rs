@@ -7,7 +7,7 @@ use crate::node::Node;
 use crate::run::Background;
 
 /// Keeps so many connections open on which no request ever comes to its end, and opens another one for each that is hung
-/// up on. A third of them say nothing at all, a third begin a header, a third stop in the middle of a body.
+/// up on. They say nothing at all, begin a header, or stop in the middle of a body, a short or a long one.
 const HOLD: &str = r#"
 import resource, selectors, socket, sys, time
 address, count = sys.argv[1], int(sys.argv[2])

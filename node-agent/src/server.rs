@@ -5,6 +5,7 @@
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod listen;
 
 use crate::config::Config;
 use crate::driver::{Published, Request};
@@ -25,28 +26,24 @@ use rollout_core::order::{Order, What};
 use rollout_host::clock;
 use rollout_host::munge::Munge;
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// How many from the network are served at the same time; who goes when there are more is in [`Places`]. Few ever speak
 /// to one agent: an order in months, and whoever looks at the status.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How many more the kernel keeps for us, so that a flood makes an order wait and not be lost.
-const BACKLOG: u32 = 1024;
-
 /// A body up to this length is read at once. An order for thousands of nodes with some changes has 2 kB.
-const SHORT_BODY: usize = 64 * 1024;
+const SHORT_BODY: usize = 32 * 1024;
 
 /// How many longer ones are in memory at the same time. Others wait.
-const LONG_BODIES: usize = 2;
+const LONG_BODIES: usize = 1;
 
-/// How many credentials munged is asked about at the same time: each takes a thread and twice its length.
+/// How many credentials munged is asked about at the same time: each takes a thread.
 const OPENING: usize = 2;
 
 /// How long somebody may take to say what they want, and the whole exchange may take.
@@ -55,9 +52,6 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long Slurm may take to say what a hand-over is about.
 const ASKING_SLURM: Duration = Duration::from_secs(5);
-
-/// How long no connection is accepted after that has failed.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The length of what a status says about an agent in trouble, in characters.
 const MAX_TROUBLE: usize = 700;
@@ -124,7 +118,7 @@ impl Server {
             opening: Arc::new(Semaphore::new(OPENING)),
             strangers: log::Measured::default(),
         };
-        Ok(Self { tcp: bind_tcp(config.listen)?, unix: bind_unix(config)?, desk: Arc::new(desk) })
+        Ok(Self { tcp: listen::tcp(config.listen)?, unix: listen::unix(config)?, desk: Arc::new(desk) })
     }
 
     /// Serves until it is dropped.
@@ -137,7 +131,7 @@ impl Server {
                         // Who has a place is heard before the next one may need it.
                         tokio::task::yield_now().await;
                     }
-                    Err(error) => no_connection(&error).await,
+                    Err(error) => listen::failed(&error).await,
                 }
             }
         };
@@ -148,43 +142,12 @@ impl Server {
                     Ok((0, stream)) => exchange(&self.desk, stream, Peer::LocalRoot).await,
                     // The modes of the socket and its directory keep others out already.
                     Ok((uid, _)) => log::warning(&format!("uid {uid} on this node: hung up: not root")),
-                    Err(error) => no_connection(&error).await,
+                    Err(error) => listen::failed(&error).await,
                 }
             }
         };
         tokio::join!(network, local);
     }
-}
-
-/// Out of descriptors, or the peer was gone at once. The connections that are open end within their limit.
-async fn no_connection(error: &std::io::Error) {
-    log::warning(&format!("a connection cannot be accepted: {error}"));
-    tokio::time::sleep(ACCEPT_AGAIN).await;
-}
-
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, String> {
-    let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    let without_ipv6 = || bind((Ipv4Addr::UNSPECIFIED, address.port()).into());
-    let bound = bind(address);
-    let bound = if address.ip().is_unspecified() { bound.or_else(|_| without_ipv6()) } else { bound };
-    bound.map_err(|error| format!("{address}: cannot listen: {error}"))
-}
-
-fn bind_unix(config: &Config) -> Result<UnixListener, String> {
-    let path = &config.socket;
-    let bind = || {
-        // What an agent before us left. Two agents at once cannot be: the TCP port is taken first.
-        let _ = std::fs::remove_file(path);
-        let socket = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(socket)
-    };
-    bind().map_err(|error: std::io::Error| format!("{}: cannot listen: {error}", path.display()))
 }
 
 /// Gives somebody a place and serves them there.
@@ -417,6 +380,8 @@ impl Desk {
             let Ok(data) = frame.map_err(refused)?.into_data() else { continue };
             if body.turn.is_none() && body.bytes.len() + data.len() > SHORT_BODY {
                 body.turn = Arc::clone(&self.long_bodies).acquire_owned().await.ok();
+                // All at once: growing step by step would take twice as much.
+                body.bytes.reserve_exact(MAX_BODY - body.bytes.len());
             }
             body.bytes.extend_from_slice(&data);
         }

@@ -104,7 +104,7 @@ impl Munge {
         }
         let mut request = Writer::default();
         request.u8(DEFAULT).u8(DEFAULT).u8(NONE).u8(0).u32(0).u32(reader).u32(ANYBODY).data(payload);
-        let answer = self.exchange(ENCODE_REQUEST, &request.0, ENCODE_RESPONSE)?;
+        let answer = self.exchange(ENCODE_REQUEST, &[&request.0], ENCODE_RESPONSE)?;
         let mut fields = Fields(&answer);
         let (error, message) = fields.error()?;
         let data = fields.data()?;
@@ -124,12 +124,11 @@ impl Munge {
         if credential.len() > MAX_REQUEST - 5 {
             return Err(MungeError::CredentialTooLong(credential.len()));
         }
-        // A credential may have a megabyte, and anybody may send one: it is copied once.
-        let mut request = Writer(Vec::with_capacity(credential.len() + 5));
-        request.u32(u32::try_from(credential.len() + 1).unwrap_or(u32::MAX));
-        request.0.extend_from_slice(credential.as_bytes());
-        request.u8(0);
-        let answer = self.exchange(DECODE_REQUEST, &request.0, DECODE_RESPONSE)?;
+        let mut length = Writer::default();
+        length.u32(u32::try_from(credential.len() + 1).unwrap_or(u32::MAX));
+        // In parts: it may have a megabyte, anybody may send one, and no copy of it is needed.
+        let request = [&length.0, credential.as_bytes(), b"\0"];
+        let answer = self.exchange(DECODE_REQUEST, &request, DECODE_RESPONSE)?;
         let mut fields = Fields(&answer);
         let (error, message) = fields.error()?;
         if error != 0 {
@@ -161,7 +160,7 @@ impl Munge {
         }
     }
 
-    fn exchange(&self, kind: u8, body: &[u8], wanted: u8) -> Result<Vec<u8>, MungeError> {
+    fn exchange(&self, kind: u8, body: &[&[u8]], wanted: u8) -> Result<Vec<u8>, MungeError> {
         let (answered, body) = exchange(&self.socket, kind, body).map_err(|source| {
             MungeError::Unreachable { socket: self.socket.clone(), source: in_words(source) }
         })?;
@@ -179,13 +178,16 @@ fn in_words(error: io::Error) -> io::Error {
     }
 }
 
-fn exchange(munged: &Path, kind: u8, body: &[u8]) -> io::Result<(u8, Vec<u8>)> {
+fn exchange(munged: &Path, kind: u8, body: &[&[u8]]) -> io::Result<(u8, Vec<u8>)> {
     let mut stream = connect(munged)?;
     let mut request = Writer::default();
-    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+    let length =
+        u32::try_from(body.iter().map(|part| part.len()).sum::<usize>()).map_err(io::Error::other)?;
     request.u32(MAGIC).u8(FORMAT).u8(kind).u8(0).u32(length);
     stream.write_all(&request.0)?;
-    stream.write_all(body)?;
+    for part in body {
+        stream.write_all(part)?;
+    }
     let mut header = [0; 11];
     stream.read_exact(&mut header)?;
     let odd = || io::Error::from(io::ErrorKind::InvalidData);

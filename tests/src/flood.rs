@@ -7,14 +7,14 @@ use crate::node::Node;
 use crate::run::Background;
 
 /// Keeps so many connections open on which no request ever comes to its end, and opens another one for each that is hung
-/// up on. A third of them say nothing at all, a third begin a header, a third stop in the middle of a body.
+/// up on. They say nothing at all, begin a header, or stop in the middle of a body, a short or a long one.
 const HOLD: &str = r#"
 import resource, selectors, socket, sys, time
 address, count = sys.argv[1], int(sys.argv[2])
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 head = b"POST /v1/order HTTP/1.1\r\nHost: cn01\r\nContent-Length: 1000000\r\n\r\n"
-begun = [b"", b"POST /v1/or", head + b"A" * 60000]
+begun = [b"", b"POST /v1/or", head + b"A" * 30000, head + b"A" * 60000]
 peers = selectors.DefaultSelector()
 opened = 0
 

@@ -46,7 +46,8 @@ pub(crate) fn order_of(
     me: &NodeSet,
     slurm: Result<NodeInfo, String>,
 ) -> Result<Order, &'static str> {
-    let request = Request { nodes: me.clone(), features: what.features.clone(), plain: what.plain };
+    let (nodes, features) = (me.clone(), what.features.clone());
+    let request = Request { nodes, features, plain: what.plain, ..Request::default() };
     let infos = slurm.map(|info| vec![info]).inspect_err(|why| {
         log::warning(&format!("Slurm cannot be asked, going by slurmd's word: {why}"));
     });

@@ -66,7 +66,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         [nodes, rest @ ..] if rest.len() < 2 => {
             let nodes = NodeSet::parse(nodes).map_err(ArgumentError::Nodes)?;
             let features = rest.first().filter(|features| !features.is_empty()).cloned();
-            Ok(Arguments::Run(config, Request { nodes, features, plain }))
+            Ok(Arguments::Run(config, Request { nodes, features, plain, ..Request::default() }))
         }
         [_, _, more @ ..] | more => Err(ArgumentError::TooMany(more.join(" "))),
     }

@@ -244,7 +244,9 @@ pub struct ReleaseArgs {
 Slurm runs RebootProgram once for a node, marks the node as being rebooted
 first, and never asks again. So an order is lost where slurmctld was killed or
 reconfigured at that moment, could not start the program, or where the node's
-agent was down. This finds such nodes and orders them as RebootProgram would.
+agent was down. This finds such nodes, asks their agents, and orders them as
+RebootProgram would. A node that has booted since is left alone: Slurm takes
+that boot for its reboot.
 
 slurm-rollout-reconcile.timer runs it every half minute. It touches only nodes
 that Slurm shows as REBOOT_ISSUED, says nothing where nothing is lost, and may

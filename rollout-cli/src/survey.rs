@@ -2,9 +2,8 @@
 //! the journals.
 
 use crate::context::{Context, Failure};
-use rollout_control::address::Resolver;
 use rollout_control::agent_client::AgentClient;
-use rollout_control::dispatch::dispatch;
+use rollout_control::ask;
 use rollout_control::store::{Addresses, Rollout};
 use rollout_core::agent_api::AgentStatus;
 use rollout_core::hostlist::NodeSet;
@@ -16,7 +15,7 @@ use rollout_core::status::{NodeStatus, join};
 use rollout_host::clock;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long one agent may take, and all of them together. A node that reboots answers nothing; a person waits.
 const AGENT_LIMIT: Duration = Duration::from_millis(1500);
@@ -106,18 +105,5 @@ pub(crate) fn ask_agents<R: Send + 'static>(
     addresses: &Addresses,
     ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
 ) -> BTreeMap<String, Result<R, String>> {
-    // Slurm's default NodeAddr is the NodeName.
-    let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
-    let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
-    let late = || Err("not asked in time".to_owned());
-    let mut answers: BTreeMap<_, _> = nodes.iter().map(|name| (name.to_owned(), late())).collect();
-    let client = AgentClient::new(context.config.agent_port, AGENT_LIMIT);
-    let resolver = Resolver::default();
-    let asked =
-        dispatch(errands, context.config.concurrency, Instant::now() + ALL_LIMIT, move |(name, address)| {
-            let answer = resolver.resolve(&address, AGENT_LIMIT).and_then(|address| ask(address, &client));
-            (name, answer)
-        });
-    answers.extend(asked.all());
-    answers
+    ask::ask_agents(&context.config, nodes, addresses, (AGENT_LIMIT, ALL_LIMIT), ask)
 }

@@ -13,6 +13,9 @@ use ureq::{Agent, Body};
 /// No answer of an agent is longer.
 const MAX_ANSWER: u64 = 64 * 1024;
 
+/// Hundreds of agents are spoken to at the same time, and an exchange is short. By default each has two of 128 KiB.
+const BUFFER: usize = 8 * 1024;
+
 /// Length limit of what an agent says to people, in characters. It goes to journals, terminals and Slurm's Reasons, and
 /// nothing proves who said it: it is brought to one line without control characters.
 const MAX_WHY: usize = 1500;
@@ -52,6 +55,8 @@ impl AgentClient {
             .max_redirects(0)
             .proxy(None)
             .max_idle_connections(0)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
             .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")))
             .build();
         Self {

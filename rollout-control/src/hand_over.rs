@@ -57,6 +57,20 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
+impl Report {
+    /// Adds what came of other nodes.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.ordered.extend(other.ordered);
+        self.warnings.extend(other.warnings);
+        for (why, nodes) in other.failed {
+            self.failed.entry(why).or_default().extend(nodes);
+        }
+        for (why, nodes) in other.skipped {
+            self.skipped.entry(why).or_default().extend(nodes);
+        }
+    }
+}
+
 /// What one agent answered to one order.
 struct Reply {
     node: String,

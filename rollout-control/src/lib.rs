@@ -9,6 +9,7 @@
 //! | [`store`] | the state directory: manifests, journals, the lock |
 //! | [`address`] | from NodeAddr to an IP address |
 //! | [`agent_client`] | one HTTP exchange with one agent |
+//! | [`ask`] | asking many agents at once where they stand
 //! | [`dispatch`] | the same for many nodes at once, within a deadline |
 //! | [`deliver`] | giving agents beforehand what slurmd will have them apply |
 //! | [`hand_over`] | the whole of what an invocation of RebootProgram does |
@@ -16,6 +17,7 @@
 
 pub mod address;
 pub mod agent_client;
+pub mod ask;
 pub mod config;
 pub mod deliver;
 pub mod dispatch;

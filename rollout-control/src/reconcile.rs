@@ -1,14 +1,21 @@
 //! Sending the orders that got lost: Slurm runs RebootProgram once for a node, marks the node first, and never asks again,
 //! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
+use crate::ask::ask_agents;
 use crate::config::Config;
 use crate::deliver::{DeliverError, Told, deliver, is_wanted};
 use crate::hand_over::{Report, hand_over};
 use crate::store::{Store, StoreError};
-use rollout_core::hand_over::Request;
+use rollout_core::agent_api::AgentStatus;
+use rollout_core::hand_over::{Request, Skipped};
 use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::Entry;
+use rollout_core::lost::{Due, Lost};
+use rollout_core::order::OrderId;
 use rollout_core::way::Way;
+use rollout_host::clock;
 use rollout_host::run::RunError;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Why nobody knows whether anything is lost.
@@ -50,20 +57,23 @@ pub enum Reconciled {
 /// Looks for nodes that Slurm shows as being rebooted and that nobody told so, and hands them over as RebootProgram does.
 /// Where no node is being rebooted this is one scontrol call and nothing else. Drains that others set are written down.
 ///
+/// The agents are asked first. One that has the order, though its answer was lost, gets no other one; and a node that has
+/// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment.
+///
 /// # Errors
 /// If Slurm or the state directory cannot be read.
 pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled, ReconcileError> {
-    let begun = Instant::now();
     let mut infos = config.scontrol().show_all_nodes()?;
     store.learn_drains(&infos)?;
     infos.retain(|info| info.has("REBOOT_ISSUED"));
     if infos.is_empty() {
         return Ok(Reconciled::NothingLost);
     }
-    let nodes = store.lost(&infos)?;
-    if nodes.is_empty() {
+    let lost = store.lost(&infos)?;
+    if lost.is_empty() {
         return Ok(Reconciled::NothingLost);
     }
+    let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
     let not_ours = |why| Ok(Reconciled::NotOurs { nodes: nodes.clone(), why });
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
     let plain = match Way::of(&config.scontrol().show_config()?) {
@@ -72,9 +82,58 @@ pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled,
         Way::Node { .. } => return not_ours("slurmd runs RebootProgram on each node".to_owned()),
         Way::NotOurs(why) => return not_ours(why),
     };
-    let request = Request { nodes, features: None, plain };
-    let report = hand_over(config, by, &request, begun);
-    Ok(Reconciled::Ordered { nodes: request.nodes, report })
+    let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
+    let limits = (config.agent_timeout.get(), config.deadline.get());
+    let agents = ask_agents(config, &nodes, &addresses, limits, |address, client| {
+        client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
+    });
+    let mut sorted = Sorted::default();
+    let now_ms = clock::now_ms();
+    for lost in lost {
+        let agent =
+            agents.get(&lost.node).map_or(Err("not asked"), |agent| agent.as_ref().map_err(String::as_str));
+        sorted.add(lost, agent, now_ms);
+    }
+    let Sorted { untold, told, mut report } = sorted;
+    let store = Store::open(&config.state_dir, by)?;
+    for ((rollout, order), names) in told {
+        report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
+        let entry = Entry::Ordered { nodes: names.into_iter().collect(), order };
+        store.record(rollout.as_deref(), vec![entry])?;
+    }
+    if !untold.is_empty() {
+        // Another process may be doing the same: with these times it is seen that it has.
+        let nodes = untold.keys().cloned().collect();
+        let request = Request { nodes, features: None, plain, handed_over_ms: untold };
+        report.absorb(hand_over(config, by, &request, Instant::now()));
+    }
+    Ok(Reconciled::Ordered { nodes, report })
+}
+
+/// What is due where.
+#[derive(Default)]
+struct Sorted {
+    /// Nodes to be ordered, and by when they had been handed over.
+    untold: BTreeMap<String, u64>,
+    /// Nodes whose agents have the order, by its rollout and id.
+    told: BTreeMap<(Option<String>, OrderId), Vec<String>>,
+    report: Report,
+}
+
+impl Sorted {
+    fn add(&mut self, lost: Lost, agent: Result<&AgentStatus, &str>, now_ms: u64) {
+        match (lost.due(agent.ok(), now_ms), lost.order) {
+            (Due::WriteDown, Some(order)) => {
+                self.told.entry((lost.rollout, order)).or_default().push(lost.node);
+            }
+            (Due::Order | Due::WriteDown, _) => drop(self.untold.insert(lost.node, lost.handed_over_ms)),
+            (Due::Booted, _) => self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node),
+            (Due::Silent, _) => {
+                let why = agent.err().unwrap_or_default().to_owned();
+                self.report.failed.entry(why).or_default().push(lost.node);
+            }
+        }
+    }
 }
 
 /// Gives agents what is staged for their nodes and did not reach them yet, where slurmd runs RebootProgram.

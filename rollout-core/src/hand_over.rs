@@ -8,7 +8,7 @@ use crate::slurm::NodeInfo;
 use std::collections::BTreeMap;
 
 /// What an invocation of RebootProgram was called with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// The nodes.
     pub nodes: NodeSet,
@@ -16,6 +16,8 @@ pub struct Request {
     pub features: Option<String>,
     /// Reboot them and apply nothing, whatever is staged.
     pub plain: bool,
+    /// By when nodes had been handed over, in milliseconds since 1970: for nodes whose Reason may say so no more.
+    pub handed_over_ms: BTreeMap<String, u64>,
 }
 
 /// A node that Slurm hands over.
@@ -23,7 +25,7 @@ pub struct Request {
 pub struct HandedOver {
     /// NodeName.
     pub node: String,
-    /// When Slurm handed it over, in milliseconds since 1970, where its Reason still says so.
+    /// When Slurm handed it over, or by when it had, in milliseconds since 1970, where that is known.
     pub issued_ms: Option<u64>,
     /// Whether Slurm would put it back into service by itself.
     pub returns_by_itself: bool,
@@ -44,6 +46,8 @@ pub enum Skipped {
     BeingOrdered,
     /// It was ordered since Slurm handed it over.
     Ordered,
+    /// It has booted since Slurm handed it over, without an order.
+    Booted,
 }
 
 impl Skipped {
@@ -55,6 +59,9 @@ impl Skipped {
             Self::NotHandedOver => "not ordered: Slurm has not handed the node over, use `scontrol reboot`",
             Self::BeingOrdered => "not ordered again: another RebootProgram is sending the order",
             Self::Ordered => "not ordered again: it was ordered since Slurm handed it over",
+            Self::Booted => {
+                "not ordered: it has booted since Slurm handed it over, which is all that Slurm waits for"
+            }
         }
     }
 }
@@ -88,10 +95,11 @@ pub fn handed_over(
         slurm.map(|infos| infos.iter().map(|info| (info.name.as_str(), info)).collect());
     for name in request.nodes.iter() {
         let node = name.to_owned();
+        let by_ms = request.handed_over_ms.get(name).copied();
         match known.as_ref().map(|known| known.get(name)) {
             None => {
                 let drained = drains.get(name).map(|drain| drain.reason.clone());
-                taken.push(HandedOver { node, issued_ms: None, returns_by_itself: false, drained, plain });
+                taken.push(HandedOver { node, issued_ms: by_ms, returns_by_itself: false, drained, plain });
             }
             Some(None) => skipped.entry(Skipped::Unknown).or_default().push(node),
             Some(Some(info)) if !info.is_handed_over() => {
@@ -99,7 +107,7 @@ pub fn handed_over(
             }
             Some(Some(info)) => taken.push(HandedOver {
                 node,
-                issued_ms: info.reboot_issued_s().map(|s| s.saturating_mul(1000)),
+                issued_ms: info.reboot_issued_s().map(|s| s.saturating_mul(1000)).or(by_ms),
                 returns_by_itself: info.returns_by_itself(),
                 // Without DRAIN somebody has taken theirs away.
                 drained: drains.get(name).filter(|_| info.has("DRAIN")).map(|drain| drain.reason.clone()),
@@ -151,41 +159,8 @@ fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Opt
 
 /// Whether this is what came of the hand-over at that time. Slurm's time is cut to whole seconds, so an order that
 /// followed a hand-over is never before it.
-fn is_of(record: &NodeRecord, issued_ms: u64) -> bool {
+pub(crate) fn is_of(record: &NodeRecord, issued_ms: u64) -> bool {
     record.ordering_ms.is_some_and(|ordering| ordering >= issued_ms)
-}
-
-/// How long after a hand-over RebootProgram may still be on its way to the nodes.
-const ON_ITS_WAY_MS: u64 = 15_000;
-
-/// The nodes that Slurm shows as being rebooted and that nobody told so: RebootProgram never ran or was killed, or their
-/// agents did not answer it. Slurm runs the program once, and never asks again (22.05 to 26.05).
-///
-/// A node that refused its order was told. Of a node whose Reason no longer says when it was handed over, only one
-/// whose last order went unanswered is taken: for all others nobody knows whether this hand-over was theirs.
-#[must_use]
-pub fn lost(slurm: &[NodeInfo], rollouts: &[(String, Fold)], plain: &Fold, now_ms: u64) -> NodeSet {
-    let being_rebooted = slurm.iter().filter(|info| info.has("REBOOT_ISSUED"));
-    let lost = being_rebooted.filter(|info| {
-        let records = rollouts.iter().filter_map(|(_, nodes)| nodes.get(&info.name));
-        let newest = records.chain(plain.get(&info.name)).max_by_key(|record| record.ordering_ms);
-        let issued_ms = info.reboot_issued_s().map(|s| s.saturating_mul(1000));
-        match (issued_ms, newest) {
-            (Some(issued), Some(record)) if is_of(record, issued) => went_unanswered(record, now_ms),
-            (Some(issued), _) => issued.saturating_add(ON_ITS_WAY_MS) <= now_ms,
-            (None, Some(record)) => went_unanswered(record, now_ms),
-            (None, None) => false,
-        }
-    });
-    lost.map(|info| info.name.clone()).collect()
-}
-
-fn went_unanswered(record: &NodeRecord, now_ms: u64) -> bool {
-    match record.stand {
-        Stand::Unreachable => true,
-        Stand::Ordering { until_ms } => until_ms <= now_ms,
-        Stand::Staged | Stand::Ordered | Stand::Refused | Stand::Seen(_) => false,
-    }
 }
 
 #[cfg(test)]
@@ -216,7 +191,7 @@ mod tests {
             info("n2", &["IDLE"]),
             info("n3", &["ALLOCATED", "POWERING_UP"]),
         ];
-        let request = Request { nodes, features: None, plain: false };
+        let request = Request { nodes, ..Request::default() };
         let (taken, skipped) = handed_over(&request, Some(&slurm), &Drains::new());
         let plain: Vec<_> = taken.iter().map(|handed| handed.plain).collect();
         assert_eq!(plain, [false, true], "a job waits for n3");
@@ -228,13 +203,17 @@ mod tests {
         assert!(unasked.len() == 4 && unasked.iter().all(|handed| !handed.plain));
         let for_a_job = Request { features: Some("knl".to_owned()), ..request.clone() };
         assert!(handed_over(&for_a_job, None, &Drains::new()).0.iter().all(|handed| handed.plain));
+        let when = |request: &Request| handed_over(request, Some(&slurm), &Drains::new()).0[0].issued_ms;
+        assert_eq!(when(&request), None, "no Reason says so");
+        let known = Request { handed_over_ms: BTreeMap::from([("n1".to_owned(), 7)]), ..request.clone() };
+        assert_eq!(when(&known), Some(7));
         let wanted_so = Request { plain: true, ..request };
         assert!(handed_over(&wanted_so, Some(&slurm), &Drains::new()).0.iter().all(|handed| handed.plain));
     }
 
     #[test]
     fn drains_of_others_are_handed_on_where_they_still_stand() {
-        let request = Request { nodes: NodeSet::parse("n[1-3]").unwrap(), features: None, plain: false };
+        let request = Request { nodes: NodeSet::parse("n[1-3]").unwrap(), ..Request::default() };
         let drain = Drain { reason: "bad disk".to_owned(), by: None };
         let drains: Drains = [("n1".to_owned(), drain.clone()), ("n2".to_owned(), drain)].into();
         let slurm = [
@@ -287,49 +266,5 @@ mod tests {
         assert_eq!(group(None, false), "stays-down");
         assert_eq!(skipped[&Skipped::BeingOrdered].join(" "), "busy plain-busy");
         assert_eq!(skipped[&Skipped::Ordered].join(" "), "just-ordered just-done");
-    }
-
-    #[test]
-    fn only_nodes_that_nobody_told_are_lost() {
-        let now = 200_000;
-        let ordering = |until_ms| Stand::Ordering { until_ms };
-        // Handed over at 100 s where Slurm still says so; what came of the last order, and when it was sent.
-        for (state, issued, record, is_lost) in [
-            ("DOWN+REBOOT_ISSUED", true, None, true),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Staged, 1)), true),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Ordered, 50_000)), true),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Seen(Phase::Updated), 50_000)), true),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Ordered, 100_000)), false),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Seen(Phase::Held), 100_500)), false),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Refused, 100_500)), false),
-            ("DOWN+REBOOT_ISSUED", true, Some((Stand::Unreachable, 100_500)), true),
-            ("DOWN+REBOOT_ISSUED", true, Some((ordering(now), 100_500)), true),
-            ("DOWN+REBOOT_ISSUED", true, Some((ordering(now + 1), 100_500)), false),
-            ("DOWN+REBOOT_ISSUED", false, None, false),
-            ("DOWN+REBOOT_ISSUED", false, Some((Stand::Ordered, 50_000)), false),
-            ("DOWN+REBOOT_ISSUED", false, Some((Stand::Unreachable, 150_000)), true),
-            // Not, or no longer, handed over.
-            ("IDLE+DRAIN+REBOOT_REQUESTED", true, None, false),
-            ("DOWN+DRAIN", true, Some((Stand::Unreachable, 100_500)), false),
-            ("ALLOCATED+POWERING_UP", true, None, false),
-        ] {
-            let words: Vec<&str> = state.split('+').collect();
-            let mut node = info("n1", &words);
-            node.reason =
-                Some(if issued { "r : reboot issued" } else { "slurm-rollout r: not ordered" }.into());
-            node.reason_s = Some(100);
-            let nodes: Vec<_> = record.iter().map(|(stand, since)| ("n1", *stand, *since)).collect();
-            for (rollouts, plain) in [
-                (vec![("r".to_owned(), fold(&nodes))], Fold::new()),
-                (vec![("r".to_owned(), Fold::new())], fold(&nodes)),
-            ] {
-                let found = lost(&[node.clone()], &rollouts, &plain, now);
-                assert_eq!(found.contains("n1"), is_lost, "{state} {issued} {record:?}");
-            }
-        }
-        let mut just_now = info("n1", &["DOWN", "REBOOT_ISSUED"]);
-        just_now.reason = Some("r : reboot issued".to_owned());
-        just_now.reason_s = Some(190);
-        assert!(lost(&[just_now], &[], &Fold::new(), now).is_empty(), "RebootProgram may be on its way");
     }
 }

@@ -13,6 +13,7 @@
 //! | [`ledger`] | the agent's record of the order it carries out, and the decisions taken from it alone |
 //! | [`hand_over`] | what becomes of the nodes that Slurm hands to RebootProgram |
 //! | [`drains`] | drains that somebody else set, which outlive a rollout |
+//! | [`lost`] | orders that got lost between Slurm and a node |
 //! | [`journal`] | the controller's record of a rollout, and its fold to a status for each node |
 //! | [`slurm`] | `scontrol show node` as types, and what Slurm's states and Reasons mean to a rollout |
 //! | [`slurm_config`] | `scontrol show config` as types |
@@ -28,6 +29,7 @@ pub mod hand_over;
 pub mod hostlist;
 pub mod journal;
 pub mod ledger;
+pub mod lost;
 pub mod manifest;
 pub mod order;
 pub mod phase;

@@ -31,14 +31,14 @@ impl Scontrol {
         Self { limit, ..self.clone() }
     }
 
-    /// What Slurm says of these nodes; those that it does not know are not in the answer. One RPC, whatever their
-    /// number: scontrol filters on its own side.
+    /// What Slurm says of these nodes, hidden ones too; those that it does not know are not in the answer. One RPC,
+    /// whatever their number: scontrol filters on its own side.
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
     pub fn show_nodes(&self, nodes: &NodeSet) -> Result<Vec<NodeInfo>, RunError> {
         let list = nodes.to_string();
-        let mut program = self.program(["show", "node", "-o"]);
+        let mut program = self.program(["show", "node", "-o", "-a"]);
         if list.len() < MAX_ARGUMENT {
             program = program.arg(list);
         }

@@ -1,7 +1,8 @@
 //! The project's figures: `cargo bench -p rollout-lab`. Printed, never asserted; as ratios where the machine is noisy.
 //!
 //! 1. reboot-program: its size, and from start to end for one node that was handed over.
-//! 2. Orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server.
+//! 2. Orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server
+//!    (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
 //! 3. The idle agent: resident memory, and context switches in a minute.
 //! 4. Seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
 //! 5. Bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
@@ -11,9 +12,8 @@
 
 use rollout_control::agent_client::AgentClient;
 use rollout_control::dispatch::dispatch;
-use rollout_lab::{ClusterSpec, Flood, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use rollout_lab::{ClusterSpec, Flood, ManyAgents, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,41 +34,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Answers every POST with "accepted", as an agent does that has the order on disk.
-fn serve(listener: TcpListener) {
-    let listener = std::sync::Arc::new(listener);
-    for _ in 0..8 {
-        let listener = std::sync::Arc::clone(&listener);
-        std::thread::spawn(move || {
-            while let Ok((mut stream, _)) = listener.accept() {
-                let mut bytes = vec![0; 64 * 1024];
-                let mut length = 0;
-                while let Ok(count @ 1..) = stream.read(&mut bytes[length..]) {
-                    length += count;
-                    let text = String::from_utf8_lossy(&bytes[..length]);
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let wanted = head.lines().find_map(|line| {
-                        line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned)
-                    });
-                    if body.len() >= wanted.and_then(|n| n.parse().ok()).unwrap_or(0) {
-                        break;
-                    }
-                }
-                let body = "{\"answer\":\"accepted\"}";
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-            }
-        });
-    }
-}
-
 fn dispatch_beside_curl() {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    serve(listener);
+    let agents = ManyAgents::here().unwrap();
+    let port = agents.port;
     // As long as a sealed order for a thousand nodes with two changes is.
     let order = format!("MUNGE:{}:", "A".repeat(1400));
     let addresses: Vec<Ipv4Addr> =

@@ -10,11 +10,12 @@ use crate::error::{IoContext, LabError, Result};
 use crate::inside::{Inside, NodeRoot};
 use crate::layer::{Layer, Preinstalled};
 use crate::machine::{Hardware, Machine};
+use crate::many_nodes::{DROPS, REFUSES};
 use crate::namespaces::Namespaces;
-use crate::network::{CONTROLLER, Host, NodeAddr, hosts_file};
+use crate::network::{BACKUP, BRIDGE, Host, NodeAddr, ROUTER, hosts_file};
 use crate::node::Node;
 use crate::node_state::{line_of, state_of};
-use crate::slurm_conf::{SLURMCTLD_LOG, slurm_conf};
+use crate::slurm_conf::{SLURMCTLD_LOG, STATE_SAVE_LOCATION, slurm_conf};
 
 /// A whole cluster boots in about 5 s; this much is for a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -49,6 +50,8 @@ pub struct ClusterSpec {
     pub base: Base,
     /// So many compute nodes: `cn01` to `cnNN`.
     pub nodes: u8,
+    /// Whether there is a second controller, `ctl2`. Both then share Slurm's and slurm-rollout's state directories.
+    pub backup_controller: bool,
     /// slurm.conf's RebootProgram.
     pub reboot_program: String,
     /// Whether slurmctld runs it, not slurmd.
@@ -81,6 +84,7 @@ impl Default for ClusterSpec {
         ClusterSpec {
             base: Base::Trixie,
             nodes: 2,
+            backup_controller: false,
             reboot_program: "/usr/sbin/reboot".into(),
             reboot_from_controller: false,
             slurmctld_parameters: Vec::new(),
@@ -105,6 +109,7 @@ pub struct Cluster {
     directory: PathBuf,
     /// The controller first.
     nodes: Vec<Node>,
+    backup: Option<Node>,
     /// What their roots are made of.
     _layers: [Option<Layer>; 2],
 }
@@ -115,21 +120,30 @@ impl Cluster {
         let base = spec.base.prepare()?;
         let controllers = spec.controller_packages.prepare(spec.base)?;
         let others = spec.node_packages.prepare(spec.base)?;
-        let hosts = Host::all(spec.nodes);
+        let mut hosts = Host::all(spec.nodes);
+        hosts.extend(spec.backup_controller.then(Host::backup));
         let namespaces = Namespaces::new()?;
         let directory = namespaces.directory.clone();
         let _layers = [controllers, others];
-        let mut cluster = Cluster { namespaces: None, directory, nodes: Vec::new(), _layers };
+        let mut cluster = Cluster { namespaces: None, directory, nodes: Vec::new(), backup: None, _layers };
         for host in &hosts {
             let [controllers, others] = &cluster._layers;
-            let layer = if host.name == CONTROLLER { controllers } else { others };
+            let layer = if host.is_controller() { controllers } else { others };
             let hardware = assemble(&namespaces, &base, layer.as_ref(), host)?;
             let inside = Inside::Root { namespaces: namespaces.init, root: hardware.root.clone() };
             install(spec, &hosts, host, &NodeRoot { name: host.name.clone(), inside })?;
-            cluster.nodes.push(Node { machine: Machine::new(hardware) });
+            if spec.backup_controller && host.is_controller() {
+                share_state(&namespaces, &hardware.root)?;
+            }
+            let node = Node { machine: Machine::new(hardware) };
+            if host.name == BACKUP {
+                cluster.backup = Some(node);
+            } else {
+                cluster.nodes.push(node);
+            }
         }
         cluster.namespaces = Some(namespaces);
-        for node in &cluster.nodes {
+        for node in cluster.machines() {
             node.power_on();
         }
         cluster.wait_idle()?;
@@ -139,6 +153,19 @@ impl Cluster {
     /// The machine that slurmctld runs on.
     pub fn controller(&self) -> &Node {
         &self.nodes[0]
+    }
+
+    /// The second machine that slurmctld runs on; panics if the cluster has none.
+    pub fn backup_controller(&self) -> &Node {
+        self.backup.as_ref().unwrap_or_else(|| panic!("this cluster has one controller"))
+    }
+
+    /// The first controller that has power.
+    pub fn active_controller(&self) -> &Node {
+        match &self.backup {
+            Some(backup) if !self.controller().is_running() => backup,
+            _ => self.controller(),
+        }
     }
 
     /// A compute node by its name; panics on a name that the cluster has not.
@@ -162,10 +189,10 @@ impl Cluster {
         &self.directory
     }
 
-    /// Runs scontrol on the controller, as root.
+    /// Runs scontrol on the controller that has power, as root.
     pub fn scontrol(&self, args: &[&str]) -> Result<String> {
         let argv: Vec<&str> = std::iter::once("scontrol").chain(args.iter().copied()).collect();
-        self.controller().run(&argv)
+        self.active_controller().run(&argv)
     }
 
     /// A node's state and flags as Slurm has them, for example `IDLE+DRAIN`.
@@ -201,13 +228,43 @@ impl Cluster {
     /// Cuts a machine off the network, or connects it again. Packets to it and from it are lost in silence: the others, and
     /// itself, go on sending, as through a switch that drops, and are not told that there is no route.
     pub fn drop_packets(&self, name: &str, dropped: bool) -> Result<()> {
-        let cut = self.nodes.iter().find(|node| node.name() == name);
+        let cut = self.machines().find(|node| node.name() == name);
         let cut = cut.ok_or_else(|| LabError::Setup(format!("no node {name} in this cluster")))?;
-        for other in self.nodes.iter().filter(|node| node.name() != name) {
+        for other in self.machines().filter(|node| node.name() != name) {
             neighbour(cut, other, dropped)?;
             neighbour(other, cut, dropped)?;
         }
         cut.machine.unplug(dropped)
+    }
+
+    /// Gives the controller a router, in the cluster's own network, to addresses that no node has: behind it connections
+    /// to 10.98.x.x are refused, and what is sent to 10.99.x.x is lost in silence.
+    pub(crate) fn route_to_dead_nodes(&self) -> Result<()> {
+        let Some(namespaces) = &self.namespaces else { return Ok(()) };
+        let (refuses, drops) = (format!("10.{REFUSES}.0.0/16"), format!("10.{DROPS}.0.0/16"));
+        namespaces.command(&["ip", "address", "add", ROUTER, "dev", BRIDGE]).run()?;
+        namespaces.command(&["ip", "route", "add", "local", &refuses, "dev", "lo"]).run()?;
+        namespaces.command(&["ip", "route", "add", "blackhole", &drops]).run()?;
+        let router = ROUTER.split('/').next().unwrap_or_default();
+        for network in [refuses, drops] {
+            self.controller().run(&["ip", "route", "add", &network, "via", router])?;
+        }
+        Ok(())
+    }
+
+    /// The same addresses become the controller's own.
+    pub(crate) fn route_dead_nodes_here(&self) -> Result<()> {
+        for dead in [REFUSES, DROPS] {
+            let network = format!("10.{dead}.0.0/16");
+            self.controller().run(&["ip", "route", "delete", &network])?;
+            self.controller().run(&["ip", "route", "add", "local", &network, "dev", "lo"])?;
+        }
+        Ok(())
+    }
+
+    /// All of them.
+    fn machines(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().chain(&self.backup)
     }
 
     fn wait_idle(&self) -> Result<()> {
@@ -237,7 +294,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for node in &self.nodes {
+        for node in self.machines() {
             node.machine.close();
         }
         drop(self.namespaces.take());
@@ -260,6 +317,19 @@ fn assemble(namespaces: &Namespaces, base: &Path, layer: Option<&Layer>, host: &
     Ok(Hardware { host, namespaces: namespaces.init, cluster, root, console })
 }
 
+/// Puts one directory for all controllers of the cluster in the place of each state directory. SlurmUser owns them.
+fn share_state(namespaces: &Namespaces, root: &Path) -> Result<()> {
+    let script =
+        "mkdir -p \"$1\" \"$2$3\" && chroot \"$2\" stat -c %u:%g /var/log/slurm | xargs -I{} chown {} \"$1\"
+        mount --bind \"$1\" \"$2$3\"";
+    for (name, path) in [("slurmctld", STATE_SAVE_LOCATION), ("slurm-rollout", "/var/lib/slurm-rollout")] {
+        let shared = namespaces.directory.join("shared").join(name).display().to_string();
+        let root = root.display().to_string();
+        namespaces.command(&["sh", "-ec", script, "share", &shared, &root, path]).run()?;
+    }
+    Ok(())
+}
+
 /// Makes of a node's root what the cluster needs, and then what the test wants.
 fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> Result<()> {
     root.write_file("/etc/hostname", format!("{}\n", host.name), 0o644)?;
@@ -268,7 +338,7 @@ fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> 
     root.write_file("/etc/slurm/slurm.conf", slurm_conf(spec, hosts), 0o644)?;
     root.write_file("/etc/slurm/cgroup.conf", spec.base.cgroup_conf(), 0o644)?;
     root.write_file("/etc/systemd/system/lab-network.service", host.network_unit(), 0o644)?;
-    let (daemon, files, units) = if host.name == CONTROLLER {
+    let (daemon, files, units) = if host.is_controller() {
         ("slurmctld.service", [].as_slice(), [].as_slice())
     } else {
         ("slurmd.service", spec.node_files.as_slice(), spec.enable_units_on_nodes.as_slice())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{IoContext, Result};
 use crate::namespaces::way_in;
-use crate::network::CONTROLLER;
+use crate::network::{BACKUP, CONTROLLER};
 use crate::run::{Command, PATH};
 
 /// How to get into a node, now.
@@ -97,7 +97,7 @@ impl NodeRoot {
 
     /// Whether slurmctld will run here.
     pub fn is_controller(&self) -> bool {
-        self.name == CONTROLLER
+        self.name == CONTROLLER || self.name == BACKUP
     }
 
     /// Writes a file and the directories above it.

@@ -4,8 +4,12 @@ use std::net::Ipv4Addr;
 
 /// The controller's name.
 pub(crate) const CONTROLLER: &str = "ctl";
+/// The name of the controller that stands in for it, where there is one.
+pub(crate) const BACKUP: &str = "ctl2";
 /// The bridge that supervise.sh makes.
 pub(crate) const BRIDGE: &str = "lab";
+/// An end of the bridge itself, for clusters that need a router.
+pub(crate) const ROUTER: &str = "10.77.0.254/24";
 
 /// How slurm.conf names the nodes' addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,16 @@ impl Host {
         let controller = Host { name: CONTROLLER.into(), number: 1 };
         let nodes = (1..=nodes).map(|n| Host { name: format!("cn{n:02}"), number: n.saturating_add(10) });
         std::iter::once(controller).chain(nodes).collect()
+    }
+
+    /// The backup controller.
+    pub(crate) fn backup() -> Host {
+        Host { name: BACKUP.into(), number: 2 }
+    }
+
+    /// Whether slurmctld runs here.
+    pub(crate) fn is_controller(&self) -> bool {
+        self.name == CONTROLLER || self.name == BACKUP
     }
 
     pub(crate) fn address(&self) -> Ipv4Addr {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{LabError, Result};
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::{IoContext, LabError, Result};
 use crate::inside::Inside;
 use crate::machine::Machine;
 use crate::run::{Background, Command, Output, tail};
@@ -52,6 +54,19 @@ impl Node {
     /// Starts a command and goes on.
     pub fn spawn(&self, argv: &[&str]) -> Result<Background> {
         self.command(argv)?.spawn()
+    }
+
+    /// Does something in the node's network: what is opened there stays there, also when it is used elsewhere.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let init = self.machine.init().ok_or_else(|| LabError::Off(self.name().into()))?;
+        let path = PathBuf::from(format!("/proc/{init}/ns/net"));
+        let network = std::fs::File::open(&path).on("open", &path)?;
+        // A thread has a network of its own, so that this process stays where it is.
+        let entered = std::thread::scope(|scope| {
+            let there = scope.spawn(|| setns(network, CloneFlags::CLONE_NEWNET).map(|()| work()));
+            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        entered.map_err(std::io::Error::from).on("enter", &path)
     }
 
     /// Writes a file and the directories above it, whether the node is running or not.

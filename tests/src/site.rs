@@ -106,15 +106,15 @@ impl Site {
         Ok(format!("{} {}", link.trim(), version.trim()))
     }
 
-    /// Runs `slurm-rollout` on the controller as root.
+    /// Runs `slurm-rollout` on the controller that has power, as root.
     pub fn rollout(&self, args: &[&str]) -> Result<Output> {
         let argv: Vec<&str> = std::iter::once("slurm-rollout").chain(args.iter().copied()).collect();
-        self.cluster.controller().exec(&argv)
+        self.cluster.active_controller().exec(&argv)
     }
 
     /// Stages a manifest; gives what was said.
     pub fn stage(&self, manifest: &str) -> Result<String> {
-        self.cluster.controller().write_file("/root/rollout.toml", manifest, 0o644)?;
+        self.cluster.active_controller().write_file("/root/rollout.toml", manifest, 0o644)?;
         self.rollout(&["stage", "/root/rollout.toml"])?.into_stdout()
     }
 
@@ -136,6 +136,13 @@ impl Site {
         let lines = self.status(rollout)?;
         let line = lines.into_iter().find(|line| line.node == node);
         line.ok_or_else(|| LabError::Setup(format!("{node} is not in {rollout}")))
+    }
+
+    /// The lines of a rollout's journal that are whole, as JSON.
+    pub fn journal(&self, rollout: &str) -> Result<Vec<serde_json::Value>> {
+        let path = format!("/var/lib/slurm-rollout/rollouts/{rollout}/journal");
+        let text = self.cluster.active_controller().read_file(&path)?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// A node's Reason, without who set it.

@@ -1,7 +1,7 @@
 //! The text of a cluster's slurm.conf and cgroup.conf. Pure.
 
 use crate::cluster::ClusterSpec;
-use crate::network::{CONTROLLER, Host, NodeAddr};
+use crate::network::{Host, NodeAddr};
 
 /// Where slurmctld writes its log.
 pub(crate) const SLURMCTLD_LOG: &str = "/var/log/slurm/slurmctld.log";
@@ -18,9 +18,11 @@ pub(crate) fn slurm_conf(spec: &ClusterSpec, hosts: &[Host]) -> String {
     if spec.reboot_from_controller {
         parameters.insert(0, "reboot_from_controller".into());
     }
+    let controllers = hosts.iter().filter(|host| host.is_controller());
+    let controllers = controllers.map(|host| format!("SlurmctldHost={}({})\n", host.name, host.address()));
     let mut text = format!(
         "ClusterName=lab\n\
-         SlurmctldHost={CONTROLLER}({address})\n\
+         {controllers}\
          SlurmUser=slurm\n\
          AuthType=auth/munge\n\
          StateSaveLocation={STATE_SAVE_LOCATION}\n\
@@ -34,7 +36,7 @@ pub(crate) fn slurm_conf(spec: &ClusterSpec, hosts: &[Host]) -> String {
          ReturnToService={return_to_service}\n\
          ResumeTimeout={resume_timeout}\n\
          RebootProgram={reboot_program}\n",
-        address = hosts[0].address(),
+        controllers = controllers.collect::<String>(),
         return_to_service = spec.return_to_service,
         resume_timeout = spec.resume_timeout_s,
         reboot_program = spec.reboot_program,
@@ -44,7 +46,7 @@ pub(crate) fn slurm_conf(spec: &ClusterSpec, hosts: &[Host]) -> String {
     }
     text.push_str(spec.slurm_conf_extra.trim_end());
     text.push('\n');
-    for host in &hosts[1..] {
+    for host in hosts.iter().filter(|host| !host.is_controller()) {
         let address = match spec.node_addr {
             NodeAddr::Literal => format!(" NodeAddr={}", host.address()),
             NodeAddr::Name => String::new(),

@@ -151,6 +151,8 @@ fn installed(bare: &Bare) {
     for node in site.cluster.compute_nodes() {
         the_node_has_its_files(node);
     }
+    // Slurm 26.05 looks at RebootProgram only when it reads slurm.conf, in which this one stood before it was there.
+    site.cluster.scontrol(&["reconfigure"]).unwrap();
     a_plain_reboot_works(site, site.cluster.node("cn01"));
 }
 

@@ -41,7 +41,8 @@ fn a_node_that_lacks_something() {
                             systemctl daemon-reload",
     ])
     .unwrap();
-    cn04.run(&["mount", "-o", "remount,ro", "/"]).unwrap();
+    cn04.run(&["mount", "--bind", STATE, STATE]).unwrap();
+    cn04.run(&["mount", "-o", "remount,bind,ro", STATE]).unwrap();
     // Without slurmd Slurm would wait for it for ever; a node that is DOWN is rebooted at once.
     cluster.scontrol(&["update", "nodename=cn03", "state=down", "reason=test"]).unwrap();
     site.stage(TOOL_1_1).unwrap();
@@ -72,7 +73,7 @@ fn a_node_that_lacks_something() {
     }
 
     // Mended, the node gets it by the same hand-over.
-    cn04.run(&["mount", "-o", "remount,rw", "/"]).unwrap();
+    cn04.run(&["umount", STATE]).unwrap();
     assert_eq!(site.tool("cn04").unwrap(), OLD);
     cluster.scontrol(&["update", "nodename=cn04", "state=resume"]).unwrap();
     site.wait_idle(&["cn04"], MINUTES).unwrap();

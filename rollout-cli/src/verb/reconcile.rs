@@ -47,6 +47,9 @@ fn say(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCod
     } else if !ordered.is_empty() {
         out(&format!("{ordered}: handed over by Slurm and never told: ordered now\n"));
     }
+    for (why, nodes) in &report.skipped {
+        eprintln!("slurm-rollout: {}: {}", nodes.iter().cloned().collect::<NodeSet>(), why.describe());
+    }
     for (why, nodes) in &report.failed {
         eprintln!("slurm-rollout: {}: {why}", nodes.iter().cloned().collect::<NodeSet>());
     }

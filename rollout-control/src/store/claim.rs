@@ -1,9 +1,10 @@
 //! Claiming handed-over nodes: under the lock, each node is given to one invocation of RebootProgram only.
 
 use super::{Store, StoreError};
-use rollout_core::hand_over::{HandedOver, SkippedNodes, lost, sort};
+use rollout_core::hand_over::{HandedOver, SkippedNodes, sort};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, Fold, NodeRecord, Stand, fold};
+use rollout_core::lost::{Lost, lost};
 use rollout_core::manifest::Aim;
 use rollout_core::order::{Apply, Order, Plain, Return, What};
 use rollout_core::slurm::NodeInfo;
@@ -76,7 +77,7 @@ impl Store {
     ///
     /// # Errors
     /// If a journal cannot be read.
-    pub fn lost(&self, slurm: &[NodeInfo]) -> Result<NodeSet, StoreError> {
+    pub fn lost(&self, slurm: &[NodeInfo]) -> Result<Vec<Lost>, StoreError> {
         Ok(lost(slurm, &self.folds()?, &fold(&self.plain_reboots()?), clock::now_ms()))
     }
 

@@ -1,0 +1,35 @@
+//! Asking many agents at once. Touches no node.
+
+use crate::address::Resolver;
+use crate::agent_client::AgentClient;
+use crate::config::Config;
+use crate::dispatch::dispatch;
+use crate::store::Addresses;
+use rollout_core::hostlist::NodeSet;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Speaks with the agents of all these nodes, each within `limit`, all of them within `all_limit`. Those that do not answer
+/// in time are there with the reason.
+pub fn ask_agents<R: Send + 'static>(
+    config: &Config,
+    nodes: &NodeSet,
+    addresses: &Addresses,
+    (limit, all_limit): (Duration, Duration),
+    ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
+) -> BTreeMap<String, Result<R, String>> {
+    // Slurm's default NodeAddr is the NodeName.
+    let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
+    let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
+    let late = || Err("not asked in time".to_owned());
+    let mut answers: BTreeMap<_, _> = nodes.iter().map(|name| (name.to_owned(), late())).collect();
+    let client = AgentClient::new(config.agent_port, limit);
+    let resolver = Resolver::default();
+    let asked = dispatch(errands, config.concurrency, Instant::now() + all_limit, move |(name, address)| {
+        let answer = resolver.resolve(&address, limit).and_then(|address| ask(address, &client));
+        (name, answer)
+    });
+    answers.extend(asked.all());
+    answers
+}

@@ -1,0 +1,142 @@
+//! Ten thousand nodes at once: a real slurmctld hands them over, and each agent gets its order once.
+
+// A test may panic.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::{Fold, Stand, fold, lines};
+use rollout_core::order::{Order, What};
+use rollout_lab::{Base, Crowd, ManyNodes, Product, until};
+
+const MINUTES: Duration = Duration::from_secs(300);
+const COUNT: usize = 10_000;
+
+const MANIFEST: &str = r#"
+name = "all"
+[[change]]
+kind = "symlink"
+path = "/opt/app/current"
+target = "/opt/app/2"
+"#;
+
+/// A crowd with the rollout `all` staged for everybody.
+fn crowd(base: Base, nodes: ManyNodes) -> Crowd {
+    let crowd = nodes.start(&Product::build().unwrap(), base, None).unwrap();
+    let controller = crowd.controller();
+    // For a machine that has much else to do.
+    let patient = "deadline = \"60s\"\nagent_timeout = \"15s\"\n";
+    controller.write_file("/etc/slurm-rollout/controller.d/patient.toml", patient, 0o644).unwrap();
+    let manifest = MANIFEST.replace("\"all\"\n", &format!("\"all\"\nnodes = \"{}\"\n", nodes.list()));
+    controller.write_file("/root/rollout.toml", manifest, 0o644).unwrap();
+    controller.run(&["slurm-rollout", "stage", "/root/rollout.toml"]).unwrap();
+    crowd
+}
+
+fn journal(crowd: &Crowd) -> Fold {
+    let text = crowd.controller().read_file("/var/lib/slurm-rollout/rollouts/all/journal").unwrap();
+    fold(&lines(&text).collect::<Vec<_>>())
+}
+
+/// Waits until the journal knows what became of every node.
+fn wait_known(crowd: &Crowd) -> Fold {
+    let known = |fold: &Fold| {
+        let ended = |stand| matches!(stand, Stand::Ordered | Stand::Unreachable | Stand::Refused);
+        fold.values().all(|node| ended(node.stand))
+    };
+    until("all outcomes", MINUTES, || Ok(journal(crowd)), known).unwrap()
+}
+
+fn standing(journal: &Fold, stand: Stand) -> BTreeSet<&str> {
+    journal.iter().filter(|(_, node)| node.stand == stand).map(|(name, _)| name.as_str()).collect()
+}
+
+/// Each of these addresses, and no other, got one order, which names its node. As root opens it on a node.
+fn assert_each_got_its_order_once(crowd: &Crowd, nodes: &ManyNodes, names: &[String]) {
+    let orders: BTreeMap<IpAddr, Vec<String>> = crowd.agents.take_orders();
+    let addresses: BTreeSet<IpAddr> = names.iter().map(|name| nodes.address(name).unwrap()).collect();
+    assert_eq!(addresses.len(), names.len());
+    assert_eq!(orders.keys().copied().collect::<BTreeSet<_>>(), addresses);
+    let twice: Vec<_> = orders.iter().filter(|(_, orders)| orders.len() != 1).collect();
+    assert!(twice.is_empty(), "{twice:.2000?}");
+    let mut opened: BTreeMap<&str, NodeSet> = BTreeMap::new();
+    for name in names {
+        let sealed = orders[&nodes.address(name).unwrap()][0].as_str();
+        let named = opened.entry(sealed).or_insert_with(|| open(crowd, sealed));
+        assert!(named.contains(name), "{name}");
+    }
+}
+
+/// The nodes that a sealed order is for.
+fn open(crowd: &Crowd, sealed: &str) -> NodeSet {
+    let unmunge = crowd.controller().command(&["unmunge", "--metadata=/dev/null"]).unwrap();
+    let payload = unmunge.stdin(sealed.as_bytes()).run().unwrap();
+    let order = Order::parse(payload.as_bytes()).unwrap();
+    assert!(matches!(&order.what, What::Apply(apply) if apply.rollout == "all"));
+    order.nodes
+}
+
+/// With a list of nodes that is folded (26.05).
+#[test]
+fn all_at_once_26_05() {
+    let nodes = ManyNodes { prefix: "cn", count: COUNT, dead: 0 };
+    let crowd = crowd(Base::Forky, nodes);
+    crowd.hand_over().unwrap();
+    let journal = wait_known(&crowd);
+    assert_eq!(standing(&journal, Stand::Ordered).len(), COUNT);
+    assert_each_got_its_order_once(&crowd, &nodes, &nodes.fates().0);
+    // Nothing is lost, and nobody is told twice.
+    let output = crowd.controller().exec(&["slurm-rollout", "reconcile"]).unwrap();
+    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!(crowd.agents.count(), 0);
+}
+
+/// With 5 % of them dead, half of which refuse, and half of which say nothing. The others get their orders, the dead get
+/// their Reasons, and when they are back reconcile brings them theirs.
+#[test]
+fn one_in_twenty_is_dead_24_11() {
+    let nodes = ManyNodes { prefix: "cn", count: COUNT, dead: COUNT / 20 };
+    let crowd = crowd(Base::Trixie, nodes);
+    crowd.hand_over().unwrap();
+    let known = wait_known(&crowd);
+    let (living, dead) = nodes.fates();
+    assert_eq!(standing(&known, Stand::Ordered), living.iter().map(String::as_str).collect());
+    assert_eq!(standing(&known, Stand::Unreachable), dead.iter().map(String::as_str).collect());
+    assert_each_got_its_order_once(&crowd, &nodes, &living);
+    let controller = crowd.controller();
+    let (refused, silent) = (&dead[0], &dead[COUNT / 40]);
+    for (node, why) in [(refused, "refused"), (silent, "its host does not answer")] {
+        let shown = || controller.run(&["scontrol", "show", "node", "-o", node]);
+        let reason = format!("Reason=slurm-rollout all: not ordered: no answer from its agent: {why}");
+        let words =
+            |line: &String| line.contains("Reason=slurm-rollout all: not ordered") && line.contains(why);
+        until(&reason, MINUTES, shown, words).unwrap();
+    }
+    crowd.raise_the_dead().unwrap();
+    let reconcile = controller.command(&["slurm-rollout", "reconcile"]).unwrap().limit(MINUTES);
+    until("all are ordered", MINUTES, || reconcile.output(), |_| crowd.agents.count() >= dead.len()).unwrap();
+    assert_each_got_its_order_once(&crowd, &nodes, &dead);
+    assert_eq!(standing(&journal(&crowd), Stand::Ordered).len(), COUNT);
+}
+
+/// Up to 25.11 all names go in one argument, and Linux takes no more than 128 KiB in one: Slurm cannot start the program at
+/// all, and says so in its log only. Reconcile brings all orders to the nodes.
+#[test]
+fn names_too_long_for_slurm_to_start_the_program_22_05() {
+    let nodes = ManyNodes { prefix: "compute-node-", count: COUNT, dead: 0 };
+    let crowd = crowd(Base::Bookworm, nodes);
+    crowd.hand_over().unwrap();
+    let log = || crowd.cluster.slurmctld_log();
+    let complaint = "error: RebootProgram exit status of 1";
+    until(complaint, MINUTES, log, |log| log.contains(complaint)).unwrap();
+    let syslog = ["journalctl", "--no-pager", "-t", "slurm-rollout-reboot-program", "--grep", "ordered"];
+    assert!(!crowd.controller().exec(&syslog).unwrap().success(), "the program was started");
+    assert_eq!((crowd.agents.count(), standing(&journal(&crowd), Stand::Staged).len()), (0, COUNT));
+    let reconcile = crowd.controller().command(&["slurm-rollout", "reconcile"]).unwrap().limit(MINUTES);
+    until("all are ordered", MINUTES, || reconcile.output(), |_| crowd.agents.count() >= COUNT).unwrap();
+    assert_eq!(standing(&journal(&crowd), Stand::Ordered).len(), COUNT);
+    assert_each_got_its_order_once(&crowd, &nodes, &nodes.fates().0);
+}

@@ -174,5 +174,11 @@ mod tests {
         assert!(again.contains("told before"), "{again}");
         std::fs::write(dir.path().join("staged.json"), "{\"version\":1,").unwrap();
         assert_eq!(StagedFile::in_dir(dir.path()).rollout(), None, "damaged");
+        // Whoever wrote it: what no manifest may ask for is not applied.
+        file.follow(&keep(5, "driver")).unwrap();
+        let kept = std::fs::read_to_string(dir.path().join("staged.json")).unwrap();
+        assert_eq!(StagedFile::in_dir(dir.path()).rollout(), Some("driver"));
+        std::fs::write(dir.path().join("staged.json"), kept.replace("\"/a\"", "\"/a/../etc\"")).unwrap();
+        assert_eq!(StagedFile::in_dir(dir.path()).rollout(), None);
     }
 }

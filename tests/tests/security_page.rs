@@ -95,6 +95,7 @@ fn files_and_processes_are_as_the_page_says() {
     let agent = show(node, "slurm-rollout-agent.service", "MainPID");
     assert_eq!(node.run(&["ps", "-o", "user=", "-p", &agent]).unwrap().trim(), "root");
     assert_eq!(show(controller, "slurm-rollout-reconcile.service", "User"), "slurm");
-    let journal = controller.read_file("/var/lib/slurm-rollout/rollouts/link/journal").unwrap();
-    assert!(journal.contains("\"by\":\"reboot-program slurm@"), "{journal}");
+    // And its RebootProgram with it.
+    let slurmctld = controller.run(&["ps", "-o", "user=", "-C", "slurmctld"]).unwrap();
+    assert!(!slurmctld.is_empty() && slurmctld.lines().all(|user| user.trim() == "slurm"), "{slurmctld}");
 }

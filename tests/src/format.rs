@@ -51,7 +51,8 @@ impl Format {
             Format::Deb => vec!["apt-get", "-y", "install"],
             Format::Rpm => vec!["dnf", "-y", "install"],
         };
-        let place = |file: &PathBuf| format!("/root/{}", file.file_name().unwrap_or_default().to_string_lossy());
+        let place =
+            |file: &PathBuf| format!("/root/{}", file.file_name().unwrap_or_default().to_string_lossy());
         let there: Vec<String> = files.iter().map(place).collect();
         for (file, there) in files.iter().zip(&there) {
             node.copy_in(file, there, 0o644)?;

@@ -4,6 +4,7 @@ use crate::address::Resolver;
 use crate::agent_client::AgentClient;
 use crate::config::Config;
 use crate::dispatch::dispatch;
+use crate::hand_over::connect_limit;
 use crate::store::Addresses;
 use rollout_core::hostlist::NodeSet;
 use std::collections::BTreeMap;
@@ -24,9 +25,14 @@ pub fn ask_agents<R: Send + 'static>(
     let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
     let late = || Err("not asked in time".to_owned());
     let mut answers: BTreeMap<_, _> = nodes.iter().map(|name| (name.to_owned(), late())).collect();
-    let client = AgentClient::new(config.agent_port, limit);
+    let end = Instant::now() + all_limit;
+    let mut client = AgentClient::new(config.agent_port, limit);
+    if errands.len() > config.concurrency {
+        // Some have to wait for others: hosts that are silent must not use up all the time.
+        client = client.connecting_within(connect_limit(errands.len(), config.concurrency, end));
+    }
     let resolver = Resolver::default();
-    let asked = dispatch(errands, config.concurrency, Instant::now() + all_limit, move |(name, address)| {
+    let asked = dispatch(errands, config.concurrency, end, move |(name, address)| {
         let answer = resolver.resolve(&address, limit).and_then(|address| ask(address, &client));
         (name, answer)
     });

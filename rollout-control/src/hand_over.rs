@@ -208,7 +208,7 @@ fn seal(config: &Config, claim: &Claim) -> Result<String, String> {
 }
 
 /// So long that all have their first turn in half of the time, should nobody answer.
-fn connect_limit(errands: usize, concurrency: usize, sent_by: Instant) -> Duration {
+pub(crate) fn connect_limit(errands: usize, concurrency: usize, sent_by: Instant) -> Duration {
     let rounds = u32::try_from(errands.div_ceil(concurrency.max(1))).unwrap_or(u32::MAX).max(1);
     let half = sent_by.saturating_duration_since(Instant::now()) / 2;
     (half / rounds).clamp(CONNECT_AT_LEAST, CONNECT)

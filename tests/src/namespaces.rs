@@ -15,6 +15,11 @@ use crate::error::{IoContext, LabError, Result};
 use crate::run::{Command, tail};
 use crate::state_dir::{lock, lock_file, state_dir, try_lock};
 
+/// inotify instances that all containers of this host share, as one user has them. Each systemd takes some, and Linux
+/// allows 128.
+const INOTIFY_INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
+const ENOUGH_INSTANCES: u32 = 1024;
+
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A cluster's mount, pid and network namespace, its directory, and the hand on its supervisor.
@@ -29,10 +34,19 @@ pub(crate) struct Namespaces {
     supervisor: Child,
 }
 
+/// Where it cannot be raised, a node that is too much says so on its console.
+fn allow_many_systemds() {
+    let allowed = read_to_string(INOTIFY_INSTANCES).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if allowed.is_some_and(|allowed| allowed < ENOUGH_INSTANCES) {
+        let _ = std::fs::write(INOTIFY_INSTANCES, ENOUGH_INSTANCES.to_string());
+    }
+}
+
 impl Namespaces {
     /// Makes them, after having swept away what dead clusters left on disk.
     pub(crate) fn new() -> Result<Namespaces> {
         let clusters = state_dir("clusters")?;
+        allow_many_systemds();
         // From here until our own supervisor's log is locked nobody else sweeps.
         let _sweeping = lock(&clusters.join(".lock"))?;
         sweep(&clusters)?;

@@ -62,7 +62,8 @@ fn a_node_that_lacks_something() {
     }
     cluster.drop_packets("cn02", false).unwrap();
     cn01.run(&["systemctl", "unmask", "munge.service"]).unwrap();
-    cn01.run(&["systemctl", "start", "munge.service"]).unwrap();
+    // slurmd gives up where there is no munged, and nobody starts it again.
+    cn01.run(&["systemctl", "start", "munge.service", "slurmd.service"]).unwrap();
     let put_back =
         "mv /root/slurmd.service /usr/lib/systemd/system/; systemctl daemon-reload; systemctl start slurmd";
     cn03.run(&["sh", "-ec", put_back]).unwrap();
@@ -144,4 +145,33 @@ fn a_copied_disk() {
     cn01.run(&["touch", "/run/go"]).unwrap();
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     assert_eq!(site.tool("cn01").unwrap(), NEW);
+}
+
+/// The node boots and is proven, and then has less than slurm.conf says of it: Slurm refuses its registration, and
+/// never takes it back by itself. That is no success.
+#[test]
+fn a_node_whose_registration_slurm_refuses() {
+    let site = site(1);
+    let (cn01, controller) = (site.cluster.node("cn01"), site.cluster.controller());
+    let verify = "commands = [[\"/usr/bin/sh\", \"-c\", \"while [ ! -e /run/go ]; do sleep 0.2; done\"]]\n";
+    let (head, _) = TOOL_1_1.split_once("commands").unwrap();
+    site.stage(&format!("{}{verify}", head.replace("cn[01-04]", "cn01"))).unwrap();
+    site.reboot("cn01").unwrap();
+    let up = || cn01.exec(&["systemctl", "is-active", AGENT]);
+    until("its boot", MINUTES, up, |output| cn01.boot_count() == 2 && output.success()).unwrap();
+    let memory = |from: &str, to: &str| {
+        let edit = format!("s/^\\(NodeName=.*RealMemory=\\){from}$/\\1{to}/");
+        for host in [controller, cn01] {
+            host.run(&["sed", "-i", &edit, "/etc/slurm/slurm.conf"]).unwrap();
+        }
+        site.cluster.scontrol(&["reconfigure"]).unwrap();
+    };
+    memory("500", "500000000");
+    cn01.run(&["touch", "/run/go"]).unwrap();
+    let note = wait_phase(&site, "cn01", "failed");
+    assert!(note.starts_with("Slurm refuses its registration: ") && note.contains("RealMemory"), "{note}");
+    assert_eq!(site.rollout(&["status", "tool-1.1"]).unwrap().code, Some(3));
+    memory("500000000", "500");
+    cn01.run(&["systemctl", "restart", "slurmd"]).unwrap();
+    wait_phase(&site, "cn01", "updated");
 }

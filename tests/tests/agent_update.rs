@@ -4,6 +4,10 @@
 // A test may panic.
 #![allow(clippy::unwrap_used)]
 
+// Here, since both wait most of their time: for agents that stay silent.
+#[path = "agent_update/rescue.rs"]
+mod rescue;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -175,3 +175,48 @@ fn a_node_whose_registration_slurm_refuses() {
     cn01.run(&["systemctl", "restart", "slurmd"]).unwrap();
     wait_phase(&site, "cn01", "updated");
 }
+
+/// An order comes while the node is going down for another reason, its agent gone already. Slurm takes that boot for the
+/// one that it waits for; nothing is applied, and what is staged still is.
+#[test]
+fn an_order_while_the_node_shuts_down() {
+    let site = site(1);
+    let node = site.cluster.node("cn01");
+    let slow =
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/true\nExecStop=/usr/bin/sleep 15\n";
+    node.write_file("/run/systemd/system/slow.service", slow, 0o644).unwrap();
+    node.run(&["systemctl", "daemon-reload"]).unwrap();
+    node.run(&["systemctl", "start", "slow"]).unwrap();
+    site.stage(&TOOL_1_1.replace("cn[01-04]", "cn01")).unwrap();
+    node.run(&["systemctl", "reboot"]).unwrap();
+    let agent = || node.exec(&["systemctl", "is-active", AGENT]);
+    until("the agent is gone", MINUTES, agent, |output| !output.success()).unwrap();
+    site.reboot("cn01").unwrap();
+    wait_phase(&site, "cn01", "unreachable");
+    assert_eq!(node.boot_count(), 1);
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    site.rollout(&["reconcile"]).unwrap().into_stdout().unwrap();
+    assert_eq!((node.boot_count(), site.tool("cn01").unwrap().as_str()), (2, OLD));
+    site.reboot("cn01").unwrap();
+    wait_phase(&site, "cn01", "updated");
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    assert_eq!(site.tool("cn01").unwrap(), NEW);
+}
+
+/// No room for the new link: the node goes back.
+#[test]
+fn a_disk_that_is_full_where_the_link_is() {
+    let site = site(1);
+    let node = site.cluster.node("cn01");
+    let full = "mkdir /full; mount -t tmpfs -o nr_inodes=3 full /full; ln -s /opt/app/1 /full/link; touch /full/last";
+    node.run(&["sh", "-ec", full]).unwrap();
+    let manifest = "name = \"tool-1.1\"\nnodes = \"cn01\"\n[[change]]\nkind = \"symlink\"\n\
+                    path = \"/full/link\"\ntarget = \"/opt/app/2\"\n";
+    site.stage(manifest).unwrap();
+    site.reboot("cn01").unwrap();
+    let why = until("going back", MINUTES, || site.reason("cn01"), |reason| reason.contains("No space left"));
+    assert!(why.unwrap().contains("change 1 (symlink)"));
+    // The file system was in memory, and its link is gone with it: the node cannot be proven to be what it was.
+    let note = wait_phase(&site, "cn01", "held");
+    assert!(note.contains("No space left on device"), "{note}");
+}

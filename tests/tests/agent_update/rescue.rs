@@ -1,8 +1,5 @@
 //! A rollout that breaks the agent itself: the copy of the agent that took the order carries on, and goes back.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -27,7 +27,7 @@ kind = "symlink"
 path = "/opt/slow"
 target = "/usr"
 [verify]
-commands = [["/usr/bin/sleep", "7"]]
+commands = [["/usr/bin/sleep", "20"]]
 "#;
 
 /// What a doctor found, and how it ended.
@@ -287,7 +287,7 @@ fn a_ledger_that_cannot_be_read(site: &Site) {
 
 /// An order that takes longer than ResumeTimeout: known from the agent's ledger.
 fn a_resume_timeout_that_is_too_short(site: &Site) {
-    edit_slurm_conf(site, "s/^ResumeTimeout=.*/ResumeTimeout=5/");
+    edit_slurm_conf(site, "s/^ResumeTimeout=.*/ResumeTimeout=15/");
     site.stage(SLOW).unwrap();
     site.reboot("cn01").unwrap();
     let updated = |line: &rollout_lab::NodeLine| line.phase == "updated";
@@ -295,7 +295,7 @@ fn a_resume_timeout_that_is_too_short(site: &Site) {
     // Slurm 22.05 that is reconfigured while a node reboots forgets its nextstate: the node would stay drained.
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     let finding =
-        problem(site, "resume-timeout", "ResumeTimeout is 5 s; the longest of the last orders took");
+        problem(site, "resume-timeout", "ResumeTimeout is 15 s; the longest of the last orders took");
     assert!(finding.what.ends_with("(cn01)") && cure(&finding).contains("ResumeTimeout=1800"), "{finding:?}");
     edit_slurm_conf(site, "s/^ResumeTimeout=.*/ResumeTimeout=60/");
     let default = found(|| visit(site), Level::Warning, "resume-timeout", "ResumeTimeout is 60 s");

@@ -287,6 +287,9 @@ fn a_ledger_that_cannot_be_read(site: &Site) {
 
 /// An order that takes longer than ResumeTimeout: known from the agent's ledger.
 fn a_resume_timeout_that_is_too_short(site: &Site) {
+    // Slurm 22.05 sees that slurm.conf has changed by the second: of two changes in one it knows the first alone, and
+    // would still have slurmd run the program.
+    std::thread::sleep(Duration::from_secs(2));
     edit_slurm_conf(site, "s/^ResumeTimeout=.*/ResumeTimeout=15/");
     site.stage(SLOW).unwrap();
     site.reboot("cn01").unwrap();

@@ -143,41 +143,29 @@ fn for_a_job_26_05() {
     for_a_job(Base::Forky);
 }
 
-/// Says which of the two features the node has, or sets it for the next boot, as firmware would.
-const HELPER: &str = "#!/bin/sh\nif [ $# -gt 0 ]; then echo $1 >/etc/mode; else cat /etc/mode; fi\n";
+/// As slurmctld calls RebootProgram for a job that wants its node to boot with features.
+const WITH_FEATURES: &str = "#!/bin/sh\nexec /usr/libexec/slurm-rollout/reboot-program \"$1\" quad,flat\n";
 
-/// A job wants a feature that its node has to boot for: the site's program sets it, and nothing else is done.
+/// The features of a job are handed to the site's program before the reboot, and nothing else is done.
 #[test]
-fn for_a_job_with_features() {
-    let prepare = |root: &NodeRoot| {
-        let edit = "s/^NodeName=.*/& Feature=quad,flat/";
-        root.run(&["sed", "-i", edit, "/etc/slurm/slurm.conf"])?;
-        let plugin = "echo NodeFeaturesPlugins=node_features/helpers >>/etc/slurm/slurm.conf";
-        root.run(&["sh", "-c", plugin])?;
-        root.write_file("/etc/slurm/helpers.conf", "Feature=quad,flat Helper=/etc/slurm/mode\n", 0o644)?;
-        root.write_file("/etc/slurm/mode", HELPER, 0o755)?;
-        root.write_file("/etc/mode", "quad\n", 0o644)?;
-        if root.is_controller() {
-            return Ok(());
-        }
-        let config = "features_program = \"/etc/slurm/mode\"\n";
-        root.write_file("/etc/slurm-rollout/agent.d/features.toml", config, 0o644)
-    };
-    let spec = ClusterSpec { nodes: 1, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
-    let site = Site::with_tool(&Product::build().unwrap(), spec).unwrap();
+fn features_are_handed_on() {
+    let site = site(Base::Trixie, 1, "reboot_from_controller.conf");
+    let (controller, node) = (site.cluster.controller(), site.cluster.node("cn01"));
+    controller.write_file("/usr/libexec/lab/with-features", WITH_FEATURES, 0o755).unwrap();
+    let swap = "s,^RebootProgram=.*,RebootProgram=/usr/libexec/lab/with-features,";
+    controller.run(&["sed", "-i", swap, "/etc/slurm/reboot_from_controller.conf"]).unwrap();
+    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    node.write_file("/usr/local/sbin/set-mode", "#!/bin/sh\necho \"$@\" >/etc/mode\n", 0o755).unwrap();
+    let config = "features_program = \"/usr/local/sbin/set-mode\"\n";
+    node.write_file("/etc/slurm-rollout/agent.d/features.toml", config, 0o644).unwrap();
+    node.run(&["systemctl", "restart", "slurm-rollout-agent"]).unwrap();
     site.stage(&manifest("cn01")).unwrap();
-    let node = site.cluster.node("cn01");
     let boots = node.boot_count();
-    let job = ["sbatch", "-C", "flat", "--output=/dev/null", "--wrap", "true"];
-    site.cluster.controller().run(&job).unwrap();
+    site.reboot("cn01").unwrap();
     node.wait_boots(boots + 1, MINUTES).unwrap();
-    let done = || site.cluster.controller().run(&["squeue", "--noheader"]);
-    until("the job", MINUTES, done, |jobs| jobs.trim().is_empty()).unwrap();
     site.wait_idle(&["cn01"], MINUTES).unwrap();
-    assert_eq!(node.read_file("/etc/mode").unwrap(), "flat\n");
-    let active = site.cluster.scontrol(&["show", "node", "-o", "cn01"]).unwrap();
-    assert!(active.contains("ActiveFeatures=flat "), "{active}");
-    assert_eq!((site.tool("cn01").unwrap().as_str(), node.boot_count()), (OLD, boots + 1));
+    assert_eq!(node.read_file("/etc/mode").unwrap(), "quad,flat\n");
+    assert_eq!(site.tool("cn01").unwrap(), OLD);
     assert_eq!(site.phase("tool-1.1", "cn01").unwrap().phase, "staged");
 }
 

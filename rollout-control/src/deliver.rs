@@ -1,10 +1,8 @@
 //! Giving agents beforehand what is staged for their nodes, where slurmd runs RebootProgram: on the node nobody can ask
 //! the controller. Nothing is done with it until slurmd says that Slurm has the node rebooted.
 
-use crate::address::Resolver;
-use crate::agent_client::AgentClient;
+use crate::ask::ask_agents;
 use crate::config::{Config, Deliver};
-use crate::dispatch::dispatch;
 use crate::store::{Store, StoreError};
 use rollout_core::agent_api::Answer;
 use rollout_core::hostlist::NodeSet;
@@ -14,7 +12,7 @@ use rollout_core::slurm_config::SlurmConfig;
 use rollout_core::way::Way;
 use rollout_host::{munge, random};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long all agents together may take. What they did not get by then, they get later.
 const ALL_LIMIT: Duration = Duration::from_secs(10);
@@ -85,26 +83,12 @@ pub fn take_back(
 
 fn tell(config: &Config, store: &Store, order: &Order) -> Result<Told, DeliverError> {
     let sealed = config.munge().seal(&serde_json::to_vec(order).unwrap_or_default(), 0)?;
-    let addresses = store.addresses();
-    let errands: Vec<(String, String)> = order
-        .nodes
-        .iter()
-        .map(|name| (name.to_owned(), addresses.get(name).cloned().unwrap_or_else(|| name.to_owned())))
-        .collect();
-    let limit = config.agent_timeout.get();
-    let (client, resolver) = (AgentClient::new(config.agent_port, limit), Resolver::default());
-    let end = Instant::now() + ALL_LIMIT;
-    let answers = dispatch(errands, config.concurrency, end, move |(name, address)| {
-        let answer = resolver.resolve(&address, limit).and_then(|address| {
-            client.order(address, &sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
-        });
-        (name, answer)
+    let limits = (config.agent_timeout.get(), ALL_LIMIT);
+    let answers = ask_agents(config, &order.nodes, &store.addresses(), limits, move |address, client| {
+        client.order(address, &sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
     });
-    let late = || Err("no answer in time".to_owned());
-    let mut all: BTreeMap<String, _> = order.nodes.iter().map(|name| (name.to_owned(), late())).collect();
-    all.extend(answers.all());
     let (mut taken, mut failed): (Vec<String>, BTreeMap<String, Vec<String>>) = Default::default();
-    for (name, answer) in all {
+    for (name, answer) in answers {
         match answer {
             Ok(Answer::Accepted | Answer::UnderWay { .. }) => taken.push(name),
             Ok(Answer::Refused { why }) | Err(why) => failed.entry(why).or_default().push(name),

@@ -17,6 +17,7 @@ mod addresses;
 mod claim;
 mod drains;
 mod journal_file;
+mod json_file;
 mod stage;
 
 pub use addresses::Addresses;

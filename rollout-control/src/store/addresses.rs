@@ -1,9 +1,10 @@
 //! NodeAddr of each node, as Slurm last said it: for when Slurm cannot be asked.
 
-use super::{MODE, Store, StoreError};
+use super::{Store, StoreError};
 use rollout_core::slurm::NodeInfo;
-use rollout_host::durable;
 use std::collections::BTreeMap;
+
+const FILE: &str = "addresses.json";
 
 /// NodeAddr by NodeName.
 pub type Addresses = BTreeMap<String, String>;
@@ -13,8 +14,7 @@ impl Store {
     /// only saves asking.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        let bytes = std::fs::read(self.dir.join("addresses.json")).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        self.read_json(FILE)
     }
 
     /// Keeps what Slurm says now.
@@ -22,7 +22,6 @@ impl Store {
     /// # Errors
     /// If it cannot be written.
     pub fn learn_addresses(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
-        let path = self.dir.join("addresses.json");
         let known = self.addresses();
         let news = |node: &&NodeInfo| known.get(&node.name) != Some(&node.address);
         if !nodes.iter().any(|node| news(&node)) {
@@ -31,12 +30,6 @@ impl Store {
         let _lock = self.lock()?;
         let mut known = self.addresses();
         known.extend(nodes.iter().map(|node| (node.name.clone(), node.address.clone())));
-        let bytes = serde_json::to_vec(&known).unwrap_or_default();
-        durable::replace(&path, &bytes, MODE).map_err(|source| StoreError::Io {
-            path: path.clone(),
-            what: "written",
-            source,
-        })?;
-        self.give(&path)
+        self.write_json(FILE, &known)
     }
 }

@@ -76,8 +76,7 @@ async fn serve_and_drive(
     let slurm = SlurmNode::new(config.clone(), names);
     let server = server::Server::bind(
         &config,
-        name.clone(),
-        node::boot_id()?,
+        node::itself(&name)?,
         (published, staged_published),
         send,
         slurm.clone(),

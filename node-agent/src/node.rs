@@ -1,6 +1,8 @@
 //! Which node this is, and which boot of it.
 
 use crate::config::Config;
+use crate::{changes, log};
+use rollout_core::agent_api::AgentStatus;
 use std::time::Duration;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -22,6 +24,13 @@ pub(crate) fn name(config: &Config) -> Result<String, String> {
             Err(format!("the host name {host:?} gives no NodeName; set node_name in {}", crate::config::PATH))
         }
     }
+}
+
+/// What this node is, for as long as it runs.
+pub(crate) fn itself(name: &str) -> Result<AgentStatus, String> {
+    let running = changes::running().map_err(|error| log::warning(&error.to_string())).ok();
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(AgentStatus { version, node: name.to_owned(), boot_id: boot_id()?, running, ..AgentStatus::default() })
 }
 
 /// The kernel's id of this boot.

@@ -55,7 +55,8 @@ impl Hands {
             }
             Action::Verify => {
                 failpoint::here("verifying");
-                match self.agent_works().and_then(|()| verify::staged(ledger)) {
+                match self.agent_works().and_then(|()| verify::staged(ledger)).and_then(|()| confirm(ledger))
+                {
                     Ok(()) => {
                         failpoint::here("verified");
                         self.keep_drained(ledger)?;
@@ -178,7 +179,7 @@ impl Hands {
     fn make_changes(&self, aim: &Aim, ledger: &mut Ledger) -> Result<Result<(), String>, LedgerError> {
         for (index, change) in aim.changes.iter().enumerate() {
             let failed =
-                |error: changes::ChangeError| format!("change {} ({}): {error}", index + 1, kind(change));
+                |error: changes::ChangeError| format!("change {} ({}): {error}", index + 1, change.kind());
             let before = match ledger.records.get(index) {
                 Some(Record { after: Some(_), .. }) => continue,
                 Some(Record { before, after: None }) => before.clone(),
@@ -234,6 +235,14 @@ impl Hands {
     }
 }
 
+/// Makes stay what is proven.
+fn confirm(ledger: &Ledger) -> Result<(), String> {
+    for (index, (change, _)) in changes_begun(ledger).enumerate() {
+        changes::confirm(change).map_err(|error| format!("change {} does not stay: {error}", index + 1))?;
+    }
+    Ok(())
+}
+
 fn log_and_keep(ledger: &mut Ledger, why: &str) {
     log::error(&format!("{}: {why}", ledger.subject()));
     ledger.fail(why);
@@ -255,7 +264,7 @@ fn longest_program_of(ledger: &Ledger) -> Duration {
     let What::Apply(apply) = &ledger.order.what else { return Duration::ZERO };
     let packages = apply.aim.changes.iter().filter_map(|change| match change {
         Change::Packages(packages) => Some(packages.timeout),
-        Change::Symlink(_) => None,
+        Change::Symlink(_) | Change::Image(_) => None,
     });
     packages.chain([apply.aim.verify.timeout]).map(TimeLimit::get).max().unwrap_or_default()
 }
@@ -269,11 +278,4 @@ fn reboot_of(ledger: &Ledger) -> Reboot {
 
 fn resumes_if_late(ledger: &Ledger) -> bool {
     ledger.drained.is_none() && ledger.order.back().is_some_and(|back| back.resume_if_late)
-}
-
-fn kind(change: &Change) -> &'static str {
-    match change {
-        Change::Packages(_) => "packages",
-        Change::Symlink(_) => "symlink",
-    }
 }

@@ -68,8 +68,8 @@ pub(crate) struct Server {
 
 /// What every exchange needs.
 struct Desk {
-    node: String,
-    boot_id: String,
+    /// What never changes of what a status request is told.
+    me: AgentStatus,
     slurm_user: String,
     munge: Munge,
     published: watch::Receiver<Published>,
@@ -98,15 +98,13 @@ enum Peer {
 impl Server {
     pub(crate) fn bind(
         config: &Config,
-        node: String,
-        boot_id: String,
+        me: AgentStatus,
         (published, staged): (watch::Receiver<Published>, watch::Receiver<Option<String>>),
         orders: mpsc::Sender<Request>,
         slurm: SlurmNode,
     ) -> Result<Self, String> {
         let desk = Desk {
-            node,
-            boot_id,
+            me,
             slurm_user: config.slurm_user.clone(),
             munge: Munge::at(&config.munge_socket),
             slurm,
@@ -285,14 +283,12 @@ impl Desk {
             Published::Trouble(why) => (None, Some(one_line(why, MAX_TROUBLE))),
         };
         AgentStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: self.node.clone(),
-            boot_id: self.boot_id.clone(),
             uptime_s: node::uptime().as_secs(),
             clock_s: Some(clock::now_s()),
             order,
             staged: self.staged.borrow().clone(),
             trouble,
+            ..self.me.clone()
         }
     }
 
@@ -301,7 +297,7 @@ impl Desk {
         let body = self.whole(body).await?;
         let what = serde_json::from_slice(&body.bytes);
         let what: HandOver = what.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        let me = NodeSet::from_names([self.node.as_str()]);
+        let me = NodeSet::from_names([self.me.node.as_str()]);
         let me = me.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let desk = Arc::clone(self);
         tokio::spawn(async move {

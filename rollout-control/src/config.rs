@@ -39,6 +39,8 @@ pub struct Config {
     pub slurm_conf: Option<PathBuf>,
     /// munged's socket.
     pub munge_socket: PathBuf,
+    /// What boot servers and services call the nodes, for images.
+    pub nodes_file: PathBuf,
 }
 
 /// Whether agents are given beforehand what is staged for their nodes.
@@ -65,6 +67,7 @@ impl Default for Config {
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,
             munge_socket: munge::SOCKET.into(),
+            nodes_file: "/etc/slurm-rollout/nodes.toml".into(),
         }
     }
 }
@@ -99,6 +102,7 @@ impl Checked for Config {
             is_absolute(&["scontrol"], &self.scontrol),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
+            is_absolute(&["nodes_file"], &self.nodes_file),
         ];
         let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
         if self.agent_port == 0 {

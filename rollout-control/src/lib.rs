@@ -9,6 +9,7 @@
 //! | [`store`] | the state directory: manifests, journals, the lock |
 //! | [`address`] | from NodeAddr to an IP address |
 //! | [`agent_client`] | one HTTP exchange with one agent |
+//! | [`boot_source`] | what nodes boot from: the providers of images on the controller's side |
 //! | [`ask`] | asking many agents at once where they stand
 //! | [`dispatch`] | the same for many nodes at once, within a deadline |
 //! | [`deliver`] | giving agents beforehand what slurmd will have them apply |
@@ -18,6 +19,7 @@
 pub mod address;
 pub mod agent_client;
 pub mod ask;
+pub mod boot_source;
 pub mod config;
 pub mod deliver;
 pub mod dispatch;

@@ -6,6 +6,7 @@
 //! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOver`] | [`Answer`] |
 //! | `GET /v1/status` | none | [`AgentStatus`] |
 
+use crate::image::Running;
 use crate::order::OrderId;
 use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,7 @@ pub enum Answer {
 }
 
 /// Where an agent stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
     /// The agent's version.
     pub version: String,
@@ -80,6 +81,16 @@ pub struct AgentStatus {
     /// Why the agent takes no order at all, in one line: its ledger cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// What the node says it is running. Older agents do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// Whether its ledger is gone after a boot (`ledger = "volatile"`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volatile: bool,
+    /// Whether it keeps slurmd down until it is told what it should be: it has booted, has no ledger, and Slurm shows the
+    /// node as being rebooted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits: bool,
 }
 
 /// Where an agent stands with an order.

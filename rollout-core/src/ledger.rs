@@ -4,6 +4,7 @@
 //! says what is in it and what it means.
 
 use crate::agent_api::OrderStatus;
+use crate::image::Running;
 use crate::manifest::{Manager, OnFailure};
 use crate::order::{Order, OrderId, What};
 use crate::phase::{Event, Phase};
@@ -85,6 +86,14 @@ pub enum Before {
         manager: Manager,
         /// The packages.
         installed: Vec<String>,
+    },
+    /// What was booted.
+    Image {
+        /// What the system said it was.
+        running: Running,
+        /// What the provider on the node needs to put it back, in its own notation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<String>,
     },
 }
 

@@ -9,6 +9,7 @@
 //! | [`manifest`] | the admin's TOML file, read and checked |
 //! | [`order`] | what one invocation sends to the agents of some nodes |
 //! | [`agent_api`] | what an agent answers |
+//! | [`image`] | images that nodes boot, and what proves one |
 //! | [`phase`] | `step(phase, event)`: the whole behaviour of an agent |
 //! | [`ledger`] | the agent's record of the order it carries out, and the decisions taken from it alone |
 //! | [`hand_over`] | what becomes of the nodes that Slurm hands to RebootProgram |
@@ -27,6 +28,7 @@ pub mod doctor;
 pub mod drains;
 pub mod hand_over;
 pub mod hostlist;
+pub mod image;
 pub mod journal;
 pub mod ledger;
 pub mod lost;

@@ -205,8 +205,7 @@ mod tests {
                 changed: false,
                 took_s: None,
             }),
-            staged: None,
-            trouble: None,
+            ..AgentStatus::default()
         };
         // The order that went unanswered, whether that is known; what the agent says.
         for (order, known_silent, agent, due) in [

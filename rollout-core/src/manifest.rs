@@ -5,6 +5,7 @@
 //! checks run again on a node, on the parts that an order carries: an agent trusts no text from the network.
 
 use crate::hostlist::NodeSet;
+use crate::image::Image;
 use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -49,6 +50,8 @@ pub enum Change {
     Packages(Packages),
     /// A symbolic link switched to another target.
     Symlink(Symlink),
+    /// Another image booted.
+    Image(Image),
 }
 
 /// A change of packages.
@@ -228,14 +231,35 @@ impl Manifest {
     }
 }
 
+impl Change {
+    /// Its kind, as manifests have it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Packages(_) => "packages",
+            Self::Symlink(_) => "symlink",
+            Self::Image(_) => "image",
+        }
+    }
+}
+
 impl Aim {
+    /// The image that the node shall boot, if it shall boot another one.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.changes.iter().find_map(|change| match change {
+            Change::Image(image) => Some(image),
+            Change::Packages(_) | Change::Symlink(_) => None,
+        })
+    }
+
     /// Checks what the types alone do not: paths, package names, commands, two changes on one path.
     ///
     /// # Errors
     /// The first value that is refused, with its key.
     pub fn check(&self) -> Result<(), ManifestError> {
         let mut paths = BTreeSet::new();
-        let mut packages_seen = false;
+        let (mut packages_seen, mut image_seen) = (false, false);
         for (index, change) in self.changes.iter().enumerate() {
             let key = format!("change[{}]", index + 1);
             match change {
@@ -259,6 +283,12 @@ impl Aim {
                         return Err(value(key, "a second packages change: write all packages into one"));
                     }
                     check_packages(&key, packages)?;
+                }
+                Change::Image(image) => {
+                    if std::mem::replace(&mut image_seen, true) {
+                        return Err(value(key, "a second image: a node boots one"));
+                    }
+                    image.check().map_err(|(name, why)| value(format!("{key}.{name}"), why))?;
                 }
             }
         }

@@ -243,8 +243,7 @@ mod tests {
             uptime_s: 60,
             clock_s: None,
             order,
-            staged: None,
-            trouble: None,
+            ..AgentStatus::default()
         }
     }
 

@@ -91,7 +91,7 @@ fn aim(rollout: u8, hold: bool) -> Aim {
 fn target(change: &Change) -> &str {
     match change {
         Change::Symlink(link) => &link.target,
-        Change::Packages(_) => panic!("no packages here"),
+        Change::Packages(_) | Change::Image(_) => panic!("only links here"),
     }
 }
 
@@ -450,7 +450,7 @@ fn after(changed: bool) -> After {
 fn old_target(record: &Record) -> &str {
     match &record.before {
         Before::Symlink { target } => target.as_deref().unwrap_or_default(),
-        Before::Packages { .. } => panic!("no packages here"),
+        Before::Packages { .. } | Before::Image { .. } => panic!("only links here"),
     }
 }
 

@@ -4,9 +4,11 @@
 //! handed out by [`observe`], and the caller has it on disk before it calls [`apply`]. All of them can be repeated
 //! after a crash or a power cut at any point. Nothing here reboots the node or talks to Slurm.
 
+mod image;
 mod packages;
 mod symlink;
 
+use rollout_core::image::Running;
 use rollout_core::ledger::{After, Before};
 use rollout_core::manifest::Change;
 use rollout_host::run::RunError;
@@ -78,6 +80,7 @@ pub fn is_already_so(change: &Change) -> Result<bool, ChangeError> {
     match change {
         Change::Packages(wanted) => packages::is_already_so(wanted),
         Change::Symlink(symlink) => symlink::is_already_so(symlink),
+        Change::Image(wanted) => image::is_already_so(wanted),
     }
 }
 
@@ -89,6 +92,7 @@ pub fn observe(change: &Change) -> Result<Before, ChangeError> {
     match change {
         Change::Packages(wanted) => packages::observe(wanted),
         Change::Symlink(symlink) => symlink::observe(symlink),
+        Change::Image(wanted) => image::observe(wanted),
     }
 }
 
@@ -102,7 +106,8 @@ pub fn apply(change: &Change, before: &Before) -> Result<After, ChangeError> {
             packages::apply(wanted, *manager, installed)
         }
         (Change::Symlink(symlink), Before::Symlink { target }) => symlink::apply(symlink, target.as_deref()),
-        (Change::Packages(_), Before::Symlink { .. }) | (Change::Symlink(_), Before::Packages { .. }) => {
+        (Change::Image(wanted), Before::Image { saved, .. }) => image::apply(wanted, saved.as_deref()),
+        (Change::Packages(_) | Change::Symlink(_) | Change::Image(_), _) => {
             Err(other_kind("applying a change"))
         }
     }
@@ -116,7 +121,27 @@ pub fn verify(change: &Change, after: &After) -> Result<(), ChangeError> {
     match change {
         Change::Packages(wanted) => packages::verify(wanted, after),
         Change::Symlink(symlink) => symlink::verify(symlink),
+        Change::Image(wanted) => image::verify(wanted),
     }
+}
+
+/// Once everything is proven, what makes the change stay: a boot loader's default, say. Repeatable.
+///
+/// # Errors
+/// If it cannot be made to stay; the change is undone then.
+pub fn confirm(change: &Change) -> Result<(), ChangeError> {
+    match change {
+        Change::Packages(_) | Change::Symlink(_) => Ok(()),
+        Change::Image(wanted) => image::confirm(wanted),
+    }
+}
+
+/// What this system says it is.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn running() -> Result<Running, ChangeError> {
+    image::running()
 }
 
 /// Restores what was there before. Does nothing where nothing was changed.
@@ -129,7 +154,8 @@ pub fn undo(change: &Change, before: &Before) -> Result<(), ChangeError> {
             packages::undo(wanted, *manager, installed)
         }
         (Change::Symlink(symlink), Before::Symlink { target }) => symlink::undo(symlink, target.as_deref()),
-        (Change::Packages(_), Before::Symlink { .. }) | (Change::Symlink(_), Before::Packages { .. }) => {
+        (Change::Image(wanted), Before::Image { saved, .. }) => image::undo(wanted, saved.as_deref()),
+        (Change::Packages(_) | Change::Symlink(_) | Change::Image(_), _) => {
             Err(other_kind("undoing a change"))
         }
     }
@@ -147,7 +173,10 @@ pub fn verify_old(change: &Change, before: &Before) -> Result<(), ChangeError> {
         (Change::Symlink(symlink), Before::Symlink { target }) => {
             symlink::verify_old(symlink, target.as_deref())
         }
-        (Change::Packages(_), Before::Symlink { .. }) | (Change::Symlink(_), Before::Packages { .. }) => {
+        (Change::Image(wanted), Before::Image { running, saved }) => {
+            image::verify_old(wanted, running, saved.as_deref())
+        }
+        (Change::Packages(_) | Change::Symlink(_) | Change::Image(_), _) => {
             Err(other_kind("verifying the old state"))
         }
     }

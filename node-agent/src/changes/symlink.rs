@@ -178,7 +178,7 @@ mod tests {
     fn target(before: Before) -> Option<String> {
         match before {
             Before::Symlink { target } => target,
-            Before::Packages { .. } => panic!("not a symlink's record"),
+            Before::Packages { .. } | Before::Image { .. } => panic!("not a symlink's record"),
         }
     }
 

@@ -47,8 +47,7 @@ impl Rig {
         let (publish_staged, staged) = watch::channel(None);
         let (send, mut requests) = mpsc::channel::<Request>(16);
         let desk = Desk {
-            node: "cn001".to_owned(),
-            boot_id: "boot".to_owned(),
+            me: AgentStatus { node: "cn001".to_owned(), ..AgentStatus::default() },
             slurm_user: config.slurm_user.clone(),
             munge: Munge::at("/nonexistent/slurm-rollout/munge"),
             published,

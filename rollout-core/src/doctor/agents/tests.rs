@@ -11,8 +11,7 @@ fn status(node: &str) -> AgentStatus {
         uptime_s: 60,
         clock_s: None,
         order: None,
-        staged: None,
-        trouble: None,
+        ..AgentStatus::default()
     }
 }
 

@@ -31,8 +31,7 @@ fn good() -> NodeFacts {
             uptime_s: 60,
             clock_s: Some(1),
             order: None,
-            staged: None,
-            trouble: None,
+            ..AgentStatus::default()
         }),
         version: "0.1.0".into(),
         munge: Ok(()),

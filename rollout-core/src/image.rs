@@ -1,0 +1,381 @@
+//! Images: which one a node shall boot, who brings that about, and what the booted system must prove.
+//!
+//! An image is known by an identity that the running system can show. What a provider calls it (a file, a kernel, a
+//! deployment) is between the manifest and the provider.
+
+use crate::time_limit::TimeLimit;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Length limit of a value, in bytes.
+const MAX_VALUE: usize = 4096;
+
+/// How many values a change may have.
+const MAX_VALUES: usize = 64;
+
+/// An image that a node shall boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Who sees to it that the node boots it.
+    pub via: Via,
+    /// The image, `IMAGE_ID` in its os-release.
+    pub image: String,
+    /// Its version, `IMAGE_VERSION` in its os-release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The architecture it is for, as `uname -m` says it; not looked at where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// What the provider wants to know besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
+    /// What the booted system must prove.
+    #[serde(default)]
+    pub proof: Proof,
+    /// How long after the order a node may take to be up. Then what it boots from is put back.
+    #[serde(default = "default_boot_timeout")]
+    pub boot_timeout: TimeLimit,
+    /// The rollout whose boot sources are put back, instead of setting new ones: this undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<String>,
+}
+
+/// Who sees to it that a node boots an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// A file or link for each node in the directory of a boot server.
+    BootFile,
+    /// The Boot Script Service of OpenCHAMI or CSM.
+    Bss,
+    /// CSM's Boot Orchestration Service, which reboots the node itself.
+    Bos,
+    /// The site's own program on the controller.
+    Command,
+    /// ostree on the node.
+    Ostree,
+    /// An entry of the node's boot loader, GRUB or systemd-boot.
+    BootEntry,
+}
+
+/// What the booted system must prove. All that is asked for must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proof {
+    /// Whether os-release must name the image and, where it is given, its version.
+    pub os_release: bool,
+    /// A file and what it must hold, but for blanks and newlines around it: a digest, usually.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileProof>,
+    /// The checksum of the ostree deployment that is booted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ostree: Option<String>,
+    /// The kernel's release, `uname -r`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Words that must stand in the kernel's command line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cmdline: Vec<String>,
+}
+
+/// A file that proves an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileProof {
+    /// Its path in the booted system.
+    pub path: String,
+    /// What it must hold.
+    pub content: String,
+}
+
+/// What a system says it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Running {
+    /// `IMAGE_ID` of os-release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// `IMAGE_VERSION` of os-release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The kernel's release.
+    #[serde(default)]
+    pub kernel: String,
+    /// The checksum of the booted ostree deployment, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ostree: Option<String>,
+}
+
+/// All that a [`Proof`] may ask of a system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// What it says it is.
+    pub running: Running,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// What is in the file of [`Proof::file`], or why it cannot be read.
+    pub file: Option<Result<String, String>>,
+}
+
+impl Default for Proof {
+    fn default() -> Self {
+        Self { os_release: true, file: None, ostree: None, kernel: None, cmdline: Vec::new() }
+    }
+}
+
+fn default_boot_timeout() -> TimeLimit {
+    TimeLimit::from_secs(15 * 60)
+}
+
+impl Via {
+    /// Its name in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BootFile => "boot-file",
+            Self::Bss => "bss",
+            Self::Bos => "bos",
+            Self::Command => "command",
+            Self::Ostree => "ostree",
+            Self::BootEntry => "boot-entry",
+        }
+    }
+
+    /// Whether the controller's side changes what the node boots from. Otherwise the node's agent does.
+    #[must_use]
+    pub fn is_on_controller(self) -> bool {
+        match self {
+            Self::BootFile | Self::Bss | Self::Bos | Self::Command => true,
+            Self::Ostree | Self::BootEntry => false,
+        }
+    }
+
+    /// Whether it reboots the node itself, as soon as it is told.
+    #[must_use]
+    pub fn reboots(self) -> bool {
+        self == Self::Bos
+    }
+
+    /// The values that a manifest must give, and those that it may give besides; none where any will do.
+    fn values(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
+        match self {
+            Self::BootFile | Self::Command => None,
+            Self::Bss => Some((&["kernel"], &["initrd", "params"])),
+            Self::Bos => Some((&[], &[])),
+            Self::Ostree => Some((&["ref"], &[])),
+            Self::BootEntry => Some((&["entry"], &[])),
+        }
+    }
+}
+
+impl Image {
+    /// How people name it: `compute 2.1`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        named(Some(&self.image), self.version.as_deref())
+    }
+
+    /// What is wrong with it: the key, and why. The caller has checked nothing.
+    ///
+    /// # Errors
+    /// The first value that is refused.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, why: String| Err((key.to_owned(), why));
+        for (key, text) in [("image", Some(&self.image)), ("version", self.version.as_ref())] {
+            // What os-release(5) takes, and capitals, which sites have.
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+');
+            if let Some(text) =
+                text.filter(|text| text.is_empty() || text.len() > 128 || !text.chars().all(fits))
+            {
+                return wrong(key, format!("{text:?}: 1 to 128 letters, digits, '.', '_', '-' or '+'"));
+            }
+        }
+        if !self.proof.asks_for_something() {
+            return wrong("proof", "nothing is asked of the booted system: it could be anything".to_owned());
+        }
+        if let Some(file) = &self.proof.file {
+            if !file.path.starts_with('/') || file.path.contains(char::is_control) {
+                return wrong("proof.file.path", format!("{:?}: not an absolute path", file.path));
+            }
+        }
+        if self.values.len() > MAX_VALUES {
+            return wrong("values", format!("{} values, more than {MAX_VALUES}", self.values.len()));
+        }
+        for (name, text) in &self.values {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if name.is_empty() || !name.chars().all(fits) {
+                return wrong("values", format!("{name:?}: letters, digits, '_' and '-' make a name"));
+            }
+            if text.len() > MAX_VALUE || text.contains(char::is_control) {
+                return wrong(
+                    &format!("values.{name}"),
+                    format!("longer than {MAX_VALUE} bytes, or with a control character"),
+                );
+            }
+        }
+        if self.restores.is_some() {
+            return Ok(());
+        }
+        if let Some((must, may)) = self.via.values() {
+            let via = self.via.name();
+            if let Some(missing) = must.iter().find(|name| !self.values.contains_key(**name)) {
+                return wrong(&format!("values.{missing}"), format!("missing: via {via:?} needs it"));
+            }
+            let known = |name: &str| must.contains(&name) || may.contains(&name);
+            if let Some(extra) = self.values.keys().find(|name| !known(name)) {
+                return wrong(&format!("values.{extra}"), format!("via {via:?} has no use for it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a system with these facts is this image.
+    ///
+    /// # Errors
+    /// What is another, and what it is.
+    pub fn prove(&self, facts: &Facts) -> Result<(), String> {
+        let Facts { running, cmdline, file } = facts;
+        let proof = &self.proof;
+        if proof.os_release {
+            let version = self.version.as_ref();
+            if running.image.as_ref() != Some(&self.image)
+                || version.is_some_and(|_| running.version.as_ref() != version)
+            {
+                return Err(format!("os-release says {}, not {}", running.name(), self.name()));
+            }
+        }
+        if let Some(kernel) = proof.kernel.as_ref().filter(|kernel| **kernel != running.kernel) {
+            return Err(format!("the kernel is {}, not {kernel}", running.kernel));
+        }
+        if let Some(wanted) = proof.ostree.as_ref().filter(|wanted| running.ostree.as_ref() != Some(wanted)) {
+            let booted = running.ostree.as_deref().unwrap_or("none");
+            return Err(format!("the booted ostree deployment is {booted}, not {wanted}"));
+        }
+        let missing =
+            proof.cmdline.iter().find(|word| !cmdline.split_whitespace().any(|have| have == word.as_str()));
+        if let Some(word) = missing {
+            return Err(format!("{word:?} is not in the kernel's command line"));
+        }
+        match (&proof.file, file) {
+            (None, _) => Ok(()),
+            (Some(wanted), Some(Ok(content))) if content.trim() == wanted.content.trim() => Ok(()),
+            (Some(wanted), Some(Ok(_))) => Err(format!("{} does not hold {:?}", wanted.path, wanted.content)),
+            (Some(wanted), Some(Err(why))) => Err(format!("{}: {why}", wanted.path)),
+            (Some(wanted), None) => Err(format!("{} was not read", wanted.path)),
+        }
+    }
+}
+
+impl Proof {
+    fn asks_for_something(&self) -> bool {
+        self.os_release
+            || self.file.is_some()
+            || self.ostree.is_some()
+            || self.kernel.is_some()
+            || !self.cmdline.is_empty()
+    }
+}
+
+impl Running {
+    /// How people name it: `compute 2.1`, or the kernel where os-release names no image.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.image {
+            Some(_) => named(self.image.as_deref(), self.version.as_deref()),
+            None => format!("no image (kernel {})", self.kernel),
+        }
+    }
+
+    /// What os-release and the kernel say.
+    #[must_use]
+    pub fn of(os_release: &str, kernel: &str, ostree: Option<String>) -> Self {
+        let value = |key: &str| {
+            let lines = os_release.lines().filter_map(|line| line.trim().split_once('='));
+            let found = lines.filter(|(name, _)| *name == key).map(|(_, value)| value).next_back()?;
+            let value = found.trim_matches(['"', '\'']);
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        Self {
+            image: value("IMAGE_ID"),
+            version: value("IMAGE_VERSION"),
+            kernel: kernel.trim().to_owned(),
+            ostree,
+        }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn named(image: Option<&str>, version: Option<&str>) -> String {
+    let image = image.unwrap_or("no image");
+    version.map_or_else(|| image.to_owned(), |version| format!("{image} {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(text: &str) -> Image {
+        toml::from_str(&format!("via = 'boot-file'\nimage = 'compute'\nversion = '2.1'\n{text}")).unwrap()
+    }
+
+    fn facts() -> Facts {
+        let os_release = "ID=debian\nIMAGE_ID=compute\nIMAGE_VERSION=\"2.1\"\n";
+        Facts {
+            running: Running::of(os_release, "6.1.0-40\n", Some("abc".into())),
+            cmdline: "quiet root=live:x\n".into(),
+            file: Some(Ok("sha256:1\n".into())),
+        }
+    }
+
+    #[test]
+    fn an_image_is_proven_by_all_that_is_asked() {
+        let whole = "[proof]\nkernel = '6.1.0-40'\nostree = 'abc'\ncmdline = ['root=live:x']\n\
+                     file = { path = '/etc/digest', content = 'sha256:1' }\n";
+        assert_eq!(image(whole).prove(&facts()), Ok(()));
+        assert_eq!(image("").prove(&facts()), Ok(()));
+        for (from, to, why) in [
+            ("6.1.0-40", "6.1.0-41", "the kernel is 6.1.0-40, not 6.1.0-41"),
+            ("'abc'", "'abd'", "deployment is abc"),
+            ("root=live:x", "root=live", "command line"),
+            ("sha256:1", "sha256:2", "/etc/digest"),
+        ] {
+            let error = image(&whole.replace(from, to)).prove(&facts()).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let mut other = facts();
+        other.running.version = None;
+        assert_eq!(image("").prove(&other).unwrap_err(), "os-release says compute, not compute 2.1");
+        other.running.image = None;
+        assert!(image("").prove(&other).unwrap_err().contains("no image (kernel 6.1.0-40)"));
+        assert_eq!(image("[proof]\nos_release = false\nkernel = '6.1.0-40'").prove(&other), Ok(()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert_eq!(image("").check(), Ok(()));
+        for (text, key) in [
+            ("[proof]\nos_release = false", "proof"),
+            ("[proof]\nfile = { path = 'x', content = '' }", "proof.file.path"),
+            ("[values]\n'a b' = ''", "values"),
+            ("[values]\na = \"\\u0007\"", "values.a"),
+        ] {
+            assert_eq!(image(text).check().unwrap_err().0, key, "{text}");
+        }
+        for (text, key) in [
+            ("via = 'bss'\nimage = 'a'", "values.kernel"),
+            ("via = 'bss'\nimage = 'a'\nvalues = { kernel = 'k', x = '' }", "values.x"),
+            ("via = 'ostree'\nimage = 'a'", "values.ref"),
+            ("via = 'boot-entry'\nimage = 'a'", "values.entry"),
+            ("via = 'bos'\nimage = 'a b'", "image"),
+            ("via = 'bos'\nimage = ''", "image"),
+        ] {
+            assert_eq!(toml::from_str::<Image>(text).unwrap().check().unwrap_err().0, key, "{text}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use rollout_core::agent_api;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
 use rollout_host::munge;
 use rollout_host::scontrol::Scontrol;
@@ -40,6 +41,32 @@ pub struct Config {
     pub(crate) state_dir: PathBuf,
     /// The Unix socket, for root on this node.
     pub(crate) socket: PathBuf,
+    /// Whether the ledger is there again after a boot.
+    pub(crate) ledger: Lasting,
+    /// How long slurmd is kept down on a node that has booted without a ledger and is not told what it should be.
+    pub(crate) gate_timeout: TimeLimit,
+    /// What becomes of it then.
+    pub(crate) on_gate_timeout: OnGateTimeout,
+}
+
+/// Whether the ledger is there again after a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Lasting {
+    /// It is.
+    Disk,
+    /// It is not: the node's root is an image and whatever is written to it is lost.
+    Volatile,
+}
+
+/// What becomes of a node that is not told in time what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnGateTimeout {
+    /// slurmd starts.
+    Open,
+    /// It does not, until the node is told or Slurm no longer waits for it.
+    Hold,
 }
 
 impl Default for Config {
@@ -55,6 +82,9 @@ impl Default for Config {
             munge_socket: munge::SOCKET.into(),
             state_dir: "/var/lib/slurm-rollout-agent".into(),
             socket: agent_api::SOCKET.into(),
+            ledger: Lasting::Disk,
+            gate_timeout: TimeLimit::from_secs(300),
+            on_gate_timeout: OnGateTimeout::Hold,
         }
     }
 }
@@ -62,6 +92,10 @@ impl Default for Config {
 impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         config::load(path)
+    }
+
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.ledger == Lasting::Volatile
     }
 
     pub(crate) fn scontrol(&self) -> Scontrol {

@@ -3,9 +3,10 @@
 use crate::config::Config;
 use crate::ledger_file::{LedgerError, LedgerFile};
 use crate::perform::Hands;
+use crate::put_back::PutBack;
 use crate::slurm_node::SlurmNode;
 use crate::staged_file::StagedFile;
-use crate::{log, node, server};
+use crate::{awaiting, log, node, server};
 use rollout_core::agent_api::Answer;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::ledger::{Ledger, Verdict, consider};
@@ -14,9 +15,11 @@ use rollout_core::phase::{Action, Event, Phase, step};
 use rollout_host::clock;
 use sd_notify::NotifyState;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 /// How many orders may wait for the loop. It answers them in milliseconds.
 const QUEUE: usize = 16;
@@ -33,6 +36,8 @@ pub(crate) enum Published {
     /// This node never had an order.
     #[default]
     NoOrder,
+    /// The node has booted, keeps no ledger, and waits to be told what it should be.
+    Awaits,
     /// The ledger as it is on disk.
     Ledger(Arc<Ledger>),
     /// The ledger cannot be read, and why.
@@ -68,7 +73,14 @@ async fn serve_and_drive(
     let name = node::name(&config)?;
     let names = NodeSet::from_names([name.as_str()])?;
     let file = LedgerFile::in_dir(&config.state_dir);
-    let ledger = file.newest(&name);
+    let boot_id = node::boot_id()?;
+    let mut ledger = file.newest(&name);
+    if config.is_volatile() {
+        // What was settled in an earlier boot says nothing of this one.
+        let of_this_boot = |ledger: &Ledger| !ledger.phase.is_settled() || ledger.boot_id == boot_id;
+        ledger = ledger.map(|ledger| ledger.filter(of_this_boot));
+    }
+    let awaits = config.is_volatile() && matches!(ledger, Ok(None)) && !file.is_admitted(&boot_id);
     let (publish, published) = watch::channel(Published::default());
     let staged = StagedFile::in_dir(&config.state_dir);
     let (publish_staged, staged_published) = watch::channel(staged.rollout().map(str::to_owned));
@@ -76,18 +88,26 @@ async fn serve_and_drive(
     let slurm = SlurmNode::new(config.clone(), names);
     let server = server::Server::bind(
         &config,
-        node::itself(&name)?,
+        node::itself(&name, config.is_volatile())?,
         (published, staged_published),
         send,
         slurm.clone(),
     )?;
-    let hands = Hands { slurm, file, boot_id: node::boot_id()?, config, stands_in };
+    let nothing_expected = awaits.then(|| {
+        let (config, slurm, told) = (config.clone(), slurm.clone(), Arc::new(AtomicBool::new(false)));
+        let flag = Arc::clone(&told);
+        let asks = move || awaiting::until_nothing_is_expected(&config, &slurm, &flag);
+        NothingExpected { asking: tokio::task::spawn_blocking(asks), told }
+    });
+    let hands = Hands { slurm, file, boot_id, config, put_back: PutBack::default(), stands_in };
     let _ = sd_notify::notify(false, &[NotifyState::Ready]);
     log::info(&format!("slurm-rollout-agent {} on {name}", env!("CARGO_PKG_VERSION")));
     let drive = async {
         match ledger {
             Ok(ledger) => {
-                Driver { hands, name, requests, publish, staged, publish_staged }.drive(ledger).await
+                let driver =
+                    Driver { hands, name, requests, publish, staged, publish_staged, nothing_expected };
+                driver.drive(ledger).await
             }
             Err(error) => refuse_all(requests, &publish, &error).await,
         }
@@ -113,6 +133,12 @@ async fn refuse_all(
     Ok(())
 }
 
+/// The thread that asks Slurm whether anything is expected of this node.
+struct NothingExpected {
+    asking: JoinHandle<Option<String>>,
+    told: Arc<AtomicBool>,
+}
+
 struct Driver {
     hands: Hands,
     name: String,
@@ -120,6 +146,8 @@ struct Driver {
     publish: watch::Sender<Published>,
     staged: StagedFile,
     publish_staged: watch::Sender<Option<String>>,
+    /// There as long as this node waits to be told what it should be; ends when nobody will.
+    nothing_expected: Option<NothingExpected>,
 }
 
 impl Driver {
@@ -145,7 +173,18 @@ impl Driver {
                     }
                 },
                 _ => {
-                    let Some((order, answer)) = self.requests.recv().await else { return Ok(()) };
+                    let request = match self.nothing_expected.as_mut() {
+                        None => self.requests.recv().await,
+                        Some(nothing_expected) => tokio::select! {
+                            request = self.requests.recv() => request,
+                            why = &mut nothing_expected.asking => {
+                                let why = why.unwrap_or_else(|error| Some(error.to_string()));
+                                self.admit(&why.unwrap_or_default())?;
+                                continue;
+                            }
+                        },
+                    };
+                    let Some((order, answer)) = request else { return Ok(()) };
                     let Some(action) = self.take(&mut current, order, answer) else { continue };
                     action
                 }
@@ -157,6 +196,15 @@ impl Driver {
             self.publish(current.as_ref());
             event = next;
         }
+    }
+
+    /// Nobody will say what this node should be: slurmd may start.
+    fn admit(&mut self, why: &str) -> Result<(), LedgerError> {
+        log::info(&format!("slurmd may start: {why}"));
+        self.hands.file.admit(&self.hands.boot_id)?;
+        self.nothing_expected = None;
+        self.publish(None);
+        Ok(())
     }
 
     /// What is to be considered: a hand-over by slurmd is an order for what is staged. None where it was answered, as what
@@ -181,8 +229,27 @@ impl Driver {
                     (false, _) => Err(format!("this is for {}, and here is {}", order.nodes, self.name)),
                 };
                 self.publish_staged.send_replace(self.staged.rollout().map(str::to_owned));
-                let kept = kept.map_or_else(|why| Answer::Refused { why }, |()| Answer::Accepted);
+                let kept = kept.map_or_else(|why| Answer::Refused { why }, |()| self.accepted());
                 let _ = answer.send(kept);
+                None
+            }
+            What::PutBack { order: undone } => {
+                let undoing = current
+                    .is_some_and(|ledger| ledger.phase == Phase::Undoing && ledger.order.id == *undone);
+                let _ = answer.send(if undoing && order.nodes.contains(&self.name) {
+                    self.hands.put_back.done(undone.clone());
+                    self.accepted()
+                } else {
+                    Answer::Refused { why: "it is not undoing that order".to_owned() }
+                });
+                None
+            }
+            What::Expect(_) if self.nothing_expected.is_none() => {
+                let why = "it does not wait to be told what it should be".to_owned();
+                let under_way = current.filter(|ledger| ledger.order.id == order.id);
+                let phase = under_way.map(|ledger| ledger.phase).filter(|phase| !phase.is_settled());
+                let _ =
+                    answer.send(phase.map_or(Answer::Refused { why }, |phase| Answer::UnderWay { phase }));
                 None
             }
             What::HandedOver(handed) => {
@@ -207,16 +274,24 @@ impl Driver {
             let _ = answer.send(answer_to(verdict));
             return None;
         };
-        let taken = step(current.as_ref().map(|ledger| ledger.phase), event);
-        let (phase, action) = match taken {
+        let (boot_id, now_s) = (&self.hands.boot_id, clock::now_s());
+        let from = match &order.what {
+            What::Expect(expect) => Some(expect.phase),
+            _ => current.as_ref().map(|ledger| ledger.phase),
+        };
+        let (phase, action) = match step(from, event) {
             Ok(next) => next,
             Err(refused) => {
                 let _ = answer.send(Answer::Refused { why: refused.to_string() });
                 return None;
             }
         };
-        let (boot_id, now_s) = (&self.hands.boot_id, clock::now_s());
         let ledger = match (&order.what, current.clone()) {
+            (What::Expect(expect), _) => {
+                let mut told = Ledger::expected(order.id, order.nodes, expect.clone(), now_s);
+                told.enter(phase, boot_id, now_s);
+                Ledger { node: Some(self.name.clone()), ..told }
+            }
             (What::Retry, Some(mut held)) => {
                 held.begin_again(order.id, boot_id, now_s);
                 held.enter(phase, boot_id, now_s);
@@ -242,7 +317,11 @@ impl Driver {
             self.staged.forget(&apply.rollout);
             self.publish_staged.send_replace(self.staged.rollout().map(str::to_owned));
         }
-        let _ = answer.send(Answer::Accepted);
+        // Whatever it is, somebody has said what this node should be.
+        if let Some(asks) = self.nothing_expected.take() {
+            asks.told.store(true, Ordering::SeqCst);
+        }
+        let _ = answer.send(self.accepted());
         *current = Some(ledger);
         Some(action)
     }
@@ -277,13 +356,23 @@ impl Driver {
         }
     }
 
+    fn accepted(&self) -> Answer {
+        Answer::Accepted { volatile: self.hands.config.is_volatile() }
+    }
+
     fn publish(&self, ledger: Option<&Ledger>) {
-        let status = ledger.map_or("no order yet".to_owned(), |ledger| {
-            format!("{}: {}", ledger.subject(), ledger.phase.name())
-        });
+        let (status, known) = match ledger {
+            Some(ledger) => (
+                format!("{}: {}", ledger.subject(), ledger.phase.name()),
+                Published::Ledger(Arc::new(ledger.clone())),
+            ),
+            None if self.nothing_expected.is_some() => {
+                ("waits to be told what this node should be".to_owned(), Published::Awaits)
+            }
+            None => ("no order yet".to_owned(), Published::NoOrder),
+        };
         let _ = sd_notify::notify(false, &[NotifyState::Status(&status)]);
-        let known = ledger.cloned().map(Arc::new);
-        self.publish.send_replace(known.map_or(Published::NoOrder, Published::Ledger));
+        self.publish.send_replace(known);
     }
 }
 

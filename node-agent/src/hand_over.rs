@@ -26,7 +26,7 @@ pub(crate) fn tell_the_daemon(config: &Config, what: &HandOver) -> Result<ExitCo
     let told = local::exchange(config, &format!("POST {HAND_OVER_PATH}"), &serde_json::to_string(what)?)
         .and_then(|answer| Ok(serde_json::from_str(&answer)?));
     let why = match told {
-        Ok(Answer::Accepted | Answer::UnderWay { .. }) => return Ok(ExitCode::SUCCESS),
+        Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => return Ok(ExitCode::SUCCESS),
         Ok(Answer::Refused { why }) => why,
         Err(error) => error.to_string(),
     };

@@ -2,6 +2,9 @@
 //!
 //! That `order.json` is there is what keeps slurmd from starting (ConditionPathExists of the gate's unit): a node
 //! without an order never runs so much as a line of ours before slurmd.
+//!
+//! Where the ledger does not outlive a boot (`ledger = "volatile"`), `admitted` holds the id of the boot in which slurmd may
+//! run.
 
 use rollout_core::ledger::Ledger;
 use rollout_host::durable;
@@ -117,6 +120,22 @@ impl LedgerFile {
             what: "written",
             source,
         })
+    }
+
+    /// Whether slurmd may run in this boot, on a node whose ledger does not outlive one.
+    pub(crate) fn is_admitted(&self, boot_id: &str) -> bool {
+        std::fs::read_to_string(self.admitted()).is_ok_and(|admitted| admitted == boot_id)
+    }
+
+    /// Makes it so.
+    pub(crate) fn admit(&self, boot_id: &str) -> Result<(), LedgerError> {
+        let path = self.admitted();
+        let written = durable::replace(&path, boot_id.as_bytes(), MODE);
+        written.map_err(|source| LedgerError::Io { path, what: "written", source })
+    }
+
+    fn admitted(&self) -> PathBuf {
+        self.dir.join("admitted")
     }
 
     fn order(&self) -> PathBuf {

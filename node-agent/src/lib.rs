@@ -2,6 +2,7 @@
 //!
 //! A library only so that the fuzz targets reach what faces strangers, with the feature `fuzzing`.
 
+mod awaiting;
 mod changes;
 mod command_line;
 mod config;
@@ -19,6 +20,7 @@ mod log;
 mod node;
 mod perform;
 mod places;
+mod put_back;
 mod reboot;
 mod rescue;
 mod server;

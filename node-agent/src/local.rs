@@ -30,7 +30,7 @@ pub(crate) fn order(config: &Config, what: What) -> Result<ExitCode, Box<dyn Err
     let order = Order::new(random::order_id(), node, what);
     let answer = exchange(config, &format!("POST {ORDER_PATH}"), &serde_json::to_string(&order)?)?;
     match serde_json::from_str(&answer)? {
-        Answer::Accepted | Answer::UnderWay { .. } => Ok(ExitCode::SUCCESS),
+        Answer::Accepted { .. } | Answer::UnderWay { .. } => Ok(ExitCode::SUCCESS),
         Answer::Refused { why } => Err(why.into()),
     }
 }

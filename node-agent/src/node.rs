@@ -27,10 +27,17 @@ pub(crate) fn name(config: &Config) -> Result<String, String> {
 }
 
 /// What this node is, for as long as it runs.
-pub(crate) fn itself(name: &str) -> Result<AgentStatus, String> {
+pub(crate) fn itself(name: &str, volatile: bool) -> Result<AgentStatus, String> {
     let running = changes::running().map_err(|error| log::warning(&error.to_string())).ok();
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(AgentStatus { version, node: name.to_owned(), boot_id: boot_id()?, running, ..AgentStatus::default() })
+    Ok(AgentStatus {
+        version,
+        node: name.to_owned(),
+        boot_id: boot_id()?,
+        running,
+        volatile,
+        ..AgentStatus::default()
+    })
 }
 
 /// The kernel's id of this boot.

@@ -5,9 +5,11 @@ use crate::changes;
 use crate::config::Config;
 use crate::failpoint;
 use crate::ledger_file::{LedgerError, LedgerFile};
+use crate::put_back::PutBack;
 use crate::slurm_node::SlurmNode;
 use crate::{leftover, log, reboot, rescue, slurmd, verify};
-use rollout_core::ledger::{After, Ledger, Record};
+use rollout_core::image::Image;
+use rollout_core::ledger::{After, Before, Ledger, Record};
 use rollout_core::manifest::{Aim, Change, Reboot};
 use rollout_core::order::{Plain, What};
 use rollout_core::phase::{Action, Event, Phase};
@@ -30,6 +32,8 @@ pub(crate) struct Hands {
     pub(crate) file: LedgerFile,
     pub(crate) slurm: SlurmNode,
     pub(crate) boot_id: String,
+    /// Where the controller's side says that it has put back what the node boots from.
+    pub(crate) put_back: PutBack,
     /// Why we stand in for the installed agent, if we do: a node without a working agent is never proven.
     pub(crate) stands_in: Option<String>,
 }
@@ -47,8 +51,15 @@ impl Hands {
             Action::Apply => Some(self.apply(ledger)?),
             Action::Reboot => {
                 failpoint::here(ledger.phase.name());
+                let limit = reboot_of(ledger).timeout.get();
                 let why = match self.set_features(ledger) {
-                    Ok(()) => reboot::reboot_within(reboot_of(ledger).timeout.get()),
+                    Ok(())
+                        if ledger.phase == Phase::Rebooting
+                            && image_of(ledger).is_some_and(|i| i.via.reboots()) =>
+                    {
+                        reboot::wait_for_it(limit)
+                    }
+                    Ok(()) => reboot::reboot_within(limit),
                     Err(why) => why,
                 };
                 self.failed(ledger, &why, Event::RebootFailed)
@@ -99,6 +110,9 @@ impl Hands {
                 // The ledger was settled before; this is what it means.
                 if let Err(error) = changes::forget() {
                     log::warning(&error.to_string());
+                }
+                if self.config.is_volatile() {
+                    self.file.admit(&self.boot_id)?;
                 }
                 rescue::forget();
                 // The others were before they were settled: slurmd may start from then on.
@@ -177,12 +191,22 @@ impl Hands {
 
     /// Makes the changes that are not made yet, in order.
     fn make_changes(&self, aim: &Aim, ledger: &mut Ledger) -> Result<Result<(), String>, LedgerError> {
+        let volatile = self.config.is_volatile();
+        if volatile && aim.image().is_none_or(|image| !image.via.is_on_controller()) {
+            let why = "this node keeps nothing over a boot (ledger = \"volatile\"): change its image, on the controller's side";
+            return Ok(Err(why.to_owned()));
+        }
         for (index, change) in aim.changes.iter().enumerate() {
             let failed =
                 |error: changes::ChangeError| format!("change {} ({}): {error}", index + 1, change.kind());
             let before = match ledger.records.get(index) {
                 Some(Record { after: Some(_), .. }) => continue,
                 Some(Record { before, after: None }) => before.clone(),
+                None if volatile && !matches!(change, Change::Image(_)) => {
+                    let after = After { changed: false, added: Vec::new(), removed: Vec::new() };
+                    ledger.records.push(Record { before: Before::InImage, after: Some(after) });
+                    continue;
+                }
                 None => {
                     let seen =
                         changes::is_already_so(change).and_then(|so| Ok((so, changes::observe(change)?)));
@@ -226,7 +250,15 @@ impl Hands {
                 .map_err(|error| format!("change {} cannot be undone: {error}", index + 1))?;
             failpoint::here(&format!("undone-{}", index + 1));
         }
-        Ok(())
+        // Before the node boots: else it would boot once more what has failed.
+        let on_controller = image_of(ledger).filter(|image| image.via.is_on_controller());
+        match on_controller.map(|image| image.boot_timeout) {
+            Some(limit) if !self.put_back.wait(&ledger.order.id, limit.get()) => Err(format!(
+                "what the node boots from was not put back within {limit}: is slurm-rollout-reconcile.timer running on the \
+                 controller?"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn failed(&self, ledger: &mut Ledger, why: &str, event: Event) -> Option<Event> {
@@ -267,6 +299,13 @@ fn longest_program_of(ledger: &Ledger) -> Duration {
         Change::Symlink(_) | Change::Image(_) => None,
     });
     packages.chain([apply.aim.verify.timeout]).map(TimeLimit::get).max().unwrap_or_default()
+}
+
+fn image_of(ledger: &Ledger) -> Option<&Image> {
+    match &ledger.order.what {
+        What::Apply(apply) => apply.aim.image(),
+        _ => None,
+    }
 }
 
 fn reboot_of(ledger: &Ledger) -> Reboot {

@@ -47,6 +47,12 @@ pub(crate) fn reboot_within(limit: Duration) -> String {
     format!("the node does not reboot, not even by force: {}", why.join("; "))
 }
 
+/// Waits for somebody else to reboot the node. Returns only if nobody does.
+pub(crate) fn wait_for_it(limit: Duration) -> String {
+    thread::sleep(limit);
+    format!("the node was not rebooted within {} s by what was to do so", limit.as_secs())
+}
+
 /// Waits, then reboots by force. What the process that is left behind does.
 pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
     thread::sleep(limit);

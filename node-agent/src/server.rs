@@ -249,7 +249,7 @@ async fn answer(
         }
         (&Method::POST, HAND_OVER_PATH) if peer.is_root_here() => {
             let (status, answer) = match desk.hand_over(request.into_body()).await {
-                Ok(()) => (StatusCode::ACCEPTED, Answer::Accepted),
+                Ok(()) => (StatusCode::ACCEPTED, Answer::Accepted { volatile: false }),
                 Err((status, why)) => (status, Answer::Refused { why }),
             };
             json(status, &answer)
@@ -278,7 +278,7 @@ impl Desk {
 
     fn status(&self) -> AgentStatus {
         let (order, trouble) = match &*self.published.borrow() {
-            Published::NoOrder => (None, None),
+            Published::NoOrder | Published::Awaits => (None, None),
             Published::Ledger(ledger) => (Some(ledger.status()), None),
             Published::Trouble(why) => (None, Some(one_line(why, MAX_TROUBLE))),
         };
@@ -288,6 +288,7 @@ impl Desk {
             order,
             staged: self.staged.borrow().clone(),
             trouble,
+            awaits: matches!(&*self.published.borrow(), Published::Awaits),
             ..self.me.clone()
         }
     }

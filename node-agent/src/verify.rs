@@ -2,7 +2,7 @@
 
 use crate::changes;
 use crate::perform::changes_begun;
-use rollout_core::ledger::Ledger;
+use rollout_core::ledger::{Before, Ledger, Record};
 use rollout_core::manifest::{Aim, Verify};
 use rollout_core::order::What;
 use rollout_host::run::Program;
@@ -24,7 +24,8 @@ pub(crate) fn staged(ledger: &Ledger) -> Result<(), String> {
 
 /// Whether the node is what it was before the order.
 pub(crate) fn old(ledger: &Ledger) -> Result<(), String> {
-    for (index, (change, record)) in changes_begun(ledger).enumerate() {
+    let restored = |(_, (_, record)): &(usize, (_, &Record))| record.before != Before::InImage;
+    for (index, (change, record)) in changes_begun(ledger).enumerate().filter(restored) {
         changes::verify_old(change, &record.before)
             .map_err(|error| format!("change {} is not undone: {error}", index + 1))?;
     }
@@ -37,8 +38,11 @@ fn changes_are_made(aim: &Aim, ledger: &Ledger) -> Result<(), String> {
     }
     for (index, (change, record)) in changes_begun(ledger).enumerate() {
         let after = record.after.as_ref().ok_or_else(|| format!("change {} was not finished", index + 1))?;
-        changes::verify(change, after)
-            .map_err(|error| format!("change {} is not what was staged: {error}", index + 1))?;
+        let made = match record.before {
+            Before::InImage => changes::is_in_image(change),
+            _ => changes::verify(change, after),
+        };
+        made.map_err(|error| format!("change {} is not what was staged: {error}", index + 1))?;
     }
     Ok(())
 }

@@ -248,9 +248,14 @@ agent was down. This finds such nodes, asks their agents, and orders them as
 RebootProgram would. A node that has booted since is left alone: Slurm takes
 that boot for its reboot.
 
-slurm-rollout-reconcile.timer runs it every half minute. It touches only nodes
+slurm-rollout-reconcile.timer runs it every half minute. It orders only nodes
 that Slurm shows as REBOOT_ISSUED, says nothing where nothing is lost, and may
 run on all SlurmctldHosts at once.
+
+It also looks after nodes whose image is changed: a node without a disk is told
+after its boot what it should be, and a node that did not come back, or went
+back, gets again what it booted from before. RebootProgram has
+slurm-rollout-reconcile.path start it, with --wait, when there are such nodes.
 
 Examples:
   slurm-rollout reconcile
@@ -264,6 +269,9 @@ pub struct ReconcileArgs {
     /// JSON: lost, ordered, and failed nodes by their reasons
     #[arg(long)]
     pub json: bool,
+    /// Stay until no node is on its way that has to be looked after
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, clap::Args)]

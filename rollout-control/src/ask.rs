@@ -20,6 +20,17 @@ pub fn ask_agents<R: Send + 'static>(
     (limit, all_limit): (Duration, Duration),
     ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
 ) -> BTreeMap<String, Result<R, String>> {
+    ask_each(config, nodes, addresses, (limit, all_limit), move |_, address, client| ask(address, client))
+}
+
+/// The same where each agent is asked something else.
+pub fn ask_each<R: Send + 'static>(
+    config: &Config,
+    nodes: &NodeSet,
+    addresses: &Addresses,
+    (limit, all_limit): (Duration, Duration),
+    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
+) -> BTreeMap<String, Result<R, String>> {
     // Slurm's default NodeAddr is the NodeName.
     let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
     let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
@@ -33,7 +44,7 @@ pub fn ask_agents<R: Send + 'static>(
     }
     let resolver = Resolver::default();
     let asked = dispatch(errands, config.concurrency, end, move |(name, address)| {
-        let answer = resolver.resolve(&address, limit).and_then(|address| ask(address, &client));
+        let answer = resolver.resolve(&address, limit).and_then(|address| ask(&name, address, &client));
         (name, answer)
     });
     answers.extend(asked.all());

@@ -4,11 +4,14 @@
 //! back what was there when the rollout is undone. So a node that reboots by itself gets what it had. Nothing here knows
 //! Slurm, journals or agents.
 
+mod boot_file;
 mod nodes_file;
 
+pub use boot_file::BootFileConfig;
 pub use nodes_file::{NodesFile, NodesFileError};
 
 use crate::config::Config;
+use boot_file::BootFile;
 use rollout_core::image::{Image, Via};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -52,7 +55,13 @@ pub trait BootSource: Send + Sync {
 ///
 /// # Errors
 /// If it is not configured here, or works on the nodes.
-pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource>, String> {
-    let _ = config;
-    Err(format!("{via} is not configured"))
+pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource + '_>, String> {
+    let missing = |table: &str| format!("images via {via} need [{table}] in controller.toml");
+    match via {
+        Via::BootFile => {
+            Ok(Box::new(BootFile(config.boot_file.as_ref().ok_or_else(|| missing("boot_file"))?)))
+        }
+        Via::Bss | Via::Bos | Via::Command => Err(missing(via.name())),
+        Via::Ostree | Via::BootEntry => Err(format!("{via} works on the node")),
+    }
 }

@@ -1,5 +1,6 @@
 //! The controller's configuration. Every key has a default; a site may have no file at all.
 
+use crate::boot_source::BootFileConfig;
 use rollout_core::agent_api;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
@@ -41,6 +42,9 @@ pub struct Config {
     pub munge_socket: PathBuf,
     /// What boot servers and services call the nodes, for images.
     pub nodes_file: PathBuf,
+    /// Images via `boot-file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_file: Option<BootFileConfig>,
 }
 
 /// Whether agents are given beforehand what is staged for their nodes.
@@ -68,6 +72,7 @@ impl Default for Config {
             slurm_conf: None,
             munge_socket: munge::SOCKET.into(),
             nodes_file: "/etc/slurm-rollout/nodes.toml".into(),
+            boot_file: None,
         }
     }
 }
@@ -119,6 +124,7 @@ impl Checked for Config {
             );
             wrong.push(Nonsense::of(&["deadline", "agent_timeout"], why));
         }
+        wrong.extend(self.boot_file.iter().flat_map(BootFileConfig::check));
         wrong
     }
 }

@@ -90,7 +90,7 @@ fn tell(config: &Config, store: &Store, order: &Order) -> Result<Told, DeliverEr
     let (mut taken, mut failed): (Vec<String>, BTreeMap<String, Vec<String>>) = Default::default();
     for (name, answer) in answers {
         match answer {
-            Ok(Answer::Accepted | Answer::UnderWay { .. }) => taken.push(name),
+            Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => taken.push(name),
             Ok(Answer::Refused { why }) | Err(why) => failed.entry(why).or_default().push(name),
         }
     }

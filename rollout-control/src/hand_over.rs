@@ -3,6 +3,7 @@
 
 use crate::address::Resolver;
 use crate::agent_client::AgentClient;
+use crate::boot_change;
 use crate::config::Config;
 use crate::dispatch::{Turn, dispatch, dispatch_in_turns};
 use crate::store::{Claim, Store, StoreError};
@@ -10,7 +11,7 @@ use rollout_core::agent_api::Answer;
 use rollout_core::hand_over::{HandedOver, Request, SkippedNodes, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
-use rollout_core::order::OrderId;
+use rollout_core::order::{Order, OrderId, What};
 use rollout_core::slurm::{NodeInfo, our_reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ struct Reply {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    Ordered,
+    Ordered { volatile: bool },
     Refused(String),
     Unreachable(String),
 }
@@ -142,15 +143,30 @@ fn order(
     let mut errands = Vec::new();
     let mut addresses = store.addresses();
     addresses.extend(slurm.into_iter().flatten().map(|info| (info.name, info.address)));
+    let mut watch = false;
     for claim in claims.claims.into_iter().map(Arc::new) {
-        let sealed = Arc::new(seal(config, &claim));
-        for node in claim.order.nodes.iter().map(str::to_owned) {
+        let not_given = match &claim.order.what {
+            What::Apply(apply) => {
+                boot_change::change(config, store, &claim.order, apply, &addresses, sent_by)?
+            }
+            _ => BTreeMap::new(),
+        };
+        watch |= is_watched(&claim.order.what);
+        let sealed = Arc::new(seal(config, &claim.order));
+        let ungiven = |(node, why): (String, String)| {
+            let (order, rollout) = (claim.order.id.clone(), claim.rollout.clone());
+            Reply { node, order, rollout, outcome: Outcome::Unreachable(why) }
+        };
+        let ungiven: Vec<Reply> = not_given.into_iter().map(ungiven).collect();
+        let ordered = |node: &&str| ungiven.iter().all(|reply| reply.node != **node);
+        for node in claim.order.nodes.iter().filter(ordered).map(str::to_owned) {
             waiting.insert(node.clone(), Arc::clone(&claim));
             // Slurm's default is the NodeName.
             let address = addresses.get(&node).unwrap_or(&node).clone();
             let (claim, sealed) = (Arc::clone(&claim), Arc::clone(&sealed));
             errands.push(Errand { node, address, claim, sealed, give_up: None });
         }
+        write_down(store, ungiven, report);
     }
     let limit = config.agent_timeout.get();
     let connect = connect_limit(errands.len(), config.concurrency, sent_by);
@@ -160,6 +176,7 @@ fn order(
     while let Some(batch) = replies.batch(WRITE_EVERY) {
         for reply in &batch {
             waiting.remove(&reply.node);
+            watch |= reply.outcome == Outcome::Ordered { volatile: true };
         }
         write_down(store, batch, report);
     }
@@ -170,7 +187,15 @@ fn order(
         outcome: Outcome::Unreachable("no answer before RebootProgram's deadline".to_owned()),
     });
     write_down(store, late.collect(), report);
+    if watch {
+        store.call_watcher()?;
+    }
     Ok(())
+}
+
+/// Whether somebody has to look after the nodes until the order is settled, whatever their agents say now.
+fn is_watched(what: &What) -> bool {
+    matches!(what, What::Apply(apply) if apply.aim.image().is_some_and(|image| image.via.is_on_controller()))
 }
 
 /// What Slurm says of the nodes; none if it does not answer in time.
@@ -201,8 +226,8 @@ fn ask_slurm(
     }
 }
 
-fn seal(config: &Config, claim: &Claim) -> Result<String, String> {
-    let order = serde_json::to_vec(&claim.order).map_err(|error| error.to_string())?;
+pub(crate) fn seal(config: &Config, order: &Order) -> Result<String, String> {
+    let order = serde_json::to_vec(order).map_err(|error| error.to_string())?;
     // Agents run as root: nobody else on their nodes can open it.
     config.munge().seal(&order, 0).map_err(|error| error.to_string())
 }
@@ -238,7 +263,8 @@ impl Messenger {
             Ok(address) => address,
         };
         match self.client.order(address, sealed) {
-            Ok(Answer::Accepted | Answer::UnderWay { .. }) => errand.ends(Outcome::Ordered),
+            Ok(Answer::Accepted { volatile }) => errand.ends(Outcome::Ordered { volatile }),
+            Ok(Answer::UnderWay { .. }) => errand.ends(Outcome::Ordered { volatile: false }),
             Ok(Answer::Refused { why }) => errand.ends(Outcome::Refused(why)),
             Err(silence) if silence.nothing_sent && Instant::now() + KNOCK_AGAIN < give_up => {
                 // A name is looked up once.
@@ -264,7 +290,7 @@ fn write_down(store: &Store, replies: Vec<Reply>, report: &mut Report) {
     for reply in replies {
         let subject = reply.rollout.as_deref().unwrap_or("plain reboot");
         let reason = match &reply.outcome {
-            Outcome::Ordered => None,
+            Outcome::Ordered { .. } => None,
             Outcome::Refused(why) => Some(our_reason(subject, &format!("refused: {why}"), None)),
             Outcome::Unreachable(why) => Some(our_reason(subject, &format!("not ordered: {why}"), None)),
         };
@@ -283,7 +309,7 @@ fn write_down(store: &Store, replies: Vec<Reply>, report: &mut Report) {
         let entries = fates.into_iter().map(|((order, outcome), nodes)| {
             let nodes = NodeSet::from_iter(nodes);
             match outcome {
-                Outcome::Ordered => Entry::Ordered { nodes, order },
+                Outcome::Ordered { volatile } => Entry::Ordered { nodes, order, volatile },
                 Outcome::Refused(why) => Entry::Refused { nodes, order, why },
                 Outcome::Unreachable(why) => Entry::Unreachable { nodes, order, why },
             }

@@ -9,16 +9,19 @@
 //! | [`store`] | the state directory: manifests, journals, the lock |
 //! | [`address`] | from NodeAddr to an IP address |
 //! | [`agent_client`] | one HTTP exchange with one agent |
+//! | [`boot_change`] | changing what nodes boot from, and putting it back, with a journal line before each |
 //! | [`boot_source`] | what nodes boot from: the providers of images on the controller's side |
 //! | [`ask`] | asking many agents at once where they stand
 //! | [`dispatch`] | the same for many nodes at once, within a deadline |
 //! | [`deliver`] | giving agents beforehand what slurmd will have them apply |
 //! | [`hand_over`] | the whole of what an invocation of RebootProgram does |
 //! | [`reconcile`] | the same for nodes whose invocation got lost |
+//! | [`watch`] | looking after nodes that have to be told more than once |
 
 pub mod address;
 pub mod agent_client;
 pub mod ask;
+pub mod boot_change;
 pub mod boot_source;
 pub mod config;
 pub mod deliver;
@@ -26,3 +29,4 @@ pub mod dispatch;
 pub mod hand_over;
 pub mod reconcile;
 pub mod store;
+pub mod watch;

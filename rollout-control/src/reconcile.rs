@@ -12,6 +12,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
 use rollout_core::lost::{Due, Lost};
 use rollout_core::order::OrderId;
+use rollout_core::slurm::NodeInfo;
 use rollout_core::way::Way;
 use rollout_host::clock;
 use rollout_host::run::RunError;
@@ -55,16 +56,21 @@ pub enum Reconciled {
 }
 
 /// Looks for nodes that Slurm shows as being rebooted and that nobody told so, and hands them over as RebootProgram does.
-/// Where no node is being rebooted this is one scontrol call and nothing else. Drains that others set are written down.
+/// Drains that others set are written down. `infos` is what Slurm says of all nodes.
 ///
 /// The agents are asked first. One that has the order, though its answer was lost, gets no other one; and a node that has
 /// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment.
 ///
 /// # Errors
 /// If Slurm or the state directory cannot be read.
-pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled, ReconcileError> {
-    let mut infos = config.scontrol().show_all_nodes()?;
-    store.learn_drains(&infos)?;
+pub fn reconcile(
+    config: &Config,
+    store: &Store,
+    by: &str,
+    infos: &[NodeInfo],
+) -> Result<Reconciled, ReconcileError> {
+    store.learn_drains(infos)?;
+    let mut infos = infos.to_vec();
     infos.retain(|info| info.has("REBOOT_ISSUED"));
     if infos.is_empty() {
         return Ok(Reconciled::NothingLost);
@@ -98,7 +104,8 @@ pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled,
     let store = Store::open(&config.state_dir, by)?;
     for ((rollout, order), names) in told {
         report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
-        let entry = Entry::Ordered { nodes: names.into_iter().collect(), order };
+        let volatile = names.iter().any(|name| matches!(agents.get(name), Some(Ok(agent)) if agent.volatile));
+        let entry = Entry::Ordered { nodes: names.into_iter().collect(), order, volatile };
         store.record(rollout.as_deref(), vec![entry])?;
     }
     if !untold.is_empty() {

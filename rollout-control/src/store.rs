@@ -7,6 +7,7 @@
 //! plain-reboots                 the journal of nodes that had nothing staged
 //! addresses.json                NodeAddr of each node, as Slurm last said it
 //! drains.json                   drains that somebody else set
+//! watch                         touched when nodes have to be looked after (slurm-rollout-reconcile.path)
 //! ```
 //!
 //! Readers take no lock. A writer that dies leaves at most a torn last line, which readers pass over and the next
@@ -26,6 +27,7 @@ pub use stage::{StageError, Staged};
 
 use journal_file::JournalFile;
 use nix::fcntl::{Flock, FlockArg};
+use rollout_core::expect::{Watched, watched};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, Fold, Line, fold};
 use rollout_core::manifest::{Manifest, ManifestError};
@@ -200,6 +202,24 @@ impl Store {
         }
         let _lock = self.lock()?;
         self.append(rollout, entries)
+    }
+
+    /// Has somebody look after nodes that have to be told more than once: a path unit sees this file change.
+    ///
+    /// # Errors
+    /// If it cannot be written. The timer comes half a minute later.
+    pub fn call_watcher(&self) -> Result<(), StoreError> {
+        let path = self.dir.join("watch");
+        let written = rollout_host::durable::replace(&path, b"", MODE);
+        written.map_err(|source| StoreError::Io { path, what: "written", source })
+    }
+
+    /// The nodes that have to be looked after.
+    ///
+    /// # Errors
+    /// If a journal cannot be read.
+    pub fn watched(&self) -> Result<Vec<Watched>, StoreError> {
+        Ok(watched(&self.folds()?, &fold(&self.plain_reboots()?)))
     }
 
     /// The journal of plain reboots.

@@ -80,8 +80,8 @@ fn silence(port: u16, limit: Duration) -> String {
 #[test]
 fn each_answer_of_an_agent_is_understood() {
     for (json, answer) in [
-        (r#"{"answer":"accepted"}"#, Answer::Accepted),
-        (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted),
+        (r#"{"answer":"accepted"}"#, Answer::Accepted { volatile: false }),
+        (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted { volatile: false }),
         (
             r#"{"answer":"under-way","phase":"rebooting-back"}"#,
             Answer::UnderWay { phase: Phase::RebootingBack },
@@ -95,7 +95,7 @@ fn each_answer_of_an_agent_is_understood() {
     assert_eq!(order(says(refused), LONG), Ok(Answer::Refused { why: "MUNGE: replayed".to_owned() }));
     let chunked =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n{\"answer\":\"accepted\"}\r\n0\r\n\r\n";
-    assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted));
+    assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted { volatile: false }));
 }
 
 #[test]
@@ -107,13 +107,17 @@ fn the_order_is_posted_as_it_is() {
     });
     let sealed = format!("MUNGE:{}:", "AwQF".repeat(100_000));
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted));
+    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted { volatile: false }));
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("post /v1/order http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{head}");
     assert!(head.contains("\r\nuser-agent: slurm-rollout/"), "{head}");
     assert!(body == sealed);
-    assert_eq!(client.order(LOCAL, "once more"), Ok(Answer::Accepted), "on a connection of its own");
+    assert_eq!(
+        client.order(LOCAL, "once more"),
+        Ok(Answer::Accepted { volatile: false }),
+        "on a connection of its own"
+    );
 }
 
 #[test]
@@ -280,7 +284,7 @@ fn addresses_of_both_families_are_spoken_to() {
         let _ = stream.write_all(http("200 OK", r#"{"answer":"accepted"}"#).as_bytes());
     });
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(Ipv6Addr::LOCALHOST.into(), "x"), Ok(Answer::Accepted));
+    assert_eq!(client.order(Ipv6Addr::LOCALHOST.into(), "x"), Ok(Answer::Accepted { volatile: false }));
 }
 
 /// Many agents at once, each at an address of its own: a third takes the order, a third refuses, a third is silent.
@@ -303,7 +307,7 @@ fn silent_agents_hold_up_no_other() {
     assert_eq!(answers.len(), nodes.len());
     for (node, answer) in answers {
         match node % 3 {
-            0 => assert_eq!(answer, Ok(Answer::Accepted), "{node}"),
+            0 => assert_eq!(answer, Ok(Answer::Accepted { volatile: false }), "{node}"),
             1 => assert_eq!(answer, Ok(Answer::Refused { why: format!("I am 127.0.0.{node}") })),
             _ => assert_eq!(answer.unwrap_err().why, "it did not come in time", "{node}"),
         }

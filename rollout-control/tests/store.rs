@@ -89,7 +89,7 @@ fn snapshot(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn entry(number: u128) -> Entry {
-    Entry::Ordered { nodes: set("n1"), order: OrderId::from_random(number) }
+    Entry::Ordered { nodes: set("n1"), order: OrderId::from_random(number), volatile: false }
 }
 
 fn needs_root() {
@@ -197,7 +197,7 @@ fn unstaging_calls_off_what_is_still_to_come() {
     let (_dir, store) = store();
     let id = staged(&store, "driver", "n[1-4]");
     let order = OrderId::from_random(1);
-    store.record(Some(&id), vec![Entry::Ordered { nodes: set("n1"), order }]).unwrap();
+    store.record(Some(&id), vec![Entry::Ordered { nodes: set("n1"), order, volatile: false }]).unwrap();
     store
         .record(
             Some(&id),
@@ -274,7 +274,7 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
             Some(&driver),
             vec![
                 Entry::Refused { nodes: set("n1"), order: ids[1].clone(), why: "busy".to_owned() },
-                Entry::Ordered { nodes: set("n2"), order: ids[1].clone() },
+                Entry::Ordered { nodes: set("n2"), order: ids[1].clone(), volatile: false },
             ],
         )
         .unwrap();

@@ -243,10 +243,15 @@ fn a_killed_writer_loses_nothing_that_it_said_was_written() {
 
         // The lock went with the process, the journal is read, and gone on with.
         let order = OrderId::from_random(1_000_000 + round as u128);
-        store.record(Some("driver"), vec![Entry::Ordered { nodes: nodes(), order: order.clone() }]).unwrap();
+        store
+            .record(
+                Some("driver"),
+                vec![Entry::Ordered { nodes: nodes(), order: order.clone(), volatile: false }],
+            )
+            .unwrap();
         let read = store.load("driver").unwrap().lines;
         let last = read.last().unwrap();
-        assert_eq!(last.entry, Entry::Ordered { nodes: nodes(), order });
+        assert_eq!(last.entry, Entry::Ordered { nodes: nodes(), order, volatile: false });
     }
     let read = store.load("driver").unwrap().lines;
     let mut there = Vec::new();
@@ -282,7 +287,12 @@ fn root_and_slurm_user_write_into_one_directory() {
 
     let store = Store::open(&state, "root").unwrap();
     stage(&store, "rollout-a", "a[0-9]");
-    store.record(None, vec![Entry::Ordered { nodes: nodes(), order: OrderId::from_random(1) }]).unwrap();
+    store
+        .record(
+            None,
+            vec![Entry::Ordered { nodes: nodes(), order: OrderId::from_random(1), volatile: false }],
+        )
+        .unwrap();
     let mut slurm =
         helper_at(&program, "claim-all", &state, 1).uid(SLURM_USER).gid(SLURM_USER).spawn().unwrap();
     let (claimed, status) = words(&mut slurm);
@@ -291,7 +301,7 @@ fn root_and_slurm_user_write_into_one_directory() {
     assert!(claimed.iter().any(|word| word.starts_with("a9 rollout-a ")));
     // What SlurmUser wrote root goes on with, and the other way round.
     let order = OrderId::from_random(2);
-    store.record(Some("rollout-a"), vec![Entry::Ordered { nodes: nodes(), order }]).unwrap();
+    store.record(Some("rollout-a"), vec![Entry::Ordered { nodes: nodes(), order, volatile: false }]).unwrap();
     assert!(store.unstage("rollout-a", None).unwrap().is_empty(), "all of them are being ordered");
     for file in ["lock", "plain-reboots", "rollouts", "rollouts/rollout-a", "rollouts/rollout-a/journal"] {
         assert_eq!(fs::metadata(state.join(file)).unwrap().uid(), SLURM_USER, "{file}");

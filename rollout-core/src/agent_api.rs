@@ -45,7 +45,11 @@ pub struct HandOver {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
     /// The order is in the ledger, on disk, and will be carried out.
-    Accepted,
+    Accepted {
+        /// Whether that ledger is gone after the boot: the node has to be told once more what it should be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        volatile: bool,
+    },
     /// The node is carrying out an order already, and that one leads to what this one asks for.
     UnderWay {
         /// Where it stands.

@@ -171,7 +171,7 @@ mod tests {
 
     fn record(stand: Stand, since_ms: u64) -> NodeRecord {
         let ordering_ms = (stand != Stand::Staged).then_some(since_ms);
-        NodeRecord { stand, since_ms, order: None, ordering_ms, delivered: false, why: None }
+        NodeRecord { ordering_ms, ..NodeRecord::new(stand, since_ms) }
     }
 
     fn fold(records: &[(&str, Stand, u64)]) -> Fold {

@@ -4,6 +4,7 @@
 //! The fold takes any lines in any order and never fails: lines that are torn, or of a newer format, are passed over.
 
 use crate::hostlist::NodeSet;
+use crate::image::Running;
 use crate::order::OrderId;
 use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
@@ -51,12 +52,33 @@ pub enum Entry {
         /// Until when the claim holds if nothing more is heard, in milliseconds since 1970.
         until_ms: u64,
     },
+    /// What these nodes boot from is about to be changed, and what it was.
+    BootSource {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order that is sent after it.
+        order: OrderId,
+        /// What they booted from, and were running, by NodeName.
+        before: BTreeMap<String, Booted>,
+    },
+    /// They boot again from what they booted from before.
+    PutBack {
+        /// The nodes.
+        nodes: NodeSet,
+        /// The order that it was changed for.
+        order: OrderId,
+        /// Why.
+        why: String,
+    },
     /// The agents have it in their ledgers.
     Ordered {
         /// The nodes.
         nodes: NodeSet,
         /// The order.
         order: OrderId,
+        /// Whether these ledgers are gone after the boot.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        volatile: bool,
     },
     /// The agents refused it.
     Refused {
@@ -104,6 +126,30 @@ pub enum Entry {
     },
 }
 
+/// What a node booted from and was running before a rollout changed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Booted {
+    /// What it takes to put it back, in the provider's words.
+    pub saved: serde_json::Value,
+    /// What the node was running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// The kernel's boot id.
+    #[serde(default)]
+    pub boot_id: String,
+}
+
+/// What a rollout has done to what a node boots from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootSource {
+    /// When it was changed, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// What was there before.
+    pub before: Booted,
+    /// When it was put back, in milliseconds since 1970, and why; none where it was not.
+    pub put_back: Option<(u64, String)>,
+}
+
 /// What a journal folds to: where each node stands, by NodeName.
 pub type Fold = BTreeMap<String, NodeRecord>;
 
@@ -120,8 +166,35 @@ pub struct NodeRecord {
     pub ordering_ms: Option<u64>,
     /// Whether its agent was given it beforehand.
     pub delivered: bool,
+    /// Whether its agent's ledger is gone after the boot.
+    pub volatile: bool,
+    /// What was done to what it boots from.
+    pub boot_source: Option<BootSource>,
     /// The reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
+}
+
+impl NodeRecord {
+    /// A node that nothing else is known of.
+    #[must_use]
+    pub fn new(stand: Stand, since_ms: u64) -> Self {
+        Self {
+            stand,
+            since_ms,
+            order: None,
+            ordering_ms: None,
+            delivered: false,
+            volatile: false,
+            boot_source: None,
+            why: None,
+        }
+    }
+
+    /// Whether it boots what this rollout gave it, and nobody has put back what it had.
+    #[must_use]
+    pub fn boots_ours(&self) -> Option<&BootSource> {
+        self.boot_source.as_ref().filter(|source| source.put_back.is_none())
+    }
 }
 
 /// Where a node stands in a rollout, as far as the journal knows.
@@ -166,6 +239,8 @@ impl Entry {
             | Self::Unstaged { nodes }
             | Self::Delivered { nodes, .. }
             | Self::Ordering { nodes, .. }
+            | Self::BootSource { nodes, .. }
+            | Self::PutBack { nodes, .. }
             | Self::Ordered { nodes, .. }
             | Self::Refused { nodes, .. }
             | Self::Unreachable { nodes, .. }
@@ -184,6 +259,8 @@ impl Entry {
             Self::Unstaged { .. } => format!("{nodes} unstaged"),
             Self::Delivered { .. } => format!("{nodes} given it beforehand"),
             Self::Ordering { .. } => format!("{nodes} handed over by Slurm, order being sent"),
+            Self::BootSource { .. } => format!("{nodes} given the image to boot from"),
+            Self::PutBack { why, .. } => format!("{nodes} given back what they booted from before: {why}"),
             Self::Ordered { .. } => format!("{nodes} ordered"),
             Self::Refused { why, .. } => format!("{nodes} refused the order: {why}"),
             Self::Unreachable { why, .. } => format!("{nodes} unreachable: {why}"),
@@ -232,6 +309,24 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
             }
             return;
         }
+        Entry::BootSource { before, .. } => {
+            if let (Some(node), Some(before)) = (nodes.get_mut(name), before.get(name)) {
+                // Where it was not put back, what is there now is ours, and is not what it was before.
+                let ours = node.boot_source.take().filter(|source| source.put_back.is_none());
+                let before = ours.map_or_else(|| before.clone(), |source| source.before);
+                node.boot_source = Some(BootSource { since_ms: line.t_ms, before, put_back: None });
+            }
+            return;
+        }
+        Entry::PutBack { why, .. } => {
+            if let Some(node) = nodes.get_mut(name) {
+                node.why.get_or_insert_with(|| why.clone());
+                if let Some(source) = &mut node.boot_source {
+                    source.put_back = Some((line.t_ms, why.clone()));
+                }
+            }
+            return;
+        }
         Entry::Ordering { order, until_ms, .. } => {
             (Stand::Ordering { until_ms: *until_ms }, Some(order), None)
         }
@@ -265,6 +360,8 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
         Entry::Staged { .. }
         | Entry::Unstaged { .. }
         | Entry::Delivered { .. }
+        | Entry::BootSource { .. }
+        | Entry::PutBack { .. }
         | Entry::Retried { .. }
         | Entry::Released { .. }
         | Entry::Seen { .. } => before,
@@ -272,7 +369,13 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
     let (order, why) = (order.cloned(), why.cloned());
     // An order of RebootProgram is another one than what was given beforehand.
     let delivered = !begins && known.is_some_and(|node| node.delivered);
-    let record = NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, why };
+    let volatile = match line.entry {
+        Entry::Ordered { volatile, .. } => volatile,
+        _ => known.is_some_and(|node| node.volatile),
+    };
+    let boot_source = known.and_then(|node| node.boot_source.clone());
+    let record =
+        NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, volatile, boot_source, why };
     nodes.insert(name.to_owned(), record);
 }
 
@@ -301,7 +404,7 @@ mod tests {
     }
 
     fn ordered(order: u128) -> Entry {
-        Entry::Ordered { nodes: nodes(), order: id(order) }
+        Entry::Ordered { nodes: nodes(), order: id(order), volatile: false }
     }
 
     fn refused(order: u128) -> Entry {
@@ -414,7 +517,7 @@ mod tests {
             (vec![seen(1, Phase::Updated)], S::Seen(Phase::Updated), 100, Some(1), None),
         ] {
             let (order, why) = (order.map(id), why.map(str::to_owned));
-            let record = NodeRecord { stand, since_ms, order, ordering_ms: None, delivered: false, why };
+            let record = NodeRecord { order, why, ..NodeRecord::new(stand, since_ms) };
             assert_eq!(after(&entries), Some(record), "{entries:?}");
         }
     }

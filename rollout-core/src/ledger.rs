@@ -4,9 +4,10 @@
 //! says what is in it and what it means.
 
 use crate::agent_api::OrderStatus;
+use crate::hostlist::NodeSet;
 use crate::image::Running;
-use crate::manifest::{Manager, OnFailure};
-use crate::order::{Order, OrderId, What};
+use crate::manifest::{Change, Manager, OnFailure};
+use crate::order::{Expect, Order, OrderId, What};
 use crate::phase::{Event, Phase};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +74,7 @@ pub struct Record {
 
 /// What was there before a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Before {
     /// The link's target, none if there was no link.
     Symlink {
@@ -87,6 +88,8 @@ pub enum Before {
         /// The packages.
         installed: Vec<String>,
     },
+    /// Nothing that could be restored: it comes with the image, and a node without a disk is only looked at.
+    InImage,
     /// What was booted.
     Image {
         /// What the system said it was.
@@ -154,6 +157,29 @@ impl Ledger {
         ledger.drained = ledger.order.back().and_then(|back| back.drained.clone());
         let id = ledger.order.id.clone();
         ledger.remember(id);
+        ledger
+    }
+
+    /// What the ledger would say on a node that kept none over its boot.
+    #[must_use]
+    pub fn expected(id: OrderId, nodes: NodeSet, expect: Expect, now_s: u64) -> Self {
+        let Expect { order, phase, boot_id, ordered_s, running, error } = expect;
+        let mut ledger = Self::begin(Order::new(id, nodes, *order), phase, &boot_id, now_s, None);
+        ledger.ordered_s = ordered_s;
+        if let What::Apply(apply) = &ledger.order.what {
+            let unchanged = |changed| Some(After { changed, added: Vec::new(), removed: Vec::new() });
+            let record = |change: &Change| match (change, &running) {
+                (Change::Image(_), Some(running)) => {
+                    let before = Before::Image { running: running.clone(), saved: None };
+                    Record { before, after: unchanged(true) }
+                }
+                _ => Record { before: Before::InImage, after: unchanged(false) },
+            };
+            ledger.records = apply.aim.changes.iter().map(record).collect();
+        }
+        if let Some(error) = error {
+            ledger.fail(&error);
+        }
         ledger
     }
 
@@ -291,10 +317,13 @@ pub fn one_line(text: &str, max: usize) -> String {
     line.iter().take(head).chain(&[' ', '…', ' ']).chain(line.iter().skip(end)).collect()
 }
 
-/// Whether slurmd may start, by the ledger of the order that is not settled (none: no such order).
+/// Whether slurmd may start, by the ledger of the order that is not settled (none: no such order). `admitted` says whether
+/// the agent has found that it may in this boot; none where the ledger outlives boots, and that need not be asked.
 #[must_use]
-pub fn gate(unsettled: Option<&Ledger>, boot_id: &str) -> Gate {
-    let Some(ledger) = unsettled else { return Gate::Open };
+pub fn gate(unsettled: Option<&Ledger>, admitted: Option<bool>, boot_id: &str) -> Gate {
+    let Some(ledger) = unsettled else {
+        return if admitted == Some(false) { Gate::Wait } else { Gate::Open };
+    };
     let closed = |what: &str| Gate::Closed(format!("{}: {what}", ledger.subject()));
     match ledger.phase {
         Phase::Updated | Phase::RolledBack | Phase::Released => Gate::Open,
@@ -329,8 +358,13 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
     }
     match (&order.what, under_way) {
         // The driver turns a hand-over by slurmd into one of the others, and the rest is about no order.
-        (What::Keep(_) | What::Drop { .. } | What::HandedOver(_), _) => {
+        (What::Keep(_) | What::Drop { .. } | What::HandedOver(_) | What::PutBack { .. }, _) => {
             Verdict::Refuse("not an order to be carried out".to_owned())
+        }
+        (What::Expect(_), None) if last.is_none() => Verdict::Accept(Event::Started { rebooted: true }),
+        (What::Expect(_), _) => {
+            let at = last.map_or("idle", |ledger| ledger.phase.name());
+            Verdict::Refuse(format!("{me} has a ledger and goes by it: it is {at}"))
         }
         (What::Apply(_), None) => Verdict::Accept(Event::OrderedToApply),
         (What::Reboot(_), None) => Verdict::Accept(Event::OrderedToReboot),
@@ -362,7 +396,6 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hostlist::NodeSet;
     use crate::manifest::Manifest;
     use crate::order::{Apply, Return};
 
@@ -397,7 +430,9 @@ mod tests {
     #[test]
     fn the_gate_opens_for_settled_orders_only() {
         let closed = |why: &str| Gate::Closed(why.to_owned());
-        assert_eq!(gate(None, "boot-1"), Gate::Open);
+        assert_eq!(gate(None, None, "boot-1"), Gate::Open);
+        assert_eq!(gate(None, Some(true), "boot-1"), Gate::Open);
+        assert_eq!(gate(None, Some(false), "boot-1"), Gate::Wait, "nobody has said yet that it may");
         for (phase, same_boot, rebooted) in [
             (Phase::Applying, closed("driver: applying"), closed("driver: applying")),
             (Phase::Rebooting, closed("driver: rebooting"), Gate::Wait),
@@ -410,14 +445,14 @@ mod tests {
             (Phase::RolledBack, Gate::Open, Gate::Open),
             (Phase::Released, Gate::Open, Gate::Open),
         ] {
-            assert_eq!(gate(Some(&ledger(phase)), "boot-1"), same_boot, "{phase:?}");
-            assert_eq!(gate(Some(&ledger(phase)), "boot-2"), rebooted, "{phase:?} after a boot");
+            assert_eq!(gate(Some(&ledger(phase)), Some(false), "boot-1"), same_boot, "{phase:?}");
+            assert_eq!(gate(Some(&ledger(phase)), Some(false), "boot-2"), rebooted, "{phase:?} after a boot");
         }
         let plain = Ledger::begin(order(1, What::Reboot(BACK.into())), Phase::Rebooting, "boot-1", 10, None);
-        assert_eq!(gate(Some(&plain), "boot-1"), closed("plain reboot: rebooting"));
+        assert_eq!(gate(Some(&plain), None, "boot-1"), closed("plain reboot: rebooting"));
         let mut no_reason = ledger(Phase::Held);
         no_reason.error = None;
-        assert_eq!(gate(Some(&no_reason), "boot-1"), closed("driver: held: no reason is known"));
+        assert_eq!(gate(Some(&no_reason), None, "boot-1"), closed("driver: held: no reason is known"));
     }
 
     #[test]

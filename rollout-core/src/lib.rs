@@ -14,6 +14,7 @@
 //! | [`ledger`] | the agent's record of the order it carries out, and the decisions taken from it alone |
 //! | [`hand_over`] | what becomes of the nodes that Slurm hands to RebootProgram |
 //! | [`drains`] | drains that somebody else set, which outlive a rollout |
+//! | [`expect`] | nodes that have to be told after their boot what they should be |
 //! | [`lost`] | orders that got lost between Slurm and a node |
 //! | [`journal`] | the controller's record of a rollout, and its fold to a status for each node |
 //! | [`slurm`] | `scontrol show node` as types, and what Slurm's states and Reasons mean to a rollout |
@@ -26,6 +27,7 @@
 pub mod agent_api;
 pub mod doctor;
 pub mod drains;
+pub mod expect;
 pub mod hand_over;
 pub mod hostlist;
 pub mod image;

@@ -115,7 +115,7 @@ mod tests {
         let node = |(stand, since_ms)| {
             let ordering_ms = (stand != Stand::Staged).then_some(since_ms);
             let order = ordering_ms.map(|_| id(1));
-            let record = NodeRecord { stand, since_ms, order, ordering_ms, delivered: false, why: None };
+            let record = NodeRecord { order, ordering_ms, ..NodeRecord::new(stand, since_ms) };
             ("n1".to_owned(), record)
         };
         record.map(node).into_iter().collect()

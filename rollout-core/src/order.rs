@@ -4,8 +4,10 @@
 //! kept in each agent's ledger, is what still tells a repeated order after munged forgot its replay cache.
 
 use crate::hostlist::NodeSet;
+use crate::image::Running;
 use crate::ledger::one_line;
 use crate::manifest::Aim;
+use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -73,6 +75,34 @@ pub enum What {
     },
     /// slurmd has the node rebooted. Only a node says so to itself.
     HandedOver(HandedOver),
+    /// A node that has booted and kept no ledger: carry on with the order of this id as if it had.
+    Expect(Expect),
+    /// What the node boots from is again what it was: go on with the undo of this order.
+    PutBack {
+        /// The order that is being undone.
+        order: OrderId,
+    },
+}
+
+/// What a node without a ledger would find in it, had it one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expect {
+    /// The order as it was sent before the boot: to apply or to reboot.
+    pub order: Box<What>,
+    /// Where the node stood: `rebooting`, `rebooting-back` or `held`.
+    pub phase: Phase,
+    /// The kernel's boot id when the order was sent, where it is known.
+    #[serde(default)]
+    pub boot_id: String,
+    /// When the order was sent, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_s: Option<u64>,
+    /// What the node was running then, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// What has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The staged rollout that a node shall become.
@@ -144,21 +174,13 @@ impl Order {
     /// How its nodes are given back, if it is about that.
     #[must_use]
     pub fn back(&self) -> Option<&Return> {
-        match &self.what {
-            What::Apply(apply) => Some(&apply.back),
-            What::Reboot(plain) | What::HandedOver(HandedOver { plain, .. }) => Some(&plain.back),
-            What::Retry | What::Release | What::Keep(_) | What::Drop { .. } => None,
-        }
+        self.what.back()
     }
 
     /// The rollout it belongs to, if it is not a plain reboot.
     #[must_use]
     pub fn rollout(&self) -> Option<&str> {
-        match &self.what {
-            What::Apply(apply) => Some(&apply.rollout),
-            What::Keep(Keep { rollout, .. }) | What::Drop { rollout } => Some(rollout),
-            What::Reboot(_) | What::Retry | What::Release | What::HandedOver(_) => None,
-        }
+        self.what.rollout()
     }
 
     /// Reads an order out of an unsealed credential, and checks what it carries.
@@ -182,10 +204,53 @@ impl Order {
             return Err(NotAnOrder::Version(head.version));
         }
         let order: Self = serde_json::from_slice(payload).map_err(text)?;
-        if let What::Apply(Apply { aim, .. }) | What::Keep(Keep { aim, .. }) = &order.what {
-            aim.check().map_err(|e| NotAnOrder::Aim(e.to_string()))?;
-        }
+        order.what.check()?;
         Ok(order)
+    }
+}
+
+impl What {
+    fn back(&self) -> Option<&Return> {
+        match self {
+            Self::Apply(apply) => Some(&apply.back),
+            Self::Reboot(plain) | Self::HandedOver(HandedOver { plain, .. }) => Some(&plain.back),
+            Self::Expect(expect) => expect.order.back(),
+            Self::Retry | Self::Release | Self::Keep(_) | Self::Drop { .. } | Self::PutBack { .. } => None,
+        }
+    }
+
+    fn rollout(&self) -> Option<&str> {
+        match self {
+            Self::Apply(apply) => Some(&apply.rollout),
+            Self::Keep(Keep { rollout, .. }) | Self::Drop { rollout } => Some(rollout),
+            Self::Expect(expect) => expect.order.rollout(),
+            Self::Reboot(_) | Self::Retry | Self::Release | Self::HandedOver(_) | Self::PutBack { .. } => {
+                None
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), NotAnOrder> {
+        match self {
+            Self::Apply(Apply { aim, .. }) | Self::Keep(Keep { aim, .. }) => {
+                aim.check().map_err(|e| NotAnOrder::Aim(e.to_string()))
+            }
+            Self::Expect(Expect { order, phase, .. }) => match (&**order, phase) {
+                (Self::Apply(_) | Self::Reboot(_), Phase::Rebooting | Phase::RebootingBack | Phase::Held) => {
+                    order.check()
+                }
+                (Self::Apply(_) | Self::Reboot(_), _) => {
+                    Err(NotAnOrder::Text(format!("no node boots while {}", phase.name())))
+                }
+                _ => Err(NotAnOrder::Text("an expectation is of an order to apply or to reboot".to_owned())),
+            },
+            Self::Reboot(_)
+            | Self::Retry
+            | Self::Release
+            | Self::Drop { .. }
+            | Self::HandedOver(_)
+            | Self::PutBack { .. } => Ok(()),
+        }
     }
 }
 

@@ -223,7 +223,7 @@ mod tests {
             Stand::Seen(Phase::Held) => Some("nhc".to_owned()),
             _ => None,
         };
-        NodeRecord { stand, since_ms: 5000, order, ordering_ms: None, delivered: false, why }
+        NodeRecord { order, why, ..NodeRecord::new(stand, 5000) }
     }
 
     fn agent(order: Option<(u128, Phase)>) -> AgentStatus {

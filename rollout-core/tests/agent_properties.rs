@@ -437,7 +437,7 @@ impl Node {
     }
 
     fn check_gate(&self) {
-        let open = gate(self.disk.as_ref(), &self.boot_id()) == Gate::Open;
+        let open = gate(self.disk.as_ref(), None, &self.boot_id()) == Gate::Open;
         let settled = self.disk.as_ref().is_none_or(|ledger| ledger.phase.is_settled());
         assert_eq!(open, settled, "{:?}", self.disk);
     }
@@ -450,7 +450,7 @@ fn after(changed: bool) -> After {
 fn old_target(record: &Record) -> &str {
     match &record.before {
         Before::Symlink { target } => target.as_deref().unwrap_or_default(),
-        Before::Packages { .. } | Before::Image { .. } => panic!("only links here"),
+        Before::Packages { .. } | Before::InImage | Before::Image { .. } => panic!("only links here"),
     }
 }
 

@@ -41,7 +41,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             order,
             until_ms
         }),
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
         answer(),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Retried { nodes, order }),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Released { nodes, order }),
@@ -53,7 +53,7 @@ fn entry() -> impl Strategy<Value = Entry> {
 /// What a RebootProgram may still write when it is late.
 fn answer() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
         (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Refused { nodes, order, why }),
         (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Unreachable { nodes, order, why }),
     ]

@@ -1,8 +1,8 @@
 //! Files that survive a power cut: whole, old or new, never in between.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Replaces a file as a whole: temporary file, fsync, rename, fsync of the directory.
@@ -12,11 +12,31 @@ use std::path::{Path, PathBuf};
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = sibling(path);
     let written = create(&temporary, mode).and_then(|mut file| {
+        // Whatever our umask is: slurmctld's, for RebootProgram.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, path)) {
         // What is left of it would only take room.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// Puts a link there as a whole, in place of a file, another link or nothing.
+///
+/// # Errors
+/// In the system's words; what was there is then still there.
+pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
+    let temporary = sibling(path);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(target, &temporary)?;
+    if let Err(error) = std::fs::rename(&temporary, path) {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }

@@ -26,6 +26,7 @@ const CONTROLLER: &str = "
 -   d 0755 root:root   /usr/libexec/slurm-rollout
 -   f 0755 root:root   /usr/libexec/slurm-rollout/reboot-program
 -   f 0644 root:root   /usr/lib/systemd/system-preset/80-slurm-rollout.preset
+-   f 0644 root:root   /usr/lib/systemd/system/slurm-rollout-reconcile.path
 -   f 0644 root:root   /usr/lib/systemd/system/slurm-rollout-reconcile.service
 -   f 0644 root:root   /usr/lib/systemd/system/slurm-rollout-reconcile.timer
 -   f 0644 root:root   /usr/share/bash-completion/completions/slurm-rollout

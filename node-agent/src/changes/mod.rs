@@ -125,6 +125,20 @@ pub fn verify(change: &Change, after: &After) -> Result<(), ChangeError> {
     }
 }
 
+/// After the boot of a node that keeps nothing over one: whether the image brought what the change asks for.
+///
+/// # Errors
+/// If it did not.
+pub fn is_in_image(change: &Change) -> Result<(), ChangeError> {
+    match is_already_so(change)? {
+        true => Ok(()),
+        false => Err(ChangeError::state(
+            format!("looking for the {}", change.kind()),
+            "it is not so in this image",
+        )),
+    }
+}
+
 /// Once everything is proven, what makes the change stay: a boot loader's default, say. Repeatable.
 ///
 /// # Errors

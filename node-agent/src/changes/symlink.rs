@@ -178,7 +178,9 @@ mod tests {
     fn target(before: Before) -> Option<String> {
         match before {
             Before::Symlink { target } => target,
-            Before::Packages { .. } | Before::Image { .. } => panic!("not a symlink's record"),
+            Before::Packages { .. } | Before::InImage | Before::Image { .. } => {
+                panic!("not a symlink's record")
+            }
         }
     }
 

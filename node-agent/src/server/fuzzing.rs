@@ -69,7 +69,7 @@ impl Rig {
                 if !matches!(order.what, What::HandedOver(_)) {
                     taken.fetch_add(1, Ordering::SeqCst);
                 }
-                let _ = answer.send(Answer::Accepted);
+                let _ = answer.send(Answer::Accepted { volatile: false });
             }
         });
         Ok(Self { runtime, desk: Arc::new(desk), orders, _publish: (publish, publish_staged) })

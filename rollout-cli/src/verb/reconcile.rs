@@ -1,35 +1,71 @@
-//! `reconcile`: sends the orders that Slurm lost on the way. A timer runs it, so it says nothing where nothing is to do.
+//! `reconcile`: sends the orders that Slurm lost on the way, and looks after nodes that have to be told more than once. A
+//! timer runs it, so it says nothing where nothing is to do.
 
 use crate::context::{Context, Failure, who};
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
 use rollout_control::hand_over::Report;
 use rollout_control::reconcile::{Reconciled, deliver_again, reconcile};
+use rollout_control::watch::{Looked, look};
 use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How soon nodes that are on their way are looked at again, and Slurm is asked again meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
 
 /// Some node that waits for an order did not get it.
 const NOT_ALL: u8 = 1;
 
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     context.must_write()?;
+    let (mut code, mut looked) = once(context, args)?;
+    let mut asked_slurm = Instant::now();
+    while args.wait && !looked.on_their_way.is_empty() {
+        thread::sleep(LOOK_AGAIN);
+        if asked_slurm.elapsed() < ASK_SLURM_AGAIN {
+            looked = look(&context.config, &context.store, None)?;
+            tell(&looked, args);
+        } else {
+            (code, looked) = once(context, args)?;
+            asked_slurm = Instant::now();
+        }
+    }
+    Ok(code)
+}
+
+/// Everything once: what is to be given beforehand, what got lost, and who has to be looked after.
+fn once(context: &Context, args: &ReconcileArgs) -> Result<(ExitCode, Looked), Failure> {
     for (rollout, told) in deliver_again(&context.config, &context.store)? {
         if !told.nodes.is_empty() && !args.json {
             out(&format!("{rollout}: given to the agents of {}\n", told.nodes));
         }
     }
-    let (nodes, report) =
-        match reconcile(&context.config, &context.store, &format!("reconcile by {}", who()))? {
-            Reconciled::NothingLost if args.json => {
-                return say(&NodeSet::default(), &Report::default(), args);
-            }
-            Reconciled::NothingLost => return Ok(ExitCode::SUCCESS),
-            Reconciled::NotOurs { nodes, why } => {
-                return Err(Failure(format!("{nodes}: not ordered: {why}")));
-            }
-            Reconciled::Ordered { nodes, report } => (nodes, report),
-        };
-    say(&nodes, &report, args)
+    let infos = context.config.scontrol().show_all_nodes()?;
+    let by = format!("reconcile by {}", who());
+    let reconciled = reconcile(&context.config, &context.store, &by, &infos)?;
+    let looked = look(&context.config, &context.store, Some(&infos))?;
+    tell(&looked, args);
+    let code = match reconciled {
+        Reconciled::NothingLost if args.json => say(&NodeSet::default(), &Report::default(), args)?,
+        Reconciled::NothingLost => ExitCode::SUCCESS,
+        Reconciled::NotOurs { nodes, why } => {
+            return Err(Failure(format!("{nodes}: not ordered: {why}")));
+        }
+        Reconciled::Ordered { nodes, report } => say(&nodes, &report, args)?,
+    };
+    Ok((code, looked))
+}
+
+fn tell(looked: &Looked, args: &ReconcileArgs) {
+    for line in looked.done.iter().filter(|_| !args.json) {
+        out(&format!("{line}\n"));
+    }
+    for line in &looked.failed {
+        eprintln!("slurm-rollout: {line}");
+    }
 }
 
 fn say(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCode, Failure> {

@@ -36,7 +36,7 @@ pub(crate) fn tell_held(context: &Context, nodes: &NodeSet, what: &What) -> Resu
     let mut failed = Vec::new();
     for (name, answer) in answers {
         match answer {
-            Ok(Answer::Accepted | Answer::UnderWay { .. }) => {
+            Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => {
                 write_down(context, &name, what)?;
                 let told =
                     if *what == What::Retry { "carries out its order once more" } else { "is given back" };

@@ -1,0 +1,272 @@
+//! Looking after nodes that have to be told more than once: those that keep no ledger over their boot, and those whose boot
+//! source the controller's side has changed. Each call looks once; who calls it again, and when, is the caller's.
+
+use crate::ask::{ask_agents, ask_each};
+use crate::boot_change::{Back, put_back};
+use crate::config::Config;
+use crate::hand_over::seal;
+use crate::store::{Addresses, Store, StoreError};
+use rollout_core::agent_api::{AgentStatus, Answer};
+use rollout_core::drains::Drains;
+use rollout_core::expect::{Due, Then, Watched, may_be_expected};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::journal::{Entry, NodeRecord};
+use rollout_core::manifest::Aim;
+use rollout_core::order::{Apply, Expect, Order, OrderId, Plain, Return, What};
+use rollout_core::phase::Phase;
+use rollout_core::slurm::{NodeInfo, our_reason};
+use rollout_host::{clock, random};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long an agent may take to say where it stands. Most that are looked at are between two boots, and silent.
+const ASKING: Duration = Duration::from_millis(700);
+const ASKING_ALL: Duration = Duration::from_secs(5);
+
+/// How long providers may take to put boot sources back.
+const PUTTING_BACK: Duration = Duration::from_secs(60);
+
+/// Of a plain reboot, which has no manifest.
+const BOOT_TIMEOUT_MS: u64 = 15 * 60 * 1000;
+
+/// What came of looking once.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Nodes that are on their way: they are worth looking at again in a moment.
+    pub on_their_way: NodeSet,
+    /// What was done, one line each.
+    pub done: Vec<String>,
+    /// What could not be done, one line each. It is tried again the next time.
+    pub failed: Vec<String>,
+}
+
+/// What is to be sent to one node.
+struct Errand {
+    node: String,
+    order: OrderId,
+    what: Telling,
+}
+
+/// What it is told.
+enum Telling {
+    /// What it would find in its ledger.
+    Expectation {
+        apply: Option<(String, Aim)>,
+        phase: Phase,
+        error: Option<String>,
+        record: Option<Box<NodeRecord>>,
+    },
+    /// That what it boots from is put back for this order.
+    PutBack(OrderId),
+}
+
+/// Looks at all nodes that have to be looked after, and does what is due. `slurm` is what Slurm says of all nodes, where it
+/// was asked just now: nodes that may wait to be told something are looked at as well then. Where nobody is to be looked
+/// after, no agent is asked.
+///
+/// # Errors
+/// If the state directory cannot be used.
+pub fn look(config: &Config, store: &Store, slurm: Option<&[NodeInfo]>) -> Result<Looked, StoreError> {
+    let watched = store.watched()?;
+    let known: NodeSet = watched.iter().map(|watched| watched.node.clone()).collect();
+    let others =
+        slurm.unwrap_or_default().iter().filter(|info| may_be_expected(info) && !known.contains(&info.name));
+    let others: NodeSet = others.map(|info| info.name.clone()).collect();
+    let nodes = known.union(&others);
+    if nodes.is_empty() {
+        return Ok(Looked::default());
+    }
+    let addresses = store.addresses();
+    let agents = ask_agents(config, &nodes, &addresses, (ASKING, ASKING_ALL), |address, client| {
+        client.status(address).map_err(|silence| silence.to_string())
+    });
+    let mut look =
+        Look { config, store, addresses, drains: store.drains(), agents, looked: Looked::default() };
+    let mut errands: Vec<Errand> = others.iter().filter_map(|node| look.of_another(node)).collect();
+    let mut rollouts: BTreeMap<Option<String>, Vec<Watched>> = BTreeMap::new();
+    for one in watched {
+        rollouts.entry(one.rollout.clone()).or_default().push(one);
+    }
+    for (rollout, watched) in rollouts {
+        errands.extend(look.at_rollout(rollout.as_deref(), watched)?);
+    }
+    look.send(errands);
+    Ok(look.looked)
+}
+
+struct Look<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    addresses: Addresses,
+    drains: Drains,
+    agents: BTreeMap<String, Result<AgentStatus, String>>,
+    looked: Looked,
+}
+
+impl Look<'_> {
+    fn agent(&self, node: &str) -> Option<&AgentStatus> {
+        self.agents.get(node)?.as_ref().ok()
+    }
+
+    /// A node of which no journal says anything that is still to come: if it waits, it need not.
+    fn of_another(&self, node: &str) -> Option<Errand> {
+        self.agent(node).filter(|agent| agent.awaits)?;
+        let what = Telling::Expectation { apply: None, phase: Phase::Rebooting, error: None, record: None };
+        Some(Errand { node: node.to_owned(), order: random::order_id(), what })
+    }
+
+    /// What is due for the nodes of one rollout. What is only to be written down is.
+    fn at_rollout(
+        &mut self,
+        rollout: Option<&str>,
+        watched: Vec<Watched>,
+    ) -> Result<Vec<Errand>, StoreError> {
+        let now_ms = clock::now_ms();
+        let aim = rollout.map(|id| Ok::<_, StoreError>(self.store.load(id)?.manifest.aim)).transpose()?;
+        let image = aim.as_ref().and_then(Aim::image);
+        let limit =
+            image.map(|image| u64::try_from(image.boot_timeout.get().as_millis()).unwrap_or(u64::MAX));
+        let boot_timeout_ms = limit.unwrap_or(BOOT_TIMEOUT_MS);
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut errands = Vec::new();
+        let mut back: BTreeMap<String, Back> = BTreeMap::new();
+        let mut then_for: Vec<(String, Then, String, OrderId)> = Vec::new();
+        let mut on_their_way = Vec::new();
+        for one in watched {
+            let Some(order) = one.record.order.clone() else { continue };
+            let node = one.node.clone();
+            let nodes = NodeSet::from_iter([node.clone()]);
+            let mut goes_on = one.is_on_its_way(now_ms, boot_timeout_ms);
+            match one.due(self.agent(&node), now_ms, boot_timeout_ms) {
+                Due::Nothing => {}
+                Due::Ordered => {
+                    let volatile = self.agent(&node).is_some_and(|agent| agent.volatile);
+                    entries.push(Entry::Ordered { nodes, order, volatile });
+                    goes_on = true;
+                }
+                Due::Seen { phase, error } => {
+                    self.looked.done.push(format!("{node}: {}", phase.name()));
+                    entries.push(Entry::Seen { nodes, order, phase, error });
+                    goes_on = false;
+                }
+                Due::Expect { phase, error } => {
+                    let apply = rollout.map(str::to_owned).zip(aim.clone());
+                    let what =
+                        Telling::Expectation { apply, phase, error, record: Some(Box::new(one.record)) };
+                    errands.push(Errand { node: node.clone(), order, what });
+                }
+                Due::PutBack { why, then } => {
+                    if let Some(source) = one.record.boots_ours() {
+                        let saved = source.before.saved.clone();
+                        back.insert(node.clone(), Back { saved, order: order.clone(), why: why.clone() });
+                    }
+                    goes_on |= then == Then::TellAgent;
+                    then_for.push((node.clone(), then, why, order));
+                }
+            }
+            on_their_way.extend(goes_on.then_some(node));
+        }
+        self.looked.on_their_way = self.looked.on_their_way.union(&NodeSet::from_iter(on_their_way));
+        self.store.record(rollout, entries)?;
+        let mut failed = BTreeMap::new();
+        if let (Some(rollout), Some(image), false) = (rollout, image, back.is_empty()) {
+            let until = Instant::now() + PUTTING_BACK;
+            let done: Vec<String> = back
+                .iter()
+                .map(|(node, back)| format!("{node}: boots from what it had: {}", back.why))
+                .collect();
+            failed = put_back(self.config, self.store, (rollout, image), back, &self.addresses, until)?;
+            self.looked.done.extend(
+                done.into_iter()
+                    .filter(|line| !failed.keys().any(|node| line.starts_with(&format!("{node}:")))),
+            );
+        }
+        for (node, then, why, order) in then_for.into_iter().filter(|(node, ..)| !failed.contains_key(node)) {
+            let nodes = NodeSet::from_iter([node.clone()]);
+            match then {
+                Then::Nothing => {}
+                Then::TellAgent => {
+                    errands.push(Errand { node, order: random::order_id(), what: Telling::PutBack(order) });
+                }
+                Then::StageAgain => {
+                    self.store.record(rollout, vec![Entry::Unreachable { nodes, order, why }])?
+                }
+                Then::TellSlurm => self.tell_slurm(rollout.unwrap_or_default(), &nodes, &why),
+            }
+        }
+        self.looked.failed.extend(failed.into_iter().map(|(node, why)| format!("{node}: {why}")));
+        Ok(errands)
+    }
+
+    fn tell_slurm(&mut self, rollout: &str, nodes: &NodeSet, why: &str) {
+        let scontrol = self.config.scontrol();
+        let now = scontrol.show_nodes(nodes).ok().and_then(|infos| infos.into_iter().next());
+        let reason =
+            our_reason(rollout, &format!("{why}; it boots its old image now: power-cycle it"), now.as_ref());
+        if let Err(error) = scontrol.set_reason(nodes, &reason) {
+            self.looked.failed.push(format!("{nodes}: the Reason cannot be set: {error}"));
+        }
+    }
+
+    fn send(&mut self, errands: Vec<Errand>) {
+        if errands.is_empty() {
+            return;
+        }
+        let whom: NodeSet = errands.iter().map(|errand| errand.node.clone()).collect();
+        let slurm = self.config.scontrol().show_nodes(&whom).unwrap_or_default();
+        let slurm: BTreeMap<String, NodeInfo> =
+            slurm.into_iter().map(|info| (info.name.clone(), info)).collect();
+        let mut sealed: BTreeMap<String, String> = BTreeMap::new();
+        for errand in errands {
+            let node = errand.node.clone();
+            match seal(self.config, &self.order(errand, slurm.get(&node))) {
+                Ok(text) => drop(sealed.insert(node, text)),
+                Err(why) => self.looked.failed.push(format!("{node}: it cannot be told: {why}")),
+            }
+        }
+        let limits = (self.config.agent_timeout.get(), self.config.deadline.get());
+        let answers = ask_each(self.config, &whom, &self.addresses, limits, move |node, address, client| {
+            let sealed = sealed.get(node).ok_or("nothing is sealed for it")?;
+            client.order(address, sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
+        });
+        for (node, answer) in answers {
+            match answer {
+                Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => {
+                    self.looked.done.push(format!("{node}: told how to go on"));
+                }
+                Ok(Answer::Refused { why }) | Err(why) => self.looked.failed.push(format!("{node}: {why}")),
+            }
+        }
+    }
+
+    fn order(&self, errand: Errand, slurm: Option<&NodeInfo>) -> Order {
+        let Errand { node, order, what } = errand;
+        let nodes = NodeSet::from_iter([node.clone()]);
+        let (apply, phase, error, record) = match what {
+            Telling::PutBack(undone) => return Order::new(order, nodes, What::PutBack { order: undone }),
+            Telling::Expectation { apply, phase, error, record } => (apply, phase, error, record),
+        };
+        let back = Return {
+            resume_if_late: slurm.is_none_or(|info| match info.is_handed_over() {
+                true => info.returns_by_itself(),
+                false => !info.has("DRAIN"),
+            }),
+            drained: self.drains.get(&node).map(|drain| drain.reason.clone()),
+        };
+        let what = match apply {
+            Some((rollout, aim)) => What::Apply(Apply { rollout, aim, back }),
+            None => What::Reboot(Plain { back, features: None }),
+        };
+        let before =
+            record.as_ref().and_then(|record| record.boot_source.as_ref()).map(|source| &source.before);
+        let expect = Expect {
+            order: Box::new(what),
+            phase,
+            boot_id: before.map(|before| before.boot_id.clone()).unwrap_or_default(),
+            ordered_s: record.as_ref().and_then(|record| record.ordering_ms).map(|ms| ms / 1000),
+            running: before.and_then(|before| before.running.clone()),
+            error,
+        };
+        Order::new(order, nodes, What::Expect(expect))
+    }
+}

@@ -11,7 +11,7 @@ use rollout_core::journal::{Entry, NodeRecord, Stand};
 use rollout_core::order::OrderId;
 use rollout_core::phase::Phase;
 use rollout_core::slurm::NodeInfo;
-use rollout_core::status::{NodeStatus, join};
+use rollout_core::status::{Images, NodeStatus, join};
 use rollout_host::clock;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -52,7 +52,14 @@ impl Survey {
         let nodes = rollout.nodes();
         let shown = nodes.iter().filter(|(name, _)| only.is_none_or(|only| only.contains(name)));
         let order: NodeSet = shown.map(|(name, _)| name.clone()).collect();
-        order.iter().filter_map(|name| Some(self.status(name, &rollout.id, nodes.get(name)?))).collect()
+        let image = rollout.manifest.aim.image();
+        let status = |name: &str| {
+            let record = nodes.get(name)?;
+            let agent = self.agents.get(name).and_then(|answer| answer.as_ref().ok());
+            let images = image.map(|image| Images::of(image, record, agent));
+            Some(NodeStatus { images, ..self.status(name, &rollout.id, record) })
+        };
+        order.iter().filter_map(status).collect()
     }
 
     fn status(&self, name: &str, rollout: &str, record: &NodeRecord) -> NodeStatus {

@@ -12,6 +12,8 @@ pub struct NodeInfo {
     pub name: String,
     /// NodeAddr: where slurmctld reaches it. Slurm's default is the NodeName.
     pub address: String,
+    /// Arch: as `uname -m` says it; none until the node has registered.
+    pub arch: Option<String>,
     /// NodeHostName: what the host calls itself.
     pub host: String,
     /// The base state and the flags of `State=`, such as `DOWN`, `DRAIN`, `REBOOT_ISSUED`; without `*` and the like.
@@ -198,6 +200,7 @@ fn parse_node(line: &str) -> NodeInfo {
         }
         match key {
             "NodeName" => value.clone_into(&mut node.name),
+            "Arch" => node.arch = (value != "(null)").then(|| value.to_owned()),
             "NodeAddr" => value.clone_into(&mut node.address),
             "NodeHostName" => value.clone_into(&mut node.host),
             "State" => {

@@ -2,6 +2,7 @@
 
 use crate::agent_api::AgentStatus;
 use crate::hostlist::NodeSet;
+use crate::image::{Image, Running};
 use crate::journal::{NodeRecord, Stand};
 use crate::phase::Phase;
 use crate::slurm::NodeInfo;
@@ -55,6 +56,38 @@ pub struct NodeStatus {
     pub boot_id: Option<String>,
     /// What a person should know: what failed, or what is being waited for.
     pub note: Option<String>,
+    /// Its images, where the rollout changes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<Images>,
+}
+
+/// The images of a node in a rollout, as people name them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Images {
+    /// What it gets when Slurm hands it over; none once it has been ordered.
+    pub staged: Option<String>,
+    /// What it should be running now, as far as that is known.
+    pub wanted: Option<String>,
+    /// What it says it is running; none if its agent did not answer.
+    pub running: Option<String>,
+}
+
+impl Images {
+    /// Of a node whose journal and agent say this.
+    #[must_use]
+    pub fn of(image: &Image, record: &NodeRecord, agent: Option<&AgentStatus>) -> Self {
+        let armed = matches!(record.stand, Stand::Staged | Stand::Refused | Stand::Unreachable);
+        let before = record.boot_source.as_ref().and_then(|source| source.before.running.as_ref());
+        let gone_back = matches!(record.stand, Stand::Seen(Phase::RolledBack | Phase::Held))
+            || record.boot_source.as_ref().is_some_and(|source| source.put_back.is_some());
+        let running = agent.and_then(|agent| agent.running.as_ref()).map(Running::name);
+        let wanted = match (armed, gone_back) {
+            (true, _) => before.map(Running::name).or_else(|| running.clone()),
+            (false, true) => before.map(Running::name),
+            (false, false) => Some(image.name()),
+        };
+        Self { staged: armed.then(|| image.name()), wanted, running }
+    }
 }
 
 impl Shown {
@@ -119,6 +152,7 @@ pub fn join(
         slurm_state: slurm.map(NodeInfo::state_text),
         boot_id: agent.and_then(Result::ok).map(|agent| agent.boot_id.clone()),
         note: record.why.clone(),
+        images: None,
     };
     let answer = agent.and_then(Result::ok).and_then(|agent| agent.order.as_ref());
     // The agent knows best, as long as it speaks of the order that the journal speaks of. That it has the order also
@@ -174,6 +208,9 @@ pub fn join(
                 status.note = Some(format!("agent: {why}"));
             } else if answer.is_some() {
                 status.note = Some("has had another order since: how this one ended was not seen".to_owned());
+            } else if matches!(agent, Some(Ok(agent)) if agent.awaits) {
+                status.phase = Shown::Rebooting;
+                status.note = Some("has booted, and waits to be told what it should be".to_owned());
             } else if matches!(agent, Some(Ok(_))) {
                 status.note = Some("its agent knows of no order: was the node reinstalled?".to_owned());
             }
@@ -391,6 +428,7 @@ mod tests {
             slurm_state: None,
             boot_id: None,
             note: note.map(str::to_owned),
+            images: None,
         };
         let nodes = [
             row("n10", "a", Shown::Updated, None),

@@ -12,6 +12,7 @@ use crate::layer::{Layer, Preinstalled};
 use crate::machine::{Hardware, Machine};
 use crate::many_nodes::{DROPS, REFUSES};
 use crate::namespaces::Namespaces;
+use crate::netboot::{BOOT_DIRECTORY, NetImage, Netboot, serve, write_images};
 use crate::network::{BACKUP, BRIDGE, Host, NodeAddr, ROUTER, hosts_file};
 use crate::node::Node;
 use crate::node_state::{line_of, state_of};
@@ -74,6 +75,8 @@ pub struct ClusterSpec {
     pub node_files: Vec<File>,
     /// Units to enable on every compute node, after `prepare`.
     pub enable_units_on_nodes: Vec<String>,
+    /// Images that the controller serves: then compute nodes have no disk, and boot the first one where nothing is said.
+    pub images: Vec<NetImage>,
     /// Anything else to do in each root, the controller's included, before the first boot.
     pub prepare: Option<Prepare>,
 }
@@ -96,6 +99,7 @@ impl Default for ClusterSpec {
             node_packages: Preinstalled::default(),
             node_files: Vec::new(),
             enable_units_on_nodes: Vec::new(),
+            images: Vec::new(),
             prepare: None,
         }
     }
@@ -125,15 +129,25 @@ impl Cluster {
         let namespaces = Namespaces::new()?;
         let directory = namespaces.directory.clone();
         let _layers = [controllers, others];
+        write_images(&spec.images, &base, &directory.join("images"))?;
         let mut cluster = Cluster { namespaces: None, directory, nodes: Vec::new(), backup: None, _layers };
         for host in &hosts {
             let [controllers, others] = &cluster._layers;
             let layer = if host.is_controller() { controllers } else { others };
-            let hardware = assemble(&namespaces, &base, layer.as_ref(), host)?;
+            let mut hardware = assemble(&namespaces, &base, layer.as_ref(), host)?;
             let inside = Inside::Root { namespaces: namespaces.init, root: hardware.root.clone() };
             install(spec, &hosts, host, &NodeRoot { name: host.name.clone(), inside })?;
             if spec.backup_controller && host.is_controller() {
                 share_state(&namespaces, &hardware.root)?;
+            }
+            if let (false, Some(_)) = (host.is_controller(), spec.images.first()) {
+                let images = namespaces.directory.join("images");
+                let below = below(&base, layer.as_ref());
+                let controller = namespaces.directory.join(&hosts[0].name).join("root");
+                let served = controller.join(BOOT_DIRECTORY.trim_start_matches('/'));
+                let directory = namespaces.directory.join(&host.name);
+                let node = (host.name.as_str(), directory.as_path(), hardware.root.as_path());
+                hardware.netboot = Some(Netboot::of_node(&namespaces, node, (&served, &images), &below)?);
             }
             let node = Node { machine: Machine::new(hardware) };
             if host.name == BACKUP {
@@ -308,13 +322,18 @@ fn assemble(namespaces: &Namespaces, base: &Path, layer: Option<&Layer>, host: &
     for part in [&upper, &work, &root] {
         create_dir_all(part).on("create", part)?;
     }
-    let below = layer.map_or(String::new(), |layer| format!("{}:", layer.directory.display()));
-    let options =
-        format!("lowerdir={below}{},upperdir={},workdir={}", base.display(), upper.display(), work.display());
+    let below = below(base, layer);
+    let options = format!("lowerdir={below},upperdir={},workdir={}", upper.display(), work.display());
     let target = root.display().to_string();
     namespaces.command(&["mount", "-t", "overlay", "lab", "-o", &options, &target]).run()?;
     let (host, cluster, console) = (host.clone(), namespaces.id.clone(), directory.join("console.log"));
-    Ok(Hardware { host, namespaces: namespaces.init, cluster, root, console })
+    Ok(Hardware { host, namespaces: namespaces.init, cluster, root, console, netboot: None })
+}
+
+/// The layers below what is a node's own, the uppermost first.
+fn below(base: &Path, layer: Option<&Layer>) -> String {
+    let layer = layer.map_or(String::new(), |layer| format!("{}:", layer.directory.display()));
+    format!("{layer}{}", base.display())
 }
 
 /// Puts one directory for all controllers of the cluster in the place of each state directory. SlurmUser owns them.
@@ -344,6 +363,9 @@ fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> 
         ("slurmd.service", spec.node_files.as_slice(), spec.enable_units_on_nodes.as_slice())
     };
     root.enable_units(&["lab-network.service", daemon])?;
+    if let (true, Some(image)) = (host.is_controller(), spec.images.first()) {
+        serve(root, image)?;
+    }
     for file in files {
         root.copy_in(&file.source, &file.path, file.mode)?;
     }

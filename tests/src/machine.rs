@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use crate::cgroup;
 use crate::error::{IoContext, Result};
 use crate::namespaces::{descendants, is_namespace_init, way_in};
+use crate::netboot::Netboot;
 use crate::network::{BRIDGE, Host};
 use crate::run::Command;
 
@@ -37,6 +38,8 @@ pub(crate) struct Hardware {
     pub(crate) root: PathBuf,
     /// What its console shows, boot after boot.
     pub(crate) console: PathBuf,
+    /// Where it has no disk.
+    pub(crate) netboot: Option<Netboot>,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +177,9 @@ impl Shared {
 
     /// Boots, and returns with nspawn's exit code when the container has ended.
     fn run_once(&self, boot: u32) -> Result<Option<i32>> {
+        if !self.netboot()? {
+            return Ok(None);
+        }
         let mut nspawn = self.start(boot)?;
         loop {
             let init = descendants(nspawn.id()).into_iter().find(|pid| is_booting(*pid));
@@ -195,8 +201,21 @@ impl Shared {
         Ok(nspawn.wait().on("wait for nspawn of", &self.hardware.root)?.code())
     }
 
+    /// Fetches what a machine without a disk boots. Says whether that boots at all.
+    fn netboot(&self) -> Result<bool> {
+        let Hardware { netboot: Some(netboot), console, namespaces, .. } = &self.hardware else {
+            return Ok(true);
+        };
+        let argv: Vec<&str> = netboot.script().iter().map(String::as_str).collect();
+        let output = Command::by_way_of(way_in(*namespaces), &argv).output()?;
+        let mut shown = OpenOptions::new().create(true).append(true).open(console).on("open", console)?;
+        let text = format!("{}{}", output.stdout, output.stderr);
+        std::io::Write::write_all(&mut shown, text.as_bytes()).on("write", console)?;
+        Ok(output.success())
+    }
+
     fn start(&self, boot: u32) -> Result<Child> {
-        let Hardware { host, cluster, root, console, namespaces } = &self.hardware;
+        let Hardware { host, cluster, root, console, namespaces, .. } = &self.hardware;
         let output = OpenOptions::new().create(true).append(true).open(console).on("open", console)?;
         let errors = output.try_clone().on("dup", console)?;
         let uptime = read_to_string("/proc/uptime").on("read", "/proc/uptime".as_ref())?;

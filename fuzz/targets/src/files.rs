@@ -13,7 +13,7 @@ pub(crate) fn ledger(data: &[u8]) {
     let again: Ledger = serde_json::from_slice(&serde_json::to_vec_pretty(&ledger).unwrap()).unwrap();
     assert_eq!(again, ledger);
     for boot in ["boot-1", &ledger.boot_id.clone()] {
-        let opened = gate(Some(&ledger), boot) == Gate::Open;
+        let opened = gate(Some(&ledger), None, boot) == Gate::Open;
         assert_eq!(opened, ledger.phase.is_settled(), "{:?}", ledger.phase);
     }
     let status = ledger.status();

@@ -2,7 +2,7 @@
 //! It changes nothing, and goes on with what it can see when something is broken.
 
 mod agents;
-mod files;
+pub(crate) mod files;
 mod local;
 
 use crate::context::{Failure, nodes as parse_nodes};

@@ -1,5 +1,7 @@
 //! `stage FILE`: checks a manifest and records it as what its nodes shall become.
 
+mod image;
+
 use crate::context::{Context, Failure};
 use crate::table::out;
 use rollout_cli::args::StageArgs;
@@ -7,6 +9,7 @@ use rollout_control::deliver::{deliver, is_wanted};
 use rollout_control::store::Staged;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::manifest::{MAX_BYTES, Manifest};
+use rollout_core::slurm::NodeInfo;
 use std::fs::File;
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -18,8 +21,11 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     let file = args.file.display();
     let text = read(args).map_err(|error| Failure(format!("{file}: {error}")))?;
     let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
-    known_to_slurm(context, &manifest.nodes, args.dry_run)
-        .map_err(|Failure(why)| Failure(format!("{file}: {why}")))?;
+    let in_file = |Failure(why)| Failure(format!("{file}: {why}"));
+    let infos = known_to_slurm(context, &manifest.nodes, args.dry_run).map_err(in_file)?;
+    for doubt in image::check(context, &manifest, &infos).map_err(in_file)? {
+        eprintln!("slurm-rollout: warning: {doubt}");
+    }
     let nodes = &manifest.nodes;
     let staged = context.store.stage(&text, &manifest, args.dry_run)?;
     let (id, what) = match &staged {
@@ -73,12 +79,12 @@ fn read(args: &StageArgs) -> io::Result<String> {
 }
 
 /// Refuses nodes that Slurm does not have, and keeps the addresses of those that it has.
-fn known_to_slurm(context: &Context, nodes: &NodeSet, dry_run: bool) -> Result<(), Failure> {
+fn known_to_slurm(context: &Context, nodes: &NodeSet, dry_run: bool) -> Result<Vec<NodeInfo>, Failure> {
     let infos = match context.config.scontrol().show_nodes(nodes) {
         Ok(infos) => infos,
         Err(error) => {
             eprintln!("slurm-rollout: warning: not checked whether Slurm has these nodes: {error}");
-            return Ok(());
+            return Ok(Vec::new());
         }
     };
     let known: NodeSet = infos.iter().map(|info| info.name.clone()).collect();
@@ -90,5 +96,5 @@ fn known_to_slurm(context: &Context, nodes: &NodeSet, dry_run: bool) -> Result<(
         context.store.learn_addresses(&infos)?;
         context.store.learn_drains(&infos)?;
     }
-    Ok(())
+    Ok(infos)
 }

@@ -82,6 +82,21 @@ fn is_unfinished(rollout: &Rollout) -> bool {
     !rollout.nodes().values().all(finished)
 }
 
+/// Of rollouts that change images: what is staged, what should be running, and what is.
+pub(crate) fn print_images(statuses: &[NodeStatus]) {
+    let or_dash = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+    let row = |status: &NodeStatus| {
+        let images = status.images.as_ref()?;
+        let names = [&images.staged, &images.wanted, &images.running].map(or_dash);
+        Some([vec![status.node.clone(), status.rollout.clone()], names.to_vec()].concat())
+    };
+    let rows: Vec<_> = statuses.iter().filter_map(row).collect();
+    if !rows.is_empty() {
+        table::out("\n");
+        table::print(&["NODE", "ROLLOUT", "STAGED", "WANTED", "RUNNING"], &rows);
+    }
+}
+
 fn print(statuses: &[NodeStatus], args: &StatusArgs) -> Result<(), Failure> {
     if args.json {
         table::json(&statuses)?;
@@ -96,6 +111,7 @@ fn print(statuses: &[NodeStatus], args: &StatusArgs) -> Result<(), Failure> {
         };
         let rows: Vec<_> = statuses.iter().map(row).collect();
         table::print(&["NODE", "ROLLOUT", "PHASE", "SINCE", "SLURM", "NOTE"], &rows);
+        print_images(statuses);
     } else {
         let rows: Vec<_> = by_phase(statuses)
             .into_iter()

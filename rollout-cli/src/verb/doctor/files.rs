@@ -70,7 +70,7 @@ fn entry(path: &Path) -> io::Result<Entry> {
 }
 
 /// SlurmUser with its groups on this host.
-pub(super) fn identity(user: &SlurmUser) -> Identity {
+pub(crate) fn identity(user: &SlurmUser) -> Identity {
     let known = User::from_name(&user.name).ok().flatten();
     let groups = known.and_then(|known| {
         let name = CString::new(user.name.as_str()).ok()?;
@@ -90,7 +90,7 @@ pub(super) fn names_us(path: &Path) -> Option<bool> {
 }
 
 /// Whether SlurmUser can write into this directory, tried as that user; none if we cannot try.
-pub(super) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
+pub(crate) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
     if geteuid().as_raw() == who.uid {
         return Some(access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok());
     }

@@ -1,0 +1,79 @@
+//! Before an image is staged: its provider is there and has it, it is for these nodes' architecture, and SlurmUser, as
+//! whom RebootProgram runs, may do what will have to be done.
+
+use crate::context::{Context, Failure};
+use crate::verb::doctor::files;
+use rollout_control::boot_change::boot_nodes;
+use rollout_control::boot_source::provider;
+use rollout_core::doctor::access::Identity;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::image::{Image, Via};
+use rollout_core::manifest::Manifest;
+use rollout_core::slurm::NodeInfo;
+use rollout_core::slurm_config::SlurmUser;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a provider may take. A person waits.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What is doubtful, one line each.
+pub(super) fn check(
+    context: &Context,
+    manifest: &Manifest,
+    infos: &[NodeInfo],
+) -> Result<Vec<String>, Failure> {
+    let Some(image) = manifest.aim.image() else { return Ok(Vec::new()) };
+    fits(image, infos)?;
+    if let Some(rollout) = &image.restores {
+        context.rollout(rollout)?;
+    }
+    if !image.via.is_on_controller() {
+        return Ok(Vec::new());
+    }
+    let provider = provider(image.via, &context.config).map_err(Failure)?;
+    let mut addresses = context.store.addresses();
+    addresses.extend(infos.iter().map(|info| (info.name.clone(), info.address.clone())));
+    let nodes = boot_nodes(&context.config, &manifest.nodes, &addresses).map_err(Failure)?;
+    let mut doubts = match &image.restores {
+        None => provider.check(image, &nodes, Instant::now() + LIMIT).map_err(Failure)?,
+        Some(_) => Vec::new(),
+    };
+    if let (Via::BootFile, Some(config)) = (image.via, &context.config.boot_file) {
+        doubts.extend(writable_for_slurm_user(&context.config.state_dir, &config.directory)?);
+    }
+    Ok(doubts)
+}
+
+fn fits(image: &Image, infos: &[NodeInfo]) -> Result<(), Failure> {
+    let Some(arch) = &image.arch else { return Ok(()) };
+    let others = infos.iter().filter(|info| info.arch.as_ref().is_some_and(|other| other != arch));
+    let others: NodeSet = others.map(|info| info.name.clone()).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(Failure(format!(
+        "nodes: {others}: the image is for {arch}, and Slurm says that these are of another architecture"
+    )))
+}
+
+/// SlurmUser owns the state directory.
+fn writable_for_slurm_user(state_dir: &Path, directory: &Path) -> Result<Option<String>, Failure> {
+    let owner =
+        std::fs::metadata(state_dir).map_err(|error| Failure(format!("{}: {error}", state_dir.display())))?;
+    let Some(user) = nix::unistd::User::from_uid(owner.uid().into()).ok().flatten() else {
+        return Ok(Some(format!("{}: not tried whether SlurmUser may write there", directory.display())));
+    };
+    let user: Identity = files::identity(&SlurmUser { name: user.name, uid: owner.uid() });
+    match files::can_write(&user, directory) {
+        Some(true) => Ok(None),
+        Some(false) => Err(Failure(format!(
+            "{}: {} cannot write there, and RebootProgram runs as {}: give it to that user",
+            directory.display(),
+            user.name,
+            user.name
+        ))),
+        None => Ok(Some(format!("{}: not tried whether {} may write there", directory.display(), user.name))),
+    }
+}

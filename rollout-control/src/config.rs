@@ -43,7 +43,6 @@ pub struct Config {
     /// What boot servers and services call the nodes, for images.
     pub nodes_file: PathBuf,
     /// Images via `boot-file`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_file: Option<BootFileConfig>,
 }
 

@@ -89,7 +89,12 @@ impl BuiltPackages {
         argv.extend(is_static.then_some("--static"));
         // One for all versions: the crates of others are compiled once.
         let target = default_directory().join("work/target").display().to_string();
-        with_cargo(Command::new(&argv)).env("CARGO_TARGET_DIR", &target).limit(BUILD_LIMIT).run()?;
+        // While only a test is being written, there is no need to wait for packages that would be the same.
+        let as_they_are =
+            std::env::var_os("ROLLOUT_LAB_OLD_PACKAGES").is_some() && directory.join("rpm").exists();
+        if !as_they_are {
+            with_cargo(Command::new(&argv)).env("CARGO_TARGET_DIR", &target).limit(BUILD_LIMIT).run()?;
+        }
         let version = version_of(source)?;
         let source_rpm = only(&directory.join("rpm"), "slurm-rollout-", ".src.rpm")?;
         let machine_rpm = format!(".{}.rpm", std::env::consts::ARCH);

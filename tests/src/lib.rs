@@ -10,6 +10,7 @@
 //!
 //! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is kept
 //! below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to be looked at.
+//! With `ROLLOUT_LAB_OLD_PACKAGES=1` the packages of the last run are taken as they are: while only tests are edited.
 
 // The two bans of clippy.toml are for the product: here run.rs starts the processes, and no file must survive a power cut.
 #![allow(clippy::disallowed_methods)]

@@ -30,6 +30,11 @@ impl Node {
         self.machine.hardware().host.address()
     }
 
+    /// Whether what is written there is still there after a boot.
+    pub fn has_disk(&self) -> bool {
+        self.machine.hardware().netboot.is_none()
+    }
+
     /// A command in the booted node; an error if it is not running.
     pub fn command(&self, argv: &[&str]) -> Result<Command> {
         let init = self.machine.init().ok_or_else(|| LabError::Off(self.name().into()))?;

@@ -119,3 +119,103 @@ fn from_image_to_image_and_back_while_jobs_run() {
     }
     site.wait_idle(&all, MINUTES).unwrap();
 }
+
+/// An image that does not boot: what the node had is put back when its time is over, so that a power cycle is all it takes;
+/// it comes back as it was, and is held.
+#[test]
+fn an_image_that_does_not_boot() {
+    let site = site(1);
+    let cn01 = site.cluster.node("cn01");
+    let hold = "boot_timeout = \"15s\"\n[verify]\non_failure = \"hold\"\n";
+    site.stage(&manifest("3", "cn01", hold)).unwrap();
+    site.reboot("cn01").unwrap();
+    until("it is gone", MINUTES, || Ok(cn01.is_running()), |running| !running && cn01.boot_count() == 2)
+        .unwrap();
+    assert!(boot_file(&site, "cn01").stdout.contains("boot compute-3"));
+    let reason =
+        until("Slurm is told", MINUTES, || site.reason("cn01"), |reason| reason.contains("power-cycle"))
+            .unwrap();
+    assert!(reason.starts_with("slurm-rollout image-3: the node was not back in time"), "{reason}");
+    assert!(!boot_file(&site, "cn01").success(), "there was none before");
+    cn01.power_on();
+    let note = wait_phase(&site, "image-3", "cn01", "held");
+    assert!(note.contains("not back in time"), "{note}");
+    assert_eq!(running(&site, "cn01"), "1");
+    assert!(!cn01.exec(&["systemctl", "is-active", "slurmd"]).unwrap().success());
+    until("the Reason", MINUTES, || site.reason("cn01"), |reason| reason.contains("held: ")).unwrap();
+    // Its ledger is in memory only, and it is held all the same.
+    cn01.power_cut();
+    cn01.power_on();
+    cn01.wait_boots(4, MINUTES).unwrap();
+    wait_phase(&site, "image-3", "cn01", "held");
+    assert!(!cn01.exec(&["systemctl", "is-active", "slurmd"]).unwrap().success());
+    site.rollout(&["release", "cn01"]).unwrap().into_stdout().unwrap();
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    wait_phase(&site, "image-3", "cn01", "released");
+}
+
+/// An image that boots and is another than was staged: the node goes back by itself.
+#[test]
+fn an_image_that_is_another() {
+    let site = site(1);
+    site.stage(&manifest("4", "cn01", "")).unwrap();
+    site.reboot("cn01").unwrap();
+    let note = wait_phase(&site, "image-4", "cn01", "rolled-back");
+    assert!(note.contains("os-release says compute 3.9, not compute 4"), "{note}");
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    assert_eq!((running(&site, "cn01").as_str(), site.cluster.node("cn01").boot_count()), ("1", 3));
+    assert!(!boot_file(&site, "cn01").success(), "there was none before");
+}
+
+/// The boot server's directory is full, and then nobody may write there: the node is not ordered, and runs on as it was.
+#[test]
+fn a_boot_server_that_cannot_be_written() {
+    let site = site(1);
+    let controller = site.cluster.controller();
+    site.stage(&manifest("2", "cn01", "")).unwrap();
+    let fill = "mkdir /run/full; mount -t tmpfs -o nr_inodes=1,mode=777 full /run/full; \
+                mount --bind /run/full /srv/boot";
+    controller.run(&["sh", "-ec", fill]).unwrap();
+    site.reboot("cn01").unwrap();
+    let reason = || site.reason("cn01");
+    let why = until("the Reason", MINUTES, reason, |reason| reason.contains("not ordered")).unwrap();
+    assert!(why.contains("/srv/boot/cn01.boot") && why.contains("No space left"), "{why}");
+    assert_eq!(
+        wait_phase(&site, "image-2", "cn01", "unreachable").matches("compute 2 is not given").count(),
+        1
+    );
+    assert_eq!(site.cluster.node("cn01").boot_count(), 1);
+
+    // What stage would have said, and says now.
+    controller.run(&["umount", "/srv/boot"]).unwrap();
+    controller.run(&["chown", "root", "/srv/boot"]).unwrap();
+    let said = site.stage(&manifest("2", "cn01", "").replace("image-2", "again")).unwrap_err().to_string();
+    assert!(said.contains("slurm cannot write there"), "{said}");
+    controller.run(&["chown", "slurm", "/srv/boot"]).unwrap();
+    // Slurm still waits for the node, and reconcile sends the order.
+    wait_phase(&site, "image-2", "cn01", "updated");
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    assert_eq!(running(&site, "cn01"), "2");
+}
+
+/// The controller dies when one of two nodes has been given its image and none has been ordered.
+#[test]
+fn a_controller_that_dies_between_boot_file_and_order() {
+    let site = site(2);
+    let controller = site.cluster.controller();
+    site.stage(&manifest("2", "cn[01-02]", "")).unwrap();
+    let template = "/etc/slurm-rollout/boot.template";
+    let once =
+        format!("rm {template}; mkfifo -m 644 {template}; echo 'boot {{image}}-{{version}}' >{template}");
+    let _writing = controller.spawn(&["sh", "-ec", &once]).unwrap();
+    site.reboot("cn[01-02]").unwrap();
+    until("one is given it", MINUTES, || Ok(boot_file(&site, "cn01").success()), |given| *given).unwrap();
+    controller.power_cut();
+    controller.write_file(template, TEMPLATE, 0o644).unwrap();
+    controller.power_on();
+    for node in ["cn01", "cn02"] {
+        wait_phase(&site, "image-2", node, "updated");
+        assert_eq!((running(&site, node).as_str(), site.cluster.node(node).boot_count()), ("2", 2));
+    }
+    site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
+}

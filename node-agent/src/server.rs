@@ -18,11 +18,12 @@ use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::User;
 use rollout_core::agent_api::{
-    AgentStatus, Answer, HAND_OVER_PATH, HandOver, MAX_BODY, ORDER_PATH, STATUS_PATH,
+    AgentStatus, Answer, HAND_OVER_PATH, HandOver, MAX_BODY, ORDER_PATH, PAST_PATH, STATUS_PATH,
 };
 use rollout_core::hostlist::NodeSet;
 use rollout_core::ledger::one_line;
 use rollout_core::order::{Order, What};
+use rollout_core::undo::Past;
 use rollout_host::clock;
 use rollout_host::munge::Munge;
 use std::convert::Infallible;
@@ -223,6 +224,10 @@ async fn answer(
             heard();
             json(StatusCode::OK, &desk.status())
         }
+        (&Method::GET, PAST_PATH) => {
+            heard();
+            json(StatusCode::OK, &desk.pasts())
+        }
         (&Method::POST, ORDER_PATH) => {
             let body = desk.whole(request.into_body()).await;
             heard();
@@ -274,6 +279,13 @@ impl Desk {
     /// What somebody did that is nothing to us.
     fn say(&self, peer: Peer, what: impl FnOnce() -> String) {
         self.strangers.info(|| format!("{}: {}", peer.name(), what()));
+    }
+
+    fn pasts(&self) -> Vec<Past> {
+        match &*self.published.borrow() {
+            Published::Ledger(ledger) => ledger.pasts(),
+            Published::NoOrder | Published::Awaits | Published::Trouble(_) => Vec::new(),
+        }
     }
 
     fn status(&self) -> AgentStatus {

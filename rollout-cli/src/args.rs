@@ -61,6 +61,8 @@ pub enum Verb {
     Retry(RetryArgs),
     /// Give a held node back to Slurm as it is, on your word
     Release(ReleaseArgs),
+    /// Stage what brings nodes back to what they were before a rollout
+    Undo(UndoArgs),
     /// Send the orders that got lost between Slurm and the nodes
     Reconcile(ReconcileArgs),
     /// What is wrong with this installation, why it matters and what to do
@@ -272,6 +274,38 @@ pub struct ReconcileArgs {
     /// Stay until no node is on its way that has to be looked after
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It asks the agents what the rollout made of their nodes, and the journal what
+they booted, and stages that as rollouts of their own, undo-ROLLOUT: links to
+where they pointed, packages in the versions from before, the image from
+before. The next scontrol reboot does it. Nodes that were not the same before
+get rollouts of their own.
+
+It says for which nodes it stages nothing, and why: one that has had another
+rollout since (undo that first), one that went back by itself, one whose agent
+does not answer. Agents remember their last eight rollouts.
+
+Examples:
+  slurm-rollout undo --dry-run driver-580     show what would be staged
+  slurm-rollout undo driver-580
+  slurm-rollout undo driver-580 -n cn[001-004]
+
+Exit codes:
+  0  staged for all nodes
+  1  not for all of them; what it says tells why
+  2  called wrongly")]
+pub struct UndoArgs {
+    /// Its name or id
+    pub rollout: String,
+    /// Only these of its nodes
+    #[arg(short, long, value_name = "NODES")]
+    pub nodes: Option<String>,
+    /// Show the manifests and stage nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]

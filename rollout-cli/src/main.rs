@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Verb::Show(args) => context().and_then(|context| verb::show::run(&context, args)),
         Verb::History(args) => context().and_then(|context| verb::history::run(&context, args)),
         Verb::Retry(args) => context().and_then(|context| verb::retry::run(&context, args)),
+        Verb::Undo(args) => context().and_then(|context| verb::undo::run(&context, args)),
         Verb::Reconcile(args) => context().and_then(|context| verb::reconcile::run(&context, args)),
         Verb::Release(args) => context().and_then(|context| verb::release::run(&context, args)),
     };

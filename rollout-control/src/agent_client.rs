@@ -1,7 +1,8 @@
 //! One HTTP exchange with one agent: an order with its answer, or the question where it stands.
 
-use rollout_core::agent_api::{AgentStatus, Answer, ORDER_PATH, STATUS_PATH};
+use rollout_core::agent_api::{AgentStatus, Answer, ORDER_PATH, PAST_PATH, STATUS_PATH};
 use rollout_core::ledger::one_line;
+use rollout_core::undo::Past;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use ureq::config::Config;
@@ -101,8 +102,23 @@ impl AgentClient {
             order.rollout = order.rollout.take().map(|rollout| one_line(&rollout, MAX_NAME));
             order.error = order.error.take().map(|error| one_line(&error, MAX_WHY));
         }
+        if let Some(running) = &mut status.running {
+            let optional = [&mut running.image, &mut running.version, &mut running.ostree];
+            for text in optional.into_iter().filter_map(Option::as_mut).chain([&mut running.kernel]) {
+                *text = one_line(text, MAX_NAME);
+            }
+        }
         status.trouble = status.trouble.take().map(|trouble| one_line(&trouble, MAX_WHY));
         Ok(status)
+    }
+
+    /// Asks an agent what rollouts made of its node, oldest first.
+    ///
+    /// # Errors
+    /// Why there was no answer, in one line.
+    pub fn pasts(&self, address: IpAddr) -> Result<Vec<Past>, NoAnswer> {
+        let request = self.http.get(self.url(address, PAST_PATH)).config();
+        read(request.timeout_connect(self.connect_within).build().call())
     }
 
     fn url(&self, address: IpAddr, path: &str) -> String {

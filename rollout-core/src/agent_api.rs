@@ -5,6 +5,7 @@
 //! | `POST /v1/order` | a MUNGE credential with an [`Order`](crate::order::Order); on the Unix socket the order itself | [`Answer`] |
 //! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOver`] | [`Answer`] |
 //! | `GET /v1/status` | none | [`AgentStatus`] |
+//! | `GET /v1/past` | none | a list of [`Past`](crate::undo::Past), oldest first |
 
 use crate::image::Running;
 use crate::order::OrderId;
@@ -22,6 +23,9 @@ pub const HAND_OVER_PATH: &str = "/v1/hand-over";
 
 /// Where the status is asked for.
 pub const STATUS_PATH: &str = "/v1/status";
+
+/// Where it is asked what rollouts made of the node.
+pub const PAST_PATH: &str = "/v1/past";
 
 /// The agent's Unix socket.
 pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";

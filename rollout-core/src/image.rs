@@ -157,6 +157,26 @@ impl Via {
         self == Self::Bos
     }
 
+    /// The values with which a provider on the node goes back to what was running; `saved` is what it kept.
+    ///
+    /// # Errors
+    /// Where not enough is known.
+    pub(crate) fn values_back(
+        self,
+        saved: Option<&str>,
+        running: &Running,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let value = match self {
+            Self::Ostree => ("ref", running.ostree.as_deref()),
+            Self::BootEntry => ("entry", saved),
+            Self::BootFile | Self::Bss | Self::Bos | Self::Command => return Ok(BTreeMap::new()),
+        };
+        match value {
+            (name, Some(value)) => Ok([(name.to_owned(), value.to_owned())].into()),
+            (name, None) => Err(format!("the {name} that was booted before is not known")),
+        }
+    }
+
     /// The values that a manifest must give, and those that it may give besides; none where any will do.
     fn values(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
         match self {

@@ -9,6 +9,7 @@ use crate::image::Running;
 use crate::manifest::{Change, Manager, OnFailure};
 use crate::order::{Expect, Order, OrderId, What};
 use crate::phase::{Event, Phase};
+use crate::undo::Past;
 use serde::{Deserialize, Serialize};
 
 /// The format that this version writes. It reads higher ones too, as far as it knows their keys: a rollback may put
@@ -20,6 +21,9 @@ const MAX_TRIES: u32 = 3;
 
 /// How many order ids are remembered. MUNGE credentials live at most an hour; a node is not ordered 64 times in one.
 const MAX_SEEN: usize = 64;
+
+/// How many rollouts can be undone later.
+const MAX_PASTS: usize = 8;
 
 /// Length limit of an error, in characters.
 const MAX_ERROR: usize = 700;
@@ -60,6 +64,9 @@ pub struct Ledger {
     /// The ids of the orders that were accepted, oldest first.
     #[serde(default)]
     pub seen: Vec<OrderId>,
+    /// What rollouts before this order made of the node, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Past>,
 }
 
 /// What undo needs to know of a change. Written before the change is made.
@@ -153,6 +160,7 @@ impl Ledger {
             drained: None,
             error: None,
             seen: last.map(|l| l.seen.clone()).unwrap_or_default(),
+            earlier: last.map(Self::pasts).unwrap_or_default(),
         };
         ledger.drained = ledger.order.back().and_then(|back| back.drained.clone());
         let id = ledger.order.id.clone();
@@ -187,6 +195,15 @@ impl Ledger {
     #[must_use]
     pub fn is_of_another_node(&self, me: &str) -> bool {
         self.node.as_deref().is_some_and(|node| node != me)
+    }
+
+    /// What rollouts made of the node, this order's included, oldest first.
+    #[must_use]
+    pub fn pasts(&self) -> Vec<Past> {
+        let mut pasts = self.earlier.clone();
+        pasts.extend(self.past());
+        let extra = pasts.len().saturating_sub(MAX_PASTS);
+        pasts.split_off(extra)
     }
 
     /// Remembers that an order was accepted.

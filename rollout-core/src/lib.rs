@@ -21,6 +21,7 @@
 //! | [`slurm_config`] | `scontrol show config` as types |
 //! | [`way`] | by which way Slurm hands nodes over |
 //! | [`doctor`] | what is wrong with an installation, and what to do |
+//! | [`undo`] | what brings nodes back to what they were before a rollout |
 //! | [`status`] | journal, agents and Slurm joined to what a person is shown |
 #![forbid(unsafe_code)]
 
@@ -41,4 +42,5 @@ pub mod slurm;
 pub mod slurm_config;
 pub mod status;
 pub mod time_limit;
+pub mod undo;
 pub mod way;

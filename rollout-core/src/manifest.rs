@@ -91,7 +91,11 @@ pub struct Symlink {
     /// Where the link stands. Its directory must exist; a real file or directory there is never touched.
     pub path: String,
     /// What it shall point to.
-    pub target: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whether there shall be no link there: what undoes a link that was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
 }
 
 /// How a node is rebooted.
@@ -243,6 +247,33 @@ impl Change {
     }
 }
 
+/// The keys of a manifest in the order in which one is written. Tables come last, as TOML wants it.
+#[derive(Serialize)]
+struct Text<'a> {
+    name: &'a str,
+    nodes: String,
+    change: &'a [Change],
+    reboot: &'a Reboot,
+    verify: &'a Verify,
+}
+
+impl Manifest {
+    /// The manifest as an admin would have written it.
+    ///
+    /// # Errors
+    /// If a value is none that TOML can hold.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let Aim { changes, reboot, verify } = &self.aim;
+        toml::to_string(&Text {
+            name: &self.name,
+            nodes: self.nodes.to_string(),
+            change: changes,
+            reboot,
+            verify,
+        })
+    }
+}
+
 impl Aim {
     /// The image that the node shall boot, if it shall boot another one.
     #[must_use]
@@ -265,8 +296,16 @@ impl Aim {
             match change {
                 Change::Symlink(symlink) => {
                     check_path(&format!("{key}.path"), &symlink.path)?;
-                    check_path(&format!("{key}.target"), &symlink.target)?;
-                    if symlink.path == symlink.target {
+                    if symlink.target.is_some() == symlink.absent {
+                        return Err(value(
+                            format!("{key}.target"),
+                            "it needs a target, or `absent = true` and none",
+                        ));
+                    }
+                    if let Some(target) = &symlink.target {
+                        check_path(&format!("{key}.target"), target)?;
+                    }
+                    if symlink.target.as_ref() == Some(&symlink.path) {
                         return Err(value(format!("{key}.target"), "a link cannot point to itself"));
                     }
                     if !paths.insert(symlink.path.as_str()) {
@@ -405,6 +444,13 @@ on_failure = "hold"
         let aim = Manifest::parse(WHOLE).unwrap().aim;
         let back: Aim = serde_json::from_str(&serde_json::to_string(&aim).unwrap()).unwrap();
         assert_eq!(back, aim);
+    }
+
+    #[test]
+    fn a_manifest_that_is_written_is_read_as_the_same() {
+        let manifest = Manifest::parse(WHOLE).unwrap();
+        let text = manifest.to_toml().unwrap();
+        assert_eq!(Manifest::parse(&text).unwrap(), manifest, "{text}");
     }
 
     /// (text replaced in WHOLE, replacement, what the error must name)

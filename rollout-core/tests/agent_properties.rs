@@ -90,7 +90,7 @@ fn aim(rollout: u8, hold: bool) -> Aim {
 
 fn target(change: &Change) -> &str {
     match change {
-        Change::Symlink(link) => &link.target,
+        Change::Symlink(link) => link.target.as_ref().unwrap(),
         Change::Packages(_) | Change::Image(_) => panic!("only links here"),
     }
 }

@@ -75,8 +75,10 @@ pub struct ClusterSpec {
     pub node_files: Vec<File>,
     /// Units to enable on every compute node, after `prepare`.
     pub enable_units_on_nodes: Vec<String>,
-    /// Images that the controller serves: then compute nodes have no disk, and boot the first one where nothing is said.
+    /// Images that the controller serves: then compute nodes boot over the network, the first one where nothing is said.
     pub images: Vec<NetImage>,
+    /// Whether such a node has a disk, on which what it writes over its image is there again in the next boot.
+    pub disks: bool,
     /// Anything else to do in each root, the controller's included, before the first boot.
     pub prepare: Option<Prepare>,
 }
@@ -100,6 +102,7 @@ impl Default for ClusterSpec {
             node_files: Vec::new(),
             enable_units_on_nodes: Vec::new(),
             images: Vec::new(),
+            disks: true,
             prepare: None,
         }
     }
@@ -147,7 +150,8 @@ impl Cluster {
                 let served = controller.join(BOOT_DIRECTORY.trim_start_matches('/'));
                 let directory = namespaces.directory.join(&host.name);
                 let node = (host.name.as_str(), directory.as_path(), hardware.root.as_path());
-                hardware.netboot = Some(Netboot::of_node(&namespaces, node, (&served, &images), &below)?);
+                hardware.netboot =
+                    Some(Netboot::of_node(&namespaces, node, (&served, &images, spec.disks), &below)?);
             }
             let node = Node { machine: Machine::new(hardware) };
             if host.name == BACKUP {

@@ -1,5 +1,6 @@
 //! Nodes without a disk: the machine that starts the containers is their boot server. It looks where a TFTP server would
-//! for a file named after the node, boots the image that it names, and gives it an empty upper layer at each boot.
+//! for a file named after the node, and boots the image that it names: with an empty upper layer each time, or with that of
+//! the last boot where the node has a disk.
 
 use std::fs::{create_dir_all, rename};
 use std::path::Path;
@@ -51,17 +52,18 @@ pub(crate) struct Netboot {
     script: Vec<String>,
 }
 
-/// As `sh -ec BOOT boot SERVED NODE IMAGES DIRECTORY ROOT BELOW`: mounts the node's next root.
+/// As `sh -ec BOOT boot SERVED NODE IMAGES DIRECTORY ROOT BELOW DISK`: mounts the node's next root.
 const BOOT: &str = r#"
-served=$1 node=$2 images=$3 directory=$4 root=$5 below=$6
+served=$1 node=$2 images=$3 directory=$4 root=$5 below=$6 disk=$7
 file=$served/$node.boot
 [ -e "$file" ] || file=$served/default
 image=$(sed -n 's/^boot //p' "$file")
 echo "boot server: $node boots $image, says $file"
 [ -d "$images/$image" ]
 if mountpoint -q "$root"; then umount --recursive "$root"; fi
-rm -rf "$directory/upper" "$directory/work"
-mkdir "$directory/upper" "$directory/work"
+rm -rf "$directory/work"
+[ "$disk" ] || rm -rf "$directory/upper"
+mkdir -p "$directory/upper" "$directory/work"
 if [ -e "$images/$image/panic" ]; then echo "Kernel panic - not syncing: $image"; exit 1; fi
 mount -t overlay lab -o "lowerdir=$directory/site:$images/$image:$below,upperdir=$directory/upper,workdir=$directory/work" "$root"
 "#;
@@ -93,7 +95,7 @@ impl Netboot {
     pub(crate) fn of_node(
         namespaces: &Namespaces,
         (node, directory, root): (&str, &Path, &Path),
-        (served, images): (&Path, &Path),
+        (served, images, disk): (&Path, &Path, bool),
         below: &str,
     ) -> Result<Netboot> {
         namespaces.command(&["umount", &root.display().to_string()]).run()?;
@@ -102,8 +104,13 @@ impl Netboot {
         let paths: Vec<String> =
             [served, images, directory, root].map(|path| path.display().to_string()).to_vec();
         let [served, images, directory, root] = paths.try_into().unwrap_or_default();
-        let script = ["sh", "-ec", BOOT, "boot", &served, node, &images, &directory, &root, below];
+        let disk = if disk { "disk" } else { "" };
+        let script = ["sh", "-ec", BOOT, "boot", &served, node, &images, &directory, &root, below, disk];
         Ok(Netboot { script: script.map(str::to_owned).to_vec() })
+    }
+
+    pub(crate) fn has_disk(&self) -> bool {
+        self.script.last().is_some_and(|disk| !disk.is_empty())
     }
 
     /// What is to be run before the node's container.

@@ -8,6 +8,7 @@ use nix::sched::{CloneFlags, setns};
 use crate::error::{IoContext, LabError, Result};
 use crate::inside::Inside;
 use crate::machine::Machine;
+use crate::netboot::Netboot;
 use crate::run::{Background, Command, Output, tail};
 
 /// How often to look whether a node has booted.
@@ -32,7 +33,7 @@ impl Node {
 
     /// Whether what is written there is still there after a boot.
     pub fn has_disk(&self) -> bool {
-        self.machine.hardware().netboot.is_none()
+        self.machine.hardware().netboot.as_ref().is_none_or(Netboot::has_disk)
     }
 
     /// A command in the booted node; an error if it is not running.

@@ -32,8 +32,13 @@ fn site(nodes: u8) -> Site {
         }
         root.write_file("/etc/slurm-rollout/agent.d/volatile.toml", "ledger = \"volatile\"\n", 0o644)
     };
-    let spec =
-        ClusterSpec { nodes, images: images(), prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
+    let spec = ClusterSpec {
+        nodes,
+        images: images(),
+        disks: false,
+        prepare: Some(Arc::new(prepare)),
+        ..ClusterSpec::default()
+    };
     Site::start(&Product::build().unwrap(), spec).unwrap()
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn is_already_so(link: &Symlink) -> Result<bool, ChangeError> {
     // A right link to nowhere is not so: apply then refuses it before the node is rebooted for nothing.
-    Ok(read(Path::new(&link.path))?.as_deref() == Some(&link.target) && check_target(link).is_ok())
+    Ok(read(Path::new(&link.path))? == link.target && check_target(link).is_ok())
 }
 
 pub(super) fn observe(link: &Symlink) -> Result<rollout_core::ledger::Before, ChangeError> {
@@ -23,15 +23,20 @@ pub(super) fn apply(
     before: Option<&str>,
 ) -> Result<rollout_core::ledger::After, ChangeError> {
     let path = Path::new(&link.path);
-    check_target(link)?;
-    check_directory(path)?;
-    switch(path, &link.target)?;
-    let changed = before != Some(link.target.as_str());
+    match &link.target {
+        Some(target) => {
+            check_target(link)?;
+            check_directory(path)?;
+            switch(path, target)?;
+        }
+        None => remove(path)?,
+    }
+    let changed = before != link.target.as_deref();
     Ok(rollout_core::ledger::After { changed, added: Vec::new(), removed: Vec::new() })
 }
 
 pub(super) fn verify(link: &Symlink) -> Result<(), ChangeError> {
-    expect(Path::new(&link.path), Some(&link.target))?;
+    expect(Path::new(&link.path), link.target.as_deref())?;
     check_target(link)
 }
 
@@ -39,15 +44,17 @@ pub(super) fn undo(link: &Symlink, before: Option<&str>) -> Result<(), ChangeErr
     let path = Path::new(&link.path);
     match before {
         Some(target) => switch(path, target),
-        None => {
-            remove_left_over(path)?;
-            if read(path)?.is_some() {
-                std::fs::remove_file(path).map_err(ChangeError::file("removing the link", path))?;
-                durable::sync_parent(path).map_err(ChangeError::file("writing the directory of", path))?;
-            }
-            Ok(())
-        }
+        None => remove(path),
     }
+}
+
+fn remove(path: &Path) -> Result<(), ChangeError> {
+    remove_left_over(path)?;
+    if read(path)?.is_some() {
+        std::fs::remove_file(path).map_err(ChangeError::file("removing the link", path))?;
+        durable::sync_parent(path).map_err(ChangeError::file("writing the directory of", path))?;
+    }
+    Ok(())
 }
 
 pub(super) fn verify_old(link: &Symlink, before: Option<&str>) -> Result<(), ChangeError> {
@@ -85,10 +92,11 @@ fn expect(path: &Path, wanted: Option<&str>) -> Result<(), ChangeError> {
 }
 
 fn check_target(link: &Symlink) -> Result<(), ChangeError> {
-    match std::fs::metadata(&link.target) {
+    let Some(target) = &link.target else { return Ok(()) };
+    match std::fs::metadata(target) {
         Ok(_) => Ok(()),
         Err(e) => {
-            let problem = format!("its target {} cannot be reached: {e}", link.target);
+            let problem = format!("its target {target} cannot be reached: {e}");
             Err(ChangeError::state(format!("pointing the link {} to it", link.path), problem))
         }
     }
@@ -160,7 +168,7 @@ mod tests {
         }
 
         fn link(&self) -> Symlink {
-            Symlink { path: self.path("current"), target: self.path("new") }
+            Symlink { path: self.path("current"), target: Some(self.path("new")), absent: false }
         }
 
         fn point(&self, name: &str, target: &str) {
@@ -255,19 +263,22 @@ mod tests {
     fn refuses_before_it_does_anything() {
         let tree = Tree::new();
         tree.point("current", "old");
-        let nowhere = Symlink { path: tree.path("current"), target: tree.path("nowhere") };
+        let nowhere =
+            Symlink { path: tree.path("current"), target: Some(tree.path("nowhere")), absent: false };
         let error = apply(&nowhere, None).unwrap_err().to_string();
         assert!(error.contains("nowhere cannot be reached"), "{error}");
         assert_eq!(read(Path::new(&nowhere.path)).unwrap(), Some(tree.path("old")));
 
-        let inside = Symlink { path: tree.path("absent/current"), target: tree.path("new") };
+        let inside =
+            Symlink { path: tree.path("absent/current"), target: Some(tree.path("new")), absent: false };
         assert_eq!(target(observe(&inside).unwrap()), None);
         let error = apply(&inside, None).unwrap_err().to_string();
         assert!(error.contains("absent: No such file"), "{error}");
         assert!(!tree.names().contains(&"absent".to_owned()), "the directory is not made");
 
         std::fs::File::create(tree.path("file")).unwrap();
-        let below = Symlink { path: tree.path("file/current"), target: tree.path("new") };
+        let below =
+            Symlink { path: tree.path("file/current"), target: Some(tree.path("new")), absent: false };
         let error = apply(&below, None).unwrap_err().to_string();
         assert!(error.contains("no directory"), "{error}");
     }
@@ -285,7 +296,8 @@ mod tests {
     fn the_directory_may_itself_be_a_link() {
         let tree = Tree::new();
         tree.point("alias", "old");
-        let link = Symlink { path: tree.path("alias/current"), target: tree.path("new") };
+        let link =
+            Symlink { path: tree.path("alias/current"), target: Some(tree.path("new")), absent: false };
         apply(&link, None).unwrap();
         assert_eq!(std::fs::read_link(tree.path("old/current")).unwrap(), Path::new(&tree.path("new")));
     }

@@ -9,4 +9,5 @@ pub(crate) mod retry;
 pub(crate) mod show;
 pub(crate) mod stage;
 pub(crate) mod status;
+pub(crate) mod undo;
 pub(crate) mod unstage;

@@ -33,6 +33,16 @@ pub enum StageError {
     Store(#[from] StoreError),
 }
 
+impl Staged {
+    /// The rollout's id.
+    #[must_use]
+    pub fn into_id(self) -> String {
+        match self {
+            Self::New(id) | Self::Already(id) => id,
+        }
+    }
+}
+
 impl Store {
     /// Stages a manifest, whose checked form is `manifest` and whose text is `text`. All of it or nothing; with
     /// `dry_run` nothing, but the same answer.

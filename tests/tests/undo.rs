@@ -11,7 +11,7 @@ use rollout_lab::{
 };
 
 const MINUTES: Duration = Duration::from_secs(240);
-const BOOT_FILE: &str = "[boot_file]\ndirectory = \"/srv/boot\"\nname = \"{node}\"\n\
+const BOOT_FILE: &str = "[boot_file]\ndirectory = \"/srv/boot\"\nname = \"{node}.boot\"\n\
                          template = \"/etc/slurm-rollout/boot.template\"\n";
 
 fn reach(site: &Site, rollout: &str, node: &str) {
@@ -93,7 +93,7 @@ fn image_and_link_and_package_on_a_node_with_a_disk() {
     let spec = ClusterSpec { nodes: 1, images, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
     let site = Site::with_tool(&Product::build().unwrap(), spec).unwrap();
     let controller = site.cluster.controller();
-    let served = format!("{BOOT_DIRECTORY}/cn01");
+    let served = format!("{BOOT_DIRECTORY}/cn01.boot");
     controller.run(&["install", "-o", "slurm", "/etc/slurm-rollout/boot.before", &served]).unwrap();
     let image =
         "[[change]]\nkind = \"image\"\nvia = \"boot-file\"\nimage = \"compute\"\nversion = \"2\"\n[verify]";

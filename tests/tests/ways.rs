@@ -20,13 +20,25 @@ const KEYS: [&str; 5] =
 
 /// A site with `tool`, whose slurm.conf has this snippet of ours.
 fn site(base: Base, nodes: u8, snippet: &'static str) -> Site {
+    site_with(base, nodes, snippet, |_| Ok(()))
+}
+
+/// The same, and what `change` makes of each root. Before the boot, not by a reconfigure: a slurmd that just starts itself
+/// anew for one may not hear that it is to stop, and nodes would take long to reboot.
+fn site_with(
+    base: Base,
+    nodes: u8,
+    snippet: &'static str,
+    change: impl Fn(&NodeRoot) -> rollout_lab::Result<()> + Send + Sync + 'static,
+) -> Site {
     let prepare = move |root: &NodeRoot| {
         let remove: String = KEYS.iter().map(|key| format!("/^{key}=/d;")).collect();
         root.run(&["sed", "-i", &remove, "/etc/slurm/slurm.conf"])?;
         let include = format!("echo 'Include /etc/slurm/{snippet}' >>/etc/slurm/slurm.conf");
         root.run(&["sh", "-c", &include])?;
         let source = workspace().join("slurm-conf-snippets").join(snippet);
-        root.copy_in(&source, &format!("/etc/slurm/{snippet}"), 0o644)
+        root.copy_in(&source, &format!("/etc/slurm/{snippet}"), 0o644)?;
+        change(root)
     };
     let spec = ClusterSpec { base, nodes, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
     let site = Site::with_tool(&Product::build().unwrap(), spec).unwrap();
@@ -149,12 +161,12 @@ const WITH_FEATURES: &str = "#!/bin/sh\nexec /usr/libexec/slurm-rollout/reboot-p
 /// The features of a job are handed to the site's program before the reboot, and nothing else is done.
 #[test]
 fn features_are_handed_on() {
-    let site = site(Base::Trixie, 1, "reboot_from_controller.conf");
-    let (controller, node) = (site.cluster.controller(), site.cluster.node("cn01"));
-    controller.write_file("/usr/libexec/lab/with-features", WITH_FEATURES, 0o755).unwrap();
-    let swap = "s,^RebootProgram=.*,RebootProgram=/usr/libexec/lab/with-features,";
-    controller.run(&["sed", "-i", swap, "/etc/slurm/reboot_from_controller.conf"]).unwrap();
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    let site = site_with(Base::Trixie, 1, "reboot_from_controller.conf", |root| {
+        root.write_file("/usr/libexec/lab/with-features", WITH_FEATURES, 0o755)?;
+        let swap = "s,^RebootProgram=.*,RebootProgram=/usr/libexec/lab/with-features,";
+        root.run(&["sed", "-i", swap, "/etc/slurm/reboot_from_controller.conf"]).map(drop)
+    });
+    let node = site.cluster.node("cn01");
     node.write_file("/usr/local/sbin/set-mode", "#!/bin/sh\necho \"$@\" >/etc/mode\n", 0o755).unwrap();
     let config = "features_program = \"/usr/local/sbin/set-mode\"\n";
     node.write_file("/etc/slurm-rollout/agent.d/features.toml", config, 0o644).unwrap();
@@ -202,12 +214,10 @@ fn an_action_of_slurmd_applies_and_a_plain_reboot_does_not() {
 /// The other choice: RebootProgram is the action, and every reboot applies.
 #[test]
 fn every_reboot_is_the_action() {
-    let site = site(Base::Forky, 1, "power_action.conf");
     let every = "s,^RebootProgram=.*,RebootProgram=rollout,";
-    for node in std::iter::once(site.cluster.controller()).chain(site.cluster.compute_nodes()) {
-        node.run(&["sed", "-i", every, "/etc/slurm/power_action.conf"]).unwrap();
-    }
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    let site = site_with(Base::Forky, 1, "power_action.conf", move |root| {
+        root.run(&["sed", "-i", every, "/etc/slurm/power_action.conf"]).map(drop)
+    });
     site.stage(&manifest("cn01")).unwrap();
     site.reboot("cn01").unwrap();
     wait_phase(&site, "cn01", "updated");

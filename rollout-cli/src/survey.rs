@@ -78,8 +78,7 @@ impl Survey {
         let mut seen: BTreeMap<(OrderId, Phase, Option<String>), Vec<String>> = BTreeMap::new();
         for (name, record) in rollout.nodes() {
             let Some(phase) = self.phase(&name, &record) else { continue };
-            let ended = phase.is_settled() || phase == Phase::Held;
-            if !ended || record.stand == Stand::Seen(phase) {
+            if !phase.has_ended() || record.stand == Stand::Seen(phase) {
                 continue;
             }
             let agent = self.agents.get(&name).and_then(|answer| answer.as_ref().ok());

@@ -2,7 +2,7 @@
 //! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
 use crate::ask::ask_agents;
-use crate::config::Config;
+use crate::config::{Config, Deliver};
 use crate::deliver::{DeliverError, Told, deliver, is_wanted};
 use crate::hand_over::{Report, hand_over};
 use crate::store::{Store, StoreError};
@@ -12,6 +12,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
 use rollout_core::lost::{Due, Lost};
 use rollout_core::order::OrderId;
+use rollout_core::phase::Phase;
 use rollout_core::way::Way;
 use rollout_host::clock;
 use rollout_host::run::RunError;
@@ -60,6 +61,8 @@ pub enum Reconciled {
 /// The agents are asked first. One that has the order, though its answer was lost, gets no other one; and a node that has
 /// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment.
 ///
+/// Where slurmd runs RebootProgram, all nodes that are being rebooted are asked: whether they were told, only they know.
+///
 /// # Errors
 /// If Slurm or the state directory cannot be read.
 pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled, ReconcileError> {
@@ -76,10 +79,11 @@ pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled,
     let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
     let not_ours = |why| Ok(Reconciled::NotOurs { nodes: nodes.clone(), why });
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
-    let plain = match Way::of(&config.scontrol().show_config()?) {
-        Way::Controller { plain } => plain,
-        Way::Action(_) => false,
-        Way::Node { .. } => return not_ours("slurmd runs RebootProgram on each node".to_owned()),
+    let (plain, on_the_node) = match Way::of(&config.scontrol().show_config()?) {
+        Way::Controller { plain } => (plain, false),
+        Way::Node { plain } => (plain, true),
+        // Where an action runs Slurm does not say. An admin has, if it is on the node.
+        Way::Action(_) => (false, config.deliver == Deliver::Always),
         Way::NotOurs(why) => return not_ours(why),
     };
     let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
@@ -92,15 +96,32 @@ pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled,
     for lost in lost {
         let agent =
             agents.get(&lost.node).map_or(Err("not asked"), |agent| agent.as_ref().map_err(String::as_str));
-        sorted.add(lost, agent, now_ms);
+        let due = match on_the_node {
+            true => lost.due_on_the_node(agent.ok(), now_ms),
+            false => Some(lost.due(agent.ok(), now_ms)),
+        };
+        if let Some(due) = due {
+            sorted.add(lost, due, agent);
+        }
     }
     let Sorted { untold, told, mut report } = sorted;
     let store = Store::open(&config.state_dir, by)?;
-    for ((rollout, order), names) in told {
-        report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
-        let entry = Entry::Ordered { nodes: names.into_iter().collect(), order };
+    for ((rollout, order, ended), names) in told {
+        if !on_the_node {
+            report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
+        }
+        let nodes = names.into_iter().collect();
+        let entry = match ended {
+            Some((phase, error)) => Entry::Seen { nodes, order, phase, error },
+            None => Entry::Ordered { nodes, order },
+        };
         store.record(rollout.as_deref(), vec![entry])?;
     }
+    let nodes = match on_the_node {
+        true if untold.is_empty() => return Ok(Reconciled::NothingLost),
+        true => untold.keys().cloned().collect(),
+        false => nodes,
+    };
     if !untold.is_empty() {
         // Another process may be doing the same: with these times it is seen that it has.
         let nodes = untold.keys().cloned().collect();
@@ -110,21 +131,26 @@ pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled,
     Ok(Reconciled::Ordered { nodes, report })
 }
 
+/// How an order ended, and what had failed; none while it is carried out.
+type Ended = Option<(Phase, Option<String>)>;
+
 /// What is due where.
 #[derive(Default)]
 struct Sorted {
     /// Nodes to be ordered, and by when they had been handed over.
     untold: BTreeMap<String, u64>,
-    /// Nodes whose agents have the order, by its rollout and id.
-    told: BTreeMap<(Option<String>, OrderId), Vec<String>>,
+    /// Nodes whose agents have the order, by its rollout and id, and how it ended if it has.
+    told: BTreeMap<(Option<String>, OrderId, Ended), Vec<String>>,
     report: Report,
 }
 
 impl Sorted {
-    fn add(&mut self, lost: Lost, agent: Result<&AgentStatus, &str>, now_ms: u64) {
-        match (lost.due(agent.ok(), now_ms), lost.order) {
+    fn add(&mut self, lost: Lost, due: Due, agent: Result<&AgentStatus, &str>) {
+        match (due, lost.order) {
             (Due::WriteDown, Some(order)) => {
-                self.told.entry((lost.rollout, order)).or_default().push(lost.node);
+                let says = agent.ok().and_then(|agent| agent.order.clone());
+                let ended = says.filter(|says| says.phase.has_ended()).map(|says| (says.phase, says.error));
+                self.told.entry((lost.rollout, order, ended)).or_default().push(lost.node);
             }
             (Due::Order | Due::WriteDown, _) => drop(self.untold.insert(lost.node, lost.handed_over_ms)),
             (Due::Booted, _) => self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node),

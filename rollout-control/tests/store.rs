@@ -286,6 +286,31 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
     assert_eq!(store.load(&kernel).unwrap().lines.len(), 2);
 }
 
+/// Where slurmd runs RebootProgram, an order that reconcile sends is the one that the agent has: it is carried out once.
+#[test]
+fn a_claim_is_the_order_that_was_given_beforehand() {
+    let (_dir, store) = store();
+    let driver = staged(&store, "driver", "n[1-2]");
+    let waiting = |nodes: &str| vec![(driver.clone(), set(nodes))];
+    assert_eq!(store.undelivered().unwrap(), waiting("n[1-2]"));
+    let given = OrderId::from_random(7);
+    let delivered = Entry::Delivered { nodes: set("n1"), order: given.clone() };
+    store.record(Some(&driver), vec![delivered]).unwrap();
+    assert_eq!(store.undelivered().unwrap(), waiting("n2"));
+    let claims = store.claim(&handed("n[1-2]"), None, 0).unwrap().claims;
+    let of = |node: &str| claims.iter().find(|claim| claim.order.nodes == set(node)).unwrap();
+    assert_eq!(of("n1").order.id, given);
+    assert_ne!(of("n2").order.id, given);
+    // Neither answered: one of them has it, the other one is still to be given it.
+    let silent = |node: &str| {
+        let order = of(node).order.id.clone();
+        Entry::Unreachable { nodes: set(node), order, why: "silence".to_owned() }
+    };
+    store.record(Some(&driver), vec![silent("n1"), silent("n2")]).unwrap();
+    assert_eq!(store.undelivered().unwrap(), waiting("n2"));
+    assert_eq!(store.delivered(&driver, None).unwrap(), set("n1"));
+}
+
 #[test]
 fn a_manifest_that_is_damaged_holds_up_only_its_own_nodes() {
     let (dir, store) = store();

@@ -270,8 +270,8 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
         | Entry::Seen { .. } => before,
     };
     let (order, why) = (order.cloned(), why.cloned());
-    // An order of RebootProgram is another one than what was given beforehand.
-    let delivered = !begins && known.is_some_and(|node| node.delivered);
+    // Under another order it is not what was given beforehand.
+    let delivered = !late && known.is_some_and(|node| node.delivered);
     let record = NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, why };
     nodes.insert(name.to_owned(), record);
 }
@@ -453,6 +453,13 @@ mod tests {
                 Stand::Ordering { until_ms: 500 },
                 Some(3),
                 false,
+            ),
+            // By reconcile, where slurmd runs RebootProgram.
+            (
+                vec![staged(), delivered(1), ordering(1, 500), unreachable(1)],
+                Stand::Unreachable,
+                Some(1),
+                true,
             ),
             (vec![ordering(3, 500), ordered(3), delivered(1)], Stand::Ordered, Some(3), false),
         ] {

@@ -114,6 +114,60 @@ fn run_by_slurmd_26_05() {
     run_by_slurmd(Base::Forky);
 }
 
+/// Orders that the node never got are sent by reconcile, once; and an order that it got is none of reconcile's.
+fn lost_on_the_node(base: Base) {
+    let site = site(base, 3, "reboot_by_slurmd.conf");
+    let [cn01, cn02, cn03] = ["cn01", "cn02", "cn03"].map(|name| site.cluster.node(name));
+    let wait = "test $(hostname) != cn03 || while [ ! -e /run/go ]; do sleep 0.2; done";
+    let (head, _) = TOOL_1_1.split_once("commands").unwrap();
+    let verify = format!("commands = [[\"/usr/bin/sh\", \"-ec\", \"{wait}\"]]\n");
+    site.stage(&format!("{}{verify}", head.replace("cn[01-04]", "cn01,cn03"))).unwrap();
+    // cn01's agent is down. On cn02, for which nothing is staged, slurmd is killed before the agent hears anything.
+    cn01.run(&["systemctl", "stop", "slurm-rollout-agent"]).unwrap();
+    let away = format!("mv {REBOOT_NODE} /root/reboot-node");
+    cn02.run(&["sh", "-ec", &away]).unwrap();
+    cn02.write_file(REBOOT_NODE, "#!/bin/sh\ntouch /run/asked\nsleep 10000\n", 0o755).unwrap();
+    site.reboot("cn[01-03]").unwrap();
+    until("slurmd", MINUTES, || cn02.exec(&["test", "-e", "/run/asked"]), rollout_lab::Output::success)
+        .unwrap();
+    cn02.run(&["systemctl", "kill", "-s", "KILL", "slurmd"]).unwrap();
+    cn02.run(&["mv", "/root/reboot-node", REBOOT_NODE]).unwrap();
+    let said = "slurm-rollout RebootProgram: not ordered: ";
+    until("a Reason", MINUTES, || site.reason("cn01"), |reason| reason.starts_with(said)).unwrap();
+    wait_phase(&site, "cn03", "verifying");
+    // As long as they are silent, or do what they should, there is nothing to say.
+    let quiet = || site.rollout(&["reconcile"]).unwrap().into_stdout().unwrap();
+    let ordered = |node: &str| format!("{node}: handed over by Slurm and never told: ordered now\n");
+    until("cn02 is ordered", MINUTES, || Ok(quiet()), |said| *said == ordered("cn02")).unwrap();
+    assert_eq!(quiet(), "");
+    cn01.run(&["systemctl", "start", "slurm-rollout-agent"]).unwrap();
+    until("cn01 is ordered", MINUTES, || Ok(quiet()), |said| *said == ordered("cn01")).unwrap();
+    for node in [cn01, cn02] {
+        node.wait_boots(2, MINUTES).unwrap();
+    }
+    cn03.run(&["touch", "/run/go"]).unwrap();
+    site.wait_idle(&["cn01", "cn02", "cn03"], MINUTES).unwrap();
+    for (node, is) in [(cn01, NEW), (cn02, OLD), (cn03, NEW)] {
+        assert_eq!((site.tool(node.name()).unwrap().as_str(), node.boot_count()), (is, 2), "{}", node.name());
+        let journal = node.journal("slurm-rollout-agent.service").unwrap();
+        assert_eq!(journal.matches(" taken").count(), 1, "{journal}");
+    }
+    for node in ["cn01", "cn03"] {
+        wait_phase(&site, node, "updated");
+    }
+    assert_eq!(quiet(), "");
+}
+
+#[test]
+fn lost_on_the_node_22_05() {
+    lost_on_the_node(Base::Bookworm);
+}
+
+#[test]
+fn lost_on_the_node_24_11() {
+    lost_on_the_node(Base::Trixie);
+}
+
 /// A job that wants its node rebooted gets a plain reboot, whatever is staged. Both kinds of hand-over.
 fn for_a_job(base: Base) {
     for_a_job_with(base, "reboot_from_controller.conf");
@@ -191,9 +245,17 @@ fn by_action(snippet: &'static str) {
     site.stage(&manifest("cn[01-02]")).unwrap();
     let cn02 = site.cluster.node("cn02");
     let boots = cn02.boot_count();
+    // It stays plain when it is lost, too.
+    cn02.run(&["systemctl", "stop", "slurm-rollout-agent"]).unwrap();
     site.reboot("cn02").unwrap();
     let action = ["reboot", "action=rollout", "ASAP", "nextstate=resume", "reason=update", "cn01"];
     site.cluster.scontrol(&action).unwrap();
+    let not_ordered = |reason: &String| reason.contains(": not ordered: ");
+    until("a Reason", MINUTES, || site.reason("cn02"), not_ordered).unwrap();
+    cn02.run(&["systemctl", "start", "slurm-rollout-agent"]).unwrap();
+    let again = || site.rollout(&["reconcile"]);
+    until("the lost order", MINUTES, again, |said| said.stdout.contains("cn02: handed over by Slurm"))
+        .unwrap();
     cn02.wait_boots(boots + 1, MINUTES).unwrap();
     wait_phase(&site, "cn01", "updated");
     site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();

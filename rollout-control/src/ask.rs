@@ -11,14 +11,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Speaks with the agents of all these nodes, each within `limit`, all of them within `all_limit`. Those that do not answer
+/// Speaks with the agents of all these nodes, each within `limit`, all of them within `all_limit`; `ask` gets a node's
+/// name and its agent's address. Those that do not answer
 /// in time are there with the reason.
 pub fn ask_agents<R: Send + 'static>(
     config: &Config,
     nodes: &NodeSet,
     addresses: &Addresses,
     (limit, all_limit): (Duration, Duration),
-    ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
+    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
 ) -> BTreeMap<String, Result<R, String>> {
     // Slurm's default NodeAddr is the NodeName.
     let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
@@ -33,7 +34,7 @@ pub fn ask_agents<R: Send + 'static>(
     }
     let resolver = Resolver::default();
     let asked = dispatch(errands, config.concurrency, end, move |(name, address)| {
-        let answer = resolver.resolve(&address, limit).and_then(|address| ask(address, &client));
+        let answer = resolver.resolve(&address, limit).and_then(|address| ask(&name, address, &client));
         (name, answer)
     });
     answers.extend(asked.all());

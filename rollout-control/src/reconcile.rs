@@ -3,7 +3,7 @@
 
 use crate::ask::ask_agents;
 use crate::config::{Config, Deliver};
-use crate::deliver::{DeliverError, Told, deliver, is_wanted};
+use crate::deliver::{DeliverError, Told, deliver, is_wanted, tell_drains};
 use crate::hand_over::{Report, hand_over};
 use crate::store::{Store, StoreError};
 use rollout_core::agent_api::AgentStatus;
@@ -13,6 +13,7 @@ use rollout_core::journal::Entry;
 use rollout_core::lost::{Due, Lost};
 use rollout_core::order::OrderId;
 use rollout_core::phase::Phase;
+use rollout_core::slurm::NodeInfo;
 use rollout_core::way::Way;
 use rollout_host::clock;
 use rollout_host::run::RunError;
@@ -55,8 +56,18 @@ pub enum Reconciled {
     },
 }
 
-/// Looks for nodes that Slurm shows as being rebooted and that nobody told so, and hands them over as RebootProgram does.
-/// Where no node is being rebooted this is one scontrol call and nothing else. Drains that others set are written down.
+/// What Slurm says of all its nodes. Drains that others have set are written down.
+///
+/// # Errors
+/// If Slurm cannot be asked, or nothing can be written.
+pub fn look(config: &Config, store: &Store) -> Result<Vec<NodeInfo>, ReconcileError> {
+    let infos = config.scontrol().show_all_nodes()?;
+    store.learn_drains(&infos)?;
+    Ok(infos)
+}
+
+/// Looks among these nodes, all that Slurm has, for those that it shows as being rebooted and that nobody told so, and
+/// hands them over as RebootProgram does. Where no node is being rebooted this does nothing.
 ///
 /// The agents are asked first. One that has the order, though its answer was lost, gets no other one; and a node that has
 /// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment.
@@ -65,9 +76,12 @@ pub enum Reconciled {
 ///
 /// # Errors
 /// If Slurm or the state directory cannot be read.
-pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled, ReconcileError> {
-    let mut infos = config.scontrol().show_all_nodes()?;
-    store.learn_drains(&infos)?;
+pub fn reconcile(
+    config: &Config,
+    store: &Store,
+    by: &str,
+    mut infos: Vec<NodeInfo>,
+) -> Result<Reconciled, ReconcileError> {
     infos.retain(|info| info.has("REBOOT_ISSUED"));
     if infos.is_empty() {
         return Ok(Reconciled::NothingLost);
@@ -88,7 +102,7 @@ pub fn reconcile(config: &Config, store: &Store, by: &str) -> Result<Reconciled,
     };
     let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
     let limits = (config.agent_timeout.get(), config.deadline.get());
-    let agents = ask_agents(config, &nodes, &addresses, limits, |address, client| {
+    let agents = ask_agents(config, &nodes, &addresses, limits, |_, address, client| {
         client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
     });
     let mut sorted = Sorted::default();
@@ -162,14 +176,18 @@ impl Sorted {
     }
 }
 
-/// Gives agents what is staged for their nodes and did not reach them yet, where slurmd runs RebootProgram.
+/// Gives agents what is staged for their nodes and did not reach them yet, and tells them of changed drains, where slurmd
+/// runs RebootProgram.
 ///
 /// # Errors
 /// If Slurm or the state directory cannot be read, or nothing can be sealed.
 pub fn deliver_again(config: &Config, store: &Store) -> Result<Vec<(String, Told)>, ReconcileError> {
-    let waiting = store.undelivered()?;
-    if waiting.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {
+    let (waiting, drains) = (store.undelivered()?, store.changed_drains()?);
+    if waiting.is_empty() && drains.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {
         return Ok(Vec::new());
+    }
+    if !drains.is_empty() {
+        tell_drains(config, store, &drains)?;
     }
     let deliver = |(rollout, nodes): (String, NodeSet)| {
         let told = deliver(config, store, &rollout, &nodes)?;

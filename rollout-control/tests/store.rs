@@ -6,7 +6,7 @@
 )]
 
 use nix::fcntl::{Flock, FlockArg};
-use rollout_control::store::{Claims, StageError, Staged, Store, StoreError};
+use rollout_control::store::{ChangedDrain, Claims, StageError, Staged, Store, StoreError};
 use rollout_core::hand_over::{HandedOver, Skipped};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, Line, Stand};
@@ -294,7 +294,7 @@ fn a_claim_is_the_order_that_was_given_beforehand() {
     let waiting = |nodes: &str| vec![(driver.clone(), set(nodes))];
     assert_eq!(store.undelivered().unwrap(), waiting("n[1-2]"));
     let given = OrderId::from_random(7);
-    let delivered = Entry::Delivered { nodes: set("n1"), order: given.clone() };
+    let delivered = Entry::Delivered { nodes: set("n1"), order: given.clone(), drained: None };
     store.record(Some(&driver), vec![delivered]).unwrap();
     assert_eq!(store.undelivered().unwrap(), waiting("n2"));
     let claims = store.claim(&handed("n[1-2]"), None, 0).unwrap().claims;
@@ -309,6 +309,46 @@ fn a_claim_is_the_order_that_was_given_beforehand() {
     store.record(Some(&driver), vec![silent("n1"), silent("n2")]).unwrap();
     assert_eq!(store.undelivered().unwrap(), waiting("n2"));
     assert_eq!(store.delivered(&driver, None).unwrap(), set("n1"));
+}
+
+/// A drain that was set, or taken away, after the agents were given it is to be told to them.
+#[test]
+fn drains_that_agents_do_not_know_of() {
+    let (_dir, store) = store();
+    let driver = staged(&store, "driver", "n[1-3]");
+    let drained = |node: &str, state: &str, reason: &str| NodeInfo {
+        name: node.to_owned(),
+        state: state.split('+').map(str::to_owned).collect(),
+        reason: Some(reason.to_owned()),
+        ..NodeInfo::default()
+    };
+    let learn = |node: &str, state, reason| store.learn_drains(&[drained(node, state, reason)]).unwrap();
+    let given = OrderId::from_random(7);
+    let deliver = |nodes: &str, reason: Option<&str>| {
+        let (order, drained) = (given.clone(), reason.map(str::to_owned));
+        let entry = Entry::Delivered { nodes: set(nodes), order, drained };
+        store.record(Some(&driver), vec![entry]).unwrap();
+    };
+    learn("n3", "IDLE+DRAIN", "not given yet");
+    deliver("n[1-2]", None);
+    assert_eq!(store.changed_drains().unwrap(), []);
+    let changed = |reason: Option<&str>, nodes| {
+        let (rollout, order, reason) = (driver.clone(), given.clone(), reason.map(str::to_owned));
+        vec![ChangedDrain { rollout, order, reason, nodes: set(nodes) }]
+    };
+    for node in ["n1", "n2"] {
+        learn(node, "IDLE+DRAIN", "bad disk");
+    }
+    assert_eq!(store.changed_drains().unwrap(), changed(Some("bad disk"), "n[1-2]"));
+    deliver("n1", Some("bad disk"));
+    assert_eq!(store.changed_drains().unwrap(), changed(Some("bad disk"), "n2"));
+    learn("n1", "IDLE", "");
+    learn("n2", "IDLE", "");
+    assert_eq!(store.changed_drains().unwrap(), changed(None, "n1"));
+    // What is being done needs it no more.
+    let ordered = Entry::Ordered { nodes: set("n1"), order: given.clone() };
+    store.record(Some(&driver), vec![ordered]).unwrap();
+    assert_eq!(store.changed_drains().unwrap(), []);
 }
 
 #[test]

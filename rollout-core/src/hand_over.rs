@@ -177,7 +177,7 @@ mod tests {
 
     fn record(stand: Stand, since_ms: u64) -> NodeRecord {
         let ordering_ms = (stand != Stand::Staged).then_some(since_ms);
-        NodeRecord { stand, since_ms, order: None, ordering_ms, delivered: false, why: None }
+        NodeRecord { stand, since_ms, order: None, ordering_ms, delivered: false, drained: None, why: None }
     }
 
     fn fold(records: &[(&str, Stand, u64)]) -> Fold {

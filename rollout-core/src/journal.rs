@@ -41,6 +41,9 @@ pub enum Entry {
         nodes: NodeSet,
         /// The order that will apply it.
         order: OrderId,
+        /// The Reason with which somebody else had drained them, which they were told with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drained: Option<String>,
     },
     /// A RebootProgram is about to send these nodes an order. No other one does so until then.
     Ordering {
@@ -120,6 +123,8 @@ pub struct NodeRecord {
     pub ordering_ms: Option<u64>,
     /// Whether its agent was given it beforehand.
     pub delivered: bool,
+    /// The Reason of another one's drain that its agent was given with it.
+    pub drained: Option<String>,
     /// The reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
 }
@@ -224,11 +229,12 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
             }
             return;
         }
-        Entry::Delivered { order, .. } => {
+        Entry::Delivered { order, drained, .. } => {
             // It changes nothing but who knows: what is not staged any more is no longer to be applied.
             if let Some(node) = nodes.get_mut(name).filter(|node| node.stand.is_armed(line.t_ms)) {
                 node.order = Some(order.clone());
                 node.delivered = true;
+                node.drained.clone_from(drained);
             }
             return;
         }
@@ -271,8 +277,9 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
     };
     let (order, why) = (order.cloned(), why.cloned());
     // Under another order it is not what was given beforehand.
-    let delivered = !late && known.is_some_and(|node| node.delivered);
-    let record = NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, why };
+    let given = known.filter(|node| !late && node.delivered);
+    let (delivered, drained) = (given.is_some(), given.and_then(|node| node.drained.clone()));
+    let record = NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, drained, why };
     nodes.insert(name.to_owned(), record);
 }
 
@@ -414,7 +421,15 @@ mod tests {
             (vec![seen(1, Phase::Updated)], S::Seen(Phase::Updated), 100, Some(1), None),
         ] {
             let (order, why) = (order.map(id), why.map(str::to_owned));
-            let record = NodeRecord { stand, since_ms, order, ordering_ms: None, delivered: false, why };
+            let record = NodeRecord {
+                stand,
+                since_ms,
+                order,
+                ordering_ms: None,
+                delivered: false,
+                drained: None,
+                why,
+            };
             assert_eq!(after(&entries), Some(record), "{entries:?}");
         }
     }
@@ -436,7 +451,7 @@ mod tests {
 
     #[test]
     fn what_was_given_beforehand_is_known_by_its_order() {
-        let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order) };
+        let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order), drained: None };
         for (entries, stand, order, given) in [
             (vec![staged(), delivered(1)], Stand::Staged, Some(1), true),
             // Given once more, as the answer was lost.
@@ -469,6 +484,20 @@ mod tests {
                 (stand, order.map(id), given),
                 "{entries:?}"
             );
+        }
+        let drained = |reason: &str| Entry::Delivered {
+            nodes: nodes(),
+            order: id(1),
+            drained: Some(reason.to_owned()),
+        };
+        for (entries, reason) in [
+            (vec![staged(), drained("bad disk")], Some("bad disk")),
+            (vec![staged(), drained("bad disk"), drained("bad fan")], Some("bad fan")),
+            (vec![staged(), drained("bad disk"), delivered(1)], None),
+            (vec![staged(), drained("bad disk"), ordering(1, 500), unreachable(1)], Some("bad disk")),
+            (vec![staged(), drained("bad disk"), ordering(3, 500)], None),
+        ] {
+            assert_eq!(after(&entries).unwrap().drained.as_deref(), reason, "{entries:?}");
         }
         assert_eq!(after(&[staged(), unstaged(), delivered(1)]), None);
         assert_eq!(after(&[staged(), delivered(1), unstaged()]), None);

@@ -320,7 +320,7 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
     }
     match (&order.what, under_way) {
         // The driver turns a hand-over by slurmd into one of the others, and the rest is about no order.
-        (What::Keep(_) | What::Drop { .. } | What::HandedOver(_), _) => {
+        (What::Keep(_) | What::Drained(_) | What::Drop { .. } | What::HandedOver(_), _) => {
             Verdict::Refuse("not an order to be carried out".to_owned())
         }
         (What::Apply(_), None) => Verdict::Accept(Event::OrderedToApply),

@@ -133,7 +133,15 @@ mod tests {
         let node = |(stand, since_ms)| {
             let ordering_ms = (stand != Stand::Staged).then_some(since_ms);
             let order = ordering_ms.map(|_| id(1));
-            let record = NodeRecord { stand, since_ms, order, ordering_ms, delivered: false, why: None };
+            let record = NodeRecord {
+                stand,
+                since_ms,
+                order,
+                ordering_ms,
+                delivered: false,
+                drained: None,
+                why: None,
+            };
             ("n1".to_owned(), record)
         };
         record.map(node).into_iter().collect()
@@ -209,7 +217,15 @@ mod tests {
     fn what_an_agent_was_given_is_known_by_its_order() {
         let given = |stand, ordering_ms| {
             let order = Some(id(7));
-            let record = NodeRecord { stand, since_ms: 1, order, ordering_ms, delivered: true, why: None };
+            let record = NodeRecord {
+                stand,
+                since_ms: 1,
+                order,
+                ordering_ms,
+                delivered: true,
+                drained: None,
+                why: None,
+            };
             vec![("r".to_owned(), Fold::from([("n1".to_owned(), record)]))]
         };
         let not_ordered = NodeInfo {

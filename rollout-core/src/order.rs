@@ -66,6 +66,8 @@ pub enum What {
     Release,
     /// Keep this until slurmd has the node rebooted, where slurmd runs RebootProgram. Touches nothing.
     Keep(Keep),
+    /// Others have drained the node since, or do so no more: this goes with what is kept.
+    Drained(Drained),
     /// Forget what was kept of this rollout.
     Drop {
         /// The rollout's id on the controller.
@@ -94,6 +96,19 @@ pub struct Keep {
     pub rollout: String,
     /// What the node shall become.
     pub aim: Aim,
+    /// The Reason with which somebody had drained the node: it stays drained. Older agents pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<String>,
+}
+
+/// By whom a node is drained for which an order is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// The order with [`What::Keep`]. Means nothing where it is not kept any more.
+    pub order: OrderId,
+    /// The Reason; none if nobody else drains the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// That slurmd ran RebootProgram on this node.
@@ -147,7 +162,7 @@ impl Order {
         match &self.what {
             What::Apply(apply) => Some(&apply.back),
             What::Reboot(plain) | What::HandedOver(HandedOver { plain, .. }) => Some(&plain.back),
-            What::Retry | What::Release | What::Keep(_) | What::Drop { .. } => None,
+            What::Retry | What::Release | What::Keep(_) | What::Drained(_) | What::Drop { .. } => None,
         }
     }
 
@@ -157,7 +172,7 @@ impl Order {
         match &self.what {
             What::Apply(apply) => Some(&apply.rollout),
             What::Keep(Keep { rollout, .. }) | What::Drop { rollout } => Some(rollout),
-            What::Reboot(_) | What::Retry | What::Release | What::HandedOver(_) => None,
+            What::Reboot(_) | What::Retry | What::Release | What::Drained(_) | What::HandedOver(_) => None,
         }
     }
 

@@ -223,7 +223,7 @@ mod tests {
             Stand::Seen(Phase::Held) => Some("nhc".to_owned()),
             _ => None,
         };
-        NodeRecord { stand, since_ms: 5000, order, ordering_ms: None, delivered: false, why }
+        NodeRecord { stand, since_ms: 5000, order, ordering_ms: None, delivered: false, drained: None, why }
     }
 
     fn agent(order: Option<(u128, Phase)>) -> AgentStatus {

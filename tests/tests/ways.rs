@@ -168,6 +168,53 @@ fn lost_on_the_node_24_11() {
     lost_on_the_node(Base::Trixie);
 }
 
+/// Where slurmd runs RebootProgram, agents are told of drains with what is staged, and when one is set or taken away later.
+fn drains_on_the_node(base: Base) {
+    let site = site(base, 3, "reboot_by_slurmd.conf");
+    let set = |node: &str, how: &[&str]| {
+        let node = format!("nodename={node}");
+        site.cluster.scontrol(&[&["update", &node], how].concat()).unwrap();
+    };
+    set("cn01", &["state=drain", "reason=bad disk"]);
+    set("cn03", &["state=drain", "reason=bad DIMM"]);
+    site.stage(&manifest("cn[01-03]")).unwrap();
+    set("cn02", &["state=drain", "reason=bad fan"]);
+    set("cn03", &["state=resume"]);
+    // As its timer does.
+    site.rollout(&["reconcile"]).unwrap().into_stdout().unwrap();
+    site.reboot("cn[01-03]").unwrap();
+    for node in ["cn01", "cn02", "cn03"] {
+        wait_phase(&site, node, "updated");
+        assert_eq!(site.tool(node).unwrap(), NEW, "{node}");
+    }
+    site.wait_idle(&["cn03"], MINUTES).unwrap();
+    for (node, reason) in [("cn01", "bad disk"), ("cn02", "bad fan")] {
+        let up = || site.cluster.node(node).exec(&["systemctl", "is-active", "slurmd"]);
+        until("slurmd", MINUTES, up, rollout_lab::Output::success).unwrap();
+        site.cluster.wait_state(node, |state| state == "IDLE+DRAIN", MINUTES).unwrap();
+        // More than the node that nobody drained took to come into service.
+        std::thread::sleep(Duration::from_secs(5));
+        assert_eq!(site.cluster.node_state(node).unwrap(), "IDLE+DRAIN", "{node}");
+        assert_eq!(site.reason(node).unwrap(), reason, "{node}");
+        assert_eq!(site.cluster.node(node).boot_count(), 2, "{node}");
+    }
+}
+
+#[test]
+fn drains_on_the_node_22_05() {
+    drains_on_the_node(Base::Bookworm);
+}
+
+#[test]
+fn drains_on_the_node_24_11() {
+    drains_on_the_node(Base::Trixie);
+}
+
+#[test]
+fn drains_on_the_node_26_05() {
+    drains_on_the_node(Base::Forky);
+}
+
 /// A job that wants its node rebooted gets a plain reboot, whatever is staged. Both kinds of hand-over.
 fn for_a_job(base: Base) {
     for_a_job_with(base, "reboot_from_controller.conf");

@@ -4,7 +4,7 @@ use crate::context::{Context, Failure, who};
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
 use rollout_control::hand_over::Report;
-use rollout_control::reconcile::{Reconciled, deliver_again, reconcile};
+use rollout_control::reconcile::{Reconciled, deliver_again, look, reconcile};
 use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
 
@@ -13,13 +13,14 @@ const NOT_ALL: u8 = 1;
 
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     context.must_write()?;
+    let nodes = look(&context.config, &context.store);
     for (rollout, told) in deliver_again(&context.config, &context.store)? {
         if !told.nodes.is_empty() && !args.json {
             out(&format!("{rollout}: given to the agents of {}\n", told.nodes));
         }
     }
     let (nodes, report) =
-        match reconcile(&context.config, &context.store, &format!("reconcile by {}", who()))? {
+        match reconcile(&context.config, &context.store, &format!("reconcile by {}", who()), nodes?)? {
             Reconciled::NothingLost if args.json => {
                 return say(&NodeSet::default(), &Report::default(), args);
             }

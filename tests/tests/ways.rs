@@ -256,30 +256,70 @@ fn for_a_job_26_05() {
     for_a_job(Base::Forky);
 }
 
-/// As slurmctld calls RebootProgram for a job that wants its node to boot with features.
-const WITH_FEATURES: &str = "#!/bin/sh\nexec /usr/libexec/slurm-rollout/reboot-program \"$1\" quad,flat\n";
+/// In single lines: Slurm 22.05 knows no list of features. And no NodeName has them as its Features: slurmctld would take
+/// all of them for active, and refuse a node that has one.
+const HELPERS: &str = "Feature=quad Helper=/usr/local/sbin/mode\nFeature=flat Helper=/usr/local/sbin/mode\n\
+                       MutuallyExclusive=quad,flat\n";
 
-/// The features of a job are handed to the site's program before the reboot, and nothing else is done.
-#[test]
-fn features_are_handed_on() {
-    let site = site_with(Base::Trixie, 1, "reboot_from_controller.conf", |root| {
-        root.write_file("/usr/libexec/lab/with-features", WITH_FEATURES, 0o755)?;
-        let swap = "s,^RebootProgram=.*,RebootProgram=/usr/libexec/lab/with-features,";
-        root.run(&["sed", "-i", swap, "/etc/slurm/reboot_from_controller.conf"]).map(drop)
+/// Tells the mode that the node has, and, where slurmd sets features, sets it.
+const MODE_HELPER: &str = "#!/bin/sh\nif [ $# -gt 0 ]; then echo \"$1\" >/etc/mode; else cat /etc/mode; fi\n";
+
+/// A job that wants a feature for which its node has to boot: the reboot is plain, whatever is staged, and the job finds
+/// the feature. Where slurmctld runs RebootProgram the agent has it set, and else slurmd does.
+fn with_features(base: Base, snippet: &'static str) {
+    let site = site_with(base, 1, snippet, |root| {
+        let plugin = "echo NodeFeaturesPlugins=node_features/helpers >>/etc/slurm/slurm.conf";
+        root.run(&["sh", "-c", plugin])?;
+        root.write_file("/etc/slurm/helpers.conf", HELPERS, 0o644)?;
+        root.write_file("/usr/local/sbin/mode", MODE_HELPER, 0o755)?;
+        root.write_file("/etc/mode", "quad\n", 0o644)
     });
     let node = site.cluster.node("cn01");
-    node.write_file("/usr/local/sbin/set-mode", "#!/bin/sh\necho \"$@\" >/etc/mode\n", 0o755).unwrap();
-    let config = "features_program = \"/usr/local/sbin/set-mode\"\n";
-    node.write_file("/etc/slurm-rollout/agent.d/features.toml", config, 0o644).unwrap();
-    node.run(&["systemctl", "restart", "slurm-rollout-agent"]).unwrap();
+    let by_agent = snippet == "reboot_from_controller.conf";
+    if by_agent {
+        node.write_file("/usr/local/sbin/set-mode", "#!/bin/sh\necho \"$@\" >/etc/mode\n", 0o755).unwrap();
+        let config = "features_program = \"/usr/local/sbin/set-mode\"\n";
+        node.write_file("/etc/slurm-rollout/agent.d/features.toml", config, 0o644).unwrap();
+        node.run(&["systemctl", "restart", "slurm-rollout-agent"]).unwrap();
+    }
     site.stage(&manifest("cn01")).unwrap();
-    let boots = node.boot_count();
-    site.reboot("cn01").unwrap();
-    node.wait_boots(boots + 1, MINUTES).unwrap();
-    site.wait_idle(&["cn01"], MINUTES).unwrap();
-    assert_eq!(node.read_file("/etc/mode").unwrap(), "quad,flat\n");
-    assert_eq!(site.tool("cn01").unwrap(), OLD);
+    // The second one would find the feature, but wants a boot.
+    for (reboot, feature) in [(None, "flat"), (Some("--reboot"), "flat")] {
+        let boots = node.boot_count();
+        let job = [&format!("--constraint={feature}"), "--output=/root/mode", "--wrap", "cat /etc/mode"];
+        let argv: Vec<&str> = std::iter::once("sbatch").chain(reboot).chain(job).collect();
+        site.cluster.controller().run(&argv).unwrap();
+        node.wait_boots(boots + 1, MINUTES).unwrap();
+        let done = || site.cluster.controller().run(&["squeue", "--noheader"]);
+        until("the job", MINUTES, done, |jobs| jobs.trim().is_empty()).unwrap();
+        site.wait_idle(&["cn01"], MINUTES).unwrap();
+        assert_eq!(node.read_file("/root/mode").unwrap(), format!("{feature}\n"));
+        let info = site.cluster.scontrol(&["show", "node", "cn01"]).unwrap();
+        let active = format!("ActiveFeatures={feature}");
+        assert!(info.contains("AvailableFeatures=quad,flat") && info.contains(&active), "{info}");
+        assert_eq!((node.boot_count(), site.tool("cn01").unwrap().as_str()), (boots + 1, OLD));
+    }
     assert_eq!(site.phase("tool-1.1", "cn01").unwrap().phase, "staged");
+}
+
+#[test]
+fn features_of_a_job_24_11() {
+    with_features(Base::Trixie, "reboot_from_controller.conf");
+}
+
+#[test]
+fn features_of_a_job_by_slurmd_24_11() {
+    with_features(Base::Trixie, "reboot_by_slurmd.conf");
+}
+
+#[test]
+fn features_of_a_job_22_05() {
+    with_features(Base::Bookworm, "reboot_from_controller.conf");
+}
+
+#[test]
+fn features_of_a_job_26_05() {
+    with_features(Base::Forky, "reboot_from_controller.conf");
 }
 
 /// `scontrol reboot action=rollout` applies what is staged, and a plain `scontrol reboot` stays plain.

@@ -216,7 +216,7 @@ impl Driver {
         answer: oneshot::Sender<Answer>,
     ) -> Option<Request> {
         match &order.what {
-            What::Keep(_) | What::Drop { .. } => {
+            What::Keep(_) | What::Drained(_) | What::Drop { .. } => {
                 let begun = match &order.what {
                     What::Drop { rollout } if self.staged.rollout() != Some(rollout) => {
                         current.filter(|ledger| ledger.order.rollout() == Some(rollout))

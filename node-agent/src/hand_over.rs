@@ -10,7 +10,7 @@ use rollout_core::drains::Drains;
 use rollout_core::hand_over::{Request, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::order::{HandedOver, Order, Plain, Return, What};
-use rollout_core::slurm::NodeInfo;
+use rollout_core::slurm::{NodeInfo, not_ordered};
 use rollout_host::random;
 use std::error::Error;
 use std::process::ExitCode;
@@ -18,10 +18,8 @@ use std::process::ExitCode;
 /// The name under which the agent is slurmd's RebootProgram.
 pub(crate) const REBOOT_NODE: &str = "reboot-node";
 
-/// The subject of Reasons.
-pub(crate) const SUBJECT: &str = "RebootProgram";
-
-/// What `reboot-node` does. Where the daemon does not answer, Slurm is told: nobody would ask again.
+/// What `reboot-node` does. Where the daemon does not answer, Slurm is told, and `slurm-rollout
+/// reconcile` finds the node by that.
 pub(crate) fn tell_the_daemon(config: &Config, what: &HandOver) -> Result<ExitCode, Box<dyn Error>> {
     let told = local::exchange(config, &format!("POST {HAND_OVER_PATH}"), &serde_json::to_string(what)?)
         .and_then(|answer| Ok(serde_json::from_str(&answer)?));
@@ -31,9 +29,7 @@ pub(crate) fn tell_the_daemon(config: &Config, what: &HandOver) -> Result<ExitCo
         Err(error) => error.to_string(),
     };
     let names = NodeSet::from_names([node::name(config)?.as_str()])?;
-    if let Err(error) =
-        SlurmNode::new(config.clone(), names).say_once(SUBJECT, &format!("not ordered: {why}"))
-    {
+    if let Err(error) = SlurmNode::new(config.clone(), names).say_once(&not_ordered(&why)) {
         log::error(&error);
     }
     Err(why.into())

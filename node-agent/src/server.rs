@@ -23,6 +23,7 @@ use rollout_core::agent_api::{
 use rollout_core::hostlist::NodeSet;
 use rollout_core::ledger::one_line;
 use rollout_core::order::{Order, What};
+use rollout_core::slurm::REBOOT_PROGRAM;
 use rollout_core::undo::Past;
 use rollout_host::clock;
 use rollout_host::munge::Munge;
@@ -324,7 +325,7 @@ impl Desk {
             };
             if let Ok(Answer::Refused { why }) | Err(why) = answer {
                 log::error(&format!("hand-over by slurmd refused: {why}"));
-                desk.slurm.give_reason(hand_over::SUBJECT, &format!("refused: {why}"));
+                desk.slurm.give_reason(REBOOT_PROGRAM, &format!("refused: {why}"));
             }
         });
         Ok(())

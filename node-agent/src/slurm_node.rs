@@ -129,9 +129,9 @@ impl SlurmNode {
     }
 
     /// Sets the Reason now and once, for a process that has no time.
-    pub(crate) fn say_once(&self, subject: &str, what: &str) -> Result<(), String> {
+    pub(crate) fn say_once(&self, reason: &str) -> Result<(), String> {
         let scontrol = self.config.scontrol().within(AT_ONCE);
-        scontrol.set_reason(&self.node, &our_reason(subject, what, None)).map_err(|error| error.to_string())
+        scontrol.set_reason(&self.node, reason).map_err(|error| error.to_string())
     }
 
     /// What Slurm says of this node, if it says so soon.

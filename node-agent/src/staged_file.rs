@@ -3,7 +3,7 @@
 //! It is no order: nothing is done by it until slurmd says that Slurm has the node rebooted.
 
 use rollout_core::hostlist::NodeSet;
-use rollout_core::order::{Apply, HandedOver, Order, OrderId, What};
+use rollout_core::order::{Apply, HandedOver, Keep, Order, OrderId, Plain, Return, What};
 use rollout_host::durable;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -70,6 +70,12 @@ impl StagedFile {
         match &order.what {
             What::Keep(_) => next.staged = Some(order.clone()),
             What::Drop { rollout } if self.rollout() == Some(rollout) => next.staged = None,
+            What::Drained(drained) => {
+                let staged = next.staged.as_mut().filter(|staged| staged.id == drained.order);
+                if let Some(What::Keep(keep)) = staged.map(|staged| &mut staged.what) {
+                    keep.drained.clone_from(&drained.reason);
+                }
+            }
             _ => {}
         }
         next.seen.push(order.id.clone());
@@ -88,7 +94,8 @@ impl StagedFile {
         }
     }
 
-    /// What a hand-over by slurmd comes to: what is staged and was not carried out before, or a plain reboot.
+    /// What a hand-over by slurmd comes to: what is staged and was not carried out before, or a plain reboot. Of a drain
+    /// that was there before only what is kept knows.
     pub(crate) fn order_for(
         &self,
         handed: &HandedOver,
@@ -96,14 +103,22 @@ impl StagedFile {
         me: &NodeSet,
         done: &[OrderId],
     ) -> Order {
-        let staged = self.content.staged.as_ref().filter(|staged| handed.apply && !done.contains(&staged.id));
-        match staged.map(|staged| (&staged.id, &staged.what)) {
-            Some((staged, What::Keep(keep))) => {
+        let kept = self.kept().filter(|(staged, _)| !done.contains(staged));
+        let drained = kept.and_then(|(_, keep)| keep.drained.clone());
+        let back = Return { drained, ..handed.plain.back.clone() };
+        match kept.filter(|_| handed.apply) {
+            Some((staged, keep)) => {
                 let (rollout, aim) = (keep.rollout.clone(), keep.aim.clone());
-                let apply = Apply { rollout, aim, back: handed.plain.back.clone() };
-                Order::new(staged.clone(), me.clone(), What::Apply(apply))
+                Order::new(staged.clone(), me.clone(), What::Apply(Apply { rollout, aim, back }))
             }
-            _ => Order::new(id, me.clone(), What::Reboot(handed.plain.clone())),
+            None => Order::new(id, me.clone(), What::Reboot(Plain { back, ..handed.plain.clone() })),
+        }
+    }
+
+    fn kept(&self) -> Option<(&OrderId, &Keep)> {
+        match self.content.staged.as_ref().map(|staged| (&staged.id, &staged.what)) {
+            Some((id, What::Keep(keep))) => Some((id, keep)),
+            _ => None,
         }
     }
 
@@ -121,7 +136,7 @@ impl StagedFile {
 mod tests {
     use super::*;
     use rollout_core::manifest::Manifest;
-    use rollout_core::order::{Keep, Plain, Return};
+    use rollout_core::order::Drained;
 
     fn order(number: u128, what: What) -> Order {
         Order::new(OrderId::from_random(number), NodeSet::parse("n1").unwrap(), what)
@@ -130,7 +145,7 @@ mod tests {
     fn keep(number: u128, rollout: &str) -> Order {
         let text = "name='r'\nnodes='n1'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
         let aim = Manifest::parse(text).unwrap().aim;
-        order(number, What::Keep(Keep { rollout: rollout.to_owned(), aim }))
+        order(number, What::Keep(Keep { rollout: rollout.to_owned(), aim, drained: None }))
     }
 
     /// What slurmd's call becomes: the rollout, or none for a plain reboot.
@@ -157,6 +172,43 @@ mod tests {
         assert_eq!(file.rollout(), Some("driver"));
         file.forget("driver");
         assert_eq!(StagedFile::in_dir(dir.path()).rollout(), None);
+    }
+
+    #[test]
+    fn a_drain_goes_with_what_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = StagedFile::in_dir(dir.path());
+        let told = |number, of, reason: Option<&str>| {
+            let (kept, reason) = (OrderId::from_random(of), reason.map(str::to_owned));
+            order(number, What::Drained(Drained { order: kept, reason }))
+        };
+        // The drain with which the node is given back, when it is handed over to apply what is kept, or plainly.
+        let drained = |file: &StagedFile, apply, done: &[OrderId]| {
+            let plain = Plain { back: Return { resume_if_late: true, drained: None }, features: None };
+            let me = NodeSet::parse("n1").unwrap();
+            let order = file.order_for(&HandedOver { apply, plain }, OrderId::from_random(99), &me, done);
+            order.back().and_then(|back| back.drained.clone())
+        };
+        file.follow(&keep(1, "driver")).unwrap();
+        assert_eq!(drained(&file, true, &[]), None);
+        for (number, of, reason, stands) in [
+            (2, 1, Some("bad disk"), Some("bad disk")),
+            (3, 7, Some("of another order"), Some("bad disk")),
+            (4, 1, Some("bad fan"), Some("bad fan")),
+            (5, 1, None, None),
+            (6, 1, Some("bad disk"), Some("bad disk")),
+        ] {
+            file.follow(&told(number, of, reason)).unwrap();
+            let file = StagedFile::in_dir(dir.path());
+            for apply in [true, false] {
+                assert_eq!(drained(&file, apply, &[]).as_deref(), stands, "{number}");
+            }
+        }
+        assert_eq!(drained(&file, true, &[OrderId::from_random(1)]), None, "carried out before");
+        assert_eq!(becomes(&file, true, &[]), Some(("driver".to_owned(), OrderId::from_random(1))));
+        file.forget("driver");
+        file.follow(&told(8, 1, Some("bad fan"))).unwrap();
+        assert_eq!(drained(&file, true, &[]), None, "nothing is kept");
     }
 
     #[test]

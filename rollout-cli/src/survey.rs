@@ -42,7 +42,9 @@ impl Survey {
         let slurm: BTreeMap<_, _> = infos.into_iter().map(|info| (info.name.clone(), info)).collect();
         let mut addresses = context.store.addresses();
         addresses.extend(slurm.values().map(|info| (info.name.clone(), info.address.clone())));
-        let ask = |address, client: &AgentClient| client.status(address).map_err(|error| error.to_string());
+        let ask = |_: &str, address, client: &AgentClient| {
+            client.status(address).map_err(|error| error.to_string())
+        };
         let agents = ask_agents(context, nodes, &addresses, ask);
         Self { agents, slurm, no_slurm, now_ms: clock::now_ms() }
     }
@@ -85,8 +87,7 @@ impl Survey {
         let mut seen: BTreeMap<(OrderId, Phase, Option<String>), Vec<String>> = BTreeMap::new();
         for (name, record) in rollout.nodes() {
             let Some(phase) = self.phase(&name, &record) else { continue };
-            let ended = phase.is_settled() || phase == Phase::Held;
-            if !ended || record.stand == Stand::Seen(phase) {
+            if !phase.has_ended() || record.stand == Stand::Seen(phase) {
                 continue;
             }
             let agent = self.agents.get(&name).and_then(|answer| answer.as_ref().ok());
@@ -110,7 +111,7 @@ pub(crate) fn ask_agents<R: Send + 'static>(
     context: &Context,
     nodes: &NodeSet,
     addresses: &Addresses,
-    ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
+    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
 ) -> BTreeMap<String, Result<R, String>> {
     ask::ask_agents(&context.config, nodes, addresses, (AGENT_LIMIT, ALL_LIMIT), ask)
 }

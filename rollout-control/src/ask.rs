@@ -11,20 +11,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Speaks with the agents of all these nodes, each within `limit`, all of them within `all_limit`. Those that do not answer
+/// Speaks with the agents of all these nodes, each within `limit`, all of them within `all_limit`; `ask` gets a node's
+/// name and its agent's address. Those that do not answer
 /// in time are there with the reason.
 pub fn ask_agents<R: Send + 'static>(
-    config: &Config,
-    nodes: &NodeSet,
-    addresses: &Addresses,
-    (limit, all_limit): (Duration, Duration),
-    ask: impl Fn(IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
-) -> BTreeMap<String, Result<R, String>> {
-    ask_each(config, nodes, addresses, (limit, all_limit), move |_, address, client| ask(address, client))
-}
-
-/// The same where each agent is asked something else.
-pub fn ask_each<R: Send + 'static>(
     config: &Config,
     nodes: &NodeSet,
     addresses: &Addresses,

@@ -46,7 +46,7 @@ pub fn change(
     };
     let mut not_given = NotGiven::new();
     let limit = ASKING_AGENTS.min(until.saturating_duration_since(Instant::now()) / 3);
-    let agents = ask_agents(config, &order.nodes, addresses, (limit, limit), |address, client| {
+    let agents = ask_agents(config, &order.nodes, addresses, (limit, limit), |_, address, client| {
         client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
     });
     let end = Instant::now() + until.saturating_duration_since(Instant::now()) * 2 / 3;

@@ -3,15 +3,16 @@
 
 use crate::ask::ask_agents;
 use crate::config::{Config, Deliver};
-use crate::store::{Store, StoreError};
+use crate::store::{ChangedDrain, Store, StoreError};
 use rollout_core::agent_api::Answer;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
-use rollout_core::order::{Keep, Order, What};
+use rollout_core::order::{Drained, Keep, Order, What};
 use rollout_core::slurm_config::SlurmConfig;
 use rollout_core::way::Way;
 use rollout_host::{munge, random};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long all agents together may take. What they did not get by then, they get later.
@@ -51,20 +52,53 @@ pub fn is_wanted<E>(config: &Config, slurm: impl FnOnce() -> Result<SlurmConfig,
     }
 }
 
-/// Gives the agents of these nodes what is staged for them in a rollout, and writes down who has it.
+/// Gives the agents of these nodes what is staged for them in a rollout, with the drains that others have set, and writes
+/// down who has it.
 ///
 /// # Errors
 /// If the rollout cannot be read, or nothing can be sealed.
 pub fn deliver(config: &Config, store: &Store, rollout: &str, nodes: &NodeSet) -> Result<Told, DeliverError> {
-    let aim = store.load(rollout)?.manifest.aim;
-    let what = What::Keep(Keep { rollout: rollout.to_owned(), aim });
-    let order = Order::new(random::order_id(), nodes.clone(), what);
-    let told = tell(config, store, &order)?;
-    if !told.nodes.is_empty() {
-        let entry = Entry::Delivered { nodes: told.nodes.clone(), order: order.id };
-        store.record(Some(rollout), vec![entry])?;
+    let (aim, drains) = (store.load(rollout)?.manifest.aim, store.drains());
+    let mut by_drain: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+    for name in nodes.iter() {
+        let drained = drains.get(name).map(|drain| drain.reason.clone());
+        by_drain.entry(drained).or_default().push(name.to_owned());
     }
+    let order = |(drained, names): (Option<String>, Vec<String>)| {
+        let keep = Keep { rollout: rollout.to_owned(), aim: aim.clone(), drained };
+        Order::new(random::order_id(), names.into_iter().collect(), What::Keep(keep))
+    };
+    let orders: Vec<Order> = by_drain.into_iter().map(order).collect();
+    let told = tell(config, store, &orders)?;
+    let taken = orders.into_iter().filter_map(|order| {
+        let nodes = order.nodes.intersection(&told.nodes);
+        let What::Keep(Keep { drained, .. }) = order.what else { return None };
+        (!nodes.is_empty()).then_some(Entry::Delivered { nodes, order: order.id, drained })
+    });
+    store.record(Some(rollout), taken.collect())?;
     Ok(told)
+}
+
+/// Tells agents of drains that others have set, or taken away, since they were given what is staged, and writes down who
+/// knows. Those that do not answer are told the next time.
+///
+/// # Errors
+/// If nothing can be sealed or written.
+pub fn tell_drains(config: &Config, store: &Store, changed: &[ChangedDrain]) -> Result<(), DeliverError> {
+    let order = |changed: &ChangedDrain| {
+        let drained = Drained { order: changed.order.clone(), reason: changed.reason.clone() };
+        Order::new(random::order_id(), changed.nodes.clone(), What::Drained(drained))
+    };
+    let orders: Vec<Order> = changed.iter().map(order).collect();
+    let told = tell(config, store, &orders)?;
+    for changed in changed {
+        let nodes = changed.nodes.intersection(&told.nodes);
+        if !nodes.is_empty() {
+            let (order, drained) = (changed.order.clone(), changed.reason.clone());
+            store.record(Some(&changed.rollout), vec![Entry::Delivered { nodes, order, drained }])?;
+        }
+    }
+    Ok(())
 }
 
 /// Has the agents of these nodes forget what they were given of a rollout.
@@ -78,14 +112,22 @@ pub fn take_back(
     nodes: &NodeSet,
 ) -> Result<Told, DeliverError> {
     let what = What::Drop { rollout: rollout.to_owned() };
-    tell(config, store, &Order::new(random::order_id(), nodes.clone(), what))
+    tell(config, store, &[Order::new(random::order_id(), nodes.clone(), what)])
 }
 
-fn tell(config: &Config, store: &Store, order: &Order) -> Result<Told, DeliverError> {
-    let sealed = config.munge().seal(&serde_json::to_vec(order).unwrap_or_default(), 0)?;
+/// Sends these orders, each node being in one of them, all at once.
+fn tell(config: &Config, store: &Store, orders: &[Order]) -> Result<Told, DeliverError> {
+    let mut letters: BTreeMap<String, Arc<str>> = BTreeMap::new();
+    for order in orders {
+        let sealed = config.munge().seal(&serde_json::to_vec(order).unwrap_or_default(), 0)?;
+        let sealed: Arc<str> = sealed.into();
+        letters.extend(order.nodes.iter().map(|name| (name.to_owned(), Arc::clone(&sealed))));
+    }
+    let nodes: NodeSet = letters.keys().cloned().collect();
     let limits = (config.agent_timeout.get(), ALL_LIMIT);
-    let answers = ask_agents(config, &order.nodes, &store.addresses(), limits, move |address, client| {
-        client.order(address, &sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
+    let answers = ask_agents(config, &nodes, &store.addresses(), limits, move |name, address, client| {
+        let sealed = letters.get(name).map_or("", |sealed| sealed);
+        client.order(address, sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
     });
     let (mut taken, mut failed): (Vec<String>, BTreeMap<String, Vec<String>>) = Default::default();
     for (name, answer) in answers {

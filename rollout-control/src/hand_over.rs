@@ -12,7 +12,7 @@ use rollout_core::hand_over::{HandedOver, Request, SkippedNodes, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
 use rollout_core::order::{Order, OrderId, What};
-use rollout_core::slurm::{NodeInfo, our_reason};
+use rollout_core::slurm::{NodeInfo, not_ordered, our_reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -
         let features = request.features.as_deref();
         order(config, &store, &taken, features, slurm, sent_by, &mut report)
     }) {
-        let reason = our_reason("RebootProgram", &format!("not ordered: {error}"), None);
+        let reason = not_ordered(&error.to_string());
         report.failed.insert(reason, taken.into_iter().map(|handed| handed.node).collect());
     }
     tell_slurm(config, &mut report, end);
@@ -136,7 +136,7 @@ fn order(
         report.skipped.entry(why).or_default().extend(nodes);
     }
     for (nodes, error) in claims.broken {
-        let reason = our_reason("RebootProgram", &format!("not ordered: {error}"), None);
+        let reason = not_ordered(&error.to_string());
         report.failed.entry(reason).or_default().extend(nodes.iter().map(str::to_owned));
     }
     let mut waiting: BTreeMap<String, Arc<Claim>> = BTreeMap::new();

@@ -2,8 +2,8 @@
 //! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
 use crate::ask::ask_agents;
-use crate::config::Config;
-use crate::deliver::{DeliverError, Told, deliver, is_wanted};
+use crate::config::{Config, Deliver};
+use crate::deliver::{DeliverError, Told, deliver, is_wanted, tell_drains};
 use crate::hand_over::{Report, hand_over};
 use crate::store::{Store, StoreError};
 use rollout_core::agent_api::AgentStatus;
@@ -12,6 +12,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::Entry;
 use rollout_core::lost::{Due, Lost};
 use rollout_core::order::OrderId;
+use rollout_core::phase::Phase;
 use rollout_core::slurm::NodeInfo;
 use rollout_core::way::Way;
 use rollout_host::clock;
@@ -55,11 +56,23 @@ pub enum Reconciled {
     },
 }
 
-/// Looks for nodes that Slurm shows as being rebooted and that nobody told so, and hands them over as RebootProgram does.
-/// Drains that others set are written down. `infos` is what Slurm says of all nodes.
+/// What Slurm says of all its nodes. Drains that others have set are written down.
+///
+/// # Errors
+/// If Slurm cannot be asked, or nothing can be written.
+pub fn ask_slurm(config: &Config, store: &Store) -> Result<Vec<NodeInfo>, ReconcileError> {
+    let infos = config.scontrol().show_all_nodes()?;
+    store.learn_drains(&infos)?;
+    Ok(infos)
+}
+
+/// Looks among these nodes, all that Slurm has, for those that it shows as being rebooted and that nobody told so, and
+/// hands them over as RebootProgram does. Where no node is being rebooted this does nothing.
 ///
 /// The agents are asked first. One that has the order, though its answer was lost, gets no other one; and a node that has
 /// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment.
+///
+/// Where slurmd runs RebootProgram, all nodes that are being rebooted are asked: whether they were told, only they know.
 ///
 /// # Errors
 /// If Slurm or the state directory cannot be read.
@@ -67,10 +80,8 @@ pub fn reconcile(
     config: &Config,
     store: &Store,
     by: &str,
-    infos: &[NodeInfo],
+    mut infos: Vec<NodeInfo>,
 ) -> Result<Reconciled, ReconcileError> {
-    store.learn_drains(infos)?;
-    let mut infos = infos.to_vec();
     infos.retain(|info| info.has("REBOOT_ISSUED"));
     if infos.is_empty() {
         return Ok(Reconciled::NothingLost);
@@ -82,15 +93,16 @@ pub fn reconcile(
     let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
     let not_ours = |why| Ok(Reconciled::NotOurs { nodes: nodes.clone(), why });
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
-    let plain = match Way::of(&config.scontrol().show_config()?) {
-        Way::Controller { plain } => plain,
-        Way::Action(_) => false,
-        Way::Node { .. } => return not_ours("slurmd runs RebootProgram on each node".to_owned()),
+    let (plain, on_the_node) = match Way::of(&config.scontrol().show_config()?) {
+        Way::Controller { plain } => (plain, false),
+        Way::Node { plain } => (plain, true),
+        // Where an action runs Slurm does not say. An admin has, if it is on the node.
+        Way::Action(_) => (false, config.deliver == Deliver::Always),
         Way::NotOurs(why) => return not_ours(why),
     };
     let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
     let limits = (config.agent_timeout.get(), config.deadline.get());
-    let agents = ask_agents(config, &nodes, &addresses, limits, |address, client| {
+    let agents = ask_agents(config, &nodes, &addresses, limits, |_, address, client| {
         client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
     });
     let mut sorted = Sorted::default();
@@ -98,16 +110,33 @@ pub fn reconcile(
     for lost in lost {
         let agent =
             agents.get(&lost.node).map_or(Err("not asked"), |agent| agent.as_ref().map_err(String::as_str));
-        sorted.add(lost, agent, now_ms);
+        let due = match on_the_node {
+            true => lost.due_on_the_node(agent.ok(), now_ms),
+            false => Some(lost.due(agent.ok(), now_ms)),
+        };
+        if let Some(due) = due {
+            sorted.add(lost, due, agent);
+        }
     }
     let Sorted { untold, told, mut report } = sorted;
     let store = Store::open(&config.state_dir, by)?;
-    for ((rollout, order), names) in told {
-        report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
+    for ((rollout, order, ended), names) in told {
+        if !on_the_node {
+            report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
+        }
         let volatile = names.iter().any(|name| matches!(agents.get(name), Some(Ok(agent)) if agent.volatile));
-        let entry = Entry::Ordered { nodes: names.into_iter().collect(), order, volatile };
+        let nodes = names.into_iter().collect();
+        let entry = match ended {
+            Some((phase, error)) => Entry::Seen { nodes, order, phase, error },
+            None => Entry::Ordered { nodes, order, volatile },
+        };
         store.record(rollout.as_deref(), vec![entry])?;
     }
+    let nodes = match on_the_node {
+        true if untold.is_empty() => return Ok(Reconciled::NothingLost),
+        true => untold.keys().cloned().collect(),
+        false => nodes,
+    };
     if !untold.is_empty() {
         // Another process may be doing the same: with these times it is seen that it has.
         let nodes = untold.keys().cloned().collect();
@@ -117,21 +146,26 @@ pub fn reconcile(
     Ok(Reconciled::Ordered { nodes, report })
 }
 
+/// How an order ended, and what had failed; none while it is carried out.
+type Ended = Option<(Phase, Option<String>)>;
+
 /// What is due where.
 #[derive(Default)]
 struct Sorted {
     /// Nodes to be ordered, and by when they had been handed over.
     untold: BTreeMap<String, u64>,
-    /// Nodes whose agents have the order, by its rollout and id.
-    told: BTreeMap<(Option<String>, OrderId), Vec<String>>,
+    /// Nodes whose agents have the order, by its rollout and id, and how it ended if it has.
+    told: BTreeMap<(Option<String>, OrderId, Ended), Vec<String>>,
     report: Report,
 }
 
 impl Sorted {
-    fn add(&mut self, lost: Lost, agent: Result<&AgentStatus, &str>, now_ms: u64) {
-        match (lost.due(agent.ok(), now_ms), lost.order) {
+    fn add(&mut self, lost: Lost, due: Due, agent: Result<&AgentStatus, &str>) {
+        match (due, lost.order) {
             (Due::WriteDown, Some(order)) => {
-                self.told.entry((lost.rollout, order)).or_default().push(lost.node);
+                let says = agent.ok().and_then(|agent| agent.order.clone());
+                let ended = says.filter(|says| says.phase.has_ended()).map(|says| (says.phase, says.error));
+                self.told.entry((lost.rollout, order, ended)).or_default().push(lost.node);
             }
             (Due::Order | Due::WriteDown, _) => drop(self.untold.insert(lost.node, lost.handed_over_ms)),
             (Due::Booted, _) => self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node),
@@ -143,14 +177,18 @@ impl Sorted {
     }
 }
 
-/// Gives agents what is staged for their nodes and did not reach them yet, where slurmd runs RebootProgram.
+/// Gives agents what is staged for their nodes and did not reach them yet, and tells them of changed drains, where slurmd
+/// runs RebootProgram.
 ///
 /// # Errors
 /// If Slurm or the state directory cannot be read, or nothing can be sealed.
 pub fn deliver_again(config: &Config, store: &Store) -> Result<Vec<(String, Told)>, ReconcileError> {
-    let waiting = store.undelivered()?;
-    if waiting.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {
+    let (waiting, drains) = (store.undelivered()?, store.changed_drains()?);
+    if waiting.is_empty() && drains.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {
         return Ok(Vec::new());
+    }
+    if !drains.is_empty() {
+        tell_drains(config, store, &drains)?;
     }
     let deliver = |(rollout, nodes): (String, NodeSet)| {
         let told = deliver(config, store, &rollout, &nodes)?;

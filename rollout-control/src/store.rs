@@ -23,6 +23,7 @@ mod stage;
 
 pub use addresses::Addresses;
 pub use claim::{Claim, Claims};
+pub use drains::ChangedDrain;
 pub use stage::{StageError, Staged};
 
 use journal_file::JournalFile;

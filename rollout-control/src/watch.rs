@@ -1,7 +1,7 @@
 //! Looking after nodes that have to be told more than once: those that keep no ledger over their boot, and those whose boot
 //! source the controller's side has changed. Each call looks once; who calls it again, and when, is the caller's.
 
-use crate::ask::{ask_agents, ask_each};
+use crate::ask::ask_agents;
 use crate::boot_change::{Back, put_back};
 use crate::config::Config;
 use crate::hand_over::seal;
@@ -77,7 +77,7 @@ pub fn look(config: &Config, store: &Store, slurm: Option<&[NodeInfo]>) -> Resul
         return Ok(Looked::default());
     }
     let addresses = store.addresses();
-    let agents = ask_agents(config, &nodes, &addresses, (ASKING, ASKING_ALL), |address, client| {
+    let agents = ask_agents(config, &nodes, &addresses, (ASKING, ASKING_ALL), |_, address, client| {
         client.status(address).map_err(|silence| silence.to_string())
     });
     let mut look =
@@ -225,10 +225,13 @@ impl Look<'_> {
             }
         }
         let limits = (self.config.agent_timeout.get(), self.config.deadline.get());
-        let answers = ask_each(self.config, &whom, &self.addresses, limits, move |node, address, client| {
-            let sealed = sealed.get(node).ok_or("nothing is sealed for it")?;
-            client.order(address, sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
-        });
+        let answers =
+            ask_agents(self.config, &whom, &self.addresses, limits, move |node, address, client| {
+                let sealed = sealed.get(node).ok_or("nothing is sealed for it")?;
+                client
+                    .order(address, sealed)
+                    .map_err(|silence| format!("no answer from its agent: {silence}"))
+            });
         for (node, answer) in answers {
             match answer {
                 Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => {

@@ -6,7 +6,7 @@
 )]
 
 use nix::fcntl::{Flock, FlockArg};
-use rollout_control::store::{Claims, StageError, Staged, Store, StoreError};
+use rollout_control::store::{ChangedDrain, Claims, StageError, Staged, Store, StoreError};
 use rollout_core::hand_over::{HandedOver, Skipped};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Entry, Line, Stand};
@@ -284,6 +284,71 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
     let again = store.claim(&handed("n1"), None, HOLD_MS).unwrap().claims;
     assert_eq!(again[0].rollout.as_deref(), Some("driver"), "the claim before it held for no time");
     assert_eq!(store.load(&kernel).unwrap().lines.len(), 2);
+}
+
+/// Where slurmd runs RebootProgram, an order that reconcile sends is the one that the agent has: it is carried out once.
+#[test]
+fn a_claim_is_the_order_that_was_given_beforehand() {
+    let (_dir, store) = store();
+    let driver = staged(&store, "driver", "n[1-2]");
+    let waiting = |nodes: &str| vec![(driver.clone(), set(nodes))];
+    assert_eq!(store.undelivered().unwrap(), waiting("n[1-2]"));
+    let given = OrderId::from_random(7);
+    let delivered = Entry::Delivered { nodes: set("n1"), order: given.clone(), drained: None };
+    store.record(Some(&driver), vec![delivered]).unwrap();
+    assert_eq!(store.undelivered().unwrap(), waiting("n2"));
+    let claims = store.claim(&handed("n[1-2]"), None, 0).unwrap().claims;
+    let of = |node: &str| claims.iter().find(|claim| claim.order.nodes == set(node)).unwrap();
+    assert_eq!(of("n1").order.id, given);
+    assert_ne!(of("n2").order.id, given);
+    // Neither answered: one of them has it, the other one is still to be given it.
+    let silent = |node: &str| {
+        let order = of(node).order.id.clone();
+        Entry::Unreachable { nodes: set(node), order, why: "silence".to_owned() }
+    };
+    store.record(Some(&driver), vec![silent("n1"), silent("n2")]).unwrap();
+    assert_eq!(store.undelivered().unwrap(), waiting("n2"));
+    assert_eq!(store.delivered(&driver, None).unwrap(), set("n1"));
+}
+
+/// A drain that was set, or taken away, after the agents were given it is to be told to them.
+#[test]
+fn drains_that_agents_do_not_know_of() {
+    let (_dir, store) = store();
+    let driver = staged(&store, "driver", "n[1-3]");
+    let drained = |node: &str, state: &str, reason: &str| NodeInfo {
+        name: node.to_owned(),
+        state: state.split('+').map(str::to_owned).collect(),
+        reason: Some(reason.to_owned()),
+        ..NodeInfo::default()
+    };
+    let learn = |node: &str, state, reason| store.learn_drains(&[drained(node, state, reason)]).unwrap();
+    let given = OrderId::from_random(7);
+    let deliver = |nodes: &str, reason: Option<&str>| {
+        let (order, drained) = (given.clone(), reason.map(str::to_owned));
+        let entry = Entry::Delivered { nodes: set(nodes), order, drained };
+        store.record(Some(&driver), vec![entry]).unwrap();
+    };
+    learn("n3", "IDLE+DRAIN", "not given yet");
+    deliver("n[1-2]", None);
+    assert_eq!(store.changed_drains().unwrap(), []);
+    let changed = |reason: Option<&str>, nodes| {
+        let (rollout, order, reason) = (driver.clone(), given.clone(), reason.map(str::to_owned));
+        vec![ChangedDrain { rollout, order, reason, nodes: set(nodes) }]
+    };
+    for node in ["n1", "n2"] {
+        learn(node, "IDLE+DRAIN", "bad disk");
+    }
+    assert_eq!(store.changed_drains().unwrap(), changed(Some("bad disk"), "n[1-2]"));
+    deliver("n1", Some("bad disk"));
+    assert_eq!(store.changed_drains().unwrap(), changed(Some("bad disk"), "n2"));
+    learn("n1", "IDLE", "");
+    learn("n2", "IDLE", "");
+    assert_eq!(store.changed_drains().unwrap(), changed(None, "n1"));
+    // What is being done needs it no more.
+    let ordered = Entry::Ordered { nodes: set("n1"), order: given.clone() };
+    store.record(Some(&driver), vec![ordered]).unwrap();
+    assert_eq!(store.changed_drains().unwrap(), []);
 }
 
 #[test]

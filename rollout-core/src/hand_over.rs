@@ -4,6 +4,7 @@
 use crate::drains::Drains;
 use crate::hostlist::NodeSet;
 use crate::journal::{Fold, NodeRecord, Stand};
+use crate::order::OrderId;
 use crate::slurm::NodeInfo;
 use std::collections::BTreeMap;
 
@@ -78,6 +79,8 @@ pub struct Group<'a> {
     pub resume_if_late: bool,
     /// The Reason with which somebody had drained them before.
     pub drained: Option<&'a str>,
+    /// The order under which their agents have it already, where they were given it beforehand.
+    pub given: Option<&'a OrderId>,
 }
 
 /// Takes the nodes that Slurm has really handed over. `slurm` is none where Slurm could not be asked: then slurmctld's
@@ -107,7 +110,7 @@ pub fn handed_over(
             }
             Some(Some(info)) => taken.push(HandedOver {
                 node,
-                issued_ms: info.reboot_issued_s().map(|s| s.saturating_mul(1000)).or(by_ms),
+                issued_ms: info.handed_over_s().map(|s| s.saturating_mul(1000)).or(by_ms),
                 returns_by_itself: info.returns_by_itself(),
                 // Without DRAIN somebody has taken theirs away.
                 drained: drains.get(name).filter(|_| info.has("DRAIN")).map(|drain| drain.reason.clone()),
@@ -140,10 +143,13 @@ pub fn sort<'a>(
             continue;
         }
         // The newest one, should there ever be two.
-        let armed = records().rfind(|(_, record)| record.stand.is_armed(now_ms)).map(|(id, _)| id);
-        let rollout = armed.filter(|_| !handed.plain);
-        let drained = handed.drained.as_deref();
-        let group = Group { rollout, resume_if_late: handed.returns_by_itself, drained };
+        let armed = records().rfind(|(_, record)| record.stand.is_armed(now_ms)).filter(|_| !handed.plain);
+        let group = Group {
+            rollout: armed.map(|(id, _)| id),
+            resume_if_late: handed.returns_by_itself,
+            drained: handed.drained.as_deref(),
+            given: armed.filter(|(_, record)| record.delivered).and_then(|(_, record)| record.order.as_ref()),
+        };
         groups.entry(group).or_default().push(handed.node.clone());
     }
     (groups, skipped)
@@ -231,12 +237,13 @@ mod tests {
     #[test]
     fn each_node_gets_what_is_staged_for_it_and_no_node_twice() {
         let now = 100_000;
-        let rollouts = [(
+        let mut rollouts = [(
             "driver".to_owned(),
             fold(&[
                 ("staged", Stand::Staged, 1),
                 ("for-a-job", Stand::Staged, 1),
                 ("drained", Stand::Staged, 1),
+                ("given", Stand::Staged, 1),
                 ("silent", Stand::Unreachable, 1),
                 ("busy", Stand::Ordering { until_ms: now + 1 }, 1),
                 ("crashed", Stand::Ordering { until_ms: now - 1 }, 1),
@@ -246,6 +253,10 @@ mod tests {
                 ("just-done", Stand::Seen(Phase::Updated), 99_500),
             ]),
         )];
+        let id = OrderId::from_random(7);
+        if let Some(given) = rollouts[0].1.get_mut("given") {
+            (given.delivered, given.order) = (true, Some(id.clone()));
+        }
         let plain = fold(&[("plain-busy", Stand::Ordering { until_ms: now + 1 }, 1)]);
         let handed = |node: &str| HandedOver {
             node: node.into(),
@@ -254,11 +265,14 @@ mod tests {
             plain: node == "for-a-job",
             drained: (node == "drained").then(|| "bad disk".to_owned()),
         };
-        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy for-a-job drained never stays-down";
+        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy for-a-job drained given never stays-down";
         let nodes: Vec<_> = names.split(' ').map(handed).collect();
         let (groups, skipped) = sort(&nodes, &rollouts, &plain, now);
-        let of =
-            |rollout, resume_if_late, drained| groups[&Group { rollout, resume_if_late, drained }].join(" ");
+        let of = |rollout, resume_if_late, drained| {
+            groups[&Group { rollout, resume_if_late, drained, given: None }].join(" ")
+        };
+        let given = Group { rollout: Some("driver"), resume_if_late: true, drained: None, given: Some(&id) };
+        assert_eq!(groups[&given], ["given"], "under the order that its agent has");
         let group = |rollout, resume_if_late| of(rollout, resume_if_late, None);
         assert_eq!(of(Some("driver"), true, Some("bad disk")), "drained");
         assert_eq!(group(Some("driver"), true), "staged silent crashed");

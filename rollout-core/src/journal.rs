@@ -42,6 +42,9 @@ pub enum Entry {
         nodes: NodeSet,
         /// The order that will apply it.
         order: OrderId,
+        /// The Reason with which somebody else had drained them, which they were told with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drained: Option<String>,
     },
     /// A RebootProgram is about to send these nodes an order. No other one does so until then.
     Ordering {
@@ -170,6 +173,8 @@ pub struct NodeRecord {
     pub volatile: bool,
     /// What was done to what it boots from.
     pub boot_source: Option<BootSource>,
+    /// The Reason of another one's drain that its agent was given with it.
+    pub drained: Option<String>,
     /// The reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
 }
@@ -186,6 +191,7 @@ impl NodeRecord {
             delivered: false,
             volatile: false,
             boot_source: None,
+            drained: None,
             why: None,
         }
     }
@@ -301,11 +307,12 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
             }
             return;
         }
-        Entry::Delivered { order, .. } => {
+        Entry::Delivered { order, drained, .. } => {
             // It changes nothing but who knows: what is not staged any more is no longer to be applied.
             if let Some(node) = nodes.get_mut(name).filter(|node| node.stand.is_armed(line.t_ms)) {
                 node.order = Some(order.clone());
                 node.delivered = true;
+                node.drained.clone_from(drained);
             }
             return;
         }
@@ -367,15 +374,17 @@ fn apply(nodes: &mut Fold, name: &str, line: &Line) {
         | Entry::Seen { .. } => before,
     };
     let (order, why) = (order.cloned(), why.cloned());
-    // An order of RebootProgram is another one than what was given beforehand.
-    let delivered = !begins && known.is_some_and(|node| node.delivered);
+    // Under another order it is not what was given beforehand.
+    let given = known.filter(|node| !late && node.delivered);
+    let (delivered, drained) = (given.is_some(), given.and_then(|node| node.drained.clone()));
     let volatile = match line.entry {
         Entry::Ordered { volatile, .. } => volatile,
         _ => known.is_some_and(|node| node.volatile),
     };
     let boot_source = known.and_then(|node| node.boot_source.clone());
+    let since_ms = line.t_ms;
     let record =
-        NodeRecord { stand, since_ms: line.t_ms, order, ordering_ms, delivered, volatile, boot_source, why };
+        NodeRecord { stand, since_ms, order, ordering_ms, delivered, volatile, boot_source, drained, why };
     nodes.insert(name.to_owned(), record);
 }
 
@@ -539,7 +548,7 @@ mod tests {
 
     #[test]
     fn what_was_given_beforehand_is_known_by_its_order() {
-        let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order) };
+        let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order), drained: None };
         for (entries, stand, order, given) in [
             (vec![staged(), delivered(1)], Stand::Staged, Some(1), true),
             // Given once more, as the answer was lost.
@@ -557,6 +566,13 @@ mod tests {
                 Some(3),
                 false,
             ),
+            // By reconcile, where slurmd runs RebootProgram.
+            (
+                vec![staged(), delivered(1), ordering(1, 500), unreachable(1)],
+                Stand::Unreachable,
+                Some(1),
+                true,
+            ),
             (vec![ordering(3, 500), ordered(3), delivered(1)], Stand::Ordered, Some(3), false),
         ] {
             let node = after(&entries).unwrap();
@@ -565,6 +581,20 @@ mod tests {
                 (stand, order.map(id), given),
                 "{entries:?}"
             );
+        }
+        let drained = |reason: &str| Entry::Delivered {
+            nodes: nodes(),
+            order: id(1),
+            drained: Some(reason.to_owned()),
+        };
+        for (entries, reason) in [
+            (vec![staged(), drained("bad disk")], Some("bad disk")),
+            (vec![staged(), drained("bad disk"), drained("bad fan")], Some("bad fan")),
+            (vec![staged(), drained("bad disk"), delivered(1)], None),
+            (vec![staged(), drained("bad disk"), ordering(1, 500), unreachable(1)], Some("bad disk")),
+            (vec![staged(), drained("bad disk"), ordering(3, 500)], None),
+        ] {
+            assert_eq!(after(&entries).unwrap().drained.as_deref(), reason, "{entries:?}");
         }
         assert_eq!(after(&[staged(), unstaged(), delivered(1)]), None);
         assert_eq!(after(&[staged(), delivered(1), unstaged()]), None);

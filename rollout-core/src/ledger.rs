@@ -375,9 +375,10 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
     }
     match (&order.what, under_way) {
         // The driver turns a hand-over by slurmd into one of the others, and the rest is about no order.
-        (What::Keep(_) | What::Drop { .. } | What::HandedOver(_) | What::PutBack { .. }, _) => {
-            Verdict::Refuse("not an order to be carried out".to_owned())
-        }
+        (
+            What::Keep(_) | What::Drained(_) | What::Drop { .. } | What::HandedOver(_) | What::PutBack { .. },
+            _,
+        ) => Verdict::Refuse("not an order to be carried out".to_owned()),
         (What::Expect(_), None) if last.is_none() => Verdict::Accept(Event::Started { rebooted: true }),
         (What::Expect(_), _) => {
             let at = last.map_or("idle", |ledger| ledger.phase.name());

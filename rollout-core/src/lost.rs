@@ -15,15 +15,15 @@ const ON_ITS_WAY_MS: u64 = 15_000;
 /// By so much a boot may seem later than it was: an agent tells its uptime in whole seconds, and Slurm its times.
 const ROUNDING_MS: u64 = 1_000;
 
-/// A node that Slurm shows as being rebooted and that nobody told so: RebootProgram never ran or was killed, or the
-/// agent did not answer it.
+/// A node that Slurm shows as being rebooted and that nobody told so, as far as journals know: RebootProgram never ran or
+/// was killed, or the agent did not answer it. Where slurmd runs it on the node, no journal knows that it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// NodeName.
     pub node: String,
-    /// The rollout of the order that went unanswered; none where it was a plain reboot, or there was no order.
+    /// The rollout of the order; none where it was a plain reboot, or there was no order.
     pub rollout: Option<String>,
-    /// The order that went unanswered.
+    /// The order that went unanswered, or that its agent was given beforehand.
     pub order: Option<OrderId>,
     /// When Slurm handed the node over, or by when it had, in milliseconds since 1970.
     pub handed_over_ms: u64,
@@ -36,7 +36,7 @@ pub struct Lost {
 pub enum Due {
     /// It is to be ordered.
     Order,
-    /// Its agent has the order, and only the answer was lost: this is to be written down.
+    /// Its agent has the order, and only that is not written down yet.
     WriteDown,
     /// Nothing, it has booted since: Slurm takes that for the boot it waits for, and may start a job there any moment.
     Booted,
@@ -52,18 +52,23 @@ pub enum Due {
 pub fn lost(slurm: &[NodeInfo], rollouts: &[(String, Fold)], plain: &Fold, now_ms: u64) -> Vec<Lost> {
     let being_rebooted = slurm.iter().filter(|info| info.has("REBOOT_ISSUED"));
     let lost = being_rebooted.filter_map(|info| {
-        let records = rollouts.iter().filter_map(|(id, nodes)| Some((Some(id), nodes.get(&info.name)?)));
-        let all = records.chain(plain.get(&info.name).map(|record| (None, record)));
+        let records = || rollouts.iter().filter_map(|(id, nodes)| Some((Some(id), nodes.get(&info.name)?)));
+        let all = records().chain(plain.get(&info.name).map(|record| (None, record)));
         let newest = all.max_by_key(|(_, record)| record.ordering_ms);
         let unanswered = newest.filter(|(_, record)| went_unanswered(record, now_ms));
-        let issued_ms = info.reboot_issued_s().map(|s| s.saturating_mul(1000));
-        let (last, handed_over_ms) = match (issued_ms, newest) {
-            (Some(issued), Some((_, record))) if is_of(record, issued) => (Some(unanswered?), issued),
-            (Some(issued), _) if issued.saturating_add(ON_ITS_WAY_MS) <= now_ms => (None, issued),
+        let given = || records().rfind(|(_, record)| record.delivered && record.stand.is_armed(now_ms));
+        let issued_ms = info.handed_over_s().map(|s| s.saturating_mul(1000));
+        let (last, known_silent, handed_over_ms) = match (issued_ms, newest) {
+            (Some(issued), Some((_, record))) if is_of(record, issued) => {
+                let last = unanswered?;
+                (Some(last), last.1.stand == Stand::Unreachable, issued)
+            }
+            (Some(issued), _) if issued.saturating_add(ON_ITS_WAY_MS) <= now_ms => (given(), false, issued),
             (Some(_), _) => return None,
             (None, _) => {
                 let last = unanswered?;
-                (Some(last), last.1.ordering_ms.unwrap_or(last.1.since_ms))
+                let by_ms = last.1.ordering_ms.unwrap_or(last.1.since_ms);
+                (Some(last), last.1.stand == Stand::Unreachable, by_ms)
             }
         };
         Some(Lost {
@@ -71,7 +76,7 @@ pub fn lost(slurm: &[NodeInfo], rollouts: &[(String, Fold)], plain: &Fold, now_m
             rollout: last.and_then(|(rollout, _)| rollout.cloned()),
             order: last.and_then(|(_, record)| record.order.clone()),
             handed_over_ms,
-            known_silent: last.is_some_and(|(_, record)| record.stand == Stand::Unreachable),
+            known_silent,
         })
     });
     lost.collect()
@@ -98,6 +103,19 @@ impl Lost {
         }
         let booted_ms = now_ms.saturating_sub(agent.uptime_s.saturating_mul(1000));
         if booted_ms > self.handed_over_ms.saturating_add(ROUNDING_MS) { Due::Booted } else { Due::Order }
+    }
+
+    /// The same where slurmd runs RebootProgram on the node. There an order comes without our knowing, so that an agent
+    /// that is silent, is carrying out something or has booted since only does what it should: nothing is due.
+    #[must_use]
+    pub fn due_on_the_node(&self, agent: Option<&AgentStatus>, now_ms: u64) -> Option<Due> {
+        let agent = agent?;
+        let under_way = agent.order.as_ref().is_some_and(|order| !order.phase.has_ended());
+        match self.due(Some(agent), now_ms) {
+            Due::WriteDown => Some(Due::WriteDown),
+            Due::Order if !under_way => Some(Due::Order),
+            Due::Order | Due::Booted | Due::Silent => None,
+        }
     }
 }
 
@@ -188,9 +206,36 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_is_asked_before_it_is_told() {
-        let now_ms = 200_000;
-        let agent = |uptime_s, order: Option<u128>| AgentStatus {
+    fn what_an_agent_was_given_is_known_by_its_order() {
+        let given = |stand, ordering_ms| {
+            let order = Some(id(7));
+            let record = NodeRecord { order, ordering_ms, delivered: true, ..NodeRecord::new(stand, 1) };
+            vec![("r".to_owned(), Fold::from([("n1".to_owned(), record)]))]
+        };
+        let not_ordered = NodeInfo {
+            reason: Some(crate::slurm::not_ordered("no agent")),
+            ..info("DOWN+REBOOT_ISSUED", true)
+        };
+        for node in [info("DOWN+REBOOT_ISSUED", true), not_ordered] {
+            for (rollouts, order, known_silent) in [
+                (given(Stand::Staged, None), Some(Some(7)), false),
+                // Silent at another hand-over, and at this one.
+                (given(Stand::Unreachable, Some(50_000)), Some(Some(7)), false),
+                (given(Stand::Unreachable, Some(100_500)), Some(Some(7)), true),
+                // It is known to have been done before, or to be begun now.
+                (given(Stand::Seen(Phase::Updated), None), Some(None), false),
+                (given(Stand::Ordered, Some(100_500)), None, false),
+            ] {
+                let found = lost(std::slice::from_ref(&node), &rollouts, &Fold::new(), 200_000);
+                let orders = found.first().map(|lost| lost.order.clone());
+                assert_eq!(orders, order.map(|order: Option<u128>| order.map(id)), "{rollouts:?}");
+                assert!(found.iter().all(|lost| lost.known_silent == known_silent), "{rollouts:?}");
+            }
+        }
+    }
+
+    fn agent(uptime_s: u64, order: Option<u128>) -> AgentStatus {
+        AgentStatus {
             version: String::new(),
             node: "n1".into(),
             boot_id: String::new(),
@@ -206,7 +251,46 @@ mod tests {
                 took_s: None,
             }),
             ..AgentStatus::default()
+        }
+    }
+
+    #[test]
+    fn on_the_node_only_an_agent_that_has_nothing_to_do_is_told() {
+        let in_phase = |phase, uptime_s, order| {
+            let mut agent = agent(uptime_s, Some(order));
+            agent.order.iter_mut().for_each(|order| order.phase = phase);
+            agent
         };
+        // What the agent was given, and what it says.
+        for (order, agent, due) in [
+            (Some(1), None, None),
+            (Some(1), Some(agent(1000, None)), Some(Due::Order)),
+            (None, Some(agent(1000, None)), Some(Due::Order)),
+            (None, Some(agent(1000, Some(2))), Some(Due::Order)),
+            (None, Some(in_phase(Phase::Held, 1000, 2)), Some(Due::Order)),
+            // slurmd had it rebooted: it is on its way, or was there.
+            (Some(1), Some(in_phase(Phase::Applying, 1000, 1)), Some(Due::WriteDown)),
+            (Some(1), Some(in_phase(Phase::Verifying, 5, 1)), Some(Due::WriteDown)),
+            (None, Some(in_phase(Phase::Rebooting, 1000, 2)), None),
+            (None, Some(agent(5, Some(2))), None),
+            (None, Some(agent(5, None)), None),
+            // Carried out at an earlier hand-over: when that is written down, this one is a plain reboot.
+            (Some(1), Some(agent(1000, Some(1))), Some(Due::WriteDown)),
+        ] {
+            let lost = Lost {
+                node: "n1".into(),
+                rollout: None,
+                order: order.map(id),
+                handed_over_ms: 100_000,
+                known_silent: false,
+            };
+            assert_eq!(lost.due_on_the_node(agent.as_ref(), 200_000), due, "{order:?} {agent:?}");
+        }
+    }
+
+    #[test]
+    fn the_agent_is_asked_before_it_is_told() {
+        let now_ms = 200_000;
         // The order that went unanswered, whether that is known; what the agent says.
         for (order, known_silent, agent, due) in [
             (None, false, None, Due::Order),

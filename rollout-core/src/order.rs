@@ -68,6 +68,8 @@ pub enum What {
     Release,
     /// Keep this until slurmd has the node rebooted, where slurmd runs RebootProgram. Touches nothing.
     Keep(Keep),
+    /// Others have drained the node since, or do so no more: this goes with what is kept.
+    Drained(Drained),
     /// Forget what was kept of this rollout.
     Drop {
         /// The rollout's id on the controller.
@@ -124,6 +126,19 @@ pub struct Keep {
     pub rollout: String,
     /// What the node shall become.
     pub aim: Aim,
+    /// The Reason with which somebody had drained the node: it stays drained. Older agents pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<String>,
+}
+
+/// By whom a node is drained for which an order is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// The order with [`What::Keep`]. Means nothing where it is not kept any more.
+    pub order: OrderId,
+    /// The Reason; none if nobody else drains the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// That slurmd ran RebootProgram on this node.
@@ -215,7 +230,12 @@ impl What {
             Self::Apply(apply) => Some(&apply.back),
             Self::Reboot(plain) | Self::HandedOver(HandedOver { plain, .. }) => Some(&plain.back),
             Self::Expect(expect) => expect.order.back(),
-            Self::Retry | Self::Release | Self::Keep(_) | Self::Drop { .. } | Self::PutBack { .. } => None,
+            Self::Retry
+            | Self::Release
+            | Self::Keep(_)
+            | Self::Drained(_)
+            | Self::Drop { .. }
+            | Self::PutBack { .. } => None,
         }
     }
 
@@ -224,9 +244,12 @@ impl What {
             Self::Apply(apply) => Some(&apply.rollout),
             Self::Keep(Keep { rollout, .. }) | Self::Drop { rollout } => Some(rollout),
             Self::Expect(expect) => expect.order.rollout(),
-            Self::Reboot(_) | Self::Retry | Self::Release | Self::HandedOver(_) | Self::PutBack { .. } => {
-                None
-            }
+            Self::Reboot(_)
+            | Self::Retry
+            | Self::Release
+            | Self::Drained(_)
+            | Self::HandedOver(_)
+            | Self::PutBack { .. } => None,
         }
     }
 
@@ -247,6 +270,7 @@ impl What {
             Self::Reboot(_)
             | Self::Retry
             | Self::Release
+            | Self::Drained(_)
             | Self::Drop { .. }
             | Self::HandedOver(_)
             | Self::PutBack { .. } => Ok(()),

@@ -128,6 +128,12 @@ impl Phase {
         matches!(self, Self::Updated | Self::RolledBack | Self::Released)
     }
 
+    /// Whether the agent does nothing more for this order by itself.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        self.is_settled() || self == Self::Held
+    }
+
     /// The phase's name as people read it, `rolled-back`.
     #[must_use]
     pub fn name(self) -> &'static str {

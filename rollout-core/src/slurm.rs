@@ -38,6 +38,10 @@ pub const REBOOT_ISSUED: &str = ": reboot issued";
 pub const REBOOT_TIMED_OUT: &str = ": reboot timed out";
 /// What every Reason of ours begins with.
 pub const OUR_REASON: &str = "slurm-rollout ";
+/// The subject of Reasons that RebootProgram gives of itself and no rollout.
+pub const REBOOT_PROGRAM: &str = "RebootProgram";
+/// What it says of nodes that it could not order.
+const NOT_ORDERED: &str = "not ordered: ";
 
 /// Length limit of our Reasons, in characters: sinfo -R shows one line.
 const MAX_REASON: usize = 320;
@@ -163,10 +167,15 @@ impl NodeInfo {
         ours && self.has("DRAIN") && !self.has("DOWN") && !self.is_handed_over()
     }
 
-    /// When Slurm handed the node over, in seconds since 1970, as far as its Reason still says so.
+    /// By when Slurm had handed the node over, in seconds since 1970, as far as its Reason says so: Slurm's own, or that
+    /// of a RebootProgram that could not order it ([`not_ordered`]).
     #[must_use]
-    pub fn reboot_issued_s(&self) -> Option<u64> {
-        self.reason.as_deref().filter(|reason| reason.ends_with(REBOOT_ISSUED))?;
+    pub fn handed_over_s(&self) -> Option<u64> {
+        let not_ordered = |reason: &str| {
+            let ours = reason.strip_prefix(OUR_REASON).and_then(|rest| rest.strip_prefix(REBOOT_PROGRAM));
+            ours.and_then(|rest| rest.strip_prefix(": ")).is_some_and(|rest| rest.starts_with(NOT_ORDERED))
+        };
+        self.reason.as_deref().filter(|reason| reason.ends_with(REBOOT_ISSUED) || not_ordered(reason))?;
         self.reason_s
     }
 }
@@ -177,6 +186,12 @@ pub fn our_reason(subject: &str, what: &str, now: Option<&NodeInfo>) -> String {
     let text = crate::ledger::one_line(&format!("{OUR_REASON}{subject}: {what}"), MAX_REASON);
     let gave_up = now.and_then(|node| node.reason.as_deref()).is_some_and(|r| r.ends_with(REBOOT_TIMED_OUT));
     if gave_up { format!("{text} {REBOOT_TIMED_OUT}") } else { text }
+}
+
+/// The Reason of nodes that RebootProgram could not order, and of which no journal says so.
+#[must_use]
+pub fn not_ordered(why: &str) -> String {
+    our_reason(REBOOT_PROGRAM, &format!("{NOT_ORDERED}{why}"), None)
 }
 
 /// Reads the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Lines that are no node are left out: a Comment may hold a newline,
@@ -297,7 +312,7 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
         assert_eq!(node.next_state.as_deref(), Some("RESUME"));
         assert_eq!(node.reason.as_deref(), Some("driver 580 : reboot issued"));
         assert_eq!(node.reason_user.as_deref(), Some("slurm"));
-        assert_eq!(node.reboot_issued_s(), Some(1_793_527_500));
+        assert_eq!(node.handed_over_s(), Some(1_793_527_500));
         assert_eq!(node.boot_s, Some(1_793_527_200));
         assert!(node.is_handed_over() && node.returns_by_itself());
     }
@@ -350,6 +365,22 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
             ("IDLE", "t3 : reboot issued : reboot timed out", false),
         ] {
             assert_eq!(node(state, reason).timed_out_waiting_for_our_reboot(), late, "{state} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_reason_may_say_by_when_the_node_was_handed_over() {
+        let unknown = "slurm-rollout RebootProgram: refused: held by driver";
+        for (reason, says_so) in [
+            ("driver : reboot issued", true),
+            (&not_ordered("/run/slurm-rollout/agent.sock: connection refused"), true),
+            (unknown, false),
+            ("slurm-rollout driver: not ordered: no answer from its agent", false),
+            ("driver : reboot issued : reboot timed out", false),
+            ("bad DIMM", false),
+        ] {
+            let found = node("DOWN+REBOOT_ISSUED", reason).handed_over_s();
+            assert_eq!(found, says_so.then_some(1_793_527_500), "{reason}");
         }
     }
 

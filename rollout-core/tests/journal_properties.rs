@@ -36,6 +36,11 @@ fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         nodes().prop_map(|nodes| Entry::Staged { nodes }),
         nodes().prop_map(|nodes| Entry::Unstaged { nodes }),
+        (nodes(), order(), prop::option::of(why())).prop_map(|(nodes, order, drained)| Entry::Delivered {
+            nodes,
+            order,
+            drained
+        }),
         (nodes(), order(), time()).prop_map(|(nodes, order, until_ms)| Entry::Ordering {
             nodes,
             order,

@@ -1,32 +1,40 @@
 //! The project's figures: `cargo bench -p rollout-lab`. Printed, never asserted; as ratios where the machine is noisy.
+//! Some of them alone: `cargo bench -p rollout-lab --bench figures -- flood idle`.
 //!
-//! 1. reboot-program: its size, and from start to end for one node that was handed over.
-//! 2. Orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server
+//! 1. `program`, reboot-program: its size, and from start to end for one node that was handed over.
+//! 2. `dispatch`: orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server
 //!    (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
-//! 3. The idle agent: resident memory, and context switches in a minute.
-//! 4. Seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
-//! 5. Bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
+//! 3. `idle`, the idle agent: resident memory, and context switches in a minute.
+//! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
+//! 5. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
 //!    and what the agent has in memory then.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use rollout_control::agent_client::AgentClient;
 use rollout_control::dispatch::dispatch;
-use rollout_lab::{ClusterSpec, Flood, ManyAgents, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
+use rollout_lab::{ClusterSpec, Flood, ManyAgents, Node, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const AGENTS: u16 = 1000;
 const ROUNDS: usize = 3;
+/// Processes that send bad requests.
+const SENDERS: u32 = 12;
 const MINUTES: Duration = Duration::from_secs(240);
 
 fn main() {
+    // cargo itself says `--bench`.
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     let product = Product::build().unwrap();
     let size = product.reboot_program().unwrap().len();
     println!("reboot-program: {size} bytes, static");
-    dispatch_beside_curl();
-    in_the_lab(&product);
+    if wanted("dispatch") {
+        dispatch_beside_curl();
+    }
+    in_the_lab(&product, wanted);
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -86,24 +94,32 @@ fn dispatch_beside_curl() {
     );
 }
 
-fn in_the_lab(product: &Product) {
+fn in_the_lab(product: &Product, wanted: impl Fn(&str) -> bool) {
     let nothing = "/usr/libexec/lab/nothing";
     let spec = ClusterSpec { nodes: 2, ..ClusterSpec::default() };
     let site = Site::with_tool(product, spec).unwrap();
     let controller = site.cluster.controller();
     controller.write_file(nothing, "#!/bin/sh\n", 0o755).unwrap();
-    idle_agent(&site);
-    out_of_service(&site);
+    if wanted("idle") {
+        idle_agent(&site);
+    }
+    if wanted("out-of-service") {
+        out_of_service(&site);
+    }
 
     let swap = format!("sed -i s,^RebootProgram=.*,RebootProgram={nothing}, /etc/slurm/slurm.conf");
     controller.run(&["sh", "-c", &swap]).unwrap();
     site.cluster.scontrol(&["reconfigure"]).unwrap();
-    let times = (0..ROUNDS).map(|_| order_ms(&site)).collect();
-    println!(
-        "reboot-program, one node, scontrol and the answer included: {:.0} ms (median of {ROUNDS})",
-        median(times)
-    );
-    under_a_flood(&site);
+    if wanted("program") || wanted("flood") {
+        let times = (0..ROUNDS).map(|_| order_ms(&site)).collect();
+        println!(
+            "reboot-program, one node, scontrol and the answer included: {:.0} ms (median of {ROUNDS})",
+            median(times)
+        );
+    }
+    if wanted("flood") {
+        under_a_flood(&site);
+    }
 }
 
 /// How long reboot-program takes for cn01, once Slurm has handed it over. Returns when the node is back.
@@ -121,26 +137,36 @@ fn order_ms(site: &Site) -> f64 {
 
 fn under_a_flood(site: &Site) {
     let (node, pause) = (site.cluster.node("cn01"), Duration::from_secs(10));
-    let flood = Flood::start(site.cluster.node("cn02"), node.address(), 1000, 3).unwrap();
-    let (mut rates, mut peaks, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    let flood = Flood::start(site.cluster.node("cn02"), node.address(), 1000, SENDERS).unwrap();
+    let (mut rates, mut shares, mut peaks, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (begun, before) = (Instant::now(), flood.sent().unwrap());
-        std::thread::sleep(pause);
-        let sent = flood.sent().unwrap() - before;
-        rates.push(sent as f64 / begun.elapsed().as_secs_f64());
         let unit = ["systemctl", "show", "--value", "-p", "MainPID", "slurm-rollout-agent"];
-        let status = format!("/proc/{}/status", node.run(&unit).unwrap().trim());
-        let peak = node.run(&["grep", "VmHWM", &status]).unwrap();
+        let process = format!("/proc/{}", node.run(&unit).unwrap().trim());
+        let (begun, sent, busy) = (Instant::now(), flood.sent().unwrap(), busy_s(node, &process));
+        std::thread::sleep(pause);
+        let took = begun.elapsed().as_secs_f64();
+        rates.push((flood.sent().unwrap() - sent) as f64 / took);
+        shares.push(100.0 * (busy_s(node, &process) - busy) / took);
+        let peak = node.run(&["grep", "VmHWM", &format!("{process}/status")]).unwrap();
         peaks.push(peak.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap());
         times.push(order_ms(site));
     }
     println!(
-        "under a flood of 1,000 idle connections and {:.0} bad requests a second: agent's VmHWM {:.0} kB, reboot-program \
-         {:.0} ms (medians of {ROUNDS}; both ends on this machine)",
+        "under a flood of 1,000 idle connections and {:.0} bad requests a second: agent's VmHWM {:.0} kB and {:.0} % of a \
+         processor, reboot-program {:.0} ms (medians of {ROUNDS}; all on this machine)",
         median(rates),
         median(peaks),
+        median(shares),
         median(times)
     );
+}
+
+/// Processor time that a process has taken.
+fn busy_s(node: &Node, process: &str) -> f64 {
+    let stat = node.read_file(&format!("{process}/stat")).unwrap();
+    // Behind the name: user and system time are the 12th and 13th, in hundredths of a second.
+    let behind = stat.rsplit_once(") ").unwrap().1.split(' ');
+    behind.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 
 fn idle_agent(site: &Site) {

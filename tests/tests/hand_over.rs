@@ -3,9 +3,10 @@
 // A test may panic.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rollout_lab::{ClusterSpec, Product, REBOOT_PROGRAM, Site, TOOL_1_1, until};
+use rollout_lab::{ClusterSpec, NodeRoot, Product, REBOOT_PROGRAM, Site, TOOL_1_1, until};
 
 const MINUTES: Duration = Duration::from_secs(240);
 
@@ -14,14 +15,13 @@ const NOTHING: &str = "/usr/libexec/lab/nothing";
 
 /// A site where slurmctld's own RebootProgram does nothing.
 fn site_without_program(nodes: u8) -> Site {
-    let product = Product::build().unwrap();
-    let site = Site::with_tool(&product, ClusterSpec { nodes, ..ClusterSpec::default() }).unwrap();
-    let controller = site.cluster.controller();
-    controller.write_file(NOTHING, "#!/bin/sh\n", 0o755).unwrap();
-    let swap = format!("sed -i s,^RebootProgram=.*,RebootProgram={NOTHING}, /etc/slurm/slurm.conf");
-    controller.run(&["sh", "-c", &swap]).unwrap();
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
-    site
+    let prepare = |root: &NodeRoot| {
+        root.write_file(NOTHING, "#!/bin/sh\n", 0o755)?;
+        let swap = format!("s,^RebootProgram=.*,RebootProgram={NOTHING},");
+        root.run(&["sed", "-i", &swap, "/etc/slurm/slurm.conf"]).map(drop)
+    };
+    let spec = ClusterSpec { nodes, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
+    Site::with_tool(&Product::build().unwrap(), spec).unwrap()
 }
 
 fn hand_over(site: &Site, nodes: &[&str]) {

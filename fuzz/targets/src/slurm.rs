@@ -36,7 +36,7 @@ fn nodes(text: &str) {
         // None of these can be true of a node that Slurm waits for.
         let done = node.timed_out_waiting_for_our_reboot() || node.is_drained_by_us();
         assert!(!(done && node.is_handed_over()), "{node:?}");
-        let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.reboot_issued_s());
+        let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.handed_over_s());
     }
     let ours = Request { nodes: NodeSet::parse("cn[01-03]").unwrap(), ..Request::default() };
     let drains = observe(&Drains::new(), &nodes);

@@ -5,7 +5,7 @@ use crate::context::{Context, Failure, who};
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
 use rollout_control::hand_over::Report;
-use rollout_control::reconcile::{Reconciled, deliver_again, reconcile};
+use rollout_control::reconcile::{Reconciled, ask_slurm, deliver_again, reconcile};
 use rollout_control::watch::{Looked, look};
 use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
@@ -38,17 +38,17 @@ pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, F
 
 /// Everything once: what is to be given beforehand, what got lost, and who has to be looked after.
 fn once(context: &Context, args: &ReconcileArgs) -> Result<(ExitCode, Looked), Failure> {
+    let infos = ask_slurm(&context.config, &context.store);
     for (rollout, told) in deliver_again(&context.config, &context.store)? {
         if !told.nodes.is_empty() && !args.json {
             out(&format!("{rollout}: given to the agents of {}\n", told.nodes));
         }
     }
-    let infos = context.config.scontrol().show_all_nodes()?;
-    let by = format!("reconcile by {}", who());
-    let reconciled = reconcile(&context.config, &context.store, &by, &infos)?;
+    let infos = infos?;
     let looked = look(&context.config, &context.store, Some(&infos))?;
     tell(&looked, args);
-    let code = match reconciled {
+    let by = format!("reconcile by {}", who());
+    let code = match reconcile(&context.config, &context.store, &by, infos)? {
         Reconciled::NothingLost if args.json => say(&NodeSet::default(), &Report::default(), args)?,
         Reconciled::NothingLost => ExitCode::SUCCESS,
         Reconciled::NotOurs { nodes, why } => {

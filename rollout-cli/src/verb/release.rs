@@ -29,7 +29,7 @@ pub(crate) fn tell_held(context: &Context, nodes: &NodeSet, what: &What) -> Resu
     }
     let order = Order::new(random::order_id(), nodes.clone(), what.clone());
     let sealed = context.config.munge().seal(&serde_json::to_vec(&order)?, 0)?;
-    let tell = move |address, client: &AgentClient| {
+    let tell = move |_: &str, address, client: &AgentClient| {
         client.order(address, &sealed).map_err(|error| error.to_string())
     };
     let answers = ask_agents(context, nodes, &context.store.addresses(), tell);

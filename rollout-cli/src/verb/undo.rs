@@ -23,9 +23,10 @@ pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failur
     let fold = rollout.nodes();
     let wanted: NodeSet =
         fold.keys().filter(|name| only.as_ref().is_none_or(|only| only.contains(name))).cloned().collect();
-    let pasts = ask_agents(context, &wanted, &context.store.addresses(), |address, client: &AgentClient| {
-        client.pasts(address).map_err(|error| error.to_string())
-    });
+    let pasts =
+        ask_agents(context, &wanted, &context.store.addresses(), |_, address, client: &AgentClient| {
+            client.pasts(address).map_err(|error| error.to_string())
+        });
     let newest = newest_orders(context)?;
     let mut ways: Vec<(Aim, Vec<String>)> = Vec::new();
     let mut not: BTreeMap<String, Vec<String>> = BTreeMap::new();

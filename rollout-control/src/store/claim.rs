@@ -3,7 +3,7 @@
 use super::{Store, StoreError};
 use rollout_core::hand_over::{HandedOver, SkippedNodes, sort};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, Fold, NodeRecord, Stand, fold};
+use rollout_core::journal::{Entry, Fold, NodeRecord, fold};
 use rollout_core::lost::{Lost, lost};
 use rollout_core::manifest::Aim;
 use rollout_core::order::{Apply, Order, Plain, Return, What};
@@ -61,7 +61,9 @@ impl Store {
                     continue;
                 }
             };
-            let order = Order::new(random::order_id(), nodes, what);
+            // Under the order that an agent has already it cannot be carried out twice.
+            let id = group.given.cloned().unwrap_or_else(random::order_id);
+            let order = Order::new(id, nodes, what);
             let entry = Entry::Ordering {
                 nodes: order.nodes.clone(),
                 order: order.id.clone(),
@@ -86,8 +88,9 @@ impl Store {
     /// # Errors
     /// If a journal cannot be read.
     pub fn undelivered(&self) -> Result<Vec<(String, NodeSet)>, StoreError> {
+        let now_ms = clock::now_ms();
         let waiting = |fold: Fold| -> NodeSet {
-            let waits = |node: &NodeRecord| node.stand == Stand::Staged && !node.delivered;
+            let waits = |node: &NodeRecord| node.stand.is_armed(now_ms) && !node.delivered;
             fold.into_iter().filter(|(_, node)| waits(node)).map(|(name, _)| name).collect()
         };
         let all = self.folds()?.into_iter().map(|(id, fold)| (id, waiting(fold)));

@@ -2,11 +2,53 @@
 
 use super::{Store, StoreError};
 use rollout_core::drains::{Drains, observe};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::order::OrderId;
 use rollout_core::slurm::NodeInfo;
+use rollout_host::clock;
+use std::collections::BTreeMap;
 
 const FILE: &str = "drains.json";
 
+/// Nodes whose agents were given something beforehand, and know another drain than there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedDrain {
+    /// The rollout that they were given.
+    pub rollout: String,
+    /// The order under which they have it.
+    pub order: OrderId,
+    /// The Reason of the drain; none if there is none any more.
+    pub reason: Option<String>,
+    /// The nodes.
+    pub nodes: NodeSet,
+}
+
 impl Store {
+    /// The drains that agents do not know of which were given something beforehand.
+    ///
+    /// # Errors
+    /// If a journal cannot be read.
+    pub fn changed_drains(&self) -> Result<Vec<ChangedDrain>, StoreError> {
+        let (drains, now_ms) = (self.drains(), clock::now_ms());
+        let mut changed: BTreeMap<(String, OrderId, Option<String>), Vec<String>> = BTreeMap::new();
+        for (rollout, fold) in self.folds()? {
+            for (name, node) in fold {
+                let reason = drains.get(&name).map(|drain| drain.reason.clone());
+                let waits = node.delivered && node.stand.is_armed(now_ms) && node.drained != reason;
+                if let Some(order) = node.order.filter(|_| waits) {
+                    changed.entry((rollout.clone(), order, reason)).or_default().push(name);
+                }
+            }
+        }
+        let of = |((rollout, order, reason), names): (_, Vec<String>)| ChangedDrain {
+            rollout,
+            order,
+            reason,
+            nodes: names.into_iter().collect(),
+        };
+        Ok(changed.into_iter().map(of).collect())
+    }
+
     /// What was last seen. Empty where nothing was; a file that cannot be read counts as that.
     #[must_use]
     pub fn drains(&self) -> Drains {

@@ -4,9 +4,15 @@
 //! back what was there when the rollout is undone. So a node that reboots by itself gets what it had. Nothing here knows
 //! Slurm, journals or agents.
 
+mod bos;
+mod bss;
+mod command;
 mod nodes_file;
+mod service;
 
+pub use command::CommandConfig;
 pub use nodes_file::{NodesFile, NodesFileError};
+pub use service::ServiceConfig;
 
 use crate::config::Config;
 use rollout_core::image::{Image, Via};
@@ -21,6 +27,31 @@ pub struct BootNode {
     /// What the site says of it in its file of nodes: `mac`, `ip`, `xname` and whatever else. `ip` is NodeAddr, where that
     /// is an address and the file has none.
     pub values: BTreeMap<String, String>,
+}
+
+impl BootNode {
+    /// What CSM and OpenCHAMI call the node.
+    fn xname(&self) -> Option<Result<&str, String>> {
+        let xname = self.values.get("xname")?;
+        Some(if is_xname(xname) {
+            Ok(xname)
+        } else {
+            Err(format!("{}: xname {xname:?} is not one of a node, such as x1000c0s0b0n0", self.name))
+        })
+    }
+}
+
+/// Whether this is `xXcCsSbBnN`, each with a number.
+fn is_xname(text: &str) -> bool {
+    let mut rest = text;
+    for letter in ['x', 'c', 's', 'b', 'n'] {
+        let Some(number) = rest.strip_prefix(letter) else { return false };
+        rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
+        if rest.len() == number.len() {
+            return false;
+        }
+    }
+    rest.is_empty()
 }
 
 /// What a node boots from, in the words of its provider: as much as it takes to put it back.
@@ -53,6 +84,12 @@ pub trait BootSource: Send + Sync {
 /// # Errors
 /// If it is not configured here, or works on the nodes.
 pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource>, String> {
-    let _ = config;
-    Err(format!("{via} is not configured"))
+    let unset = || format!("via {:?} is not configured: controller.toml has no table [{via}]", via.name());
+    match via {
+        Via::BootFile => Err(unset()),
+        Via::Bss => config.bss.clone().map(bss::provider).ok_or_else(unset),
+        Via::Bos => config.bos.clone().map(bos::provider).ok_or_else(unset),
+        Via::Command => config.command.clone().map(command::provider).ok_or_else(unset),
+        Via::Ostree | Via::BootEntry => Err(format!("via {:?} works on the nodes", via.name())),
+    }
 }

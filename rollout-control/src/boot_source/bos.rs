@@ -164,6 +164,13 @@ fn apply_staged(service: &Service, xnames: BTreeSet<String>) -> BTreeMap<String,
         }
     }
     let all: Vec<String> = sessions.keys().cloned().collect();
+    let silent = |xname: &String| {
+        let why = format!(
+            "BOS gave no answer in time: `cray bos components describe {xname}` says whether it has begun"
+        );
+        (xname.clone(), Err(why))
+    };
+    done.extend(all.iter().map(silent));
     let requests = all.chunks(NODES_PER_REQUEST).map(<[String]>::to_vec).collect();
     let answers = service.all(requests, |service, xnames: Vec<String>| {
         let reply = service.exchange(Method::Post, "/v2/applystaged", &json!({ "xnames": xnames }));

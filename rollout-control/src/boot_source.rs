@@ -4,14 +4,14 @@
 //! back what was there when the rollout is undone. So a node that reboots by itself gets what it had. Nothing here knows
 //! Slurm, journals or agents.
 
-mod bos;
-mod bss;
 mod command;
 mod nodes_file;
+mod question;
 mod service;
 
 pub use command::CommandConfig;
 pub use nodes_file::{NodesFile, NodesFileError};
+pub use question::{Answer, CheckAnswer, NodeAnswer, NodeQuestion, Question, Verb};
 pub use service::ServiceConfig;
 
 use crate::config::Config;
@@ -30,8 +30,9 @@ pub struct BootNode {
 }
 
 impl BootNode {
-    /// What CSM and OpenCHAMI call the node.
-    fn xname(&self) -> Option<Result<&str, String>> {
+    /// What CSM and OpenCHAMI call the node, if the site says so.
+    #[must_use]
+    pub fn xname(&self) -> Option<Result<&str, String>> {
         let xname = self.values.get("xname")?;
         Some(if is_xname(xname) {
             Ok(xname)
@@ -87,9 +88,9 @@ pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource>, String
     let unset = || format!("via {:?} is not configured: controller.toml has no table [{via}]", via.name());
     match via {
         Via::BootFile => Err(unset()),
-        Via::Bss => config.bss.clone().map(bss::provider).ok_or_else(unset),
-        Via::Bos => config.bos.clone().map(bos::provider).ok_or_else(unset),
-        Via::Command => config.command.clone().map(command::provider).ok_or_else(unset),
+        Via::Bss => config.bss.clone().map(|table| service::provider("bss", table)).ok_or_else(unset),
+        Via::Bos => config.bos.clone().map(|table| service::provider("bos", table)).ok_or_else(unset),
+        Via::Command => config.command.clone().map(|table| table.provider()).ok_or_else(unset),
         Via::Ostree | Via::BootEntry => Err(format!("via {:?} works on the nodes", via.name())),
     }
 }

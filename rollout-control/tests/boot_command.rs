@@ -97,7 +97,9 @@ esac"#,
         { "name": "cn01", "values": { "mac": "02:00:00:00:00:01" } },
         { "name": "cn02", "values": { "mac": "02:00:00:00:00:02" } },
     ]);
-    assert_eq!(site.read_by("read"), json!({ "nodes": asked }));
+    let read = site.read_by("read");
+    assert_eq!((&read["nodes"], read.get("image"), read.get("service")), (&asked, None, None));
+    assert!(read["within_ms"].as_u64().unwrap() <= 60_000);
     for verb in ["check", "set"] {
         let read = site.read_by(verb);
         assert_eq!(read["nodes"], asked);
@@ -109,6 +111,26 @@ esac"#,
     let read = site.read_by("put-back");
     assert_eq!(read["nodes"][0]["saved"], json!({ "profile": "red" }));
     assert_eq!(read["nodes"][1].get("saved"), Some(&Value::Null));
+}
+
+/// Services are spoken to by a program of ours, in the same way.
+#[test]
+fn what_is_not_configured_or_not_there_is_told() {
+    for via in [Via::Bss, Via::Bos, Via::Command] {
+        let why = provider(via, &Config::default()).err().unwrap();
+        assert_eq!(why, format!("via \"{via}\" is not configured: controller.toml has no table [{via}]"));
+    }
+    let via = provider(Via::Ostree, &Config::default()).err().unwrap();
+    assert_eq!(via, "via \"ostree\" works on the nodes");
+    if std::path::Path::new("/usr/libexec/slurm-rollout/boot-service").exists() {
+        return;
+    }
+    for table in ["bss = { url = 'https://bss' }", "bos = { url = 'https://bos' }"] {
+        let config: Config = toml::from_str(table).unwrap();
+        let via = if config.bss.is_some() { Via::Bss } else { Via::Bos };
+        let why = provider(via, &config).unwrap().read(&nodes(), soon())["cn01"].clone().unwrap_err();
+        assert!(why.starts_with("/usr/libexec/slurm-rollout/boot-service: No such file"), "{why}");
+    }
 }
 
 #[test]
@@ -159,6 +181,8 @@ fn one_that_talks_nonsense_has_set_nothing() {
             assert!(why.contains("set-image set") && why.contains(expected), "{why}");
         }
     }
+    let site = Site::new(r#"echo '{"error": "no such profile"}'"#);
+    assert_eq!(site.source().check(&image(), &nodes(), soon()), Err("no such profile".to_owned()));
     let why = Site::new("echo ok").source().check(&image(), &nodes(), soon()).unwrap_err();
     assert!(why.contains("what is no answer") && why.ends_with("ok"), "{why}");
     // Endless output is not waited for.

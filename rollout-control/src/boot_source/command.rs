@@ -1,12 +1,11 @@
-//! The site's own program: Warewulf, xCAT, OpenStack, Foreman, or whatever else knows what its nodes boot.
+//! Programs that know what nodes boot: the site's own (Warewulf, xCAT, OpenStack, Foreman), and ours that speaks with services.
 //!
-//! It is called with one argument, `check`, `read`, `set` or `put-back`, and reads JSON:
-//! `{"image": {...}, "nodes": [{"name": "cn01", "values": {...}, "saved": ...}]}`, where `image` is there for `check` and `set`,
-//! and `saved` for `put-back`. It prints `{"doubts": [...]}` for `check`, and for the others
-//! `{"nodes": {"cn01": {"saved": ...}, "cn02": {"error": "..."}}}`. Where it has nothing to say, nothing will do, but for `read`.
-//! An exit code other than 0 is an error of all nodes that it did not name an error for.
+//! Its last argument is what it is to do, and what it reads and prints is in [`question`](super::question). Where it has nothing
+//! to say, nothing will do, but for what was saved. An exit code other than 0 is an error of all nodes that it did not name
+//! an error for.
 
-use super::{BootNode, BootSource, Outcomes, Saved};
+use super::question::{Answer, CheckAnswer, NodeQuestion, Question, Verb};
+use super::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::image::Image;
 use rollout_core::ledger::one_line;
 use rollout_core::time_limit::TimeLimit;
@@ -14,7 +13,7 @@ use rollout_host::config::{Nonsense, is_absolute};
 use rollout_host::run::Program;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,55 +45,11 @@ impl CommandConfig {
     pub fn check(&self, table: &'static [&'static str]) -> Vec<Nonsense> {
         is_absolute(table, &self.program).into_iter().collect()
     }
-}
 
-/// What it reads.
-#[derive(Serialize)]
-struct Question<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<&'a Image>,
-    nodes: Vec<NodeQuestion<'a>>,
-}
-
-#[derive(Serialize)]
-struct NodeQuestion<'a> {
-    name: &'a str,
-    values: &'a BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    saved: Option<&'a Saved>,
-}
-
-impl<'a> NodeQuestion<'a> {
-    fn of(node: &'a BootNode, saved: Option<&'a Saved>) -> Self {
-        Self { name: &node.name, values: &node.values, saved }
+    /// The provider that has it do it.
+    pub(super) fn provider(&self) -> Box<dyn BootSource> {
+        provider(self.program.clone(), None, self.time_limit.get())
     }
-}
-
-/// What it prints for `check`.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CheckAnswer {
-    doubts: Vec<String>,
-}
-
-/// What it prints otherwise.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Answer {
-    nodes: BTreeMap<String, NodeAnswer>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct NodeAnswer {
-    #[serde(deserialize_with = "present")]
-    saved: Option<Saved>,
-    error: Option<String>,
-}
-
-/// `null` is something that can be saved, too.
-fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Saved>, D::Error> {
-    Saved::deserialize(value).map(Some)
 }
 
 /// What came of a call: what it printed, and why it failed, if it did.
@@ -104,31 +59,43 @@ struct Called<A> {
 }
 
 struct Command {
-    config: CommandConfig,
+    program: PathBuf,
+    /// For our own program: which service, and its table.
+    service: Option<(&'static str, ServiceConfig)>,
+    time_limit: Duration,
 }
 
-pub(super) fn provider(config: CommandConfig) -> Box<dyn BootSource> {
-    Box::new(Command { config })
+/// The provider that has a program do it.
+pub(super) fn provider(
+    program: PathBuf,
+    service: Option<(&'static str, ServiceConfig)>,
+    time_limit: Duration,
+) -> Box<dyn BootSource> {
+    Box::new(Command { program, service, time_limit })
 }
 
 impl Command {
     fn call<A: DeserializeOwned + Default>(
         &self,
-        verb: &str,
-        question: &Question<'_>,
+        verb: Verb,
+        image: Option<&Image>,
+        nodes: Vec<NodeQuestion>,
         until: Instant,
     ) -> Result<Called<A>, String> {
-        let program = &self.config.program;
-        may_be_run(program).map_err(|why| format!("{}: {why}", program.display()))?;
+        let path = self.program.display();
+        may_be_run(&self.program).map_err(|why| format!("{path}: {why}"))?;
         let left = until.saturating_duration_since(Instant::now());
         // Killing it is done by then, too.
         let grace = GRACE.min(left / 4);
-        let limit = self.config.time_limit.get().min(left - grace);
+        let limit = self.time_limit.min(left - grace);
         if limit.is_zero() {
-            return Err(format!("{}: not come to in time", program.display()));
+            return Err(format!("{path}: not come to in time"));
         }
-        let text = serde_json::to_vec(question).map_err(|error| error.to_string())?;
-        let program = Program::new(program, limit).grace(grace).arg(verb).stdin(text);
+        let (name, service) = self.service.clone().unzip();
+        let within_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let question = Question { within_ms, service, image: image.cloned(), nodes };
+        let text = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
+        let program = Program::new(&self.program, limit).grace(grace).args(name).arg(verb.name()).stdin(text);
         let output = program.output().map_err(|error| one_line(&error.to_string(), MAX_WHY))?;
         let failed =
             (!output.status.success()).then(|| one_line(&program.failed(&output).to_string(), MAX_WHY));
@@ -139,8 +106,8 @@ impl Command {
             // Then it may print to people.
             (Err(_), Some(why)) => Err(why),
             (Err(error), None) => {
-                let program = self.config.program.display();
-                let why = format!("{program} {verb} printed what is no answer: {error}: {printed:.200}");
+                let verb = verb.name();
+                let why = format!("{path} {verb} printed what is no answer: {error}: {printed:.200}");
                 Err(one_line(&why, MAX_WHY))
             }
         }
@@ -149,61 +116,60 @@ impl Command {
     /// A call with an answer for each node; `said` is what counts of it.
     fn of_each<T>(
         &self,
-        verb: &str,
-        question: &Question<'_>,
+        verb: Verb,
+        image: Option<&Image>,
+        nodes: Vec<NodeQuestion>,
         until: Instant,
         said: impl Fn(Option<Saved>) -> Result<T, String>,
     ) -> Outcomes<T> {
-        let names = question.nodes.iter().map(|node| node.name.to_owned());
-        let all = |why: &str| names.clone().map(|name| (name, Err(why.to_owned()))).collect();
-        let mut called = match self.call::<Answer>(verb, question, until) {
-            Ok(called) => called,
-            Err(why) => return all(&why),
+        let names: BTreeSet<String> = nodes.iter().map(|node| node.name.clone()).collect();
+        let called = self.call::<Answer>(verb, image, nodes, until).and_then(|called| {
+            let other = called.answer.nodes.keys().find(|name| !names.contains(*name)).cloned();
+            let (path, verb) = (self.program.display(), verb.name());
+            let why = |other| format!("{path} {verb} speaks of {other:?}, which it was not asked for");
+            other.map_or(Ok(called), |other| Err(one_line(&why(other), MAX_WHY)))
+        });
+        let (mut answers, failed) = match called {
+            Ok(called) => (called.answer.nodes, called.failed),
+            Err(why) => (BTreeMap::new(), Some(why)),
         };
-        let asked = |name: &String| question.nodes.iter().any(|node| node.name == name);
-        if let Some(other) = called.answer.nodes.keys().find(|name| !asked(name)) {
-            let program = self.config.program.display();
-            return all(&one_line(
-                &format!("{program} {verb} speaks of {other:?}, which it was not asked for"),
-                MAX_WHY,
-            ));
-        }
-        let outcome = |name: &str| {
-            let answer = called.answer.nodes.remove(name).unwrap_or_default();
-            match (answer.error, &called.failed) {
+        let mut outcome = |name: &str| {
+            let answer = answers.remove(name).unwrap_or_default();
+            match (answer.error, &failed) {
                 (Some(why), _) => Err(one_line(&why, MAX_WHY)),
                 (None, Some(why)) => Err(why.clone()),
                 (None, None) => said(answer.saved),
             }
         };
-        let mut outcome = outcome;
-        names.clone().map(|name| (name.clone(), outcome(&name))).collect()
+        names.iter().map(|name| (name.clone(), outcome(name))).collect()
     }
+}
+
+fn questions(nodes: &[BootNode]) -> Vec<NodeQuestion> {
+    nodes.iter().map(|node| NodeQuestion::of(node, None)).collect()
 }
 
 impl BootSource for Command {
     fn check(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Result<Vec<String>, String> {
-        let nodes = nodes.iter().map(|node| NodeQuestion::of(node, None)).collect();
-        let called: Called<CheckAnswer> =
-            self.call("check", &Question { image: Some(image), nodes }, until)?;
-        let doubts = called.answer.doubts.iter().map(|doubt| one_line(doubt, MAX_WHY)).collect();
-        called.failed.map_or(Ok(doubts), Err)
+        let called: Called<CheckAnswer> = self.call(Verb::Check, Some(image), questions(nodes), until)?;
+        if let Some(why) = called.answer.error.or(called.failed) {
+            return Err(one_line(&why, MAX_WHY));
+        }
+        Ok(called.answer.doubts.iter().map(|doubt| one_line(doubt, MAX_WHY)).collect())
     }
 
     fn read(&self, nodes: &[BootNode], until: Instant) -> Outcomes<Saved> {
-        let nodes = nodes.iter().map(|node| NodeQuestion::of(node, None)).collect();
-        let silent = || format!("{} read said nothing of this node", self.config.program.display());
-        self.of_each("read", &Question { image: None, nodes }, until, |saved| saved.ok_or_else(silent))
+        let silent = || format!("{} read said nothing of this node", self.program.display());
+        self.of_each(Verb::Read, None, questions(nodes), until, |saved| saved.ok_or_else(silent))
     }
 
     fn set(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()> {
-        let nodes = nodes.iter().map(|node| NodeQuestion::of(node, None)).collect();
-        self.of_each("set", &Question { image: Some(image), nodes }, until, |_| Ok(()))
+        self.of_each(Verb::Set, Some(image), questions(nodes), until, |_| Ok(()))
     }
 
     fn put_back(&self, nodes: &[(BootNode, Saved)], until: Instant) -> Outcomes<()> {
         let nodes = nodes.iter().map(|(node, saved)| NodeQuestion::of(node, Some(saved))).collect();
-        self.of_each("put-back", &Question { image: None, nodes }, until, |_| Ok(()))
+        self.of_each(Verb::PutBack, None, nodes, until, |_| Ok(()))
     }
 }
 

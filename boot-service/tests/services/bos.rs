@@ -1,17 +1,11 @@
 //! Images via the Boot Orchestration Service, against a service that behaves as the published one: Cray-HPE/bos v2.50.0 at
 //! 889a207f (`api/openapi.yaml.in`, `controllers/v2/components.py`). The real one is not run here.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
-)]
 
-mod service;
-
-use rollout_control::boot_source::{BootNode, BootSource, Saved, ServiceConfig, provider};
-use rollout_control::config::Config;
-use rollout_core::image::{Image, Via};
+use crate::server::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
+use boot_service::provider;
+use rollout_control::boot_source::{BootNode, BootSource, Saved, ServiceConfig};
+use rollout_core::image::Image;
 use serde_json::{Value, json};
-use service::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -155,7 +149,7 @@ fn problem(status: u16, title: &str, detail: &str) -> Does {
 }
 
 fn with(config: ServiceConfig) -> Box<dyn BootSource> {
-    provider(Via::Bos, &Config { bos: Some(config), ..Config::default() }).unwrap()
+    provider("bos", config).unwrap()
 }
 
 fn image() -> Image {

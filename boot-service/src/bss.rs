@@ -7,8 +7,8 @@
 //! entries in: etcd (both), where an entry belongs to an xname, or PostgreSQL (OpenCHAMI), where it belongs to an xname or
 //! to a MAC address, holds no cloud-init data, and where a write leaves an initrd or parameters that it does not name.
 
-use super::service::{Method, Service, ServiceConfig};
-use super::{BootNode, BootSource, Outcomes, Saved};
+use crate::service::{Method, Service};
+use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::image::Image;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -56,7 +56,7 @@ struct Bss {
     config: ServiceConfig,
 }
 
-pub(super) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
+pub(crate) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
     Box::new(Bss { config })
 }
 

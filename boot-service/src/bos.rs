@@ -10,8 +10,8 @@
 //! node boots when it reboots by itself BOS writes only when it powers a node on. Nodes whose desired state is the old one are
 //! left alone.
 
-use super::service::{Method, Service, ServiceConfig};
-use super::{BootNode, BootSource, Outcomes, Saved};
+use crate::service::{Method, Service};
+use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::image::Image;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ struct Bos {
     config: ServiceConfig,
 }
 
-pub(super) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
+pub(crate) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
     Box::new(Bos { config })
 }
 

@@ -1,19 +1,13 @@
 //! Images via the Boot Script Service, against a service that behaves as the published one: paths, fields, statuses and what
 //! a write leaves are those of OpenCHAMI/bss at e4894b06 (after v1.32.2; `cmd/boot-script-service`, `internal/postgres`) and
 //! Cray-HPE/hms-bss at d71280fb (v1.37.0). The real one is not run here.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
-)]
 
-mod service;
-
-use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig, provider};
-use rollout_control::config::Config;
-use rollout_core::image::{Image, Via};
+use crate::server::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
+use boot_service::provider;
+use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
+use rollout_core::image::Image;
 use rollout_core::time_limit::TimeLimit;
 use serde_json::{Map, Value, json};
-use service::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -170,7 +164,7 @@ fn problem(status: u16, detail: &str) -> Does {
 }
 
 fn with(config: ServiceConfig) -> Box<dyn BootSource> {
-    provider(Via::Bss, &Config { bss: Some(config), ..Config::default() }).unwrap()
+    provider("bss", config).unwrap()
 }
 
 fn image(values: &str) -> Image {
@@ -328,7 +322,6 @@ fn nodes_that_it_cannot_know_are_told_apart() {
     assert!(source.check(&new(), &nodes, soon()).unwrap_err().contains("cn02"));
     let twice = [node("cn01", &[("xname", "x1c0s0b0n0")]), node("cn02", &[("xname", "x1c0s0b0n0")])];
     assert!(source.check(&new(), &twice, soon()).unwrap_err().contains("cn01 and cn02 have both x1c0s0b0n0"));
-    assert!(provider(Via::Bss, &Config::default()).err().unwrap().contains("no table [bss]"));
 }
 
 #[test]
@@ -434,7 +427,7 @@ fn slow_ones_delay_no_others_and_all_ends_in_time() {
     let (server, bss) = Bss::start(Store::Etcd);
     bss.lock().unwrap().entries = (1..=150).map(|n| (xname(n), old(1))).collect();
     // One of two pieces hangs.
-    let last = |request: &Request| request.query.contains(&format!("{}", xname(150)));
+    let last = |request: &Request| request.query.contains(&xname(150));
     bss.lock().unwrap().fault = Some(Box::new(move |_, request| last(request).then_some(Does::Hangs)));
     for limit in [None, Some(TimeLimit::from_secs(1))] {
         let mut config = server.config();

@@ -1,4 +1,4 @@
-//! From NodeAddr to an IP address: as it stands, from `/etc/hosts`, or through `getent`.
+//! From a name, NodeAddr or what stands in a URL, to an IP address: as it stands, from `/etc/hosts`, or through `getent`.
 //!
 //! A static program cannot load a site's name service modules (glibc would mix two C libraries), so names that are in
 //! neither place are left to `getent`, which is the site's own, dynamic, and has every module. See docs/design.md.
@@ -12,7 +12,7 @@ use std::time::Duration;
 const HOSTS: &str = "/etc/hosts";
 const GETENT: &str = "/usr/bin/getent";
 
-/// Finds the addresses of nodes.
+/// Finds addresses.
 #[derive(Debug)]
 pub struct Resolver {
     hosts: HashMap<String, IpAddr>,
@@ -42,7 +42,7 @@ impl Resolver {
         Self { hosts: map, getent: getent.to_owned() }
     }
 
-    /// The address of `name`, which is Slurm's NodeAddr.
+    /// The address of `name`.
     ///
     /// # Errors
     /// One line that says why there is none.
@@ -56,9 +56,9 @@ impl Resolver {
         let output = Program::new(&self.getent, limit)
             .args(["ahosts", "--", name])
             .output()
-            .map_err(|error| format!("NodeAddr {name} is no address, is not in {HOSTS}, and {error}"))?;
+            .map_err(|error| format!("{name} is no address, is not in {HOSTS}, and {error}"))?;
         let first = output.stdout.split_whitespace().next().and_then(|word| word.parse().ok());
-        first.ok_or_else(|| format!("NodeAddr {name} has no address (neither in {HOSTS} nor by getent)"))
+        first.ok_or_else(|| format!("{name} has no address (neither in {HOSTS} nor by getent)"))
     }
 }
 

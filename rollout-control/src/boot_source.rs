@@ -5,13 +5,18 @@
 //! Slurm, journals or agents.
 
 mod boot_file;
+mod command;
 mod nodes_file;
+mod question;
+mod service;
 
 pub use boot_file::BootFileConfig;
+pub use command::CommandConfig;
 pub use nodes_file::{NodesFile, NodesFileError};
+pub use question::{Answer, CheckAnswer, NodeAnswer, NodeQuestion, Question, Verb};
+pub use service::ServiceConfig;
 
 use crate::config::Config;
-use boot_file::BootFile;
 use rollout_core::image::{Image, Via};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,6 +29,32 @@ pub struct BootNode {
     /// What the site says of it in its file of nodes: `mac`, `ip`, `xname` and whatever else. `ip` is NodeAddr, where that
     /// is an address and the file has none.
     pub values: BTreeMap<String, String>,
+}
+
+impl BootNode {
+    /// What CSM and OpenCHAMI call the node, if the site says so.
+    #[must_use]
+    pub fn xname(&self) -> Option<Result<&str, String>> {
+        let xname = self.values.get("xname")?;
+        Some(if is_xname(xname) {
+            Ok(xname)
+        } else {
+            Err(format!("{}: xname {xname:?} is not one of a node, such as x1000c0s0b0n0", self.name))
+        })
+    }
+}
+
+/// Whether this is `xXcCsSbBnN`, each with a number.
+fn is_xname(text: &str) -> bool {
+    let mut rest = text;
+    for letter in ['x', 'c', 's', 'b', 'n'] {
+        let Some(number) = rest.strip_prefix(letter) else { return false };
+        rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
+        if rest.len() == number.len() {
+            return false;
+        }
+    }
+    rest.is_empty()
 }
 
 /// What a node boots from, in the words of its provider: as much as it takes to put it back.
@@ -55,13 +86,14 @@ pub trait BootSource: Send + Sync {
 ///
 /// # Errors
 /// If it is not configured here, or works on the nodes.
-pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource + '_>, String> {
-    let missing = |table: &str| format!("images via {via} need [{table}] in controller.toml");
+pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource>, String> {
+    let unset =
+        || format!("via {:?} is not configured: controller.toml has no table [{}]", via.name(), via.table());
     match via {
-        Via::BootFile => {
-            Ok(Box::new(BootFile(config.boot_file.as_ref().ok_or_else(|| missing("boot_file"))?)))
-        }
-        Via::Bss | Via::Bos | Via::Command => Err(missing(via.name())),
-        Via::Ostree | Via::BootEntry => Err(format!("{via} works on the node")),
+        Via::BootFile => config.boot_file.clone().map(boot_file::provider).ok_or_else(unset),
+        Via::Bss => config.bss.clone().map(|table| service::provider("bss", table)).ok_or_else(unset),
+        Via::Bos => config.bos.clone().map(|table| service::provider("bos", table)).ok_or_else(unset),
+        Via::Command => config.command.clone().map(|table| table.provider()).ok_or_else(unset),
+        Via::Ostree | Via::BootEntry => Err(format!("via {:?} works on the nodes", via.name())),
     }
 }

@@ -1,6 +1,6 @@
 //! The controller's configuration. Every key has a default; a site may have no file at all.
 
-use crate::boot_source::BootFileConfig;
+use crate::boot_source::{BootFileConfig, CommandConfig, ServiceConfig};
 use rollout_core::agent_api;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
@@ -44,6 +44,12 @@ pub struct Config {
     pub nodes_file: PathBuf,
     /// Images via `boot-file`.
     pub boot_file: Option<BootFileConfig>,
+    /// The Boot Script Service, for images `via = "bss"`.
+    pub bss: Option<ServiceConfig>,
+    /// The Boot Orchestration Service, for images `via = "bos"`.
+    pub bos: Option<ServiceConfig>,
+    /// The site's own program, for images `via = "command"`.
+    pub command: Option<CommandConfig>,
 }
 
 /// Whether agents are given beforehand what is staged for their nodes.
@@ -72,6 +78,9 @@ impl Default for Config {
             munge_socket: munge::SOCKET.into(),
             nodes_file: "/etc/slurm-rollout/nodes.toml".into(),
             boot_file: None,
+            bss: None,
+            bos: None,
+            command: None,
         }
     }
 }
@@ -109,6 +118,9 @@ impl Checked for Config {
             is_absolute(&["nodes_file"], &self.nodes_file),
         ];
         let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        wrong.extend(self.bss.iter().flat_map(|table| table.check(&["bss"])));
+        wrong.extend(self.bos.iter().flat_map(|table| table.check(&["bos"])));
+        wrong.extend(self.command.iter().flat_map(|table| table.check(&["command"])));
         if self.agent_port == 0 {
             let default = agent_api::PORT;
             wrong.push(Nonsense::of(&["agent_port"], format!("no agent listens on port 0; it is {default}")));
@@ -143,6 +155,14 @@ mod tests {
             ("agent_port = 0", "agent_port", "6821"),
             ("concurrency = 0", "concurrency", "no agent"),
             ("deadline = '3s'", "deadline", "shorter than agent_timeout 4s"),
+            ("bss = { url = 'bss.cluster' }", "bss", "https://host:port/path"),
+            ("bss = { url = 'ftp://bss' }", "bss", "https://host:port/path"),
+            ("bos = { url = 'https://me:word@bos' }", "bos", "https://host:port/path"),
+            ("bos = { url = 'https://bos/?a=b' }", "bos", "https://host:port/path"),
+            ("bss = { url = 'http://bss', token_file = '/t' }", "bss", "could read the token"),
+            ("bss = { url = 'https://bss', token_file = 't' }", "bss", "no absolute path"),
+            ("bos = { url = 'https://bos', ca_file = 'ca.pem' }", "bos", "no absolute path"),
+            ("command = { program = 'set-image' }", "command", "no absolute path"),
             ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),
         ] {
             let wrong = toml::from_str::<Config>(text).unwrap().check();

@@ -30,10 +30,17 @@ fn it_is_the_default_as_it_is_and_with_all_its_keys() {
     replace(&path, lines_of_keys().join("\n").as_bytes(), 0o644).unwrap();
     let all = Config::load(&path).unwrap();
     // A key without a default stands there with an example, and its comment says so.
-    assert!(all.slurm_conf.is_some());
-    assert_eq!(Config { slurm_conf: None, ..all }, Config::default());
+    assert!(
+        all.slurm_conf.is_some()
+            && all.boot_file.is_some()
+            && all.bss.is_some()
+            && all.bos.is_some()
+            && all.command.is_some()
+    );
+    let without = Config { slurm_conf: None, boot_file: None, bss: None, bos: None, command: None, ..all };
+    assert_eq!(without, Config::default());
     let text = shipped().replace("\n# ", " ");
-    assert_eq!(text.matches("This is an example: the default is none.").count(), 1);
+    assert_eq!(text.matches("This is an example: the default is none.").count(), 5);
 }
 
 #[test]

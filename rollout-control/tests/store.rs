@@ -346,7 +346,7 @@ fn drains_that_agents_do_not_know_of() {
     learn("n2", "IDLE", "");
     assert_eq!(store.changed_drains().unwrap(), changed(None, "n1"));
     // What is being done needs it no more.
-    let ordered = Entry::Ordered { nodes: set("n1"), order: given.clone() };
+    let ordered = Entry::Ordered { nodes: set("n1"), order: given.clone(), volatile: false };
     store.record(Some(&driver), vec![ordered]).unwrap();
     assert_eq!(store.changed_drains().unwrap(), []);
 }

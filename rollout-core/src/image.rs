@@ -142,6 +142,12 @@ impl Via {
         }
     }
 
+    /// The table of controller.toml that configures it.
+    #[must_use]
+    pub fn table(self) -> String {
+        self.name().replace('-', "_")
+    }
+
     /// Whether the controller's side changes what the node boots from. Otherwise the node's agent does.
     #[must_use]
     pub fn is_on_controller(self) -> bool {

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,9 @@ pub struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    stdin: Option<Vec<u8>>,
     limit: Duration,
+    grace: Duration,
 }
 
 /// What a program that ended said.
@@ -99,7 +101,7 @@ impl Program {
         debug_assert!(path.is_absolute(), "{} is not absolute", path.display());
         let environment = [("PATH", PATH), ("LC_ALL", "C.UTF-8"), ("HOME", "/root")];
         let environment = environment.map(|(key, value)| (key.into(), value.into())).into();
-        Self { path, arguments: Vec::new(), environment, limit }
+        Self { path, arguments: Vec::new(), environment, stdin: None, limit, grace: GRACE }
     }
 
     /// Adds an argument.
@@ -123,6 +125,20 @@ impl Program {
         self
     }
 
+    /// Gives it this to read. Otherwise there is nothing on its standard input.
+    #[must_use]
+    pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(text.into());
+        self
+    }
+
+    /// How long it has to end of itself once its time is over, before it is killed; 5 s otherwise.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
     /// Runs it to its end, whatever its exit code.
     ///
     /// # Errors
@@ -133,7 +149,7 @@ impl Program {
         let [stdout, stderr] = said.each_ref().map(Said::stdio);
         let stdout = stdout.map_err(|e| self.not_started(e))?;
         let mut child = self.start(stdout, stderr.map_err(|e| self.not_started(e))?)?;
-        let ended = wait(&mut child, self.limit, &said);
+        let ended = wait(&mut child, (self.limit, self.grace), &said);
         let [stdout, stderr] = said.map(|said| said.text());
         match ended {
             Ok(status) => Ok(Output { status, stdout, stderr }),
@@ -180,12 +196,16 @@ impl Program {
 
     #[allow(clippy::disallowed_methods, reason = "this is the one door")]
     fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, RunError> {
+        let stdin = match &self.stdin {
+            None => Stdio::null(),
+            Some(text) => given(text).map_err(|error| self.not_started(error))?,
+        };
         Command::new(&self.path)
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0)
@@ -224,14 +244,18 @@ enum Killed {
 }
 
 /// Waits for the child's end. One that goes beyond its limits is killed with its whole process group.
-fn wait(child: &mut Child, limit: Duration, said: &[Said]) -> Result<ExitStatus, Killed> {
+fn wait(
+    child: &mut Child,
+    (limit, grace): (Duration, Duration),
+    said: &[Said],
+) -> Result<ExitStatus, Killed> {
     let why = match ends_within(child, limit, said) {
         Ok(status) => return Ok(status),
         Err(why) => why,
     };
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let _ = killpg(group, Signal::SIGTERM);
-    let _ = ends_within(child, GRACE, &[]);
+    let _ = ends_within(child, grace, &[]);
     // Also after the leader's end: what it started has its process group.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();
@@ -255,6 +279,14 @@ fn ends_within(child: &mut Child, limit: Duration, said: &[Said]) -> Result<Exit
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// What a program is given to read: no pipe either, so that one that does not read it does not keep us waiting.
+fn given(text: &[u8]) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("given", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
 }
 
 /// Where a program writes what it says.
@@ -320,6 +352,15 @@ mod tests {
         let mut lines: Vec<_> = output.stdout.lines().collect();
         lines.sort_unstable();
         assert_eq!(lines, ["A=b", "HOME=/root", "LC_ALL=C.UTF-8", &format!("PATH={PATH}")]);
+    }
+
+    #[test]
+    fn it_reads_what_it_is_given_and_need_not() {
+        let text = "many words\n".repeat(100_000);
+        let cat = Program::new("/bin/cat", Duration::from_secs(20));
+        assert_eq!(cat.clone().stdin(text.clone()).run().unwrap().stdout, text);
+        assert_eq!(cat.run().unwrap().stdout, "");
+        assert_eq!(sh("echo done", 20_000).stdin(text).run().unwrap().stdout, "done\n");
     }
 
     #[test]

@@ -24,6 +24,7 @@ const CONTROLLER: &str = "
 -   f 0644 root:root   /usr/lib/sysusers.d/slurm-rollout.conf
 -   f 0644 root:root   /usr/lib/tmpfiles.d/slurm-rollout.conf
 -   d 0755 root:root   /usr/libexec/slurm-rollout
+-   f 0755 root:root   /usr/libexec/slurm-rollout/boot-service
 -   f 0755 root:root   /usr/libexec/slurm-rollout/reboot-program
 -   f 0644 root:root   /usr/lib/systemd/system-preset/80-slurm-rollout.preset
 -   f 0644 root:root   /usr/lib/systemd/system/slurm-rollout-reconcile.path

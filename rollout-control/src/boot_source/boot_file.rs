@@ -59,7 +59,11 @@ impl BootFileConfig {
 }
 
 /// The provider.
-pub(super) struct BootFile<'a>(pub(super) &'a BootFileConfig);
+struct BootFile(BootFileConfig);
+
+pub(super) fn provider(config: BootFileConfig) -> Box<dyn BootSource> {
+    Box::new(BootFile(config))
+}
 
 /// What stands in place of a node's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +77,7 @@ enum There {
     Absent {},
 }
 
-impl BootSource for BootFile<'_> {
+impl BootSource for BootFile {
     fn check(&self, image: &Image, nodes: &[BootNode], _until: Instant) -> Result<Vec<String>, String> {
         let Self(config) = self;
         let directory =
@@ -118,7 +122,7 @@ impl BootSource for BootFile<'_> {
     }
 }
 
-impl BootFile<'_> {
+impl BootFile {
     fn path(&self, node: &BootNode) -> Result<PathBuf, String> {
         let name = fill(&self.0.name, |value| value_of(node, None, value))?;
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
@@ -329,7 +333,7 @@ mod tests {
     #[test]
     fn what_was_there_comes_back_exactly() {
         let site = Site::new("{node}.ipxe", "kernel {kernel} node={node}\n");
-        let provider = BootFile(&site.config);
+        let provider = BootFile(site.config.clone());
         let nodes = [node("n1", &[]), node("n2", &[]), node("n3", &[])];
         let old = site.config.directory.join("n1.ipxe");
         std::fs::write(&old, "old, no newline").unwrap();
@@ -361,7 +365,7 @@ mod tests {
         let mut site = Site::new("01-{mac-hyphens}", "");
         (site.config.template, site.config.link) = (None, Some("../{image}-{version}".into()));
         std::fs::write(site.dir.path().join("compute-2"), "").unwrap();
-        let provider = BootFile(&site.config);
+        let provider = BootFile(site.config.clone());
         let nodes = [node("n1", &[("mac", "52:54:00:00:00:01")])];
         assert!(provider.set(&image("2"), &nodes, soon())["n1"].is_ok());
         assert_eq!(site.names(), ["01-52-54-00-00-00-01"]);
@@ -372,7 +376,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_said_before() {
         let site = Site::new("{rack}", "{image}");
-        let provider = BootFile(&site.config);
+        let provider = BootFile(site.config.clone());
         let same = [node("n1", &[("rack", "r1")]), node("n2", &[("rack", "r1")])];
         assert!(
             provider.check(&image("2"), &same, soon()).unwrap_err().contains("n1 and n2 have the same file")

@@ -1,0 +1,309 @@
+//! CSM's Boot Orchestration Service (BOS, v2): the site has staged a session, and nodes are told to begin with it. BOS then
+//! reboots them.
+//!
+//! Written after Cray-HPE/bos v2.50.0 (889a207f). A component there has a desired state, which BOS works towards while the
+//! component is enabled, and a staged one, which `applystaged` makes the desired one. It enables the component, and BOS
+//! disables it when it is done: a node at rest is disabled. `applystaged` ignores nodes with nothing staged, and fails for those
+//! whose session is gone. It begins anew each time, so nothing here calls it twice for a node that BOS is busy with.
+//!
+//! Putting back makes the old boot artifacts the desired ones and enables the component, so BOS reboots the node once more: what a
+//! node boots when it reboots by itself BOS writes only when it powers a node on. Nodes whose desired state is the old one are
+//! left alone.
+
+use crate::service::{Method, Service};
+use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
+use rollout_core::image::Image;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+/// Its table in `controller.toml`.
+const NAME: &str = "bos";
+
+/// Length limit of the list of components in a question, in bytes: `V2ComponentId` in its API.
+const MAX_IDS: usize = 127;
+
+/// How many nodes are told in one request. BOS does one after the other.
+const NODES_PER_REQUEST: usize = 100;
+
+/// Where a component holds its states.
+const DESIRED: &str = "/desired_state";
+const STAGED: &str = "/staged_state";
+
+/// What boots a node; BOS wants all three.
+const ARTIFACTS: [&str; 3] = ["kernel", "initrd", "kernel_parameters"];
+
+/// A component as BOS shows it, by xname, or why it does not.
+type Components = BTreeMap<String, Result<Value, String>>;
+
+struct Bos {
+    config: ServiceConfig,
+}
+
+pub(crate) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
+    Box::new(Bos { config })
+}
+
+impl BootSource for Bos {
+    fn check(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Result<Vec<String>, String> {
+        let service = Service::open(NAME, &self.config, until)?;
+        let mut doubts = service.doubts();
+        let mut xnames = BTreeMap::new();
+        for node in nodes {
+            if let Some(other) = xnames.insert(xname(node)?, &node.name) {
+                return Err(format!("{other} and {} have the same xname in the file of nodes", node.name));
+            }
+        }
+        let found = components(&service, xnames.keys().cloned().collect());
+        let mut sessions = BTreeMap::new();
+        for (xname, name) in xnames {
+            let component = found.get(&xname).cloned().unwrap_or_else(|| Err(service.late()));
+            let component = component.map_err(|why| format!("{name}: {why}"))?;
+            staged(&component).map_err(|why| format!("{name}: {why} It should be {}.", image.name()))?;
+            if is_enabled(&component) {
+                doubts.push(format!(
+                    "{name}: BOS is busy with {xname} (session {})",
+                    text(&component, "/session")
+                ));
+            }
+            sessions.insert(text(&component, "/staged_state/session").to_owned(), name);
+        }
+        for (session, name) in sessions {
+            let operation = operation(&service, &session).map_err(|why| format!("{name}: {why}"))?;
+            if operation != "reboot" {
+                return Err(format!(
+                    "{name}: its staged BOS session {session} is to {operation}; stage one with --operation reboot"
+                ));
+            }
+        }
+        Ok(doubts)
+    }
+
+    fn read(&self, nodes: &[BootNode], until: Instant) -> Outcomes<Saved> {
+        Service::of_each((NAME, &self.config), nodes, xname, until, |service, xnames| {
+            let found = components(service, xnames).into_iter();
+            found
+                .map(|(xname, component)| (xname, component.map(|component| state(&component, DESIRED))))
+                .collect()
+        })
+    }
+
+    fn set(&self, _: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()> {
+        Service::of_each((NAME, &self.config), nodes, xname, until, apply_staged)
+    }
+
+    fn put_back(&self, nodes: &[(BootNode, Saved)], until: Instant) -> Outcomes<()> {
+        let saved = nodes.iter().filter_map(|(node, saved)| Some((xname(node).ok()?, saved.clone())));
+        let saved: BTreeMap<String, Saved> = saved.collect();
+        let nodes: Vec<BootNode> = nodes.iter().map(|(node, _)| node.clone()).collect();
+        Service::of_each((NAME, &self.config), &nodes, xname, until, |service, xnames| {
+            let found = components(service, xnames).into_iter();
+            let items =
+                found.map(|(xname, now)| (saved.get(&xname).cloned().unwrap_or_default(), xname, now));
+            let put = |service: &Service, (saved, xname, now): (Saved, String, Result<Value, String>)| {
+                let outcome = now.and_then(|now| put_back(service, &xname, &saved, &now));
+                (xname, outcome)
+            };
+            service.all(items.collect(), put).into_iter().collect()
+        })
+    }
+}
+
+fn xname(node: &BootNode) -> Result<String, String> {
+    let name = &node.name;
+    let missing =
+        || Err(format!("{name}: BOS knows nodes by xname: write one below [{name}] in the file of nodes"));
+    node.xname().unwrap_or_else(missing).map(str::to_owned)
+}
+
+/// These as BOS shows them. Those that were not come to are missing.
+fn components(service: &Service, xnames: BTreeSet<String>) -> Components {
+    let mut questions: Vec<Vec<String>> = Vec::new();
+    let mut length = 0;
+    for xname in xnames {
+        length += 1 + xname.len();
+        match questions.last_mut() {
+            Some(question) if length <= MAX_IDS => question.push(xname),
+            _ => {
+                length = xname.len();
+                questions.push(vec![xname]);
+            }
+        }
+    }
+    let answers = service.all(questions, |service, xnames| {
+        let answer = service.get::<Vec<Value>>(&format!("/v2/components?ids={}", xnames.join(",")));
+        let of_each = move |xname: String| {
+            let component = answer.as_ref().map_err(String::clone).and_then(|components| {
+                let mine = components.iter().find(|component| text(component, "/id") == xname);
+                mine.cloned()
+                    .ok_or_else(|| format!("BOS does not know {xname}: is it right in the file of nodes?"))
+            });
+            (xname, component)
+        };
+        xnames.into_iter().map(of_each).collect::<Vec<_>>()
+    });
+    answers.into_iter().flatten().collect()
+}
+
+/// Tells BOS to begin with what is staged.
+fn apply_staged(service: &Service, xnames: BTreeSet<String>) -> BTreeMap<String, Result<(), String>> {
+    let mut done = BTreeMap::new();
+    let mut sessions = BTreeMap::new();
+    for (xname, component) in components(service, xnames) {
+        let ready = component.and_then(|component| staged(&component).map(|()| component));
+        match ready {
+            Err(why) => drop(done.insert(xname, Err(why))),
+            Ok(component) => {
+                let session = text(&component, "/staged_state/session").to_owned();
+                if is_begun(&component, &session) {
+                    done.insert(xname, Ok(()));
+                } else {
+                    sessions.insert(xname, session);
+                }
+            }
+        }
+    }
+    let all: Vec<String> = sessions.keys().cloned().collect();
+    let silent = |xname: &String| {
+        let why = format!(
+            "BOS gave no answer in time: `cray bos components describe {xname}` says whether it has begun"
+        );
+        (xname.clone(), Err(why))
+    };
+    done.extend(all.iter().map(silent));
+    let requests = all.chunks(NODES_PER_REQUEST).map(<[String]>::to_vec).collect();
+    let answers = service.all(requests, |service, xnames: Vec<String>| {
+        let reply = service.exchange(Method::Post, "/v2/applystaged", &json!({ "xnames": xnames }));
+        let answer: Result<Value, String> = reply.and_then(|reply| {
+            service.success(&reply)?;
+            service.json(&reply)
+        });
+        let of_each = |xname: String| {
+            let outcome = answer.as_ref().map_err(String::clone).and_then(|answer| applied(answer, &xname));
+            (xname, outcome)
+        };
+        (answer.is_ok(), xnames.clone().into_iter().map(of_each).collect::<Vec<_>>())
+    });
+    let mut unknown = BTreeMap::new();
+    for (is_answer, outcomes) in answers {
+        if is_answer {
+            done.extend(outcomes);
+        } else {
+            unknown.extend(outcomes);
+        }
+    }
+    // An answer that got lost says nothing of what BOS did.
+    for (xname, component) in components(service, unknown.keys().cloned().collect()) {
+        let begun = |session: &String| component.as_ref().is_ok_and(|component| is_begun(component, session));
+        if sessions.get(&xname).is_some_and(begun) {
+            unknown.insert(xname, Ok(()));
+        }
+    }
+    done.extend(unknown);
+    done
+}
+
+/// What the answer of `applystaged` says of one.
+fn applied(answer: &Value, xname: &str) -> Result<(), String> {
+    let lists = |key: &str| {
+        answer.get(key).and_then(Value::as_array).is_some_and(|list| list.iter().any(|name| name == xname))
+    };
+    if lists("failed") {
+        return Err(format!(
+            "BOS failed to begin with what is staged for {xname}: `cray bos components describe {xname}` has its error"
+        ));
+    }
+    if lists("ignored") {
+        return Err(format!(
+            "BOS ignored {xname}: nothing is staged for it any more, or it is another tenant's; {}",
+            stage_one(xname)
+        ));
+    }
+    if lists("succeeded") {
+        return Ok(());
+    }
+    Err(format!(
+        "BOS was told to begin with {xname} and said nothing of it: see `cray bos components describe {xname}`"
+    ))
+}
+
+/// Makes what was read the desired state again.
+fn put_back(service: &Service, xname: &str, saved: &Saved, now: &Value) -> Result<(), String> {
+    if state(now, DESIRED) == *saved {
+        return Ok(());
+    }
+    // BOS would power the node off.
+    if ARTIFACTS.iter().any(|key| text(saved, &format!("/boot_artifacts/{key}")).is_empty()) {
+        return Err(format!(
+            "it was not BOS that booted {xname} before: there is nothing to put back; {}",
+            stage_one(xname)
+        ));
+    }
+    let patch = json!({ "desired_state": saved, "enabled": true });
+    let reply = service.exchange(Method::Patch, &format!("/v2/components/{xname}"), &patch)?;
+    service.success(&reply)?;
+    let after: Value = service.json(&reply)?;
+    if state(&after, DESIRED) == *saved {
+        Ok(())
+    } else {
+        Err(format!("BOS took the change, and still shows another desired state for {xname}"))
+    }
+}
+
+/// Whether something is staged that BOS can boot.
+fn staged(component: &Value) -> Result<(), String> {
+    let xname = text(component, "/id");
+    if text(component, "/staged_state/session").is_empty() {
+        return Err(format!("nothing is staged in BOS for {xname}: {}.", stage_one(xname)));
+    }
+    let artifact = |key: &&&str| text(component, &format!("{STAGED}/boot_artifacts/{key}")).is_empty();
+    match ARTIFACTS.iter().find(artifact) {
+        Some(missing) => {
+            Err(format!("what is staged in BOS for {xname} has no {missing}: {}.", stage_one(xname)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn stage_one(xname: &str) -> String {
+    format!(
+        "`cray bos sessions create --stage true --operation reboot --template-name TEMPLATE --limit {xname}`"
+    )
+}
+
+/// What a session does.
+fn operation(service: &Service, session: &str) -> Result<String, String> {
+    if !session.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+        return Err(format!("{session:?} is no name of a BOS session"));
+    }
+    let reply = service.exchange(Method::Get, &format!("/v2/sessions/{session}"), &Value::Null)?;
+    if reply.status == 404 {
+        return Err(format!("its staged BOS session {session} does not exist any more: stage another"));
+    }
+    service.success(&reply)?;
+    Ok(text(&service.json(&reply)?, "/operation").to_owned())
+}
+
+/// Whether BOS is busy with what this session staged.
+fn is_begun(component: &Value, session: &str) -> bool {
+    is_enabled(component) && text(component, "/session") == session
+}
+
+fn is_enabled(component: &Value) -> bool {
+    component.get("enabled") == Some(&Value::Bool(true))
+}
+
+/// A state without what BOS keeps in it for itself.
+fn state(component: &Value, which: &str) -> Value {
+    let artifacts = ARTIFACTS
+        .map(|key| (key.to_owned(), text(component, &format!("{which}/boot_artifacts/{key}")).into()));
+    json!({
+        "boot_artifacts": Value::Object(artifacts.into_iter().collect()),
+        "configuration": text(component, &format!("{which}/configuration")),
+    })
+}
+
+/// A text in it; empty where there is none.
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}

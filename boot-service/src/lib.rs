@@ -1,0 +1,71 @@
+//! Speaks with services that decide what nodes boot. A program of its own, because it has TLS; the controller's side starts it
+//! for each question and kills it when its time is over.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `service` | one HTTP exchange with a service |
+//! | `bss` | the Boot Script Service of OpenCHAMI and CSM |
+//! | `bos` | CSM's Boot Orchestration Service |
+//!
+//! Names are resolved as RebootProgram does it, without NSS. Nothing here knows Slurm, journals or agents.
+
+mod bos;
+mod bss;
+mod service;
+
+use rollout_control::boot_source::{
+    Answer, BootSource, CheckAnswer, NodeAnswer, NodeQuestion, Outcomes, Question, ServiceConfig, Verb,
+};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// What is left for printing the answer, at most.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// The provider for a service, by the name of its table.
+#[must_use]
+pub fn provider(name: &str, config: ServiceConfig) -> Option<Box<dyn BootSource>> {
+    match name {
+        "bss" => Some(bss::provider(config)),
+        "bos" => Some(bos::provider(config)),
+        _ => None,
+    }
+}
+
+/// Answers a question.
+///
+/// # Errors
+/// If it is none that the controller's side asks.
+pub fn answer(service: &str, verb: Verb, question: &Question) -> Result<Value, String> {
+    let within = Duration::from_millis(question.within_ms);
+    let until = Instant::now() + (within - MARGIN.min(within / 10));
+    let config = question.service.clone().ok_or("no service in the question")?;
+    let source = provider(service, config).ok_or_else(|| format!("unknown service {service:?}"))?;
+    let image = || question.image.as_ref().ok_or("no image in the question");
+    let nodes: Vec<_> = question.nodes.iter().map(NodeQuestion::node).collect();
+    let answer = match verb {
+        Verb::Check => {
+            let (doubts, error) = match source.check(image()?, &nodes, until) {
+                Ok(doubts) => (doubts, None),
+                Err(why) => (Vec::new(), Some(why)),
+            };
+            serde_json::to_value(CheckAnswer { doubts, error })
+        }
+        Verb::Read => serde_json::to_value(of_each(source.read(&nodes, until), Some)),
+        Verb::Set => serde_json::to_value(of_each(source.set(image()?, &nodes, until), |()| None)),
+        Verb::PutBack => {
+            let saved = |node: &NodeQuestion| Some((node.node(), node.saved.clone()?));
+            let nodes: Vec<_> = question.nodes.iter().filter_map(saved).collect();
+            serde_json::to_value(of_each(source.put_back(&nodes, until), |()| None))
+        }
+    };
+    answer.map_err(|error| error.to_string())
+}
+
+fn of_each<T>(outcomes: Outcomes<T>, saved: impl Fn(T) -> Option<Value>) -> Answer {
+    let node = |outcome: Result<T, String>| match outcome {
+        Ok(value) => NodeAnswer { saved: saved(value), error: None },
+        Err(why) => NodeAnswer { saved: None, error: Some(why) },
+    };
+    Answer { nodes: outcomes.into_iter().map(|(name, outcome)| (name, node(outcome))).collect() }
+}

@@ -1,0 +1,37 @@
+//! `boot-service SERVICE VERB`, with a question on standard input and its answer on standard output. Started by the
+//! controller's side only.
+
+use boot_service::answer;
+use rollout_control::boot_source::{Question, Verb};
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+/// No question is longer: what was saved of ten thousand nodes.
+const MAX_QUESTION: u64 = 256 * 1024 * 1024;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "{why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [service, verb] = arguments.as_slice() else {
+        return Err(
+            "slurm-rollout starts this program itself: boot-service SERVICE VERB <QUESTION".to_owned()
+        );
+    };
+    let verb =
+        Verb::ALL.into_iter().find(|known| known.name() == verb).ok_or(format!("unknown verb {verb:?}"))?;
+    let mut text = Vec::new();
+    std::io::stdin().take(MAX_QUESTION).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    let question: Question =
+        serde_json::from_slice(&text).map_err(|error| format!("the question: {error}"))?;
+    let answer = answer(service, verb, &question)?;
+    writeln!(std::io::stdout(), "{answer}").map_err(|error| error.to_string())
+}

@@ -1,0 +1,341 @@
+//! A site's HTTP service that decides what nodes boot: one exchange with it, over TLS where its URL says so.
+//!
+//! Its name is resolved as the nodes' are, without NSS. Redirects are not followed: a token goes to the site's URL only.
+
+use rollout_control::address;
+use rollout_control::boot_source::{BootNode, Outcomes, ServiceConfig};
+use rollout_control::dispatch::dispatch;
+use rollout_core::ledger::one_line;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Timeout};
+
+/// Where distributions have the certificates of the authorities that they trust: Debian and SUSE, then Red Hat.
+const SYSTEM_CA: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
+/// How many requests are under way at the same time. Each may be about many nodes, and the services are small.
+const CONCURRENCY: usize = 8;
+
+/// No answer is longer: it may hold the cloud-init data of a hundred nodes.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+
+/// No file with a token is longer.
+const MAX_TOKEN: u64 = 64 * 1024;
+
+/// No file with authorities is longer.
+const MAX_CA: u64 = 4 * 1024 * 1024;
+
+/// Length limit of what a service says to people, in characters.
+const MAX_WHY: usize = 300;
+
+/// What is asked of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    text: String,
+}
+
+/// A service that can be spoken to, until its deadline.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    /// How its table is called.
+    name: &'static str,
+    config: ServiceConfig,
+    http: Agent,
+    token: Option<String>,
+    until: Instant,
+}
+
+impl Service {
+    /// Reads the files of its configuration.
+    pub(crate) fn open(name: &'static str, config: &ServiceConfig, until: Instant) -> Result<Self, String> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late(name));
+        }
+        let file = |path: &Path, limit| {
+            read(path, limit).map_err(|why| format!("[{name}] {}: {why}", path.display()))
+        };
+        let token = match &config.token_file {
+            Some(path) => Some(token(&file(path, MAX_TOKEN)?).ok_or_else(|| {
+                format!("[{name}] {}: no token is in it: one line of letters and digits", path.display())
+            })?),
+            None => None,
+        };
+        let mut http = Agent::config_builder()
+            .timeout_global(Some(left.min(config.time_limit.get())))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            // A connection of its own for each: none that was closed meanwhile is taken for a refusal.
+            .max_idle_connections(0)
+            .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")));
+        if config.url.starts_with("https:") {
+            let path = config.ca_file.clone().or_else(system_ca).ok_or_else(|| {
+                format!("[{name}] no CA certificates on this system: name a file with them as ca_file")
+            })?;
+            let roots = roots(&file(&path, MAX_CA)?)
+                .ok_or_else(|| format!("[{name}] {}: holds no certificate in PEM", path.display()))?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider);
+            http = http.tls_config(tls.build());
+        }
+        let names = Names(address::Resolver::default());
+        let http = Agent::with_parts(http.build(), DefaultConnector::default(), names);
+        Ok(Self { name, config: config.clone(), http, token, until })
+    }
+
+    /// One exchange.
+    ///
+    /// # Errors
+    /// Why there was no answer, with the URL. Every status is an answer.
+    pub(crate) fn exchange(&self, method: Method, path: &str, body: &Value) -> Result<Reply, String> {
+        let url = format!("{}{path}", self.config.url.trim_end_matches('/'));
+        let no_answer = |error| format!("{}: {}", shortened(&url), self.why(error));
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let head = |mut request: ureq::RequestBuilder<ureq::typestate::WithBody>| {
+            if let Some(authorization) = &authorization {
+                request = request.header("Authorization", authorization);
+            }
+            request.content_type("application/json").send(body.to_string())
+        };
+        let answered = match method {
+            Method::Get => {
+                let mut request = self.http.get(&url);
+                if let Some(authorization) = &authorization {
+                    request = request.header("Authorization", authorization);
+                }
+                request.call()
+            }
+            Method::Post => head(self.http.post(&url)),
+            Method::Put => head(self.http.put(&url)),
+            Method::Patch => head(self.http.patch(&url)),
+            Method::Delete => head(self.http.delete(&url).force_send_body()),
+        };
+        let mut answer = answered.map_err(no_answer)?;
+        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(no_answer)?;
+        Ok(Reply { status: answer.status().as_u16(), text })
+    }
+
+    /// The same, wanting success and JSON of this form.
+    ///
+    /// # Errors
+    /// Why there was no answer, or what is wrong with it.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let reply = self.exchange(Method::Get, path, &Value::Null)?;
+        self.success(&reply)?;
+        self.json(&reply)
+    }
+
+    /// What keeps a file of another host from being fetched from here, if anything. That host gets no token.
+    pub(crate) fn offers(&self, url: &str) -> Option<String> {
+        let why = match self.http.head(url).call() {
+            Ok(answer) if answer.status().is_success() => return None,
+            Ok(answer) => format!("HTTP {}", answer.status().as_u16()),
+            Err(error) => self.why(error),
+        };
+        Some(format!("{url} cannot be fetched from here: {why}"))
+    }
+
+    /// What an answer says.
+    ///
+    /// # Errors
+    /// If it is not JSON of this form.
+    pub(crate) fn json<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, String> {
+        serde_json::from_str(&reply.text).map_err(|error| {
+            let why = one_line(&error.to_string(), MAX_WHY);
+            format!("{}: not an answer of this service: {why}; is url right?", self.config.url)
+        })
+    }
+
+    /// Whether an answer says that it was done.
+    ///
+    /// # Errors
+    /// Otherwise, in the service's words, and what to do.
+    pub(crate) fn success(&self, reply: &Reply) -> Result<(), String> {
+        if (200..300).contains(&reply.status) {
+            return Ok(());
+        }
+        let said = reply.problem().map(|said| format!(": {said}")).unwrap_or_default();
+        let token_file = self.config.token_file.as_deref();
+        let cure = match (reply.status, token_file) {
+            (401, None) => format!("; it wants a token: set token_file in [{}]", self.name),
+            (401, Some(path)) => format!("; is the token in {} out of date?", path.display()),
+            (403, Some(path)) => format!("; the token in {} has not the right", path.display()),
+            (300..=399, _) => format!("; redirects are not followed: set url in [{}]", self.name),
+            (404, _) => format!("; is url in [{}] right?", self.name),
+            _ => String::new(),
+        };
+        Err(format!("{}: HTTP {}{said}{cure}", self.config.url, reply.status))
+    }
+
+    /// Does work on all of these, some at a time. What was not come to in time is missing.
+    pub(crate) fn all<T: Send + 'static, R: Send + 'static>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(&Self, T) -> R + Send + Sync + 'static,
+    ) -> Vec<R> {
+        let service = self.clone();
+        dispatch(items, CONCURRENCY, self.until, move |item| work(&service, item)).all()
+    }
+
+    /// Work on nodes by what this service calls them, with its outcomes by NodeName.
+    pub(crate) fn of_each<I: Ord + Clone, T: Clone>(
+        (name, config): (&'static str, &ServiceConfig),
+        nodes: &[BootNode],
+        id: impl Fn(&BootNode) -> Result<I, String>,
+        until: Instant,
+        work: impl FnOnce(&Self, BTreeSet<I>) -> BTreeMap<I, Result<T, String>>,
+    ) -> Outcomes<T> {
+        let ids: Vec<(&String, Result<I, String>)> =
+            nodes.iter().map(|node| (&node.name, id(node))).collect();
+        let (done, late) = match Self::open(name, config, until) {
+            Ok(service) => {
+                let known = ids.iter().filter_map(|(_, id)| id.clone().ok()).collect();
+                (work(&service, known), service.late())
+            }
+            Err(why) => (BTreeMap::new(), why),
+        };
+        let outcome = |id: Result<I, String>| done.get(&id?).cloned().unwrap_or_else(|| Err(late.clone()));
+        ids.into_iter().map(|(name, id)| (name.clone(), outcome(id))).collect()
+    }
+
+    /// What to say of a node that was not come to.
+    pub(crate) fn late(&self) -> String {
+        late(self.name)
+    }
+
+    /// A doubt about the secrecy of the token.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+        let open = self.config.token_file.iter().filter(|path| mode(path) & 0o004 != 0);
+        open.map(|path| format!("{} can be read by everybody: chmod o-r {0}", path.display())).collect()
+    }
+
+    fn why(&self, error: ureq::Error) -> String {
+        let ca = match &self.config.ca_file {
+            Some(path) => format!("the authority of its certificate is not in {}", path.display()),
+            None => format!(
+                "the system does not know the authority of its certificate: set ca_file in [{}]",
+                self.name
+            ),
+        };
+        let unknown = |error: &rustls::Error| {
+            use rustls::CertificateError::{BadSignature, UnknownIssuer};
+            matches!(error, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))
+        };
+        let why = match error {
+            ureq::Error::Timeout(Timeout::Connect) => "it cannot be reached in time".to_owned(),
+            ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+            ureq::Error::Rustls(error) if unknown(&error) => ca,
+            ureq::Error::Io(error) => {
+                let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                if tls.is_some_and(unknown) { ca } else { error.to_string() }
+            }
+            ureq::Error::Other(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        one_line(&why, MAX_WHY)
+    }
+}
+
+impl Reply {
+    /// What went wrong, in the service's words: RFC 7807, which both services answer with.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let problem: Value = serde_json::from_str(&self.text).ok()?;
+        let said = ["detail", "title"].iter().find_map(|key| problem.get(key)?.as_str())?;
+        Some(one_line(said, MAX_WHY))
+    }
+}
+
+/// Resolves the names in URLs as those of nodes, without NSS.
+#[derive(Debug)]
+struct Names(address::Resolver);
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, _: &Config, time: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let port = uri.port_u16().or(match uri.scheme_str() {
+            Some("https") => Some(443),
+            Some("http") => Some(80),
+            _ => None,
+        });
+        let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']'));
+        let (Some(host), Some(port)) = (host, port) else { return Err(ureq::Error::HostNotFound) };
+        let limit = Duration::min(*time.after, Duration::from_secs(3600));
+        let address =
+            self.0.resolve(host, limit).map_err(|why| ureq::Error::Other(Box::new(NoAddress(why))))?;
+        let mut found = self.empty();
+        found.push(SocketAddr::new(address, port));
+        Ok(found)
+    }
+}
+
+#[derive(Debug)]
+struct NoAddress(String);
+
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoAddress {}
+
+fn late(name: &str) -> String {
+    format!("[{name}] not come to in time")
+}
+
+/// A URL may hold the names of a hundred nodes.
+fn shortened(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
+}
+
+fn system_ca() -> Option<PathBuf> {
+    SYSTEM_CA.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What may stand in a header (RFC 6750).
+fn token(bytes: &[u8]) -> Option<String> {
+    let token = std::str::from_utf8(bytes).ok()?.trim();
+    (!token.is_empty() && token.chars().all(|c| c.is_ascii_graphic())).then(|| token.to_owned())
+}
+
+fn roots(pem: &[u8]) -> Option<RootCerts> {
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.ok()? {
+            certificates.push(certificate);
+        }
+    }
+    (!certificates.is_empty()).then(|| RootCerts::new_with_certs(&certificates))
+}

@@ -183,7 +183,11 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
     }
     keys.extend(expected(&format!("{head}{packages}unknown=1\n")));
     keys.extend(expected(&format!("{head}[[change]]\nkind='symlink'\nunknown=1\n")));
-    assert!(keys.len() >= 15, "{keys:?}");
+    let image = "[[change]]\nkind='image'\nvia='bos'\nimage='i'\n";
+    keys.extend(expected(&format!("{head}{image}unknown=1\n")));
+    let proof = expected(&format!("{head}{image}[change.proof]\nunknown=1\n"));
+    keys.extend(proof.iter().map(|field| format!("proof.{field}")));
+    assert!(keys.len() >= 28, "{keys:?}");
     for key in &keys {
         let row = MANIFEST.lines().find(|line| line.starts_with(&format!("| `{key}` | ")));
         let row = row.unwrap_or_else(|| panic!("docs/manifest.md has no {key}"));

@@ -37,7 +37,7 @@ fn changes_are_made(aim: &Aim, ledger: &Ledger) -> Result<(), String> {
     }
     for (index, (change, record)) in changes_begun(ledger).enumerate() {
         let after = record.after.as_ref().ok_or_else(|| format!("change {} was not finished", index + 1))?;
-        changes::verify(change, after)
+        changes::verify(change, &record.before, after)
             .map_err(|error| format!("change {} is not what was staged: {error}", index + 1))?;
     }
     Ok(())

@@ -16,9 +16,9 @@ const PACKAGES: &str = "slurmctld slurmd slurm-client munge dnf rpm createrepo-c
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 /// What is done in the new root, as `sh -ec SETUP setup PACKAGES...`.
 const SETUP: &str = include_str!("base_setup.sh");
-/// What apt installs for a virtual machine: a kernel and boot loaders, and what makes a disk of it all.
+/// What apt installs for a virtual machine: a kernel and boot loaders, what makes a disk of it all, and the machine itself.
 const MACHINE_PACKAGES: &str = "udev initramfs-tools linux-image-cloud-amd64 grub-pc-bin grub2-common systemd-boot-efi \
-                                systemd-boot-tools munge curl e2fsprogs fdisk dosfstools mtools";
+                                systemd-boot-tools munge curl e2fsprogs fdisk dosfstools mtools qemu-system-x86 ovmf";
 /// The same for a virtual machine.
 const MACHINE_SETUP: &str = include_str!("machine_setup.sh");
 
@@ -27,11 +27,12 @@ const MACHINE_SETUP: &str = include_str!("machine_setup.sh");
 pub enum Base {
     /// Slurm 22.05, systemd 252, dnf 4.14.
     Bookworm,
-    /// Slurm 24.11, systemd 257, dnf 4.23.
+    /// Slurm 24.11, systemd 257, dnf 4.23, ostree.
     Trixie,
     /// Slurm 26.05, systemd 262, dnf 4 and dnf5.
     Forky,
-    /// Trixie's kernel and boot loaders, no Slurm: for virtual machines.
+    /// Trixie's kernel and boot loaders, no Slurm: for virtual machines. Trixie's QEMU, too: the emulation of older ones
+    /// crashes its kernel now and then.
     Machine,
 }
 
@@ -92,7 +93,8 @@ impl Base {
 
     fn packages(self) -> Vec<&'static str> {
         let (packages, more) = match self {
-            Base::Bookworm | Base::Trixie => (PACKAGES, None),
+            Base::Bookworm => (PACKAGES, None),
+            Base::Trixie => (PACKAGES, Some("ostree")),
             Base::Forky => (PACKAGES, Some("dnf5")),
             Base::Machine => (MACHINE_PACKAGES, None),
         };

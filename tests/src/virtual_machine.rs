@@ -6,7 +6,7 @@
 use std::fs::{create_dir, read, read_dir, remove_dir_all};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,9 +21,14 @@ use crate::state_dir::{lock, lock_file, state_dir, try_lock};
 
 /// What makes the disk, as `sh -ec DISK disk LOADER BASE LAYER DIRECTORY`.
 const DISK: &str = include_str!("virtual_machine_disk.sh");
+/// What starts it in the base, as `sh -ec START start BASE DIRECTORY QEMU...`; the directory is at /mnt.
+const START: &str =
+    "mount -t tmpfs lab \"$1/mnt\"; mount --bind \"$2\" \"$1/mnt\"; mount --bind /dev \"$1/dev\"
+    log=$2/log base=$1; shift 2
+    exec chroot \"$base\" \"$@\" >>\"$log\" 2>&1";
 /// It writes some hundred MB.
 const DISK_LIMIT: Duration = Duration::from_secs(300);
-/// Where Debian's package ovmf has an UEFI firmware, and its variables as they are in a new machine.
+/// Where the base has an UEFI firmware, and its variables as they are in a new machine.
 const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 /// A command in there that takes longer hangs, or the machine has gone down meanwhile.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -74,32 +79,35 @@ impl VirtualMachine {
         let [base, layer, target] = paths.each_ref().map(String::as_str);
         let disk = ["sh", "-ec", DISK, "disk", name, base, layer, target];
         in_own_mounts(&disk).limit(DISK_LIMIT).run()?;
-        let (empty, variables) = (Path::new(FIRMWARE[1]), directory.join("variables"));
-        std::fs::copy(empty, &variables).on("copy (package ovmf) to", &variables)?;
+        let (empty, variables) = (format!("{base}{}", FIRMWARE[1]), directory.join("variables"));
+        std::fs::copy(empty, &variables).on("copy to", &variables)?;
         Ok(VirtualMachine { directory, loader, on: Mutex::default(), _used: used })
     }
 
     /// Gives it power. What its disk and its firmware remember is as it was when the power went.
     pub fn power_on(&self) -> Result<()> {
-        let [disk, console, socket, variables, log] = ["disk", "console", "socket", "variables", "log"]
-            .map(|name| self.directory.join(name).display().to_string());
-        let disk = format!("file={disk},format=raw,if=virtio");
-        let console = format!("file,id=console,path={console},append=on");
-        let shell = format!("socket,id=shell,path={socket},server=on,wait=off");
-        let mut argv = vec!["sh", "-ec", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "machine", &log];
-        argv.extend(["setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64", "-accel", "tcg"]);
-        argv.extend(["-machine", "q35", "-cpu", "max", "-m", "512", "-display", "none", "-nic", "none"]);
-        argv.extend(["-chardev", &console, "-serial", "chardev:console", "-drive", &disk]);
-        argv.extend(["-chardev", &shell, "-device", "virtio-serial-pci"]);
-        argv.extend(["-device", "virtserialport,chardev=shell,name=lab"]);
+        let [base, target] =
+            [&Base::Machine.prepare()?, &self.directory].map(|path| path.display().to_string());
+        let (socket, log) = (self.directory.join("socket"), self.directory.join("log"));
+        let mut argv = vec!["sh", "-ec", START, "start", &base, &target, "qemu-system-x86_64"];
+        // No hardware but what is used: the kernel would look at it.
+        argv.extend(["-nodefaults", "-machine", "q35", "-cpu", "max,-svm", "-accel", "tcg", "-m", "512"]);
+        argv.extend(["-display", "none", "-drive", "file=/mnt/disk,format=raw,if=virtio"]);
+        argv.extend([
+            "-chardev",
+            "file,id=console,path=/mnt/console,append=on",
+            "-serial",
+            "chardev:console",
+        ]);
+        argv.extend(["-chardev", "socket,id=shell,path=/mnt/socket,server=on,wait=off"]);
+        argv.extend(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=shell,name=lab"]);
         let code = format!("if=pflash,format=raw,readonly=on,file={}", FIRMWARE[0]);
-        let kept = format!("if=pflash,format=raw,file={variables}");
         if self.loader == BootLoader::SystemdBoot {
-            argv.extend(["-drive", &code, "-drive", &kept]);
+            argv.extend(["-drive", &code, "-drive", "if=pflash,format=raw,file=/mnt/variables"]);
         }
         self.power_cut();
         let _ = std::fs::remove_file(&socket);
-        let qemu = Command::new(&argv).spawn()?;
+        let qemu = in_own_mounts(&argv).spawn()?;
         let until = Instant::now() + COMMAND_LIMIT;
         let stream = loop {
             match UnixStream::connect(&socket) {

@@ -35,7 +35,8 @@ cat >root/usr/sbin/lab-shell <<'END'
 until exec 3<>/dev/virtio-ports/lab; do sleep 0.2; done
 while :; do
     while read -r number command <&3; do
-        echo "$command" | base64 -d | sh >/run/lab.out 2>/run/lab.err 3>&- </dev/null
+        echo "$command" | base64 -d >/run/lab.sh
+        sh /run/lab.sh >/run/lab.out 2>/run/lab.err 3>&- </dev/null
         code=$?
         echo "$number $code $(base64 -w0 /run/lab.out) $(base64 -w0 /run/lab.err) end" >&3
     done
@@ -53,13 +54,16 @@ WantedBy=multi-user.target
 END
 inside systemctl --quiet enable lab-shell.service slurm-rollout-agent.service
 inside systemctl --quiet disable e2scrub_reap.service
+# What runs the machine is not needed in it.
+rm -rf root/usr/bin/qemu* root/usr/share/qemu root/usr/share/OVMF root/usr/share/seabios
 mv root/boot parts/boot
 mkdir root/boot
 rm parts/boot/System.map-* parts/boot/config-*
 mv parts/boot/vmlinuz-* parts/boot/vmlinuz
 mv parts/boot/initrd.img-* parts/boot/initrd
 
-common="rw console=ttyS0 systemd.show_status=0"
+# Nothing is said, and no leak is fought, that would only take time.
+common="rw console=ttyS0 loglevel=4 mitigations=off systemd.show_status=0"
 old="root=/dev/vda2 $common" new="root=/dev/vda3 $common" hang="root=/dev/vda3 init=/usr/sbin/lab-hang $common"
 if [ "$loader" = grub ]; then
     mkdir parts/boot/grub
@@ -67,7 +71,7 @@ if [ "$loader" = grub ]; then
     inside grub-editenv /mnt/boot/grub/grubenv create
     inside grub-editenv /mnt/boot/grub/grubenv set saved_entry=old
     # The part that reads the environment block is as grub-mkconfig writes it.
-    inside env prefix=/usr exec_prefix=/usr datarootdir=/usr/share GRUB_DEFAULT=saved GRUB_TIMEOUT=0 \
+    inside env prefix=/usr exec_prefix=/usr datarootdir=/usr/share pkgdatadir=/usr/share/grub GRUB_DEFAULT=saved GRUB_TIMEOUT=0 \
         GRUB_TIMEOUT_STYLE=menu GRUB_TERMINAL=console /etc/grub.d/00_header >parts/boot/grub/grub.cfg
     entry() { printf "menuentry '%s' --id %s {\n linux /vmlinuz %s\n initrd /initrd\n}\n" "$@"; }
     {

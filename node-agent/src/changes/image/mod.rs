@@ -4,6 +4,7 @@
 
 mod boot_entry;
 mod grub;
+mod ostree;
 mod systemd_boot;
 
 use super::ChangeError;
@@ -24,23 +25,24 @@ pub(super) fn is_already_so(image: &Image) -> Result<bool, ChangeError> {
     Ok(match image.via {
         // What a node boots from is not seen on the node.
         Via::BootFile | Via::Bss | Via::Bos | Via::Command => false,
-        Via::Ostree => is_proven(image)?,
+        Via::Ostree => is_proven(image)? && ostree::is_already_so()?,
         Via::BootEntry => is_proven(image)? && boot_entry::is_already_so(image)?,
     })
 }
 
 pub(super) fn observe(image: &Image) -> Result<Before, ChangeError> {
     let saved = match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command | Via::Ostree => None,
+        Via::BootFile | Via::Bss | Via::Bos | Via::Command => None,
+        Via::Ostree => Some(ostree::observe()?),
         Via::BootEntry => Some(boot_entry::observe(&read(CMDLINE)?)?),
     };
     Ok(Before::Image { running: running()?, saved })
 }
 
-pub(super) fn apply(image: &Image, _saved: Option<&str>) -> Result<After, ChangeError> {
+pub(super) fn apply(image: &Image, saved: Option<&str>) -> Result<After, ChangeError> {
     match image.via {
         Via::BootFile | Via::Bss | Via::Bos | Via::Command => {}
-        Via::Ostree => return Err(not_here(image.via)),
+        Via::Ostree => ostree::apply(image, kept(saved)?)?,
         Via::BootEntry => boot_entry::apply(image)?,
     }
     Ok(After { changed: true, added: Vec::new(), removed: Vec::new() })
@@ -67,7 +69,7 @@ pub(super) fn confirm(image: &Image) -> Result<(), ChangeError> {
 pub(super) fn undo(image: &Image, saved: Option<&str>) -> Result<(), ChangeError> {
     match image.via {
         Via::BootFile | Via::Bss | Via::Bos | Via::Command => Ok(()),
-        Via::Ostree => Err(not_here(image.via)),
+        Via::Ostree => ostree::undo(kept(saved)?),
         Via::BootEntry => boot_entry::undo(kept(saved)?),
     }
 }
@@ -81,7 +83,8 @@ pub(super) fn verify_old(image: &Image, before: &Running, saved: Option<&str>) -
         ));
     }
     match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command | Via::Ostree => Ok(()),
+        Via::BootFile | Via::Bss | Via::Bos | Via::Command => Ok(()),
+        Via::Ostree => ostree::verify_old(kept(saved)?),
         Via::BootEntry => boot_entry::verify_old(kept(saved)?),
     }
 }
@@ -91,7 +94,8 @@ pub(super) fn runs_as_before(image: &Image, before: &Running, saved: Option<&str
     let as_before = running().is_ok_and(|now| now == *before);
     as_before
         && match image.via {
-            Via::BootFile | Via::Bss | Via::Bos | Via::Command | Via::Ostree => true,
+            Via::BootFile | Via::Bss | Via::Bos | Via::Command => true,
+            Via::Ostree => saved.is_some_and(ostree::is_booted),
             Via::BootEntry => read(CMDLINE).is_ok_and(|cmdline| {
                 saved.is_some_and(|saved| boot_entry::is_booted_as_before(saved, &cmdline))
             }),
@@ -101,7 +105,7 @@ pub(super) fn runs_as_before(image: &Image, before: &Running, saved: Option<&str
 /// What this system says it is.
 pub(super) fn running() -> Result<Running, ChangeError> {
     let texts = OS_RELEASE.iter().find_map(|path| std::fs::read_to_string(path).ok());
-    Ok(Running::of(&texts.unwrap_or_default(), &read(KERNEL)?, None))
+    Ok(Running::of(&texts.unwrap_or_default(), &read(KERNEL)?, ostree::booted_checksum()?))
 }
 
 fn is_proven(image: &Image) -> Result<bool, ChangeError> {
@@ -127,8 +131,4 @@ fn read(path: &'static str) -> Result<String, ChangeError> {
 fn kept(saved: Option<&str>) -> Result<&str, ChangeError> {
     let lost = || ChangeError::state("going back to the image from before", "the ledger does not have it");
     saved.ok_or_else(lost)
-}
-
-fn not_here(via: Via) -> ChangeError {
-    ChangeError::state(format!("an image via {via}"), "this agent does not know how")
 }

@@ -161,8 +161,8 @@ impl VirtualMachine {
         self.on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a script once; nothing if no answer comes in time.
-    fn ask(&self, script: &str, limit: Duration) -> Result<Option<Output>> {
+    /// Runs a script for sh as root, once; nothing if no answer comes in time, as from a machine that boots.
+    pub fn ask(&self, script: &str, limit: Duration) -> Result<Option<Output>> {
         let mut on = self.on();
         let On { shell, number, .. } = on.as_mut().ok_or_else(|| LabError::Off("vm01".into()))?;
         let failed = |source| LabError::Io { what: "speak with the virtual machine".into(), source };

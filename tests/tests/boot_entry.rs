@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use rollout_core::agent_api::{AgentStatus, OrderStatus};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::image::Running;
 use rollout_core::manifest::Manifest;
 use rollout_core::order::{Apply, Order, OrderId, Return, What};
 use rollout_core::phase::Phase;
-use rollout_lab::{BootLoader, Product, VirtualMachine, until};
+use rollout_lab::{BootLoader, Output, Product, VirtualMachine, until};
 
 /// A machine boots in some ten seconds if it has a processor to itself.
 const MINUTES: Duration = Duration::from_secs(600);
+/// As long as one answer may take.
+const SECONDS: Duration = Duration::from_secs(5);
 
 struct Machine {
     machine: VirtualMachine,
@@ -60,26 +61,29 @@ impl Machine {
         assert!(answer.contains("accepted"), "{answer}");
     }
 
-    fn status(&self) -> AgentStatus {
-        let ask = "until slurm-rollout-agent status; do sleep 0.5; done 2>/dev/null";
-        serde_json::from_str(&self.machine.run(ask, MINUTES).unwrap()).unwrap()
+    /// What the agent says, once it is what is waited for. The machine may boot meanwhile.
+    fn status(&self, what: &str, wanted: impl Fn(&AgentStatus) -> bool) -> AgentStatus {
+        let ask = || self.machine.ask("slurm-rollout-agent status", SECONDS);
+        let read = |output: &Output| serde_json::from_str(&output.stdout).ok();
+        let fits =
+            |output: &Option<Output>| output.as_ref().and_then(read).is_some_and(|status| wanted(&status));
+        until(what, MINUTES, ask, fits).unwrap().as_ref().and_then(read).unwrap()
     }
 
-    /// Waits until the order has come to its end, and says what it was and what system runs.
+    /// The system that runs, once its agent does.
+    fn running(&self) -> String {
+        self.status("the agent", |_| true).running.map(|running| running.name()).unwrap()
+    }
+
+    /// Waits until the order has come to its end, and says how, and what system runs.
     fn settled(&self) -> (OrderStatus, String) {
-        let status = until(
-            "the end of the order",
-            MINUTES,
-            || Ok(self.status()),
-            |status| {
-                status
-                    .order
-                    .as_ref()
-                    .is_some_and(|order| order.phase.is_settled() || order.phase == Phase::Held)
-            },
-        );
-        let AgentStatus { order, running, .. } = status.unwrap();
-        (order.unwrap(), running.map(|running: Running| running.name()).unwrap())
+        let number = OrderId::from_random(self.orders);
+        let status = self.status("the end of the order", |status| {
+            status.order.as_ref().is_some_and(|order| {
+                order.id == number && (order.phase.is_settled() || order.phase == Phase::Held)
+            })
+        });
+        (status.order.unwrap(), status.running.map(|running| running.name()).unwrap())
     }
 
     /// Default and next entry.
@@ -96,7 +100,7 @@ impl Machine {
 /// `old` is what the loader has as its default; the others are entries.
 fn tried_once(loader: BootLoader, old: Option<&str>, new: &str, hangs: &str) {
     let mut vm = Machine::boot(loader);
-    assert_eq!(vm.status().running.unwrap().name(), "compute 1");
+    assert_eq!(vm.running(), "compute 1");
     let before: Vec<String> = old.into_iter().map(str::to_owned).collect();
     assert_eq!(vm.settings(), before);
 
@@ -130,7 +134,7 @@ fn tried_once(loader: BootLoader, old: Option<&str>, new: &str, hangs: &str) {
     assert_eq!(vm.settings(), [new]);
     vm.machine.power_cut();
     vm.machine.power_on().unwrap();
-    assert_eq!(vm.status().running.unwrap().name(), "compute 2");
+    assert_eq!(vm.running(), "compute 2");
 }
 
 #[test]

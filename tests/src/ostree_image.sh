@@ -1,6 +1,7 @@
 # Makes of a node's root, as it is now, the image `compute` 1, deployed by ostree in that same root; and of it, in another
 # repository that is the remote `site`, compute/2, and compute/3, which says that it is version 2. Runs in the root,
 # which is not booted. There is no kernel in it that could be booted: the lab plays boot loader and kernel.
+mount -t proc proc /proc
 site=/srv/site skeleton=/tmp/skeleton new=/tmp/new
 os_release() { sed '/^IMAGE_/d' /usr/lib/os-release; printf 'IMAGE_ID=compute\nIMAGE_VERSION=%s\n' "$1"; }
 mkdir -p $skeleton $new/usr/lib $site /ostree/repo /ostree/deploy /usr/lib/modules/1

@@ -53,7 +53,10 @@ ExecStart=/usr/sbin/lab-shell
 WantedBy=multi-user.target
 END
 inside systemctl --quiet enable lab-shell.service slurm-rollout-agent.service
-inside systemctl --quiet disable e2scrub_reap.service
+# Nobody logs in, and no order comes over the network.
+inside systemctl --quiet disable e2scrub_reap.service munge.service
+inside systemctl --quiet mask systemd-logind.service dev-hugepages.mount dev-mqueue.mount sys-kernel-config.mount \
+    sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount modprobe@.service tmp.mount
 # What runs the machine is not needed in it.
 rm -rf root/usr/bin/qemu* root/usr/share/qemu root/usr/share/OVMF root/usr/share/seabios
 mv root/boot parts/boot

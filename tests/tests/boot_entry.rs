@@ -35,7 +35,7 @@ impl Machine {
             }
             BootLoader::SystemdBoot => {
                 "cd /sys/firmware/efi/efivars; for name in Default OneShot; do \
-                 tail -c +5 LoaderEntry$name-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f 2>/dev/null | tr -d '\\0'; echo; done"
+                 cat LoaderEntry$name-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f 2>/dev/null | tail -c +5 | tr -d '\\0'; echo; done"
             }
         };
         Machine { machine, settings, orders: 0 }

@@ -58,9 +58,11 @@ impl Grub {
             Some(value) => edit.arg("set").arg(format!("{name}={value}")),
             None => edit.args(["unset", name]),
         };
-        edit.run()
-            .map(drop)
-            .map_err(|error| ChangeError::state(format!("setting GRUB's {name}"), error.to_string()))
+        edit.run().map_err(|error| ChangeError::state(format!("setting GRUB's {name}"), error.to_string()))?;
+        // The program leaves that to the kernel, and a node that is proven must not boot the old system after a power cut.
+        let path = self.environment();
+        let synced = fs::File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(ChangeError::file("writing GRUB's environment block", &path))
     }
 
     /// All that it reads at boot, as far as one knows where that is.

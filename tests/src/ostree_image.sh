@@ -15,6 +15,7 @@ for repository in $site /ostree/repo; do
     ostree --repo=$repository config set core.fsync false
 done
 commit() { ostree --repo=$site commit --branch "$@" >/dev/null; }
+printf '[remote "site"]\nurl=file:///sysroot%s\ngpg-verify=false\n' $site >/etc/ostree/remotes.d/site.conf
 os_release 1 >/tmp/os-release
 cat /tmp/os-release >/usr/lib/os-release
 # What would only be copied.
@@ -32,7 +33,6 @@ commit compute/3 --tree=ref=compute/1 --tree=dir=$new
 
 ostree admin os-init lab
 ostree --repo=/ostree/repo pull-local $site compute/1
-ostree --repo=/ostree/repo remote add --no-gpg-verify site file:///sysroot$site
 ostree admin deploy --os=lab compute/1
 cp -a /var/. /ostree/deploy/lab/var/
 rm -rf $skeleton $new

@@ -58,7 +58,8 @@ impl Grub {
             Some(value) => edit.arg("set").arg(format!("{name}={value}")),
             None => edit.args(["unset", name]),
         };
-        edit.run().map_err(|error| ChangeError::state(format!("setting GRUB's {name}"), error.to_string()))?;
+        edit.run()
+            .map_err(|error| ChangeError::state(format!("setting GRUB's {name}"), error.to_string()))?;
         // The program leaves that to the kernel, and a node that is proven must not boot the old system after a power cut.
         let path = self.environment();
         let synced = fs::File::open(&path).and_then(|file| file.sync_all());

@@ -10,6 +10,14 @@ use rollout_lab::{ClusterSpec, Node, NodeRoot, Product, Result, Site, until};
 
 const MINUTES: Duration = Duration::from_secs(300);
 
+/// The note of the node, once the rollout is over there; it has to end so.
+fn note(site: &Site, rollout: &str, phase: &str) -> String {
+    let over = |phase: &str| ["updated", "rolled-back", "held"].contains(&phase);
+    let line = until("the end", MINUTES, || site.phase(rollout, "cn01"), |line| over(&line.phase)).unwrap();
+    assert_eq!(line.phase, phase, "{line:?}");
+    line.note.unwrap_or_default()
+}
+
 /// An image by its version, from a branch of the remote `site`.
 fn manifest(version: &str) -> String {
     format!(
@@ -42,8 +50,8 @@ fn a_deployment_is_booted_and_one_that_is_not_what_it_should_be_is_left() {
 
     site.stage(&manifest("2")).unwrap();
     site.reboot("cn01").unwrap();
+    note(&site, "compute-2", "updated");
     site.wait_idle(&["cn01"], MINUTES).unwrap();
-    until("updated", MINUTES, || site.phase("compute-2", "cn01"), |line| line.phase == "updated").unwrap();
     let (second, is_first) = booted(node);
     assert_eq!((image_version(node).as_str(), is_first, node.boot_count()), ("2", true, 2));
     assert_ne!(first, second);
@@ -53,20 +61,15 @@ fn a_deployment_is_booted_and_one_that_is_not_what_it_should_be_is_left() {
     // This branch is not what its name says.
     site.stage(&manifest("3")).unwrap();
     site.reboot("cn01").unwrap();
-    let rolled_back = |phase: &str| phase == "rolled-back";
-    let line =
-        until("rolled-back", MINUTES, || site.phase("compute-3", "cn01"), |line| rolled_back(&line.phase));
-    let note = line.unwrap().note.unwrap_or_default();
-    assert!(note.contains("os-release says compute 2, not compute 3"), "{note}");
+    let note_3 = note(&site, "compute-3", "rolled-back");
+    assert!(note_3.contains("os-release says compute 2, not compute 3"), "{note_3}");
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     assert_eq!((booted(node), node.boot_count()), ((second, true), 4));
 
     // Nothing to be deployed: nothing is changed. Slurm still waits for a boot.
     site.stage(&manifest("4")).unwrap();
     site.reboot("cn01").unwrap();
-    let line =
-        until("rolled-back", MINUTES, || site.phase("compute-4", "cn01"), |line| rolled_back(&line.phase));
-    let note = line.unwrap().note.unwrap_or_default();
-    assert!(note.contains("pulling site:compute/4"), "{note}");
+    let note_4 = note(&site, "compute-4", "rolled-back");
+    assert!(note_4.contains("pulling site:compute/4"), "{note_4}");
     assert_eq!(image_version(node), "2");
 }

@@ -69,14 +69,18 @@ pub(super) fn observe() -> Result<String, ChangeError> {
 pub(super) fn apply(image: &Image, saved: &str) -> Result<(), ChangeError> {
     let reference = image.values.get("ref").map_or("", String::as_str);
     let source = source(reference);
+    // `ostree admin deploy` takes no `--`.
+    if [source.remote.unwrap_or_default(), source.branch].iter().any(|word| word.starts_with('-')) {
+        return Err(ChangeError::state(format!("deploying {reference}"), "this is an option, and no ref"));
+    }
     if let Some(remote) = source.remote {
-        let pull = Program::new(OSTREE, PULL_LIMIT).args(["pull", REPOSITORY, "--", remote, source.branch]);
+        let pull = Program::new(OSTREE, PULL_LIMIT).args(["pull", REPOSITORY, remote, source.branch]);
         run(&pull, &format!("pulling {reference}"))?;
     }
     let found = deployments()?;
     let (_, system) = booted(&found)?;
     // Interrupted after it was deployed: it is the first one already. One more of the same does no harm, but takes room.
-    let commit = Program::new(OSTREE, LIMIT).args(["rev-parse", REPOSITORY, "--", source.deployed]);
+    let commit = Program::new(OSTREE, LIMIT).args(["rev-parse", REPOSITORY, source.deployed]);
     let commit = run(&commit, &format!("looking for {reference}"))?;
     let first = found.first().filter(|first| first.id != saved);
     if first.is_some_and(|first| first.id.split('.').next() == Some(commit.trim())) {

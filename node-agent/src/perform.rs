@@ -82,7 +82,9 @@ impl Hands {
                 match self.undo(ledger) {
                     Ok(()) => {
                         failpoint::here("undone");
-                        Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id) })
+                        let as_before = changes_begun(ledger)
+                            .all(|(change, record)| changes::runs_as_before(change, &record.before));
+                        Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id, as_before) })
                     }
                     Err(why) => self.failed(ledger, &why, Event::UndoFailed),
                 }

@@ -40,7 +40,7 @@ fn changes_are_made(aim: &Aim, ledger: &Ledger) -> Result<(), String> {
         let after = record.after.as_ref().ok_or_else(|| format!("change {} was not finished", index + 1))?;
         let made = match record.before {
             Before::InImage => changes::is_in_image(change),
-            _ => changes::verify(change, after),
+            _ => changes::verify(change, &record.before, after),
         };
         made.map_err(|error| format!("change {} is not what was staged: {error}", index + 1))?;
     }

@@ -79,6 +79,13 @@ pub struct Record {
     pub after: Option<After>,
 }
 
+impl Record {
+    /// A record without its end is a change that was interrupted: it may have done anything.
+    fn may_have_changed(&self) -> bool {
+        self.after.as_ref().is_none_or(|after| after.changed)
+    }
+}
+
 /// What was there before a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -270,14 +277,16 @@ impl Ledger {
     /// Whether anything on the node is, or may be, another than before the order.
     #[must_use]
     pub fn changed(&self) -> bool {
-        // A record without its end is a change that was interrupted: it may have done anything.
-        self.records.iter().any(|record| record.after.as_ref().is_none_or(|after| after.changed))
+        self.records.iter().any(Record::may_have_changed)
     }
 
-    /// Whether the node has to boot once more after an undo: something was changed, or Slurm still waits for a boot.
+    /// Whether the node has to boot once more after an undo: Slurm still waits for a boot, or something was changed. An
+    /// image alone takes none where what runs is `as_before`: the node never left it, or came back to it by itself.
     #[must_use]
-    pub fn reboot_due(&self, boot_id: &str) -> bool {
-        self.changed() || boot_id == self.ordered_boot_id
+    pub fn reboot_due(&self, boot_id: &str, as_before: bool) -> bool {
+        let only_booted = |record: &Record| as_before && matches!(record.before, Before::Image { .. });
+        boot_id == self.ordered_boot_id
+            || self.records.iter().any(|record| record.may_have_changed() && !only_booted(record))
     }
 
     /// The node is proven to be what it was: nothing of the order is left there to be undone.
@@ -662,11 +671,28 @@ mod tests {
             ledger.records = records;
             let boot_id = if booted { "boot-2" } else { "boot-1" };
             assert_eq!(
-                (ledger.changed(), ledger.reboot_due(boot_id)),
+                (ledger.changed(), ledger.reboot_due(boot_id, true)),
                 (changed, due),
                 "{:?} {booted}",
                 ledger.records
             );
+        }
+        // An image: only where another one runs.
+        let image = |after| Record {
+            before: Before::Image { running: Running::default(), saved: None },
+            ..record(after)
+        };
+        for (records, booted, as_before, due) in [
+            (vec![image(Some(true))], true, false, true),
+            (vec![image(Some(true))], true, true, false),
+            (vec![image(None)], true, true, false),
+            (vec![image(Some(true))], false, true, true),
+            (vec![image(Some(true)), record(Some(true))], true, true, true),
+        ] {
+            let mut ledger = ledger(Phase::Undoing);
+            ledger.records = records;
+            let boot_id = if booted { "boot-2" } else { "boot-1" };
+            assert_eq!(ledger.reboot_due(boot_id, as_before), due, "{:?} {booted}", ledger.records);
         }
     }
 
@@ -713,7 +739,7 @@ mod tests {
         assert!(ledger.records.is_empty() && ledger.error.is_none());
         assert_eq!(ledger.order.id, OrderId::from_random(1), "it is still the same order");
         assert_eq!(ledger.seen, [1, 2].map(OrderId::from_random));
-        assert!(ledger.reboot_due("boot-5") && !ledger.reboot_due("boot-6"));
+        assert!(ledger.reboot_due("boot-5", true) && !ledger.reboot_due("boot-6", true));
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Node {
                 Err(why) => failed(ledger, &why, Event::VerifyFailed),
             }),
             Action::Undo => Some(match self.undo(ledger)? {
-                Ok(()) => Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id()) },
+                Ok(()) => Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id(), true) },
                 Err(why) => failed(ledger, &why, Event::UndoFailed),
             }),
             Action::VerifyOld => Some(match self.verify_old(ledger)? {

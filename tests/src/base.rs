@@ -16,44 +16,57 @@ const PACKAGES: &str = "slurmctld slurmd slurm-client munge dnf rpm createrepo-c
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 /// What is done in the new root, as `sh -ec SETUP setup PACKAGES...`.
 const SETUP: &str = include_str!("base_setup.sh");
+/// What apt installs for a virtual machine: a kernel and boot loaders, what makes a disk of it all, and the machine itself.
+const MACHINE_PACKAGES: &str = "udev initramfs-tools linux-image-cloud-amd64 grub-pc-bin grub2-common systemd-boot-efi \
+                                systemd-boot-tools munge curl e2fsprogs fdisk dosfstools mtools qemu-system-x86 ovmf";
+/// The same for a virtual machine.
+const MACHINE_SETUP: &str = include_str!("machine_setup.sh");
 
 /// A system for nodes, named by its Debian suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Base {
     /// Slurm 22.05, systemd 252, dnf 4.14.
     Bookworm,
-    /// Slurm 24.11, systemd 257, dnf 4.23.
+    /// Slurm 24.11, systemd 257, dnf 4.23, ostree.
     Trixie,
     /// Slurm 26.05, systemd 262, dnf 4 and dnf5.
     Forky,
+    /// Trixie's kernel and boot loaders, no Slurm: for virtual machines. Trixie's QEMU, too: the emulation of older ones
+    /// crashes its kernel now and then.
+    Machine,
 }
 
 impl Base {
-    /// All of them, the oldest Slurm first.
+    /// Those with Slurm, the oldest one first.
     pub const ALL: [Base; 3] = [Base::Bookworm, Base::Trixie, Base::Forky];
 
     /// The Debian suite.
     pub fn suite(self) -> &'static str {
         match self {
             Base::Bookworm => "bookworm",
-            Base::Trixie => "trixie",
+            Base::Trixie | Base::Machine => "trixie",
             Base::Forky => "forky",
         }
+    }
+
+    /// What it is called on disk.
+    pub(crate) fn name(self) -> &'static str {
+        if self == Base::Machine { "machine" } else { self.suite() }
     }
 
     /// The root directory of this base, made now if it was never made. Never write into it: clusters share it.
     pub fn prepare(self) -> Result<PathBuf> {
         let bases = state_dir("bases")?;
-        let base = bases.join(format!("{}-{:016x}", self.suite(), self.recipe_hash()));
+        let base = bases.join(format!("{}-{:016x}", self.name(), self.recipe_hash()));
         if base.exists() {
             return Ok(base);
         }
-        let _building = lock(&bases.join(format!(".{}.lock", self.suite())))?;
+        let _building = lock(&bases.join(format!(".{}.lock", self.name())))?;
         if base.exists() {
             return Ok(base);
         }
         self.remove_unfinished(&bases)?;
-        let unfinished = bases.join(format!("{}.unfinished", self.suite()));
+        let unfinished = bases.join(format!("{}.unfinished", self.name()));
         create_dir(&unfinished).on("create", &unfinished)?;
         self.build(&unfinished)?;
         rename(&unfinished, &base).on("rename to", &base)?;
@@ -74,23 +87,32 @@ impl Base {
     pub(crate) fn cgroup_conf(self) -> &'static str {
         match self {
             Base::Bookworm => "CgroupPlugin=cgroup/v1\n",
-            Base::Trixie | Base::Forky => "CgroupPlugin=disabled\n",
+            Base::Trixie | Base::Forky | Base::Machine => "CgroupPlugin=disabled\n",
         }
     }
 
     fn packages(self) -> Vec<&'static str> {
-        let more = if self == Base::Forky { Some("dnf5") } else { None };
-        PACKAGES.split(' ').chain(more).collect()
+        let (packages, more) = match self {
+            Base::Bookworm => (PACKAGES, None),
+            Base::Trixie => (PACKAGES, Some("ostree")),
+            Base::Forky => (PACKAGES, Some("dnf5")),
+            Base::Machine => (MACHINE_PACKAGES, None),
+        };
+        packages.split_whitespace().chain(more).collect()
+    }
+
+    fn setup(self) -> &'static str {
+        if self == Base::Machine { MACHINE_SETUP } else { SETUP }
     }
 
     /// Changes with all that a base is made of, so that a changed recipe makes a new base.
     fn recipe_hash(self) -> u64 {
-        let recipe = format!("{BOOT_PACKAGES}\n{}\n{SETUP}", self.packages().join(" "));
+        let recipe = format!("{BOOT_PACKAGES}\n{}\n{}", self.packages().join(" "), self.setup());
         Hash::default().add(recipe.as_bytes()).value()
     }
 
     fn remove_unfinished(self, bases: &Path) -> Result<()> {
-        let name = format!("{}.unfinished", self.suite());
+        let name = format!("{}.unfinished", self.name());
         let found =
             read_dir(bases).on("list", bases)?.flatten().find(|entry| entry.file_name() == name.as_str());
         found.map_or(Ok(()), |entry| remove_dir_all(entry.path()).on("remove", &entry.path()))
@@ -112,7 +134,7 @@ impl Base {
         std::fs::copy("/etc/resolv.conf", &resolv).on("copy /etc/resolv.conf to", &resolv)?;
         let path = format!("PATH={PATH}");
         let mut setup =
-            vec!["chroot", &target, "env", "-i", &path, "LC_ALL=C.UTF-8", "sh", "-ec", SETUP, "setup"];
+            vec!["chroot", &target, "env", "-i", &path, "LC_ALL=C.UTF-8", "sh", "-ec", self.setup(), "setup"];
         setup.extend(self.packages());
         in_own_mounts(&setup).limit(BUILD_LIMIT).run().map(drop)
     }

@@ -3,11 +3,15 @@
 //! Files are read and written by processes in there, so that links lead to where they lead in the node, never to the host.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{IoContext, Result};
 use crate::namespaces::way_in;
 use crate::network::{BACKUP, CONTROLLER};
 use crate::run::{Command, PATH};
+
+/// A whole system is read and written.
+const OSTREE_LIMIT: Duration = Duration::from_secs(300);
 
 /// How to get into a node, now.
 #[derive(Debug, Clone)]
@@ -118,6 +122,13 @@ impl NodeRoot {
     /// Runs a command in the root, which is not booted.
     pub fn run(&self, argv: &[&str]) -> Result<String> {
         self.inside.command(argv).run()
+    }
+
+    /// Makes of the root, as it is now, an image that ostree has deployed in it: the node boots that, and finds itself below
+    /// `/sysroot`. The remote `site` has the branches `compute/2` and `compute/3`; see `ostree_image.sh`.
+    pub fn deploy_by_ostree(&self) -> Result<()> {
+        let argv = ["unshare", "--mount", "--", "sh", "-ec", include_str!("ostree_image.sh")];
+        self.inside.command(&argv).limit(OSTREE_LIMIT).run().map(drop)
     }
 
     /// Enables units that are installed in the root.

@@ -48,7 +48,7 @@ impl Preinstalled {
         }
         let root = base.prepare()?;
         let layers = state_dir("layers")?;
-        let kind = format!("{}-{}-", base.suite(), self.format.name());
+        let kind = format!("{}-{}-", base.name(), self.format.name());
         let layer = layers.join(format!("{kind}{:016x}", self.hash(&root)?));
         let _making = lock(&layers.join(format!(".{kind}lock")))?;
         if !layer.exists() {

@@ -43,6 +43,7 @@ mod run;
 mod site;
 mod slurm_conf;
 mod state_dir;
+mod virtual_machine;
 
 pub use base::Base;
 pub use built_packages::BuiltPackages;
@@ -67,3 +68,4 @@ pub use repacked::Repacked;
 pub use rpm_repository::RpmRepository;
 pub use run::{Background, Command, Output};
 pub use site::{NodeLine, Site, TOOL_1_1, until};
+pub use virtual_machine::{BootLoader, VirtualMachine};

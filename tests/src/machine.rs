@@ -223,12 +223,8 @@ impl Shared {
         let groups: Vec<String> =
             cgroup::for_boot(cluster, &host.name, boot)?.iter().map(|p| p.display().to_string()).collect();
         // A time namespace gives this boot an uptime of its own, by which slurmd tells Slurm when the node booted.
-        let script = "uptime=$1 root=$2 name=$3 bridge=$4; shift 4
-            for group; do echo 0 >\"$group/cgroup.procs\"; done
-            exec unshare --time --boottime=-$uptime --monotonic=-$uptime -- systemd-nspawn --quiet --register=no \\
-                --keep-unit --capability=all --console=read-only --network-bridge=$bridge -D \"$root\" -M \"$name\" -b";
         let root = root.display().to_string();
-        let mut argv = vec!["sh", "-ec", script, "boot", &uptime, &root, &host.name, BRIDGE];
+        let mut argv = vec!["sh", "-ec", include_str!("boot.sh"), "boot", &uptime, &root, &host.name, BRIDGE];
         argv.extend(groups.iter().map(String::as_str));
         // systemd of Debian 13 and later boots on a unified hierarchy only.
         let command = Command::by_way_of(way_in(*namespaces), &argv).env("UNIFIED_CGROUP_HIERARCHY", "1");

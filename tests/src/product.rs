@@ -76,12 +76,17 @@ impl Product {
         Command::new(&["sh", "-ec", script, "sh", &package, REBOOT_PROGRAM]).bytes()
     }
 
+    /// What a node has installed.
+    pub(crate) fn node_packages(&self) -> Preinstalled {
+        Preinstalled { format: self.format, files: vec![self.packages.agent(self.format).to_owned()] }
+    }
+
     /// Adds it to what a cluster shall be: installed on controller and nodes, called by slurmctld.
     pub fn install(&self, spec: ClusterSpec) -> ClusterSpec {
         let mut spec = called_by_slurmctld(spec);
-        let of = |file: &Path| Preinstalled { format: self.format, files: vec![file.to_owned()] };
-        spec.controller_packages = of(self.packages.controller(self.format));
-        spec.node_packages = of(self.packages.agent(self.format));
+        let controller = self.packages.controller(self.format).to_owned();
+        spec.controller_packages = Preinstalled { format: self.format, files: vec![controller] };
+        spec.node_packages = self.node_packages();
         if let Some(agent) = &self.agent {
             spec.node_files.push(File::new(agent, "/usr/sbin/slurm-rollout-agent", 0o755));
         }

@@ -37,6 +37,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// What a command left that was started in another way.
+    pub(crate) fn of(shown: &str, code: Option<i32>, stdout: String, stderr: String) -> Output {
+        Output { code, stdout, stderr, shown: shown.lines().next().unwrap_or_default().to_string() }
+    }
+
     /// Whether it ended with 0.
     pub fn success(&self) -> bool {
         self.code == Some(0)

@@ -19,4 +19,6 @@ for group; do
         sleep 0.1
     done
 done 2>/dev/null
+# ostree protects the roots that it has deployed.
+chattr -f -i "$directory"/*/upper/ostree/deploy/*/deploy/* 2>/dev/null
 rm -rf "$directory"

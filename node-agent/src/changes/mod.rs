@@ -117,11 +117,12 @@ pub fn apply(change: &Change, before: &Before) -> Result<After, ChangeError> {
 ///
 /// # Errors
 /// If it is not, with what is different.
-pub fn verify(change: &Change, after: &After) -> Result<(), ChangeError> {
-    match change {
-        Change::Packages(wanted) => packages::verify(wanted, after),
-        Change::Symlink(symlink) => symlink::verify(symlink),
-        Change::Image(wanted) => image::verify(wanted),
+pub fn verify(change: &Change, before: &Before, after: &After) -> Result<(), ChangeError> {
+    match (change, before) {
+        (Change::Packages(wanted), _) => packages::verify(wanted, after),
+        (Change::Symlink(symlink), _) => symlink::verify(symlink),
+        (Change::Image(wanted), Before::Image { running, .. }) => image::verify(wanted, running),
+        (Change::Image(_), _) => Err(other_kind("verifying a change")),
     }
 }
 
@@ -172,6 +173,18 @@ pub fn undo(change: &Change, before: &Before) -> Result<(), ChangeError> {
         (Change::Packages(_) | Change::Symlink(_) | Change::Image(_), _) => {
             Err(other_kind("undoing a change"))
         }
+    }
+}
+
+/// Whether what was booted is what was booted before the change. Always so but for an image.
+#[must_use]
+pub fn runs_as_before(change: &Change, before: &Before) -> bool {
+    match (change, before) {
+        (Change::Image(wanted), Before::Image { running, saved }) => {
+            image::runs_as_before(wanted, running, saved.as_deref())
+        }
+        (Change::Image(_), _) => false,
+        (Change::Packages(_) | Change::Symlink(_), _) => true,
     }
 }
 

@@ -1,0 +1,236 @@
+//! GRUB: what it shall boot stands in its environment block, `grubenv`, which it reads at boot and from which it takes
+//! `next_entry` away before it boots that. `grub-reboot` and `grub-set-default` are scripts around the same writes.
+
+use super::boot_entry::Loader;
+use crate::changes::ChangeError;
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, XFS_SUPER_MAGIC, statfs};
+use rollout_host::run::Program;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const EDIT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Its directory, and the program that writes its environment block: as Red Hat names them, and as all others do.
+const INSTALLED: [(&str, &str); 2] =
+    [("/boot/grub2", "/usr/bin/grub2-editenv"), ("/boot/grub", "/usr/bin/grub-editenv")];
+
+/// Where each distribution has its own copy of GRUB for EFI, with the whole configuration in older ones.
+const EFI: &str = "/boot/efi/EFI";
+
+/// Entries in files of their own (Boot Loader Specification).
+const ENTRIES: &str = "/boot/loader/entries";
+
+/// What a configuration must hold to do as the environment block says. grub-mkconfig writes both with
+/// GRUB_DEFAULT=saved.
+const OBEYED: [&str; 2] = ["${next_entry}", "${saved_entry}"];
+
+/// File systems on which GRUB can write, of those that hold a /boot.
+const WRITABLE: [FsType; 3] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, MSDOS_SUPER_MAGIC];
+
+/// GRUB as it is installed here.
+pub(super) struct Grub {
+    directory: PathBuf,
+    editenv: &'static str,
+}
+
+impl Grub {
+    pub(super) fn find() -> Option<Self> {
+        let here = |(directory, _): &(&str, &str)| Path::new(directory).join("grubenv").exists();
+        let (directory, editenv) = INSTALLED.into_iter().find(here)?;
+        Some(Self { directory: directory.into(), editenv })
+    }
+
+    fn environment(&self) -> PathBuf {
+        self.directory.join("grubenv")
+    }
+
+    fn get(&self, name: &str) -> Result<Option<String>, ChangeError> {
+        let path = self.environment();
+        let block = fs::read(&path).map_err(ChangeError::file("reading GRUB's environment block", &path))?;
+        Ok(value(&String::from_utf8_lossy(&block), name).filter(|value| !value.is_empty()))
+    }
+
+    fn set(&self, name: &str, value: Option<&str>) -> Result<(), ChangeError> {
+        let edit = Program::new(self.editenv, EDIT_LIMIT).arg(self.environment());
+        let edit = match value {
+            Some(value) => edit.arg("set").arg(format!("{name}={value}")),
+            None => edit.args(["unset", name]),
+        };
+        edit.run()
+            .map_err(|error| ChangeError::state(format!("setting GRUB's {name}"), error.to_string()))?;
+        // The program leaves that to the kernel, and a node that is proven must not boot the old system after a power cut.
+        let path = self.environment();
+        let synced = fs::File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(ChangeError::file("writing GRUB's environment block", &path))
+    }
+
+    /// All that it reads at boot, as far as one knows where that is.
+    fn configuration(&self) -> String {
+        let efi = files_in(Path::new(EFI)).into_iter().map(|directory| directory.join("grub.cfg"));
+        let here = ["grub.cfg", "custom.cfg"].map(|name| self.directory.join(name));
+        let texts = here.into_iter().chain(efi).filter_map(|path| fs::read(path).ok());
+        texts.map(|text| String::from_utf8_lossy(&text).into_owned() + "\n").collect()
+    }
+}
+
+impl Loader for Grub {
+    fn name(&self) -> &'static str {
+        "GRUB"
+    }
+
+    fn check(&self, entry: &str) -> Result<(), ChangeError> {
+        let refused = |why| Err(ChangeError::state(format!("having GRUB boot {entry:?} once"), why));
+        if let Some(why) = self.cannot_be_written_at_boot()? {
+            return refused(why);
+        }
+        let entries: Vec<(String, String)> = files_in(Path::new(ENTRIES))
+            .iter()
+            .filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), fs::read_to_string(path).ok()?)))
+            .collect();
+        problem(&self.configuration(), &entries, entry).map_or(Ok(()), refused)
+    }
+
+    fn default_entry(&self) -> Result<Option<String>, ChangeError> {
+        self.get("saved_entry")
+    }
+
+    fn set_default(&self, entry: Option<&str>) -> Result<(), ChangeError> {
+        self.set("saved_entry", entry)
+    }
+
+    fn next_entry(&self) -> Result<Option<String>, ChangeError> {
+        self.get("next_entry")
+    }
+
+    fn set_next(&self, entry: Option<&str>) -> Result<(), ChangeError> {
+        self.set("next_entry", entry)
+    }
+}
+
+impl Grub {
+    /// Where GRUB could not take `next_entry` away, "once" would be for ever, and a power cycle no way back.
+    fn cannot_be_written_at_boot(&self) -> Result<Option<String>, ChangeError> {
+        // Where EFI has it, this is a link.
+        let path = self.environment();
+        let attempt = "looking at GRUB's environment block";
+        let real = fs::canonicalize(&path).map_err(ChangeError::file(attempt, &path))?;
+        let device = fs::metadata(&real).map_err(ChangeError::file(attempt, &real))?.dev();
+        let kind = statfs(&real).map_err(|error| ChangeError::file(attempt, &real)(error.into()))?;
+        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+        let mapped = ["dm", "md"]
+            .iter()
+            .any(|part| Path::new(&format!("/sys/dev/block/{major}:{minor}/{part}")).exists());
+        let on = if mapped { "LVM, RAID or an encrypted disk" } else { "this file system" };
+        let writable = !mapped && WRITABLE.contains(&kind.filesystem_type());
+        Ok((!writable).then(|| {
+            format!(
+                "GRUB cannot write {} at boot, as it is on {on}: the entry would be tried again and again; \
+                 have /boot on ext4, XFS or FAT on a partition of its own",
+                real.display()
+            )
+        }))
+    }
+}
+
+/// Why GRUB would not boot an entry that is named in its environment block.
+fn problem(configuration: &str, entries: &[(String, String)], entry: &str) -> Option<String> {
+    if !OBEYED.iter().all(|word| configuration.contains(word)) {
+        return Some(
+            "its configuration does not do as its environment block says: set GRUB_DEFAULT=saved in \
+             /etc/default/grub and write the configuration anew (update-grub, grub2-mkconfig)"
+                .to_owned(),
+        );
+    }
+    let in_menu = |name: &str| {
+        let heads = configuration.lines().map(str::trim_start);
+        let mut heads = heads.filter(|line| line.starts_with("menuentry") || line.starts_with("submenu"));
+        // Titles are quoted in more than one way; what is in the middle is the same in all of them.
+        heads.any(|line| line.contains(&name.replace('\'', "'\\''")) || line.contains(name))
+    };
+    let in_files = |name: &str| {
+        entries.iter().any(|(id, text)| {
+            let title = text.lines().find_map(|line| line.strip_prefix("title")).map(str::trim);
+            id == name || title == Some(name)
+        })
+    };
+    let known = |name: &str| name.parse::<u32>().is_ok() || in_menu(name) || in_files(name);
+    // A title may have the sign in itself.
+    let unknown = entry.split('>').find(|name| !known(name)).filter(|_| !known(entry))?;
+    Some(format!("it has no entry or submenu {unknown:?}; its menu is in grub.cfg and {ENTRIES}"))
+}
+
+/// A variable of an environment block: lines `name=value`, with a backslash before backslashes and line ends.
+fn value(block: &str, name: &str) -> Option<String> {
+    let (mut lines, mut line, mut escaped) = (Vec::new(), String::new(), false);
+    for c in block.chars() {
+        match c {
+            '\\' if !escaped => escaped = true,
+            '\n' if !escaped => lines.push(std::mem::take(&mut line)),
+            c => {
+                line.push(c);
+                escaped = false;
+            }
+        }
+    }
+    let values = lines.iter().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    values.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).next_back()
+}
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: &str = "# GRUB Environment Block\n# WARNING: Do not edit\nsaved_entry=Debian>a\\\\b\n\
+                         next_entry=\nkernelopts=root=UUID=1 quiet\n######";
+
+    #[test]
+    fn the_environment_block_is_read_as_grub_reads_it() {
+        assert_eq!(value(BLOCK, "saved_entry").as_deref(), Some("Debian>a\\b"));
+        assert_eq!(value(BLOCK, "kernelopts").as_deref(), Some("root=UUID=1 quiet"));
+        assert_eq!(value(BLOCK, "next_entry").as_deref(), Some(""));
+        assert_eq!(value(BLOCK, "entry"), None);
+        assert_eq!(value("", "saved_entry"), None);
+    }
+
+    const CONFIGURATION: &str = "\
+if [ \"${next_entry}\" ] ; then\n set default=\"${next_entry}\"\nelse\n set default=\"${saved_entry}\"\nfi
+menuentry 'Debian' --class debian $menuentry_id_option 'gnulinux-simple-1' {\n}
+submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced-1' {
+\tmenuentry 'Debian, with Linux 6.12' --class x $menuentry_id_option 'gnulinux-6.12' {\n\t}
+\tmenuentry 'The node'\\''s own' {\n\t}\n}
+";
+
+    #[test]
+    fn an_entry_that_is_not_there_is_refused() {
+        let files = [("abc-6.12".to_owned(), "title Rocky 9\nlinux /vmlinuz\n".to_owned())];
+        for entry in [
+            "Debian",
+            "gnulinux-simple-1",
+            "Advanced options>Debian, with Linux 6.12",
+            "gnulinux-advanced-1>gnulinux-6.12",
+            "1>0",
+            "The node's own",
+            "abc-6.12",
+            "Rocky 9",
+        ] {
+            assert_eq!(problem(CONFIGURATION, &files, entry), None, "{entry}");
+        }
+        for (entry, unknown) in [("Ubuntu", "Ubuntu"), ("Advanced options>Linux 7", "Linux 7")] {
+            let found = problem(CONFIGURATION, &files, entry).unwrap();
+            assert!(found.starts_with(&format!("it has no entry or submenu {unknown:?}")), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_does_not_look_is_refused() {
+        let fixed = CONFIGURATION.replace("${saved_entry}", "0");
+        assert!(problem(&fixed, &[], "Debian").unwrap().contains("GRUB_DEFAULT=saved"));
+        assert!(problem("", &[], "Debian").unwrap().contains("update-grub"));
+    }
+}

@@ -1,0 +1,207 @@
+//! ostree: another deployment becomes the first one, which is booted by default; the one that is booted now stays, and going
+//! back makes it the first one again.
+//!
+//! ostree's own order of deployments is all that is changed; its origin files, its /etc and its kernel arguments are as
+//! `ostree admin deploy` makes them.
+
+use crate::changes::ChangeError;
+use rollout_core::image::Image;
+use rollout_host::run::Program;
+use std::path::Path;
+use std::time::Duration;
+
+const OSTREE: &str = "/usr/bin/ostree";
+const REPOSITORY: &str = "--repo=/ostree/repo";
+
+/// There where ostree has booted the system, and only there.
+const BOOTED: &str = "/run/ostree-booted";
+
+/// For questions, and for what only writes the boot loader's entries.
+const LIMIT: Duration = Duration::from_secs(120);
+/// A deployment is a checkout of hard links, and a kernel copied to /boot.
+const DEPLOY_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// A whole new system, over the network.
+const PULL_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// A deployment as `ostree admin status` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Deployment {
+    booted: bool,
+    /// Its operating system (stateroot).
+    system: String,
+    /// `CHECKSUM.SERIAL`: one commit may be deployed more than once.
+    id: String,
+}
+
+/// Where an image comes from.
+#[derive(Debug, PartialEq, Eq)]
+struct Source<'a> {
+    remote: Option<&'a str>,
+    /// What is pulled from there.
+    branch: &'a str,
+    /// What is deployed: a commit has no remote.
+    deployed: &'a str,
+}
+
+/// The checksum of the booted deployment, if ostree has booted this system.
+pub(super) fn booted_checksum() -> Result<Option<String>, ChangeError> {
+    if !Path::new(BOOTED).exists() {
+        return Ok(None);
+    }
+    let (id, _) = booted(&deployments()?)?;
+    Ok(Some(id.split('.').next().unwrap_or_default().to_owned()))
+}
+
+/// Whether what is booted is also what would be booted next.
+pub(super) fn is_already_so() -> Result<bool, ChangeError> {
+    Ok(deployments()?.first().is_some_and(|first| first.booted))
+}
+
+/// The booted deployment.
+pub(super) fn observe() -> Result<String, ChangeError> {
+    if !Path::new(BOOTED).exists() {
+        let problem = format!("this system was not booted by ostree: there is no {BOOTED}");
+        return Err(ChangeError::state("looking at the ostree deployments", problem));
+    }
+    Ok(booted(&deployments()?)?.0)
+}
+
+pub(super) fn apply(image: &Image, saved: &str) -> Result<(), ChangeError> {
+    let reference = image.values.get("ref").map_or("", String::as_str);
+    let source = source(reference);
+    // `ostree admin deploy` takes no `--`.
+    if [source.remote.unwrap_or_default(), source.branch].iter().any(|word| word.starts_with('-')) {
+        return Err(ChangeError::state(format!("deploying {reference}"), "this is an option, and no ref"));
+    }
+    if let Some(remote) = source.remote {
+        let pull = Program::new(OSTREE, PULL_LIMIT).args(["pull", REPOSITORY, remote, source.branch]);
+        run(&pull, &format!("pulling {reference}"))?;
+    }
+    let found = deployments()?;
+    let (_, system) = booted(&found)?;
+    // Interrupted after it was deployed: it is the first one already. One more of the same does no harm, but takes room.
+    let commit = Program::new(OSTREE, LIMIT).args(["rev-parse", REPOSITORY, source.deployed]);
+    let commit = run(&commit, &format!("looking for {reference}"))?;
+    let first = found.first().filter(|first| first.id != saved);
+    if first.is_some_and(|first| first.id.split('.').next() == Some(commit.trim())) {
+        return Ok(());
+    }
+    let deploy = Program::new(OSTREE, DEPLOY_LIMIT).args([
+        "admin",
+        "deploy",
+        &format!("--os={system}"),
+        "--",
+        source.deployed,
+    ]);
+    run(&deploy, &format!("deploying {reference}")).map(drop)
+}
+
+pub(super) fn undo(saved: &str) -> Result<(), ChangeError> {
+    let found = deployments()?;
+    match found.iter().position(|deployment| deployment.id == saved) {
+        Some(0) => Ok(()),
+        Some(index) => {
+            let first = Program::new(OSTREE, LIMIT).args(["admin", "set-default", &index.to_string()]);
+            run(&first, &format!("making the deployment {saved} the first one")).map(drop)
+        }
+        None => Err(ChangeError::state(
+            "going back to the deployment from before",
+            format!("{saved} is gone from `ostree admin status`"),
+        )),
+    }
+}
+
+pub(super) fn verify_old(saved: &str) -> Result<(), ChangeError> {
+    let found = deployments()?;
+    let (booted, _) = booted(&found)?;
+    let first = found.first().map_or("none", |first| &first.id);
+    if booted == saved && first == saved {
+        return Ok(());
+    }
+    let problem = format!("{booted} is booted and {first} is the first one, not {saved}");
+    Err(ChangeError::state("verifying the deployment from before", problem))
+}
+
+/// Whether this very deployment is booted.
+pub(super) fn is_booted(saved: &str) -> bool {
+    deployments().and_then(|found| booted(&found)).is_ok_and(|(id, _)| id == saved)
+}
+
+fn deployments() -> Result<Vec<Deployment>, ChangeError> {
+    let status = Program::new(OSTREE, LIMIT).args(["admin", "status"]);
+    Ok(parse(&run(&status, "looking at the ostree deployments")?))
+}
+
+/// Its id and its system.
+fn booted(deployments: &[Deployment]) -> Result<(String, String), ChangeError> {
+    let booted = deployments.iter().find(|deployment| deployment.booted);
+    let booted = booted.map(|booted| (booted.id.clone(), booted.system.clone()));
+    let problem = "none of `ostree admin status` is booted";
+    booted.ok_or_else(|| ChangeError::state("looking for the booted ostree deployment", problem))
+}
+
+fn run(program: &Program, attempt: &str) -> Result<String, ChangeError> {
+    let output = program.run().map_err(|error| ChangeError::state(attempt, error.to_string()))?;
+    Ok(output.stdout)
+}
+
+/// `* lab 7ea8….0` is booted, `  lab dc49….0 (rollback)` is not. More lines about a deployment are indented below it.
+fn parse(status: &str) -> Vec<Deployment> {
+    let deployment = |line: &str| {
+        let (booted, rest) = line.strip_prefix("* ").map_or((false, line), |rest| (true, rest));
+        let mut words = rest.split_whitespace();
+        let (system, id) = (words.next()?, words.next()?);
+        let (checksum, serial) = id.split_once('.')?;
+        let fits = is_commit(checksum) && serial.parse::<u32>().is_ok();
+        fits.then(|| Deployment { booted, system: system.to_owned(), id: id.to_owned() })
+    };
+    status.lines().filter_map(deployment).collect()
+}
+
+/// `REMOTE:BRANCH`, `REMOTE:COMMIT`, or what is in the local repository: a branch or a commit.
+fn source(reference: &str) -> Source<'_> {
+    match reference.split_once(':') {
+        Some((remote, branch)) => {
+            let deployed = if is_commit(branch) { branch } else { reference };
+            Source { remote: Some(remote), branch, deployed }
+        }
+        None => Source { remote: None, branch: reference, deployed: reference },
+    }
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deployments_are_read_in_their_order() {
+        let [new, old] = ["dc", "7e"].map(|begin| begin.repeat(32));
+        let status = format!(
+            "  lab {new}.1 (pending)\n    Version: 2\n    origin refspec: lab:compute/2\n* lab {old}.0\n    \
+             origin refspec: compute/1\n    Pinned: yes\n\n"
+        );
+        let deployment = |booted, id: &str| Deployment { booted, system: "lab".into(), id: id.into() };
+        let found = parse(&status);
+        assert_eq!(found, [deployment(false, &format!("{new}.1")), deployment(true, &format!("{old}.0"))]);
+        assert_eq!(booted(&found).unwrap(), (format!("{old}.0"), "lab".to_owned()));
+        assert!(parse("No deployments.\n").is_empty() && booted(&[]).is_err());
+    }
+
+    #[test]
+    fn what_is_pulled_and_what_is_deployed() {
+        let commit = "0123456789abcdef".repeat(4);
+        let pinned = format!("site:{commit}");
+        for (reference, remote, branch, deployed) in [
+            ("site:compute/2", Some("site"), "compute/2", "site:compute/2"),
+            ("compute/2", None, "compute/2", "compute/2"),
+            (commit.as_str(), None, commit.as_str(), commit.as_str()),
+            (pinned.as_str(), Some("site"), commit.as_str(), commit.as_str()),
+        ] {
+            assert_eq!(source(reference), Source { remote, branch, deployed }, "{reference}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::slurmd::SYSTEMCTL;
 use crate::{local, node};
 use nix::unistd::{User, geteuid};
 use rollout_core::doctor::mounts::file_system;
-use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit};
+use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
 use rollout_host::config::{Checked, read};
@@ -99,6 +99,7 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         munge: Munge::at(&config.munge_socket).try_out(),
         state_dir: (config.state_dir.display().to_string(), state_dir(&config.state_dir)),
         ledger: LedgerFile::in_dir(&config.state_dir).newest(&name).map_err(|error| error.to_string()),
+        volatile: config.is_volatile().then(|| Path::new(VOLATILE).exists()),
         managers: managers(),
         node: name,
     }

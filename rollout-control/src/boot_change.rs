@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::store::{Addresses, Store, StoreError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::image::{Image, Via};
-use rollout_core::journal::{Booted, Entry, Fold};
+use rollout_core::journal::{Booted, Entry};
 use rollout_core::order::{Apply, Order, OrderId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub fn change(
         client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
     });
     let end = Instant::now() + until.saturating_duration_since(Instant::now()) * 2 / 3;
-    let mut before = BTreeMap::new();
+    let (mut before, mut sources) = (BTreeMap::new(), BTreeMap::new());
     let mut saved = provider.read(&answering(&nodes, &agents, &mut not_given), end);
     for node in &nodes {
         let (Some(saved), Some(Ok(agent))) = (saved.remove(&node.name), agents.get(&node.name)) else {
@@ -59,7 +59,8 @@ pub fn change(
         match saved {
             Ok(saved) => {
                 let (running, boot_id) = (agent.running.clone(), agent.boot_id.clone());
-                before.insert(node.name.clone(), Booted { saved, running, boot_id });
+                before.insert(node.name.clone(), Booted { running, boot_id });
+                sources.insert(node.name.clone(), saved);
             }
             Err(why) => {
                 drop(not_given.insert(node.name.clone(), format!("what it boots from is not known: {why}")))
@@ -70,6 +71,7 @@ pub fn change(
     if given.is_empty() {
         return Ok(not_given);
     }
+    store.save_boot_sources(&apply.rollout, sources)?;
     let told = NodeSet::from_iter(before.keys().cloned());
     let entry = Entry::BootSource { nodes: told, order: order.id.clone(), before };
     store.record(Some(&apply.rollout), vec![entry])?;
@@ -108,11 +110,11 @@ fn restore(
     nodes: Vec<BootNode>,
     until: Instant,
 ) -> Result<Outcomes<()>, StoreError> {
-    let fold = store.load(rollout)?.nodes();
+    let mut sources = store.boot_sources(rollout)?;
     let mut outcomes = Outcomes::new();
     let mut back = Vec::new();
     for node in nodes {
-        match saved_of(&fold, &node.name) {
+        match sources.remove(&node.name) {
             Some(saved) => back.push((node, saved)),
             None => {
                 let why = format!("{rollout} has not written down what it booted from before");
@@ -122,10 +124,6 @@ fn restore(
     }
     outcomes.extend(provider.put_back(&back, until));
     Ok(outcomes)
-}
-
-fn saved_of(fold: &Fold, node: &str) -> Option<Saved> {
-    Some(fold.get(node)?.boot_source.as_ref()?.before.saved.clone())
 }
 
 /// Has nodes boot again what they booted before a rollout's order, and writes down for which that was done. The others are
@@ -141,12 +139,13 @@ pub fn put_back(
     addresses: &Addresses,
     until: Instant,
 ) -> Result<BTreeMap<String, String>, StoreError> {
-    let names = NodeSet::from_iter(nodes.keys().cloned());
-    let outcomes = put_back_at(config, image.via, &names, &nodes, addresses, until);
+    let mut sources = store.boot_sources(rollout)?;
+    sources.retain(|node, _| nodes.contains_key(node));
+    let outcomes = put_back_at(config, image.via, &sources, addresses, until);
     let mut done: BTreeMap<(OrderId, String), Vec<String>> = BTreeMap::new();
     let mut failed = BTreeMap::new();
     for (node, back) in nodes {
-        match outcomes.get(&node).cloned().unwrap_or_else(|| Err("nothing is known of it".to_owned())) {
+        match outcomes.get(&node).cloned().unwrap_or_else(|| Err("it was not kept".to_owned())) {
             Ok(()) => done.entry((back.order, back.why)).or_default().push(node),
             Err(why) => {
                 drop(failed.insert(node, format!("what it booted from before cannot be put back: {why}")))
@@ -162,11 +161,9 @@ pub fn put_back(
     Ok(failed)
 }
 
-/// What is put back, for which order, and why.
+/// For which order something is put back, and why.
 #[derive(Debug, Clone)]
 pub struct Back {
-    /// What the node booted from.
-    pub saved: Saved,
     /// The order that it was changed for.
     pub order: OrderId,
     /// Why it is put back.
@@ -176,18 +173,18 @@ pub struct Back {
 fn put_back_at(
     config: &Config,
     via: Via,
-    names: &NodeSet,
-    nodes: &BTreeMap<String, Back>,
+    sources: &BTreeMap<String, Saved>,
     addresses: &Addresses,
     until: Instant,
 ) -> Outcomes<()> {
+    let names = &NodeSet::from_iter(sources.keys().cloned());
     let ready =
         provider(via, config).and_then(|provider| Ok((provider, boot_nodes(config, names, addresses)?)));
     match ready {
         Err(why) => names.iter().map(|node| (node.to_owned(), Err(why.clone()))).collect(),
         Ok((provider, known)) => {
             let back = known.into_iter().filter_map(|node| {
-                let saved = nodes.get(&node.name)?.saved.clone();
+                let saved = sources.get(&node.name)?.clone();
                 Some((node, saved))
             });
             provider.put_back(&back.collect::<Vec<_>>(), until)

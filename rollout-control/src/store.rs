@@ -3,6 +3,7 @@
 //! ```text
 //! lock                          taken (flock) by whoever writes, for milliseconds
 //! rollouts/ID/manifest.toml     as the admin wrote it; never changed
+//! rollouts/ID/boot-sources.json what its nodes booted from before; for SlurmUser only
 //! rollouts/ID/journal           one JSON line an event, only ever appended to
 //! plain-reboots                 the journal of nodes that had nothing staged
 //! addresses.json                NodeAddr of each node, as Slurm last said it
@@ -15,6 +16,7 @@
 //! controllers may share the directory.
 
 mod addresses;
+mod boot_sources;
 mod claim;
 mod drains;
 mod journal_file;

@@ -156,9 +156,8 @@ impl Look<'_> {
                     errands.push(Errand { node: node.clone(), order, what });
                 }
                 Due::PutBack { why, then } => {
-                    if let Some(source) = one.record.boots_ours() {
-                        let saved = source.before.saved.clone();
-                        back.insert(node.clone(), Back { saved, order: order.clone(), why: why.clone() });
+                    if one.record.boots_ours().is_some() {
+                        back.insert(node.clone(), Back { order: order.clone(), why: why.clone() });
                     }
                     goes_on |= then == Then::TellAgent;
                     then_for.push((node.clone(), then, why, order));

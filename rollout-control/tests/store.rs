@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use rollout_control::store::{ChangedDrain, Claims, StageError, Staged, Store, StoreError};
 use rollout_core::hand_over::{HandedOver, Skipped};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, Line, Stand};
+use rollout_core::journal::{Booted, Entry, Line, Stand};
 use rollout_core::manifest::Manifest;
 use rollout_core::order::{OrderId, What};
 use rollout_core::phase::Phase;
@@ -639,4 +639,35 @@ fn on_a_full_disk_a_journal_takes_all_lines_or_none() {
         store.record(Some(&id), many().collect()).unwrap();
         assert_eq!(store.load(&id).unwrap().lines.len(), 11);
     });
+}
+
+#[test]
+fn what_nodes_booted_from_is_kept_for_slurm_user_alone_until_it_is_put_back() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, store) = store();
+    let id = staged(&store, "image", "n[1-2]");
+    let order = |number| OrderId::from_random(number);
+    let give = |number, source: &str| {
+        let saved = ["n1", "n2"].map(|node| (node.to_owned(), source.into())).into();
+        store.save_boot_sources(&id, saved).unwrap();
+        let ordering = Entry::Ordering { nodes: set("n[1-2]"), order: order(number), until_ms: 0 };
+        let before = ["n1", "n2"].map(|node| (node.to_owned(), Booted::default())).into();
+        let given = Entry::BootSource { nodes: set("n[1-2]"), order: order(number), before };
+        store.record(Some(&id), vec![ordering, given]).unwrap();
+    };
+    let kept = |node: &str| store.boot_sources(&id).unwrap()[node].clone();
+    assert!(store.boot_sources(&id).unwrap().is_empty());
+    give(1, "old");
+    let back = Entry::PutBack { nodes: set("n2"), order: order(1), why: "nhc".into() };
+    store.record(Some(&id), vec![back]).unwrap();
+    give(2, "newer");
+    assert_eq!(
+        (kept("n1"), kept("n2")),
+        ("old".into(), "newer".into()),
+        "n1 still booted ours the second time"
+    );
+    let path = dir.path().join("rollouts/image/boot-sources.json");
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let watched: Vec<_> = store.watched().unwrap().into_iter().map(|watched| watched.node).collect();
+    assert_eq!(watched, ["n1", "n2"]);
 }

@@ -187,7 +187,7 @@ mod tests {
 
     /// Ordered at 100 s, its boot source changed a moment before where `source` says so: 'o' is ours, 'b' was put back.
     fn node(stand: Stand, volatile: bool, source: char) -> Watched {
-        let before = Booted { saved: "old".into(), running: None, boot_id: "boot-1".into() };
+        let before = Booted { running: None, boot_id: "boot-1".into() };
         let put_back = (source == 'b').then(|| (120_000, "nhc said no".to_owned()));
         let boot_source = (source != '-').then_some(BootSource { since_ms: 100_000, before, put_back });
         let new = NodeRecord::new(stand, 100_000);

@@ -172,14 +172,20 @@ impl Via {
         saved: Option<&str>,
         running: &Running,
     ) -> Result<BTreeMap<String, String>, String> {
-        let value = match self {
-            Self::Ostree => ("ref", running.ostree.as_deref()),
-            Self::BootEntry => ("entry", saved),
+        /// What is kept of a boot loader, as far as it matters here.
+        #[derive(Deserialize)]
+        struct Loader {
+            default: Option<String>,
+        }
+        let default = || serde_json::from_str::<Loader>(saved?).ok()?.default;
+        let (name, value) = match self {
+            Self::Ostree => ("ref", running.ostree.clone()),
+            Self::BootEntry => ("entry", default()),
             Self::BootFile | Self::Bss | Self::Bos | Self::Command => return Ok(BTreeMap::new()),
         };
         match value {
-            (name, Some(value)) => Ok([(name.to_owned(), value.to_owned())].into()),
-            (name, None) => Err(format!("the {name} that was booted before is not known")),
+            Some(value) => Ok([(name.to_owned(), value)].into()),
+            None => Err(format!("the {name} that was booted before is not known")),
         }
     }
 
@@ -380,6 +386,19 @@ mod tests {
         other.running.image = None;
         assert!(image("").prove(&other).unwrap_err().contains("no image (kernel 6.1.0-40)"));
         assert_eq!(image("[proof]\nos_release = false\nkernel = '6.1.0-40'").prove(&other), Ok(()));
+    }
+
+    #[test]
+    fn a_provider_on_the_node_goes_back_to_what_it_kept() {
+        let running = facts().running;
+        let back = |via: Via, saved| via.values_back(saved, &running);
+        assert_eq!(back(Via::Ostree, None).unwrap()["ref"], "abc");
+        let saved = r#"{"default":"old.conf","cmdline":"quiet"}"#;
+        assert_eq!(back(Via::BootEntry, Some(saved)).unwrap()["entry"], "old.conf");
+        for saved in [None, Some("{"), Some(r#"{"default":null,"cmdline":""}"#)] {
+            assert!(back(Via::BootEntry, saved).unwrap_err().contains("entry"), "{saved:?}");
+        }
+        assert!(back(Via::Bss, None).unwrap().is_empty());
     }
 
     #[test]

@@ -129,11 +129,10 @@ pub enum Entry {
     },
 }
 
-/// What a node booted from and was running before a rollout changed it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a node was running before a rollout changed what it boots from. What it takes to put that back is not for everybody to read,
+/// and is kept apart from the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Booted {
-    /// What it takes to put it back, in the provider's words.
-    pub saved: serde_json::Value,
     /// What the node was running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<Running>,

@@ -6,18 +6,24 @@
 //!    (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
 //! 3. `idle`, the idle agent: resident memory, and context switches in a minute.
 //! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
-//! 5. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
+//! 5. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order and without.
+//! 6. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
 //!    and what the agent has in memory then.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use rollout_control::agent_client::AgentClient;
 use rollout_control::dispatch::dispatch;
-use rollout_lab::{ClusterSpec, Flood, ManyAgents, Node, Product, REBOOT_PROGRAM, Site, TOOL_1_1};
+use rollout_lab::{
+    ClusterSpec, Flood, ManyAgents, NetImage, Node, NodeRoot, Product, REBOOT_PROGRAM, Site, TOOL_1_1,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+const IMAGE: &str = "name = \"image\"\nnodes = \"cn[01-04]\"\n[[change]]\nkind = \"image\"\nvia = \"boot-file\"\n\
+                     image = \"compute\"\nversion = \"2\"\n";
 const AGENTS: u16 = 1000;
 const ROUNDS: usize = 3;
 /// Processes that send bad requests.
@@ -34,7 +40,53 @@ fn main() {
     if wanted("dispatch") {
         dispatch_beside_curl();
     }
+    if wanted("gate") {
+        gate(&product);
+    }
     in_the_lab(&product, wanted);
+}
+
+/// The controller says what a node should be as soon as it finds its agent up.
+fn gate(product: &Product) {
+    let prepare = |root: &NodeRoot| match root.is_controller() {
+        true => {
+            let config = "[boot_file]\ndirectory = \"/srv/boot\"\nname = \"{node}.boot\"\n\
+                          template = \"/etc/slurm-rollout/boot.template\"\n";
+            root.write_file("/etc/slurm-rollout/controller.d/images.toml", config, 0o644)?;
+            root.write_file("/etc/slurm-rollout/boot.template", "boot {image}-{version}\n", 0o644)?;
+            root.enable_units(&["slurm-rollout-reconcile.timer"])
+        }
+        false => {
+            root.write_file("/etc/slurm-rollout/agent.d/volatile.toml", "ledger = \"volatile\"\n", 0o644)
+        }
+    };
+    let images = vec![NetImage::new("compute", "1"), NetImage::new("compute", "2")];
+    let (prepare, disks) = (Some(Arc::new(prepare) as _), false);
+    let spec = ClusterSpec { nodes: 4, images, disks, prepare, ..ClusterSpec::default() };
+    let site = Site::start(product, spec).unwrap();
+    for (what, manifest) in [("plain reboot", None), ("image", Some(IMAGE))] {
+        let boots: Vec<u32> = site.cluster.compute_nodes().iter().map(Node::boot_count).collect();
+        if let Some(manifest) = manifest {
+            site.stage(manifest).unwrap();
+        }
+        site.reboot("cn[01-04]").unwrap();
+        let mut seconds = Vec::new();
+        for (node, boots) in site.cluster.compute_nodes().iter().zip(boots) {
+            node.wait_boots(boots + 1, MINUTES).unwrap();
+            site.wait_idle(&[node.name()], MINUTES).unwrap();
+            let time = |unit: &str, property: &str| -> f64 {
+                let said = node.run(&["systemctl", "show", "--value", "-p", property, unit]).unwrap();
+                said.trim().parse::<f64>().unwrap() / 1e6
+            };
+            let up = time("slurm-rollout-agent.service", "ActiveEnterTimestampMonotonic");
+            seconds.push(time("slurm-rollout-gate.service", "ExecMainExitTimestampMonotonic") - up);
+        }
+        let most = seconds.iter().copied().fold(0.0, f64::max);
+        println!(
+            "{what}: agent up to gate open {:.2} s, at most {most:.2} s (4 nodes without a disk)",
+            median(seconds)
+        );
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -14,6 +14,9 @@ pub const GATE: &str = "slurm-rollout-gate.service";
 /// What starts the copy of an agent whose successor does not come up.
 pub const RESCUE: &str = "slurm-rollout-rescue.service";
 
+/// By this file the gate's unit knows that the ledger does not outlive a boot.
+pub const VOLATILE: &str = "/etc/slurm-rollout/agent.d/volatile.toml";
+
 const REINSTALL: &str = "install the package slurm-rollout-agent again: `dnf reinstall slurm-rollout-agent` or \
                          `apt-get install --reinstall slurm-rollout-agent`";
 
@@ -74,6 +77,8 @@ pub struct NodeFacts {
     pub munge: Result<(), String>,
     /// The state directory's path, and what is known of it.
     pub state_dir: (String, Result<StateDir, String>),
+    /// Whether agent.toml says that the ledger is gone after a boot; then, whether the gate's unit knows.
+    pub volatile: Option<bool>,
     /// The newest ledger.
     pub ledger: Result<Option<Ledger>, String>,
     /// Package managers that are there.
@@ -115,7 +120,8 @@ pub fn node(facts: &NodeFacts) -> Vec<Finding> {
     findings.extend(gate(facts));
     findings.push(rescue(&facts.rescue));
     findings.extend(restarts_count_as_boots(facts));
-    findings.push(state_dir(&facts.state_dir.0, &facts.state_dir.1));
+    findings.push(state_dir(&facts.state_dir.0, &facts.state_dir.1, facts.volatile.is_some()));
+    findings.extend(facts.volatile.map(volatile));
     findings.push(ledger(&facts.ledger));
     findings.push(match facts.managers.is_empty() {
         true => Finding::ok("package-manager", "none; changes of kind packages are refused here"),
@@ -286,7 +292,20 @@ fn tells_each_start_as_a_boot(arguments: &[String]) -> bool {
         .any(|letters| letters.chars().take_while(|c| !WITH_VALUE.contains(*c)).any(|c| c == 'b'))
 }
 
-fn state_dir(path: &str, dir: &Result<StateDir, String>) -> Finding {
+/// Whether a node that keeps no ledger is held back until it is told what it should be.
+fn volatile(gate_knows: bool) -> Finding {
+    const CHECK: &str = "volatile-ledger";
+    if gate_knows {
+        return Finding::ok(CHECK, "after a boot slurmd waits until it is known what this node should be");
+    }
+    Finding::problem(CHECK, format!("ledger = \"volatile\" is not in {VOLATILE}"))
+        .because(
+            "the gate's unit knows by that file that it has to wait: slurmd starts unproven after each boot",
+        )
+        .cured_by(format!("write that line into {VOLATILE}"))
+}
+
+fn state_dir(path: &str, dir: &Result<StateDir, String>, volatile: bool) -> Finding {
     const CHECK: &str = "state-directory";
     let loses = "what an order has changed, and how to undo it, stands there: lost with a boot, nobody knows what the node is";
     match dir {
@@ -300,10 +319,14 @@ fn state_dir(path: &str, dir: &Result<StateDir, String>) -> Finding {
                 .because("who can write there decides what root does at the next start of the agent")
                 .cured_by(format!("chown -R root:root {path} && chmod 700 {path}"))
         }
+        Ok(StateDir { on: FileSystem::Memory(kind), .. }) if volatile => {
+            Finding::ok(CHECK, format!("{path} is root's alone, on {kind}, as ledger = \"volatile\" says"))
+        }
         Ok(StateDir { on: FileSystem::Memory(kind), .. }) => {
             Finding::warning(CHECK, format!("{path} is on {kind}, which a boot empties"))
                 .because(loses)
-                .cured_by("set state_dir in agent.toml to a directory on a disk, or mount one there")
+                .cured_by("set state_dir in agent.toml to a directory on a disk, or mount one there; on a node without a disk, \
+                           ledger = \"volatile\"")
         }
         Ok(_) => Finding::ok(CHECK, format!("{path} is root's alone, and not in memory")),
     }

@@ -39,6 +39,7 @@ fn good() -> NodeFacts {
             "/s".into(),
             Ok(StateDir { uid: 0, mode: 0o40700, is_dir: true, on: FileSystem::Lasting }),
         ),
+        volatile: None,
         ledger: Ok(None),
         managers: vec!["dnf".into()],
     }
@@ -193,4 +194,18 @@ fn dash_b_is_found_wherever_slurmd_would_find_it() {
         let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
         assert_eq!(tells_each_start_as_a_boot(&words), found, "{arguments}");
     }
+}
+
+#[test]
+fn a_node_without_a_disk_is_held_back_by_the_gate() {
+    let on = |volatile| {
+        let mut facts = NodeFacts { volatile, ..good() };
+        facts.state_dir.1.as_mut().unwrap().on = FileSystem::Memory("overlay on tmpfs".into());
+        let findings = node(&facts);
+        let levels = findings.iter().filter(|f| matches!(f.check.as_str(), "state-directory" | "volatile-ledger"));
+        levels.map(|finding| finding.level).collect::<Vec<_>>()
+    };
+    assert_eq!(on(None), [Level::Warning]);
+    assert_eq!(on(Some(true)), [Level::Ok, Level::Ok]);
+    assert_eq!(on(Some(false)), [Level::Ok, Level::Problem]);
 }

@@ -90,7 +90,6 @@ pub(super) fn apply(image: &Image, saved: &str) -> Result<(), ChangeError> {
         "admin",
         "deploy",
         &format!("--os={system}"),
-        "--",
         source.deployed,
     ]);
     run(&deploy, &format!("deploying {reference}")).map(drop)

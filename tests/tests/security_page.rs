@@ -11,7 +11,16 @@ use rollout_lab::{ClusterSpec, Node, NodeRoot, Product, Site, workspace};
 const MINUTES: Duration = Duration::from_secs(240);
 
 /// What is there only at times; all other files must be.
-const AT_TIMES: [&str; 5] = ["rescue-agent", "order.json", "staged.json", "undo", "drains.json"];
+const AT_TIMES: [&str; 8] = [
+    "rescue-agent",
+    "order.json",
+    "staged.json",
+    "undo",
+    "drains.json",
+    "boot-sources.json",
+    "watch",
+    "admitted",
+];
 
 const LINK: &str = r#"
 name = "link"

@@ -131,7 +131,7 @@ fn from_image_to_image_and_back_while_jobs_run() {
 fn an_image_that_does_not_boot() {
     let site = site(1);
     let cn01 = site.cluster.node("cn01");
-    let hold = "boot_timeout = \"15s\"\n[verify]\non_failure = \"hold\"\n";
+    let hold = "boot_timeout = \"20s\"\n[verify]\non_failure = \"hold\"\n";
     site.stage(&manifest("3", "cn01", hold)).unwrap();
     site.reboot("cn01").unwrap();
     until("it is gone", MINUTES, || Ok(cn01.is_running()), |running| !running && cn01.boot_count() == 2)
@@ -154,9 +154,13 @@ fn an_image_that_does_not_boot() {
     cn01.wait_boots(4, MINUTES).unwrap();
     wait_phase(&site, "image-3", "cn01", "held");
     assert!(!cn01.exec(&["systemctl", "is-active", "slurmd"]).unwrap().success());
-    site.rollout(&["release", "cn01"]).unwrap().into_stdout().unwrap();
+    // Mended on the boot server: the node is given its image once more.
+    let image = site.cluster.directory().join("images/compute-3");
+    std::fs::remove_file(image.join("panic")).unwrap();
+    site.rollout(&["retry", "cn01"]).unwrap().into_stdout().unwrap();
+    wait_phase(&site, "image-3", "cn01", "updated");
+    assert_eq!(running(&site, "cn01"), "3");
     site.wait_idle(&["cn01"], MINUTES).unwrap();
-    wait_phase(&site, "image-3", "cn01", "released");
 }
 
 /// An image that boots and is another than was staged: the node goes back by itself.
@@ -170,6 +174,15 @@ fn an_image_that_is_another() {
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     assert_eq!((running(&site, "cn01").as_str(), site.cluster.node("cn01").boot_count()), ("1", 3));
     assert!(!boot_file(&site, "cn01").success(), "there was none before");
+
+    // Held instead, and given back on an admin's word.
+    let held = manifest("4", "cn01", "[verify]\non_failure = \"hold\"\n").replace("image-4", "held");
+    site.stage(&held).unwrap();
+    site.reboot("cn01").unwrap();
+    wait_phase(&site, "held", "cn01", "held");
+    site.rollout(&["release", "cn01"]).unwrap().into_stdout().unwrap();
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    wait_phase(&site, "held", "cn01", "released");
 }
 
 /// The boot server's directory is full, and then nobody may write there: the node is not ordered, and runs on as it was.

@@ -7,12 +7,17 @@ use crate::table::out;
 use crate::verb::release::{newest_order, tell_held};
 use crate::verb::stage::give_to_agents;
 use rollout_cli::args::RetryArgs;
+use rollout_control::boot_change::{NotGiven, change};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::Stand;
-use rollout_core::order::What;
+use rollout_core::journal::{NodeRecord, Stand};
+use rollout_core::order::{Apply, Order, OrderId, Return, What};
 use rollout_core::phase::Phase;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long providers may take. A person waits.
+const GIVING: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failure> {
     context.must_write()?;
@@ -56,6 +61,34 @@ pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failu
             nothing.push(format!("{taken}: has something else staged by now"));
         }
     }
+    let not_given = give_images(context, &held)?;
+    held = held.difference(&not_given.keys().cloned().collect());
+    nothing.extend(not_given.into_iter().map(|(name, why)| format!("{name}: {why}")));
     nothing.extend(tell_held(context, &held, &What::Retry)?);
     if nothing.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure(nothing.join("\nslurm-rollout: "))) }
+}
+
+/// What held nodes boot from was put back when they went back: those whose order changes it get their image again. Says for
+/// which that failed; they are not to be told.
+fn give_images(context: &Context, held: &NodeSet) -> Result<NotGiven, Failure> {
+    let mut orders: BTreeMap<(String, OrderId), Vec<String>> = BTreeMap::new();
+    for name in held.iter() {
+        if let Some((rollout, NodeRecord { order: Some(order), .. })) = newest_order(context, name)? {
+            orders.entry((rollout, order)).or_default().push(name.to_owned());
+        }
+    }
+    let mut not_given = NotGiven::new();
+    for ((rollout, id), names) in orders {
+        let aim = context.rollout(&rollout)?.manifest.aim;
+        if aim.image().is_none_or(|image| !image.via.is_on_controller()) {
+            continue;
+        }
+        let back = Return { resume_if_late: true, drained: None };
+        let apply = Apply { rollout, aim, back };
+        let order = Order::new(id, names.into_iter().collect(), What::Apply(apply.clone()));
+        let (addresses, until) = (context.store.addresses(), Instant::now() + GIVING);
+        not_given.extend(change(&context.config, &context.store, &order, &apply, &addresses, until)?);
+        context.store.call_watcher()?;
+    }
+    Ok(not_given)
 }

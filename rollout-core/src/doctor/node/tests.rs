@@ -202,7 +202,8 @@ fn a_node_without_a_disk_is_held_back_by_the_gate() {
         let mut facts = NodeFacts { volatile, ..good() };
         facts.state_dir.1.as_mut().unwrap().on = FileSystem::Memory("overlay on tmpfs".into());
         let findings = node(&facts);
-        let levels = findings.iter().filter(|f| matches!(f.check.as_str(), "state-directory" | "volatile-ledger"));
+        let levels =
+            findings.iter().filter(|f| matches!(f.check.as_str(), "state-directory" | "volatile-ledger"));
         levels.map(|finding| finding.level).collect::<Vec<_>>()
     };
     assert_eq!(on(None), [Level::Warning]);

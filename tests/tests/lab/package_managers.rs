@@ -1,8 +1,5 @@
 //! A change of packages through each package manager: made as staged, and undone to exactly what was before.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
 //! What docs/security.md says of files and processes, on a cluster that has carried out an order.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

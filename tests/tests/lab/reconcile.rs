@@ -1,8 +1,5 @@
 //! What Slurm loses is not lost: `slurm-rollout reconcile` finds nodes that were handed over and that nobody told, and no others.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{Base, ClusterSpec, Node, Output, Product, REBOOT_PROGRAM, Site, TOOL_1_1, until};

@@ -1,9 +1,6 @@
 //! docs/install.md and README.md as a new user follows them: every block of code, in order, on a cluster that has never
 //! seen slurm-rollout.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,5 @@
 //! The lab's repositories, with the package managers of every base.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Instant;
 
 use rollout_lab::{Base, Cluster, ClusterSpec, DebRepository, Node, Package, RpmRepository, Scriptlet};

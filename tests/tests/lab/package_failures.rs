@@ -1,9 +1,6 @@
 //! A package manager that fails, hangs, finds its lock held or the disk full: the node goes back, and the cause is named
 //! in the tool's own words.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

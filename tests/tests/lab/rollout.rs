@@ -1,8 +1,5 @@
 //! The main job on a real cluster: what is staged is what the nodes become, while jobs run on.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{Base, ClusterSpec, Product, Site, TOOL_1_1};

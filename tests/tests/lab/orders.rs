@@ -1,8 +1,5 @@
 //! What comes in on an agent's port and is no order of this node's: refused or dropped, logged, and nothing changes.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_core::hostlist::NodeSet;

@@ -1,15 +1,12 @@
 //! Our hostlists against Slurm's own, of each version: what we accept means the same to `scontrol show hostnames`.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 
 use rollout_core::hostlist::{NodeSet, expand};
 use rollout_lab::Base;
 
 /// See the head of the file for its format.
-const CASES: &str = include_str!("../../rollout-core/tests/hostlist_cases.txt");
+const CASES: &str = include_str!("../../../rollout-core/tests/hostlist_cases.txt");
 
 /// How many lists are made up, and of each how many that are damaged in one place.
 const MADE_UP: usize = 100;

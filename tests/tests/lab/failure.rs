@@ -1,8 +1,5 @@
 //! What fails goes back to what was before, and says why; what is held stays out of service until an admin says so.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{ClusterSpec, Product, Site, TOOL_1_1, until};

@@ -1,7 +1,7 @@
 //! The lab itself: what it promises to the scenarios.
 
 // A test may panic, and starts no part of the product.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods)]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

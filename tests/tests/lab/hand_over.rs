@@ -1,8 +1,5 @@
 //! Handing over many nodes: dead agents, hosts that drop packets, two RebootPrograms at once, one that is killed.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

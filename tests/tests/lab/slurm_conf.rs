@@ -1,8 +1,5 @@
 //! The slurm.conf snippets, as a real slurmctld of each version loads them.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

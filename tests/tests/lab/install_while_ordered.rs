@@ -1,8 +1,5 @@
 //! The agent's package is upgraded and removed while an order is unsettled: the one waits, the other is refused.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{

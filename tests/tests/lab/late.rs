@@ -1,9 +1,6 @@
 //! Scenario 10: Slurm gives up on a node, which then comes back good. It is put back into service if, and only if,
 //! Slurm's Reason shows that it was our reboot that it was waiting for.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{Base, ClusterSpec, Product, Site, TOOL_1_1};

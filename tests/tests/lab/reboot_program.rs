@@ -1,9 +1,6 @@
 //! RebootProgram itself: what it is made of, how every Slurm and worse starts it, and what it does when things are not
 //! as they should be. Here slurmctld's own RebootProgram does nothing; ours is run by hand as SlurmUser.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

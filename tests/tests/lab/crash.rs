@@ -3,9 +3,6 @@
 //!
 //! Each case is one order on one node. The nodes of a cluster take the next case as soon as they are done with one.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,9 +1,6 @@
 //! Nodes without a disk: each boot begins with an empty upper layer on the image that the boot server names. They keep no
 //! ledger, and are told after their boot what they should be.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

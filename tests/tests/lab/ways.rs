@@ -1,9 +1,6 @@
 //! Every way in which Slurm hands nodes over: RebootProgram run by slurmctld (all other tests) and by slurmd, actions of
 //! Slurm 26.05 on both sides, and reboots that jobs ask for.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

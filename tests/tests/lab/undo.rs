@@ -1,8 +1,5 @@
 //! `slurm-rollout undo`: a rollout that did well is taken back, with what the ledgers and the journal have of it.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,9 +1,6 @@
 //! `doctor` and `config check`: nothing is wrong with a cluster as it should be, and each fault that is really made is
 //! found, with what to do. One cluster a version of Slurm, the faults one after the other.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_core::doctor::{Finding, Level, Report};

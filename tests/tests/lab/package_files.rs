@@ -1,8 +1,5 @@
 //! What is in the packages, and that they are fit to be handed out: files, versions, linters, and a build without a network.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,5 @@
 //! Images that ostree deploys on the node: real ostree, and the lab's machine boots what ostree has put first.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
 //! The gate before slurmd, with the systemd of every base: shut while a node is not proven, and otherwise not there.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_core::hostlist::NodeSet;

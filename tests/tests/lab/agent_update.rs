@@ -1,11 +1,7 @@
 //! A rollout whose change is a newer slurm-rollout-agent: the agent replaces itself, and what is not proven afterwards is
 //! undone, also by an agent that does not come up.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 // Here, since both wait most of their time: for agents that stay silent.
-#[path = "agent_update/rescue.rs"]
 mod rescue;
 
 use std::path::Path;

@@ -1,8 +1,5 @@
 //! A drain belongs to whoever set it: a rollout neither gives such a node to users nor forgets why it was drained.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{Base, ClusterSpec, Product, Site, TOOL_1_1, until};

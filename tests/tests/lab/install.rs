@@ -1,8 +1,5 @@
 //! The built packages on a cluster that never had them: installed, upgraded, removed, installed again, by apt and by dnf.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,8 +1,5 @@
 //! Faults of a node that are not the change's fault. What becomes of the node in each is in docs/faults.md.
 
-// A test may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use rollout_lab::{ClusterSpec, Node, Product, Site, TOOL_1_1, until};

@@ -53,10 +53,8 @@ impl Hands {
                 failpoint::here(ledger.phase.name());
                 let limit = reboot_of(ledger).timeout.get();
                 let why = match self.set_features(ledger) {
-                    Ok(())
-                        if ledger.phase == Phase::Rebooting
-                            && image_of(ledger).is_some_and(|i| i.via.reboots()) =>
-                    {
+                    // On the way back too: putting back the boot source has begun it.
+                    Ok(()) if image_of(ledger).is_some_and(|image| image.via.reboots()) => {
                         reboot::wait_for_it(limit)
                     }
                     Ok(()) => reboot::reboot_within(limit),

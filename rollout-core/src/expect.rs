@@ -137,6 +137,10 @@ impl Watched {
             }
             Some(_) => Due::Nothing,
             None if under_way && agent.awaits => self.expectation(),
+            // Its ledger had the order until it booted, and its gate has opened without us.
+            None if record.stand == Stand::Ordered && self.rollout.is_none() && agent.order.is_none() => {
+                Due::Seen { phase: Phase::Updated, error: None }
+            }
             None if record.stand == Stand::Ordered && self.has_booted(agent) => {
                 put_back("it has booted, and its agent knows nothing of the order", Then::StageAgain)
             }
@@ -292,6 +296,14 @@ mod tests {
             let node = node(stand, true, source);
             assert_eq!(node.due(agent.as_ref(), now_s * 1000, TIMEOUT), due, "{stand:?} {source} {agent:?}");
         }
+        let plain = Watched { rollout: None, ..node(ordered, true, '-') };
+        let up = agent("boot-2", None, false);
+        let due = plain.due(Some(&up), 110_000, TIMEOUT);
+        assert_eq!(
+            due,
+            Due::Seen { phase: Phase::Updated, error: None },
+            "a plain reboot, and nobody was waited for"
+        );
         let claimed = node(Stand::Ordering { until_ms: 120_000 }, true, 'o');
         assert_eq!(claimed.due(None, 110_000, 0), Due::Nothing, "somebody is sending the order");
         assert_eq!(claimed.due(None, 170_000, TIMEOUT), back("the order was not taken", Then::Nothing));

@@ -202,6 +202,9 @@ fn a_boot_server_that_cannot_be_written() {
     assert_eq!(site.cluster.node("cn01").boot_count(), 1);
 
     // What stage would have said, and says now.
+    let foreign = manifest("2", "cn01", "arch = \"riscv64\"\n").replace("image-2", "foreign");
+    let said = site.stage(&foreign).unwrap_err().to_string();
+    assert!(said.contains("cn01: the image is for riscv64"), "{said}");
     controller.run(&["umount", "/srv/boot"]).unwrap();
     controller.run(&["chown", "root", "/srv/boot"]).unwrap();
     let said = site.stage(&manifest("2", "cn01", "").replace("image-2", "again")).unwrap_err().to_string();
@@ -211,6 +214,47 @@ fn a_boot_server_that_cannot_be_written() {
     wait_phase(&site, "image-2", "cn01", "updated");
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     assert_eq!(running(&site, "cn01"), "2");
+    let shown = site.rollout(&["show", "image-2"]).unwrap().stdout;
+    let images = shown.split("RUNNING").nth(1).unwrap();
+    assert!(images.contains("cn01") && images.matches("compute 2").count() == 2, "{shown}");
+
+    // Its ledger is gone, and the journal knows the way back.
+    let said = site.rollout(&["undo", "image-2"]).unwrap().into_stdout().unwrap();
+    assert!(said.contains("reason=undo-image-2 cn01"), "{said}");
+    site.reboot("cn01").unwrap();
+    wait_phase(&site, "undo-image-2", "cn01", "updated");
+    assert_eq!(running(&site, "cn01"), "1");
+    assert!(!boot_file(&site, "cn01").success(), "there was none before");
+}
+
+/// No controller's side says what the nodes should be: one starts slurmd when its time is over, the other one is held, and
+/// takes what it is told later.
+#[test]
+fn nodes_that_nobody_tells() {
+    let prepare = |root: &NodeRoot| {
+        let then = match root.name() {
+            "cn01" => "open",
+            "cn02" => "hold",
+            _ => return Ok(()),
+        };
+        let text = format!("ledger = \"volatile\"\ngate_timeout = \"3s\"\non_gate_timeout = \"{then}\"\n");
+        root.write_file("/etc/slurm-rollout/agent.d/volatile.toml", text, 0o644)
+    };
+    let (images, disks, prepare) = (images(), false, Some(Arc::new(prepare) as _));
+    let spec = ClusterSpec { nodes: 2, images, disks, prepare, ..ClusterSpec::default() };
+    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
+    site.reboot("cn[01-02]").unwrap();
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    let said = site.cluster.node("cn01").journal("slurm-rollout-agent.service").unwrap();
+    assert!(said.contains("slurmd may start: nobody said within 3s what this node should be"), "{said}");
+    let held = |reason: &String| reason.contains("nobody said within 3s what this node should be");
+    until("the Reason", MINUTES, || site.reason("cn02"), held).unwrap();
+    let cn02 = site.cluster.node("cn02");
+    assert!(!cn02.exec(&["systemctl", "is-active", "slurmd"]).unwrap().success());
+    let found = cn02.exec(&["slurm-rollout-agent", "doctor"]).unwrap().stdout;
+    assert!(found.contains("slurmd waits until it is known what this node should be"), "{found}");
+    site.rollout(&["reconcile", "--wait"]).unwrap().into_stdout().unwrap();
+    site.wait_idle(&["cn02"], MINUTES).unwrap();
 }
 
 /// The controller dies when one of two nodes has been given its image and none has been ordered.

@@ -57,6 +57,9 @@ fn wait_phase(site: &Site, node: &str, phase: &str) {
 /// slurmd runs RebootProgram. What is staged is with the agents before; one that was down gets it when it is back.
 fn run_by_slurmd(base: Base) {
     let site = site(base, 3, "reboot_by_slurmd.conf");
+    let image = "name = \"image\"\nnodes = \"cn01\"\n[[change]]\nkind = \"image\"\nvia = \"boot-file\"\nimage = \"x\"\n";
+    let said = site.stage(image).unwrap_err().to_string();
+    assert!(said.contains("slurmd runs RebootProgram"), "{said}");
     let cn03 = site.cluster.node("cn03");
     cn03.run(&["systemctl", "stop", "slurm-rollout-agent"]).unwrap();
     let staged = site.stage(&manifest("cn[01-03]")).unwrap();

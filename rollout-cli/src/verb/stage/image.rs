@@ -5,6 +5,7 @@ use crate::context::{Context, Failure};
 use crate::verb::doctor::files;
 use rollout_control::boot_change::boot_nodes;
 use rollout_control::boot_source::provider;
+use rollout_control::deliver::is_wanted;
 use rollout_core::doctor::access::Identity;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::image::{Image, Via};
@@ -31,6 +32,14 @@ pub(super) fn check(
     }
     if !image.via.is_on_controller() {
         return Ok(Vec::new());
+    }
+    let by_slurmd = is_wanted(&context.config, || context.config.scontrol().show_config());
+    if by_slurmd.unwrap_or(false) {
+        return Err(Failure(format!(
+            "change: via {:?}: here slurmd runs RebootProgram on each node, and nobody would change what a node boots when it is \
+             handed over; let slurmctld run it (docs/ways-in.md)",
+            image.via.name()
+        )));
     }
     let provider = provider(image.via, &context.config).map_err(Failure)?;
     let mut addresses = context.store.addresses();

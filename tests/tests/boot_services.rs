@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 use rollout_lab::{BOOT_DIRECTORY, ClusterSpec, NetImage, NodeRoot, Product, Site, until};
@@ -190,7 +191,7 @@ impl Request {
 fn serve(site: &Site, answer: impl Fn(&Request) -> (u16, Value) + Send + 'static) {
     let listen = || TcpListener::bind("127.0.0.1:8080").unwrap();
     let listener = site.cluster.controller().in_network(listen).unwrap();
-    std::thread::spawn(move || {
+    spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let Some(request) = Request::of(&stream) else { continue };
             let (status, body) = answer(&request);
@@ -204,6 +205,124 @@ fn serve(site: &Site, answer: impl Fn(&Request) -> (u16, Value) + Send + 'static
 
 fn no_such_page() -> (u16, Value) {
     (404, json!({ "title": "Not Found", "detail": "no such page", "status": 404 }))
+}
+
+const WITH_BOS: &str = "[bos]\nurl = \"http://127.0.0.1:8080\"\n";
+
+/// How long BOS leaves a node without power. Slurm counts in whole seconds, and takes a node that booted in the one in which
+/// its reboot began for one that has not.
+const POWER_OFF: Duration = Duration::from_secs(3);
+
+/// BOS of CSM (v2): what it is told it does when the test says so.
+#[derive(Clone, Default)]
+struct Bos(Arc<Mutex<BTreeMap<String, Value>>>);
+
+impl Bos {
+    fn start(site: &Site) -> Bos {
+        let component = |xname: &str| {
+            let now = json!({ "boot_artifacts": artifacts("compute-1"), "configuration": "" });
+            let staged = json!({ "boot_artifacts": artifacts(""), "configuration": "", "session": "" });
+            json!({ "id": xname, "enabled": false, "session": "before", "desired_state": now, "staged_state": staged })
+        };
+        let bos = Bos::default();
+        bos.0.lock().unwrap().extend(XNAMES.map(|xname| (xname.to_owned(), component(xname))));
+        let answering = bos.clone();
+        serve(site, move |request| answering.answer(request));
+        bos
+    }
+
+    /// `cray bos sessions create --stage true`.
+    fn stage(&self, xname: &str, served: &str) {
+        let staged = json!({ "boot_artifacts": artifacts(served), "configuration": "", "session": "next" });
+        self.0.lock().unwrap().get_mut(xname).unwrap()["staged_state"] = staged;
+    }
+
+    fn answer(&self, request: &Request) -> (u16, Value) {
+        let mut components = self.0.lock().unwrap();
+        match (request.method.as_str(), request.path.as_str()) {
+            ("get", "/v2/components") => {
+                let found: Vec<&Value> =
+                    request.list("ids").iter().filter_map(|id| components.get(id)).collect();
+                (200, json!(found))
+            }
+            ("get", "/v2/sessions/next") => {
+                (200, json!({ "name": "next", "operation": "reboot", "stage": true }))
+            }
+            ("post", "/v2/applystaged") => {
+                // The other one is another tenant's.
+                let (mine, others): (Vec<Value>, Vec<Value>) = request.body["xnames"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .cloned()
+                    .partition(|name| name == XNAMES[0]);
+                for name in &mine {
+                    let component = components.get_mut(name.as_str().unwrap()).unwrap();
+                    component["desired_state"] = component["staged_state"].clone();
+                    (component["session"], component["enabled"]) = ("next".into(), true.into());
+                }
+                (200, json!({ "succeeded": mine, "failed": [], "ignored": others }))
+            }
+            _ => no_such_page(),
+        }
+    }
+
+    /// What a component's node is to boot, and whether BOS still has to boot it.
+    fn desired(&self, xname: &str) -> (String, bool) {
+        let component = self.0.lock().unwrap()[xname].clone();
+        let kernel = component["desired_state"]["boot_artifacts"]["kernel"].as_str().unwrap().to_owned();
+        (kernel, component["enabled"] == true)
+    }
+
+    /// BOS does what it was told: it says what a node boots only when it powers it on.
+    fn boot(&self, site: &Site, node: &str, xname: &str) {
+        let node = site.cluster.node(node);
+        node.power_cut();
+        let path = format!("{BOOT_DIRECTORY}/{}.boot", node.name());
+        site.cluster
+            .controller()
+            .write_file(&path, format!("boot {}\n", self.desired(xname).0), 0o644)
+            .unwrap();
+        sleep(POWER_OFF);
+        node.power_on();
+        self.0.lock().unwrap().get_mut(xname).unwrap()["enabled"] = false.into();
+    }
+}
+
+fn artifacts(served: &str) -> Value {
+    json!({ "kernel": served, "initrd": served, "kernel_parameters": served })
+}
+
+/// BOS ignores one of two nodes. It boots the other one itself; that one's agent waits for it.
+#[test]
+fn bos_boots_one_node_and_ignores_the_other() {
+    let site = site(WITH_BOS, "[cn01]\nxname = \"x1000c0s0b0n0\"\n[cn02]\nxname = \"x1000c0s0b0n1\"\n");
+    let bos = Bos::start(&site);
+    let image_2 = manifest("bos", "2", "cn[01-02]", "");
+    let said = site.stage(&image_2).unwrap_err().to_string();
+    assert!(said.contains("nothing is staged in BOS for x1000c0s0b0n0"), "{said}");
+    XNAMES.iter().for_each(|xname| bos.stage(xname, "compute-2"));
+    site.stage(&image_2).unwrap();
+    assert_eq!(bos.desired(XNAMES[0]), ("compute-1".to_owned(), false), "nothing before the hand-over");
+
+    site.reboot("cn[01-02]").unwrap();
+    wait_phase(&site, "image-2", "cn01", "rebooting");
+    let reason = wait_reason(&site, "cn02", "BOS ignored x1000c0s0b0n1");
+    assert!(
+        reason.starts_with("slurm-rollout image-2: not ordered: compute 2 is not given to it"),
+        "{reason}"
+    );
+    assert_eq!(running(&site, "cn01"), ("1".to_owned(), 1), "BOS has not come to it yet");
+    assert_eq!(bos.desired(XNAMES[0]), ("compute-2".to_owned(), true));
+    bos.boot(&site, "cn01", XNAMES[0]);
+    wait_phase(&site, "image-2", "cn01", "updated");
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    assert_eq!(running(&site, "cn01"), ("2".to_owned(), 2));
+
+    let note = wait_phase(&site, "image-2", "cn02", "unreachable");
+    assert!(note.contains("BOS ignored x1000c0s0b0n1"), "{note}");
+    assert_eq!(running(&site, "cn02"), ("1".to_owned(), 1));
+    assert_eq!(bos.desired(XNAMES[1]), ("compute-1".to_owned(), false));
 }
 
 /// The Boot Script Service: entries by xname or MAC address, and what the boot server makes of them.

@@ -52,10 +52,13 @@ impl Hands {
             Action::Reboot => {
                 failpoint::here(ledger.phase.name());
                 let limit = reboot_of(ledger).timeout.get();
+                let waits = image_of(ledger).is_some_and(|image| image.via.reboots());
                 let why = match self.set_features(ledger) {
-                    // On the way back too: putting back the boot source has begun it.
-                    Ok(()) if image_of(ledger).is_some_and(|image| image.via.reboots()) => {
-                        reboot::wait_for_it(limit)
+                    Ok(()) if waits && ledger.phase == Phase::Rebooting => reboot::wait_for_it(limit),
+                    Ok(()) if waits => {
+                        // It also boots the node with what was put back, unless that was there all the time.
+                        log::warning(&reboot::wait_for_it(limit));
+                        reboot::reboot_within(limit)
                     }
                     Ok(()) => reboot::reboot_within(limit),
                     Err(why) => why,

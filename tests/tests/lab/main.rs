@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent_update;
+mod boot_services;
 mod clusters;
 mod crash;
 mod diskless;

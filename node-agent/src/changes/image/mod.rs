@@ -94,7 +94,9 @@ pub(super) fn runs_as_before(image: &Image, before: &Running, saved: Option<&str
     let as_before = running().is_ok_and(|now| now == *before);
     as_before
         && match image.via {
-            Via::BootFile | Via::Bss | Via::Bos | Via::Command => true,
+            Via::BootFile | Via::Bss | Via::Command => true,
+            // It boots the node for what is put back, whatever runs.
+            Via::Bos => false,
             Via::Ostree => saved.is_some_and(ostree::is_booted),
             Via::BootEntry => read(CMDLINE).is_ok_and(|cmdline| {
                 saved.is_some_and(|saved| boot_entry::is_booted_as_before(saved, &cmdline))

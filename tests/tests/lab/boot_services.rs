@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
-use rollout_lab::{BOOT_DIRECTORY, ClusterSpec, NetImage, NodeRoot, Product, Site, until};
+use rollout_lab::{BOOT_DIRECTORY, ClusterSpec, NetImage, NodeLine, NodeRoot, Product, Site, until};
 use serde_json::{Value, json};
 
 const MINUTES: Duration = Duration::from_secs(240);
@@ -263,6 +263,12 @@ impl Bos {
                 }
                 (200, json!({ "succeeded": mine, "failed": [], "ignored": others }))
             }
+            ("patch", path) => {
+                let component = components.get_mut(path.trim_start_matches("/v2/components/")).unwrap();
+                component["desired_state"] = request.body["desired_state"].clone();
+                (component["session"], component["enabled"]) = ("".into(), request.body["enabled"].clone());
+                (200, component.clone())
+            }
             _ => no_such_page(),
         }
     }
@@ -323,6 +329,27 @@ fn bos_boots_one_node_and_ignores_the_other() {
     assert!(note.contains("BOS ignored x1000c0s0b0n1"), "{note}");
     assert_eq!(running(&site, "cn02"), ("1".to_owned(), 1));
     assert_eq!(bos.desired(XNAMES[1]), ("compute-1".to_owned(), false));
+}
+
+/// BOS boots a node with an image that is another than was staged: the node waits for BOS to boot the old one as well.
+#[test]
+fn a_node_goes_back_by_bos() {
+    let site = site(WITH_BOS, "[cn01]\nxname = \"x1000c0s0b0n0\"\n");
+    let bos = Bos::start(&site);
+    bos.stage(XNAMES[0], "compute-4");
+    site.stage(&manifest("bos", "4", "cn01", "")).unwrap();
+    site.reboot("cn01").unwrap();
+    wait_phase(&site, "image-4", "cn01", "rebooting");
+    bos.boot(&site, "cn01", XNAMES[0]);
+    let back = ("compute-1".to_owned(), true);
+    until("BOS is told", MINUTES, || Ok(bos.desired(XNAMES[0])), |desired| *desired == back).unwrap();
+    let goes_back = |line: &NodeLine| line.note.as_ref().is_some_and(|note| note.starts_with("going back"));
+    until("it waits", MINUTES, || site.phase("image-4", "cn01"), goes_back).unwrap();
+    bos.boot(&site, "cn01", XNAMES[0]);
+    let note = wait_phase(&site, "image-4", "cn01", "rolled-back");
+    assert!(note.contains("os-release says compute 3.9, not compute 4"), "{note}");
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
+    assert_eq!(running(&site, "cn01"), ("1".to_owned(), 3));
 }
 
 /// The Boot Script Service: entries by xname or MAC address, and what the boot server makes of them.

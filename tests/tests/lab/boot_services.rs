@@ -2,8 +2,8 @@
 //! provider to the node's agent and its proof. The services are played here, as their published APIs say; the program is
 //! one as in docs/image-providers.md. What they name is what the lab's boot server then has the nodes boot.
 
-// A test may panic, and what it plays need not survive a power cut.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+// What it plays need not survive a power cut.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};

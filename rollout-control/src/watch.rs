@@ -60,6 +60,26 @@ enum Telling {
     PutBack(OrderId),
 }
 
+/// What is due for the nodes of one rollout.
+#[derive(Default)]
+struct DueNow {
+    /// To be written down.
+    entries: Vec<Entry>,
+    /// To be sent.
+    errands: Vec<Errand>,
+    /// Boot sources to be put back.
+    back: BTreeMap<String, Back>,
+    /// And what is to be done after that.
+    then: Vec<(String, AfterThat)>,
+}
+
+/// What is to be done once a node's boot source is put back.
+struct AfterThat {
+    then: Then,
+    order: OrderId,
+    why: String,
+}
+
 /// Looks at all nodes that have to be looked after, and does what is due. `slurm` is what Slurm says of all nodes, where it
 /// was asked just now: nodes that may wait to be told something are looked at as well then. Where nobody is to be looked
 /// after, no agent is asked.
@@ -115,86 +135,95 @@ impl Look<'_> {
         Some(Errand { node: node.to_owned(), order: random::order_id(), what })
     }
 
-    /// What is due for the nodes of one rollout. What is only to be written down is.
+    /// What is due for the nodes of one rollout, or of plain reboots. All is done that is not to be sent.
     fn at_rollout(
         &mut self,
         rollout: Option<&str>,
         watched: Vec<Watched>,
     ) -> Result<Vec<Errand>, StoreError> {
+        let aim = match rollout.map(|id| self.store.load(id)).transpose() {
+            Ok(rollout) => rollout.map(|rollout| rollout.manifest.aim),
+            // The others are not to wait for somebody who mends this one.
+            Err(error) => {
+                self.looked.failed.push(error.to_string());
+                return Ok(Vec::new());
+            }
+        };
+        let mut due = self.decide(rollout, aim.as_ref(), watched);
+        self.store.record(rollout, std::mem::take(&mut due.entries))?;
+        let not_put_back = match (rollout, aim.as_ref().and_then(Aim::image)) {
+            (Some(rollout), Some(image)) if !due.back.is_empty() => {
+                let until = Instant::now() + PUTTING_BACK;
+                let back = due.back.clone();
+                put_back(self.config, self.store, (rollout, image), back, &self.addresses, until)?
+            }
+            _ => BTreeMap::new(),
+        };
+        for (node, back) in due.back.iter().filter(|(node, _)| !not_put_back.contains_key(*node)) {
+            self.looked.done.push(format!("{node}: boots from what it had: {}", back.why));
+        }
+        for (node, then) in due.then.into_iter().filter(|(node, _)| !not_put_back.contains_key(node)) {
+            let nodes = NodeSet::from_iter([node.clone()]);
+            let AfterThat { then, order, why } = then;
+            match then {
+                Then::Nothing => {}
+                Then::TellAgent => {
+                    let what = Telling::PutBack(order);
+                    due.errands.push(Errand { node, order: random::order_id(), what });
+                }
+                Then::StageAgain => {
+                    self.store.record(rollout, vec![Entry::Unreachable { nodes, order, why }])?;
+                }
+                Then::TellSlurm => self.tell_slurm(rollout.unwrap_or_default(), &nodes, &why),
+            }
+        }
+        self.looked.failed.extend(not_put_back.into_iter().map(|(node, why)| format!("{node}: {why}")));
+        Ok(due.errands)
+    }
+
+    /// Sorts nodes by what is due for them.
+    fn decide(&mut self, rollout: Option<&str>, aim: Option<&Aim>, watched: Vec<Watched>) -> DueNow {
         let now_ms = clock::now_ms();
-        let aim = rollout.map(|id| Ok::<_, StoreError>(self.store.load(id)?.manifest.aim)).transpose()?;
-        let image = aim.as_ref().and_then(Aim::image);
-        let limit =
-            image.map(|image| u64::try_from(image.boot_timeout.get().as_millis()).unwrap_or(u64::MAX));
-        let boot_timeout_ms = limit.unwrap_or(BOOT_TIMEOUT_MS);
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut errands = Vec::new();
-        let mut back: BTreeMap<String, Back> = BTreeMap::new();
-        let mut then_for: Vec<(String, Then, String, OrderId)> = Vec::new();
+        let limit = aim.and_then(Aim::image).map(|image| image.boot_timeout.get().as_millis());
+        let boot_timeout_ms = limit.map_or(BOOT_TIMEOUT_MS, |ms| u64::try_from(ms).unwrap_or(u64::MAX));
+        let mut now = DueNow::default();
         let mut on_their_way = Vec::new();
         for one in watched {
             let Some(order) = one.record.order.clone() else { continue };
             let node = one.node.clone();
             let nodes = NodeSet::from_iter([node.clone()]);
+            let agent = self.agent(&node);
             let mut goes_on = one.is_on_its_way(now_ms, boot_timeout_ms);
-            match one.due(self.agent(&node), now_ms, boot_timeout_ms) {
+            match one.due(agent, now_ms, boot_timeout_ms) {
                 Due::Nothing => {}
                 Due::Ordered => {
-                    let volatile = self.agent(&node).is_some_and(|agent| agent.volatile);
-                    entries.push(Entry::Ordered { nodes, order, volatile });
+                    let volatile = agent.is_some_and(|agent| agent.volatile);
+                    now.entries.push(Entry::Ordered { nodes, order, volatile });
                     goes_on = true;
                 }
                 Due::Seen { phase, error } => {
                     self.looked.done.push(format!("{node}: {}", phase.name()));
-                    entries.push(Entry::Seen { nodes, order, phase, error });
+                    now.entries.push(Entry::Seen { nodes, order, phase, error });
                     goes_on = false;
                 }
                 Due::Expect { phase, error } => {
-                    let apply = rollout.map(str::to_owned).zip(aim.clone());
-                    let what =
-                        Telling::Expectation { apply, phase, error, record: Some(Box::new(one.record)) };
-                    errands.push(Errand { node: node.clone(), order, what });
+                    let apply = rollout.map(str::to_owned).zip(aim.cloned());
+                    let record = Some(Box::new(one.record));
+                    let what = Telling::Expectation { apply, phase, error, record };
+                    now.errands.push(Errand { node: node.clone(), order, what });
                 }
                 Due::PutBack { why, then } => {
                     if one.record.boots_ours().is_some() {
-                        back.insert(node.clone(), Back { order: order.clone(), why: why.clone() });
+                        now.back.insert(node.clone(), Back { order: order.clone(), why: why.clone() });
                     }
                     goes_on |= then == Then::TellAgent;
-                    then_for.push((node.clone(), then, why, order));
+                    now.then.push((node.clone(), AfterThat { then, order, why }));
                 }
             }
             on_their_way.extend(goes_on.then_some(node));
         }
         self.looked.on_their_way = self.looked.on_their_way.union(&NodeSet::from_iter(on_their_way));
-        self.store.record(rollout, entries)?;
-        let mut failed = BTreeMap::new();
-        if let (Some(rollout), Some(image), false) = (rollout, image, back.is_empty()) {
-            let until = Instant::now() + PUTTING_BACK;
-            let done: Vec<String> = back
-                .iter()
-                .map(|(node, back)| format!("{node}: boots from what it had: {}", back.why))
-                .collect();
-            failed = put_back(self.config, self.store, (rollout, image), back, &self.addresses, until)?;
-            self.looked.done.extend(
-                done.into_iter()
-                    .filter(|line| !failed.keys().any(|node| line.starts_with(&format!("{node}:")))),
-            );
-        }
-        for (node, then, why, order) in then_for.into_iter().filter(|(node, ..)| !failed.contains_key(node)) {
-            let nodes = NodeSet::from_iter([node.clone()]);
-            match then {
-                Then::Nothing => {}
-                Then::TellAgent => {
-                    errands.push(Errand { node, order: random::order_id(), what: Telling::PutBack(order) });
-                }
-                Then::StageAgain => {
-                    self.store.record(rollout, vec![Entry::Unreachable { nodes, order, why }])?
-                }
-                Then::TellSlurm => self.tell_slurm(rollout.unwrap_or_default(), &nodes, &why),
-            }
-        }
-        self.looked.failed.extend(failed.into_iter().map(|(node, why)| format!("{node}: {why}")));
-        Ok(errands)
+        now
     }
 
     fn tell_slurm(&mut self, rollout: &str, nodes: &NodeSet, why: &str) {
@@ -253,7 +282,11 @@ impl Look<'_> {
                 true => info.returns_by_itself(),
                 false => !info.has("DRAIN"),
             }),
-            drained: self.drains.get(&node).map(|drain| drain.reason.clone()),
+            // Without DRAIN somebody has taken theirs away.
+            drained: slurm
+                .filter(|info| info.has("DRAIN"))
+                .and_then(|_| self.drains.get(&node))
+                .map(|drain| drain.reason.clone()),
         };
         let what = match apply {
             Some((rollout, aim)) => What::Apply(Apply { rollout, aim, back }),

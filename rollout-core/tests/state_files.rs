@@ -13,6 +13,7 @@ use rollout_core::phase::{Event, Phase};
 use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
+const JOURNAL_OF_IMAGES: &str = include_str!("fixtures/journal-v1-images.jsonl");
 const LEDGER: &str = include_str!("fixtures/ledger-v1.json");
 
 /// Puts a key that nobody knows into every object, except below the keys in `but`.
@@ -51,6 +52,23 @@ fn a_journal_of_version_1_is_read() {
     );
     assert_eq!(nodes["cn005"].why.as_deref(), Some("busy: other is applying"));
     assert_eq!(nodes["cn002"].why.as_deref(), Some("verify: /usr/sbin/nhc ended with exit code 1"));
+}
+
+#[test]
+fn a_journal_of_images_is_read() {
+    let read: Vec<_> = lines(JOURNAL_OF_IMAGES).collect();
+    assert_eq!(read.len(), JOURNAL_OF_IMAGES.lines().count(), "no line is passed over");
+    for (line, text) in read.iter().zip(JOURNAL_OF_IMAGES.lines()) {
+        assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
+    }
+    let nodes = fold(&read);
+    let ours = |name: &str| nodes[name].boots_ours().map(|source| source.before.boot_id.as_str());
+    assert_eq!((ours("cn001"), ours("cn002"), ours("cn003")), (Some("b1"), None, None));
+    assert_eq!(
+        (nodes["cn001"].volatile, nodes["cn002"].why.as_deref()),
+        (true, Some("the node was not back in time"))
+    );
+    assert_eq!(nodes["cn003"].stand, Stand::Unreachable);
 }
 
 #[test]

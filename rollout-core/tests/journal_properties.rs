@@ -7,7 +7,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, Fold, Line, NodeRecord, Stand, fold, lines};
+use rollout_core::journal::{Booted, Entry, Fold, Line, NodeRecord, Stand, fold, lines};
 use rollout_core::order::OrderId;
 use rollout_core::phase::Phase;
 
@@ -47,6 +47,13 @@ fn entry() -> impl Strategy<Value = Entry> {
             until_ms
         }),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: true }),
+        (nodes(), order(), "[ab]").prop_map(|(nodes, order, boot_id)| {
+            let booted = Booted { boot_id, running: None };
+            let before = nodes.iter().map(|node| (node.to_owned(), booted.clone())).collect();
+            Entry::BootSource { nodes, order, before }
+        }),
+        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::PutBack { nodes, order, why }),
         answer(),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Retried { nodes, order }),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Released { nodes, order }),
@@ -121,9 +128,9 @@ proptest! {
             let alone = fold(own);
             prop_assert_eq!(alone.get(name), Some(record));
         }
-        // A node that is staged anew owes nothing to what was before, but when it was ordered.
+        // A node that is staged anew owes nothing to what was before, but when it was ordered and what it boots since.
         let anew = |mut fold: Fold, name: &str| {
-            fold.remove(name).map(|node| NodeRecord { ordering_ms: None, ..node })
+            fold.remove(name).map(|node| NodeRecord { ordering_ms: None, volatile: false, boot_source: None, ..node })
         };
         let at = from.min(journal.len());
         for line in journal.get(at..at + 1).into_iter().flatten() {

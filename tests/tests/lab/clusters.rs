@@ -224,7 +224,7 @@ fn a_killed_holder_leaves_nothing() {
     }
     let told = std::env::temp_dir().join(format!("lab-holder-{}", std::process::id()));
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_holder_leaves_nothing"])
+        .args(["--exact", "clusters::a_killed_holder_leaves_nothing"])
         .env(HOLDER, &told)
         .stdout(Stdio::null())
         .spawn()

@@ -1,4 +1,4 @@
-//! What is shown on real clusters, a file for each subject. One program of all of them: so three clusters are busy until the
+//! What is shown on real clusters, a file for each subject. One program of all of them: so all clusters are busy until the
 //! end, and packages are built once. What needs the machine for itself has a program of its own beside this directory.
 
 // A test may panic.

@@ -52,6 +52,7 @@ deb f 0644 root:root   /usr/share/lintian/overrides/slurm-rollout
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-show.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-stage.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-status.1.gz
+-   f 0644 root:root   /usr/share/man/man1/slurm-rollout-undo.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-unstage.1.gz
 -   f 0644 root:root   /usr/share/man/man5/slurm-rollout-controller.toml.5.gz
 -   f 0644 root:root   /usr/share/man/man5/slurm-rollout-manifest.5.gz

@@ -3,7 +3,7 @@
 //! A node whose agent does not answer, or whose boot source cannot be read, is left alone. Sends no order.
 
 use crate::ask::ask_agents;
-use crate::boot_source::{BootNode, NodesFile, Outcomes, Saved, provider};
+use crate::boot_source::{BootNode, BootSource, NodesFile, Outcomes, Saved, provider};
 use crate::config::Config;
 use crate::store::{Addresses, Store, StoreError};
 use rollout_core::hostlist::NodeSet;
@@ -36,11 +36,7 @@ pub fn change(
         return Ok(NotGiven::new());
     };
     let all = |why: String| order.nodes.iter().map(|node| (node.to_owned(), why.clone())).collect();
-    let ready = provider(image.via, config).and_then(|provider| {
-        let nodes = boot_nodes(config, &order.nodes, addresses)?;
-        Ok((provider, nodes))
-    });
-    let (provider, nodes) = match ready {
+    let (provider, nodes) = match provider_and_nodes(config, image.via, &order.nodes, addresses) {
         Ok(ready) => ready,
         Err(why) => return Ok(all(why)),
     };
@@ -106,7 +102,7 @@ fn answering<T>(
 fn restore(
     store: &Store,
     rollout: &str,
-    provider: &dyn crate::boot_source::BootSource,
+    provider: &dyn BootSource,
     nodes: Vec<BootNode>,
     until: Instant,
 ) -> Result<Outcomes<()>, StoreError> {
@@ -178,9 +174,7 @@ fn put_back_at(
     until: Instant,
 ) -> Outcomes<()> {
     let names = &NodeSet::from_iter(sources.keys().cloned());
-    let ready =
-        provider(via, config).and_then(|provider| Ok((provider, boot_nodes(config, names, addresses)?)));
-    match ready {
+    match provider_and_nodes(config, via, names, addresses) {
         Err(why) => names.iter().map(|node| (node.to_owned(), Err(why.clone()))).collect(),
         Ok((provider, known)) => {
             let back = known.into_iter().filter_map(|node| {
@@ -192,11 +186,17 @@ fn put_back_at(
     }
 }
 
-/// The nodes as providers know them.
+/// A provider, and these nodes as it knows them.
 ///
 /// # Errors
-/// If the site's file of nodes cannot be used.
-pub fn boot_nodes(config: &Config, names: &NodeSet, addresses: &Addresses) -> Result<Vec<BootNode>, String> {
+/// If it is not configured, or the site's file of nodes cannot be used.
+pub fn provider_and_nodes(
+    config: &Config,
+    via: Via,
+    names: &NodeSet,
+    addresses: &Addresses,
+) -> Result<(Box<dyn BootSource>, Vec<BootNode>), String> {
+    let provider = provider(via, config)?;
     let file = NodesFile::load(&config.nodes_file).map_err(|error| error.to_string())?;
-    Ok(file.nodes(names, addresses))
+    Ok((provider, file.nodes(names, addresses)))
 }

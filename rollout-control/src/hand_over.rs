@@ -146,8 +146,13 @@ fn order(
     let mut watch = false;
     for claim in claims.claims.into_iter().map(Arc::new) {
         let not_given = match &claim.order.what {
+            // What is wrong with one rollout's files is no reason to order nobody.
             What::Apply(apply) => {
-                boot_change::change(config, store, &claim.order, apply, &addresses, sent_by)?
+                boot_change::change(config, store, &claim.order, apply, &addresses, sent_by).unwrap_or_else(
+                    |error| {
+                        claim.order.nodes.iter().map(|node| (node.to_owned(), error.to_string())).collect()
+                    },
+                )
             }
             _ => BTreeMap::new(),
         };

@@ -668,6 +668,10 @@ fn what_nodes_booted_from_is_kept_for_slurm_user_alone_until_it_is_put_back() {
     );
     let path = dir.path().join("rollouts/image/boot-sources.json");
     assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(store.unstage(&id, None).unwrap().is_empty(), "nobody would put it back");
     let watched: Vec<_> = store.watched().unwrap().into_iter().map(|watched| watched.node).collect();
     assert_eq!(watched, ["n1", "n2"]);
+    let back = Entry::PutBack { nodes: set("n1"), order: order(2), why: "the order was not taken".into() };
+    store.record(Some(&id), vec![back]).unwrap();
+    assert_eq!(store.unstage(&id, None).unwrap(), set("n1"));
 }

@@ -5,6 +5,7 @@ use crate::table::out;
 use rollout_cli::args::UnstageArgs;
 use rollout_control::deliver::take_back;
 use rollout_core::hostlist::NodeSet;
+use rollout_host::clock;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &UnstageArgs) -> Result<ExitCode, Failure> {
@@ -21,10 +22,18 @@ pub(crate) fn run(context: &Context, args: &UnstageArgs) -> Result<ExitCode, Fai
             kept = kept.union(&nodes);
         }
     }
-    let asked = match wanted.clone() {
-        Some(wanted) => wanted,
-        None => context.rollout(&id)?.nodes().into_keys().collect(),
+    let fold = context.rollout(&id)?.nodes();
+    let asked: NodeSet = wanted.clone().unwrap_or_else(|| fold.keys().cloned().collect());
+    let now_ms = clock::now_ms();
+    let ours = |name: &&str| {
+        fold.get(*name).is_some_and(|node| node.stand.is_armed(now_ms) && node.boots_ours().is_some())
     };
+    let ours: NodeSet = asked.iter().filter(ours).map(str::to_owned).collect();
+    if !ours.is_empty() {
+        eprintln!(
+            "slurm-rollout: {ours}: boots the image already; `slurm-rollout reconcile` puts back what it had, then unstage it"
+        );
+    }
     let done = context.store.unstage(&id, Some(&asked.difference(&kept)))?;
     let left = wanted.map(|wanted| wanted.difference(&done)).unwrap_or_default();
     if !done.is_empty() {

@@ -71,7 +71,8 @@ impl Store {
         Ok(Staged::New(id))
     }
 
-    /// Calls off what is still to come for these nodes (none: for all of the rollout's). Says for which it did.
+    /// Calls off what is still to come for these nodes (none: for all of the rollout's). Says for which it did: not for nodes
+    /// that boot what the rollout gave them, until that is put back. Nobody would know of it any more.
     ///
     /// # Errors
     /// If there is no such rollout, or nothing can be written.
@@ -81,6 +82,8 @@ impl Store {
         let fold = fold(&self.lines(id)?);
         let all: NodeSet = fold.keys().cloned().collect();
         let nodes = Self::armed(&fold, nodes.unwrap_or(&all), clock::now_ms());
+        let ours = fold.iter().filter(|(_, node)| node.boots_ours().is_some());
+        let nodes = nodes.difference(&ours.map(|(name, _)| name.clone()).collect());
         if !nodes.is_empty() {
             self.append(Some(id), vec![Entry::Unstaged { nodes: nodes.clone() }])?;
         }

@@ -3,8 +3,7 @@
 
 use crate::context::{Context, Failure};
 use crate::verb::doctor::files;
-use rollout_control::boot_change::boot_nodes;
-use rollout_control::boot_source::provider;
+use rollout_control::boot_change::provider_and_nodes;
 use rollout_control::deliver::is_wanted;
 use rollout_core::doctor::access::Identity;
 use rollout_core::hostlist::NodeSet;
@@ -41,10 +40,10 @@ pub(super) fn check(
             image.via.name()
         )));
     }
-    let provider = provider(image.via, &context.config).map_err(Failure)?;
     let mut addresses = context.store.addresses();
     addresses.extend(infos.iter().map(|info| (info.name.clone(), info.address.clone())));
-    let nodes = boot_nodes(&context.config, &manifest.nodes, &addresses).map_err(Failure)?;
+    let (provider, nodes) =
+        provider_and_nodes(&context.config, image.via, &manifest.nodes, &addresses).map_err(Failure)?;
     let mut doubts = match &image.restores {
         None => provider.check(image, &nodes, Instant::now() + LIMIT).map_err(Failure)?,
         Some(_) => Vec::new(),

@@ -291,7 +291,7 @@ does not answer. Agents remember their last eight rollouts.
 Examples:
   slurm-rollout undo --dry-run driver-580     show what would be staged
   slurm-rollout undo driver-580
-  slurm-rollout undo driver-580 -n cn[001-004]
+  slurm-rollout undo driver-580 cn[001-004]
 
 Exit codes:
   0  staged for all nodes
@@ -301,7 +301,6 @@ pub struct UndoArgs {
     /// Its name or id
     pub rollout: String,
     /// Only these of its nodes
-    #[arg(short, long, value_name = "NODES")]
     pub nodes: Option<String>,
     /// Show the manifests and stage nothing
     #[arg(long)]

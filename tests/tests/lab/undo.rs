@@ -49,7 +49,7 @@ fn packages_and_links() {
     let deb_tool = || site.cluster.node("cn01").read_file("/usr/share/deb-tool").unwrap();
     assert_eq!(deb_tool(), "1.1");
 
-    let said = undo(&["tool-1.1", "-n", "cn01"]);
+    let said = undo(&["tool-1.1", "cn01"]);
     assert!(
         said.code == Some(1) && said.stderr.contains("cn01: has had deb since, undo that first"),
         "{said:?}"

@@ -2,17 +2,17 @@
 //! reboots them.
 //!
 //! Written after Cray-HPE/bos v2.50.0 (889a207f). A component there has a desired state, which BOS works towards while the
-//! component is enabled, and a staged one, which `applystaged` makes the desired one. It enables the component, and BOS
+//! component is enabled, and a staged one, which `applystaged` makes the aim one. It enables the component, and BOS
 //! disables it when it is done: a node at rest is disabled. `applystaged` ignores nodes with nothing staged, and fails for those
 //! whose session is gone. It begins anew each time, so nothing here calls it twice for a node that BOS is busy with.
 //!
-//! Putting back makes the old boot artifacts the desired ones and enables the component, so BOS reboots the node once more: what a
+//! Putting back makes the old boot artifacts the aim ones and enables the component, so BOS reboots the node once more: what a
 //! node boots when it reboots by itself BOS writes only when it powers a node on. Nodes whose desired state is the old one are
 //! left alone.
 
 use crate::service::{Method, Service};
-use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
-use rollout_core::image::Image;
+use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
+use rollout_core::rollout::image::Image;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

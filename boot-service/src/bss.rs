@@ -8,8 +8,8 @@
 //! to a MAC address, holds no cloud-init data, and where a write leaves an initrd or parameters that it does not name.
 
 use crate::service::{Method, Service};
-use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
-use rollout_core::image::Image;
+use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
+use rollout_core::rollout::image::Image;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};

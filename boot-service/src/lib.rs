@@ -13,7 +13,7 @@ mod bos;
 mod bss;
 mod service;
 
-use rollout_control::boot_source::{
+use rollout_control::boot::{
     Answer, BootSource, CheckAnswer, NodeAnswer, NodeQuestion, Outcomes, Question, ServiceConfig, Verb,
 };
 use serde_json::Value;

@@ -2,7 +2,7 @@
 //! controller's side only.
 
 use boot_service::answer;
-use rollout_control::boot_source::{Question, Verb};
+use rollout_control::boot::{Question, Verb};
 use std::io::{Read, Write};
 use std::process::ExitCode;
 

@@ -2,10 +2,10 @@
 //!
 //! Its name is resolved as the nodes' are, without NSS. Redirects are not followed: a token goes to the site's URL only.
 
-use rollout_control::address;
-use rollout_control::boot_source::{BootNode, Outcomes, ServiceConfig};
-use rollout_control::dispatch::dispatch;
-use rollout_core::ledger::one_line;
+use rollout_control::agents::address;
+use rollout_control::agents::dispatch::dispatch;
+use rollout_control::boot::{BootNode, Outcomes, ServiceConfig};
+use rollout_core::text::one_line;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

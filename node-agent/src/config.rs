@@ -1,7 +1,7 @@
 //! The agent's configuration. Every key has a default; a node may have no file at all.
 
-use rollout_core::agent_api;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
 use rollout_host::munge;
@@ -73,7 +73,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             node_name: None,
-            listen: SocketAddr::from(([0_u16; 8], agent_api::PORT)),
+            listen: SocketAddr::from(([0_u16; 8], answer::PORT)),
             slurm_user: "slurm".to_owned(),
             slurmd_unit: "slurmd.service".to_owned(),
             scontrol: "/usr/bin/scontrol".into(),
@@ -81,7 +81,7 @@ impl Default for Config {
             features_program: None,
             munge_socket: munge::SOCKET.into(),
             state_dir: "/var/lib/slurm-rollout-agent".into(),
-            socket: agent_api::SOCKET.into(),
+            socket: answer::SOCKET.into(),
             ledger: Lasting::Disk,
             gate_timeout: TimeLimit::from_secs(300),
             on_gate_timeout: OnGateTimeout::Hold,
@@ -114,7 +114,7 @@ impl Checked for Config {
         ];
         let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
         if self.listen.port() == 0 {
-            let why = format!("port 0 is another one at each start; the controller asks {}", agent_api::PORT);
+            let why = format!("port 0 is another one at each start; the controller asks {}", answer::PORT);
             wrong.push(Nonsense::of(&["listen"], why));
         }
         if let Some(name) = &self.node_name {

@@ -1,8 +1,8 @@
 //! What strangers and damaged files reach of the agent, for the fuzz targets.
 
-use crate::staged_file::StagedFile;
+use crate::state::staged_file::StagedFile;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::order::{HandedOver, Order, OrderId, Plain, Return};
+use rollout_core::protocol::order::{GiveBack, LocalHandOver, Order, OrderId, PlainReboot};
 use std::path::PathBuf;
 
 pub use crate::config::Config;
@@ -14,8 +14,9 @@ pub use crate::server::fuzzing::{Served, connection};
 pub fn handed_over(staged: &[u8], me: &NodeSet) -> Option<[Order; 2]> {
     let file = StagedFile::of(PathBuf::new(), staged).ok()?;
     let order = |apply| {
-        let plain = Plain { back: Return { resume_if_late: true, drained: None }, features: None };
-        file.order_for(&HandedOver { apply, plain }, OrderId::from_random(1), me, &[])
+        let plain =
+            PlainReboot { give_back: GiveBack { resume_if_late: true, drained: None }, features: None };
+        file.order_for(&LocalHandOver { apply, plain }, OrderId::from_random(1), me, &[])
     };
     Some([order(true), order(false)])
 }

@@ -2,40 +2,28 @@
 //!
 //! A library only so that the fuzz targets reach what faces strangers, with the feature `fuzzing`.
 
-mod awaiting;
 mod changes;
-mod command_line;
 mod config;
-mod doctor;
-mod driver;
+mod daemon;
 mod failpoint;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-mod gate;
-mod hand_over;
-mod ledger_file;
-mod leftover;
-mod local;
 mod log;
 mod node;
-mod perform;
-mod places;
-mod put_back;
-mod reboot;
-mod rescue;
 mod server;
 #[cfg(test)]
 mod shipped_config;
-mod slurm_node;
-mod slurmd;
-mod staged_file;
-mod verify;
+mod slurm;
+mod state;
+mod verbs;
 
-use command_line::Verb;
 use config::Config;
+use daemon::{driver, reboot};
 use rollout_host::config::Report;
 use std::path::Path;
 use std::process::ExitCode;
+use verbs::command_line::{self, Verb};
+use verbs::{client, doctor, gate, reboot_node, rescue};
 
 /// What went wrong was said; see `--help` for the codes.
 const FAILED: u8 = 1;
@@ -73,12 +61,12 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
         Verb::Daemon => driver::run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
         Verb::Rescue => stand_in_if_needed(Config::load(config)?),
-        Verb::HandOver(what) => hand_over::tell_the_daemon(&Config::load(config)?, &what),
+        Verb::HandOver(what) => reboot_node::tell_the_daemon(&Config::load(config)?, &what),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
         Verb::Doctor { json } => doctor::run(config, json),
         Verb::ConfigCheck { json } => check_config(config, json),
-        Verb::Status => local::status(&Config::load(config)?),
-        Verb::Order(what) => local::order(&Config::load(config)?, what),
+        Verb::Status => client::status(&Config::load(config)?),
+        Verb::Order(what) => client::order(&Config::load(config)?, what),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which node this is, and which boot of it.
 
+use crate::changes;
 use crate::config::Config;
-use crate::{changes, log};
-use rollout_core::agent_api::AgentStatus;
+use crate::log;
+use rollout_core::protocol::answer::AgentStatus;
 use std::time::Duration;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

@@ -3,28 +3,31 @@
 //! Everything that comes in is bounded: connections, their time, a body's size, the memory for all of them, and the lines
 //! that they cause in the log. Nothing here changes the node: an order that is genuine goes to the driver.
 
+mod connections;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod listen;
 
 use crate::config::Config;
-use crate::driver::{Published, Request};
-use crate::places::{Place, Places};
-use crate::slurm_node::SlurmNode;
-use crate::{hand_over, log, node};
+use crate::daemon::driver::{Published, Request};
+use crate::log;
+use crate::node;
+use crate::server::connections::{Place, Places};
+use crate::slurm::node::SlurmNode;
+use crate::verbs::reboot_node;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::User;
-use rollout_core::agent_api::{
-    AgentStatus, Answer, HAND_OVER_PATH, HandOver, MAX_BODY, ORDER_PATH, PAST_PATH, STATUS_PATH,
-};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::ledger::one_line;
-use rollout_core::order::{Order, What};
-use rollout_core::slurm::REBOOT_PROGRAM;
-use rollout_core::undo::Past;
+use rollout_core::protocol::answer::{
+    AgentStatus, Answer, HAND_OVER_PATH, HandOverRequest, MAX_BODY, ORDER_PATH, PAST_PATH, STATUS_PATH,
+};
+use rollout_core::protocol::order::{Order, OrderKind};
+use rollout_core::rollout::undo::NodeChanges;
+use rollout_core::slurm::node::REBOOT_PROGRAM;
+use rollout_core::text::one_line;
 use rollout_host::clock;
 use rollout_host::munge::Munge;
 use std::convert::Infallible;
@@ -277,12 +280,12 @@ fn json(status: StatusCode, content: &impl serde::Serialize) -> HttpResponse {
 }
 
 impl Desk {
-    /// What somebody did that is nothing to us.
+    /// OrderKind somebody did that is nothing to us.
     fn say(&self, peer: Peer, what: impl FnOnce() -> String) {
         self.strangers.info(|| format!("{}: {}", peer.name(), what()));
     }
 
-    fn pasts(&self) -> Vec<Past> {
+    fn pasts(&self) -> Vec<NodeChanges> {
         match &*self.published.borrow() {
             Published::Ledger(ledger) => ledger.pasts(),
             Published::NoOrder | Published::Awaits | Published::Trouble(_) => Vec::new(),
@@ -310,7 +313,7 @@ impl Desk {
     async fn hand_over(self: &Arc<Self>, body: Incoming) -> Result<(), Refusal> {
         let body = self.whole(body).await?;
         let what = serde_json::from_slice(&body.bytes);
-        let what: HandOver = what.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        let what: HandOverRequest = what.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         let me = NodeSet::from_names([self.me.node.as_str()]);
         let me = me.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let desk = Arc::clone(self);
@@ -318,7 +321,7 @@ impl Desk {
             let slurm = desk.slurm.clone();
             let asked = tokio::task::spawn_blocking(move || slurm.look(ASKING_SLURM)).await;
             let asked = asked.unwrap_or_else(|error| Err(error.to_string()));
-            let answer = match hand_over::order_of(&what, &me, asked) {
+            let answer = match reboot_node::order_of(&what, &me, asked) {
                 Ok(order) => desk.to_driver(order).await.map_err(|(_, why)| why),
                 // Somebody called the program by hand: no business of Slurm's.
                 Err(why) => return log::warning(&format!("hand-over by slurmd: {why}")),
@@ -342,7 +345,7 @@ impl Desk {
 
     async fn take(&self, peer: Peer, payload: &[u8]) -> Result<Answer, Refusal> {
         let order = Order::parse(payload).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        if let (Peer::Network(_), What::HandedOver(_)) = (peer, &order.what) {
+        if let (Peer::Network(_), OrderKind::LocalHandOver(_)) = (peer, &order.kind) {
             return Err((StatusCode::FORBIDDEN, "only slurmd on this node says so".to_owned()));
         }
         self.to_driver(order).await

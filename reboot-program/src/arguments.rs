@@ -2,7 +2,7 @@
 //! (up to 25.11) or a ranged one (26.05), then the features of a job that asked for the reboot, if it did.
 
 use rollout_control::config;
-use rollout_core::hand_over::Request;
+use rollout_core::controller::hand_over::Request;
 use rollout_core::hostlist::{HostlistError, NodeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use arguments::Arguments;
 use log::Log;
 use rollout_control::config::Config;
 use rollout_control::hand_over::{Report, hand_over};
-use rollout_core::hand_over::Skipped;
+use rollout_core::controller::hand_over::Skipped;
 use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
 use std::time::Instant;

@@ -2,16 +2,16 @@
 //! the journals.
 
 use crate::context::{Context, Failure};
-use rollout_control::agent_client::AgentClient;
-use rollout_control::ask;
+use rollout_control::agents::ask_all;
+use rollout_control::agents::client::AgentClient;
 use rollout_control::store::{Addresses, Rollout};
-use rollout_core::agent_api::AgentStatus;
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::status::{Images, NodeStatus, join};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, NodeRecord, Stand};
-use rollout_core::order::OrderId;
-use rollout_core::phase::Phase;
-use rollout_core::slurm::NodeInfo;
-use rollout_core::status::{Images, NodeStatus, join};
+use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::{Entry, NodeRecord, Progress};
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -54,7 +54,7 @@ impl Survey {
         let nodes = rollout.nodes();
         let shown = nodes.iter().filter(|(name, _)| only.is_none_or(|only| only.contains(name)));
         let order: NodeSet = shown.map(|(name, _)| name.clone()).collect();
-        let image = rollout.manifest.aim.image();
+        let image = rollout.manifest.desired.image();
         let status = |name: &str| {
             let record = nodes.get(name)?;
             let agent = self.agents.get(name).and_then(|answer| answer.as_ref().ok());
@@ -87,7 +87,7 @@ impl Survey {
         let mut seen: BTreeMap<(OrderId, Phase, Option<String>), Vec<String>> = BTreeMap::new();
         for (name, record) in rollout.nodes() {
             let Some(phase) = self.phase(&name, &record) else { continue };
-            if !phase.has_ended() || record.stand == Stand::Seen(phase) {
+            if !phase.has_ended() || record.progress == Progress::Seen(phase) {
                 continue;
             }
             let agent = self.agents.get(&name).and_then(|answer| answer.as_ref().ok());
@@ -113,5 +113,5 @@ pub(crate) fn ask_agents<R: Send + 'static>(
     addresses: &Addresses,
     ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
 ) -> BTreeMap<String, Result<R, String>> {
-    ask::ask_agents(&context.config, nodes, addresses, (AGENT_LIMIT, ALL_LIMIT), ask)
+    ask_all::ask_agents(&context.config, nodes, addresses, (AGENT_LIMIT, ALL_LIMIT), ask)
 }

@@ -1,7 +1,7 @@
 //! The controller's configuration. Every key has a default; a site may have no file at all.
 
-use crate::boot_source::{BootFileConfig, CommandConfig, ServiceConfig};
-use rollout_core::agent_api;
+use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
+use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
 use rollout_host::munge;
@@ -68,7 +68,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             state_dir: "/var/lib/slurm-rollout".into(),
-            agent_port: agent_api::PORT,
+            agent_port: answer::PORT,
             deadline: TimeLimit::from_secs(10),
             agent_timeout: TimeLimit::from_secs(4),
             deliver: Deliver::Auto,
@@ -122,7 +122,7 @@ impl Checked for Config {
         wrong.extend(self.bos.iter().flat_map(|table| table.check(&["bos"])));
         wrong.extend(self.command.iter().flat_map(|table| table.check(&["command"])));
         if self.agent_port == 0 {
-            let default = agent_api::PORT;
+            let default = answer::PORT;
             wrong.push(Nonsense::of(&["agent_port"], format!("no agent listens on port 0; it is {default}")));
         }
         if self.concurrency == 0 {

@@ -1,18 +1,18 @@
 //! The whole of what an invocation of RebootProgram does: ask Slurm, claim the nodes, seal the orders, send them all at
 //! once, write down each answer, and tell Slurm which nodes got none. Within one deadline.
 
-use crate::address::Resolver;
-use crate::agent_client::AgentClient;
-use crate::boot_change;
+use crate::agents::address::Resolver;
+use crate::agents::client::AgentClient;
+use crate::agents::dispatch::{Turn, dispatch, dispatch_in_turns};
+use crate::boot::change;
 use crate::config::Config;
-use crate::dispatch::{Turn, dispatch, dispatch_in_turns};
 use crate::store::{Claim, Store, StoreError};
-use rollout_core::agent_api::Answer;
-use rollout_core::hand_over::{HandedOver, Request, SkippedNodes, handed_over};
+use rollout_core::controller::hand_over::{HandedOver, Request, SkippedNodes, handed_over};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::Entry;
-use rollout_core::order::{Order, OrderId, What};
-use rollout_core::slurm::{NodeInfo, not_ordered, our_reason};
+use rollout_core::protocol::answer::Answer;
+use rollout_core::protocol::order::{Order, OrderId, OrderKind};
+use rollout_core::rollout::journal::Entry;
+use rollout_core::slurm::node::{NodeInfo, not_ordered, our_reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ const KNOCK_AGAIN: Duration = Duration::from_millis(300);
 /// All nodes of a claim are told by one scontrol where the cause is the same; more causes than this are told as one.
 const MAX_REASONS: usize = 16;
 
-/// What happened to the nodes of an invocation.
+/// OrderKind happened to the nodes of an invocation.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Agents that took the order, or were carrying out one that leads to the same.
@@ -54,7 +54,7 @@ pub struct Report {
     pub failed: BTreeMap<String, Vec<String>>,
     /// Nodes that were not to be ordered.
     pub skipped: SkippedNodes,
-    /// What else went wrong and was worked around.
+    /// OrderKind else went wrong and was worked around.
     pub warnings: Vec<String>,
 }
 
@@ -145,10 +145,10 @@ fn order(
     addresses.extend(slurm.into_iter().flatten().map(|info| (info.name, info.address)));
     let mut watch = false;
     for claim in claims.claims.into_iter().map(Arc::new) {
-        let not_given = match &claim.order.what {
+        let not_given = match &claim.order.kind {
             // What is wrong with one rollout's files is no reason to order nobody.
-            What::Apply(apply) => {
-                boot_change::change(config, store, &claim.order, apply, &addresses, sent_by).unwrap_or_else(
+            OrderKind::Apply(apply) => {
+                change::change(config, store, &claim.order, apply, &addresses, sent_by).unwrap_or_else(
                     |error| {
                         claim.order.nodes.iter().map(|node| (node.to_owned(), error.to_string())).collect()
                     },
@@ -156,7 +156,7 @@ fn order(
             }
             _ => BTreeMap::new(),
         };
-        watch |= is_watched(&claim.order.what);
+        watch |= is_watched(&claim.order.kind);
         let sealed = Arc::new(seal(config, &claim.order));
         let ungiven = |(node, why): (String, String)| {
             let (order, rollout) = (claim.order.id.clone(), claim.rollout.clone());
@@ -199,8 +199,8 @@ fn order(
 }
 
 /// Whether somebody has to look after the nodes until the order is settled, whatever their agents say now.
-fn is_watched(what: &What) -> bool {
-    matches!(what, What::Apply(apply) if apply.aim.image().is_some_and(|image| image.via.is_on_controller()))
+fn is_watched(what: &OrderKind) -> bool {
+    matches!(what, OrderKind::Apply(apply) if apply.desired.image().is_some_and(|image| image.via.is_on_controller()))
 }
 
 /// What Slurm says of the nodes; none if it does not answer in time.

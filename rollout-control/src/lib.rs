@@ -1,32 +1,24 @@
 //! The controller's side of slurm-rollout with its I/O: the state directory, and sending orders to many agents.
 //!
-//! Used by reboot-program, which is static and small, and by the CLI. What is decided is decided in rollout-core;
-//! this crate reads, locks, writes, seals and sends. It must not look up names through NSS.
+//! Used by reboot-program, which is static and small, and by the CLI. rollout-core decides; this crate reads, locks, writes, seals
+//! and sends. It must not look up names through NSS.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`config`] | `/etc/slurm-rollout/controller.toml` |
 //! | [`store`] | the state directory: manifests, journals, the lock |
-//! | [`address`] | from NodeAddr to an IP address |
-//! | [`agent_client`] | one HTTP exchange with one agent |
-//! | [`boot_change`] | changing what nodes boot from, and putting it back, with a journal line before each |
-//! | [`boot_source`] | what nodes boot from: the providers of images on the controller's side |
-//! | [`ask`] | asking many agents at once where they stand
-//! | [`dispatch`] | the same for many nodes at once, within a deadline |
-//! | [`deliver`] | giving agents beforehand what slurmd will have them apply |
-//! | [`hand_over`] | the whole of what an invocation of RebootProgram does |
+//! | [`agents`] | talking to one agent and to many |
+//! | [`boot`] | changing what nodes boot from, and restoring it |
+//! | [`hand_over`] | one invocation of RebootProgram |
 //! | [`reconcile`] | the same for nodes whose invocation got lost |
-//! | [`watch`] | looking after nodes that have to be told more than once |
+//! | [`follow_up`] | nodes that need instructions after their order was accepted |
+//! | [`pre_stage`] | giving agents in advance what slurmd will have them apply |
 
-pub mod address;
-pub mod agent_client;
-pub mod ask;
-pub mod boot_change;
-pub mod boot_source;
+pub mod agents;
+pub mod boot;
 pub mod config;
-pub mod deliver;
-pub mod dispatch;
+pub mod follow_up;
 pub mod hand_over;
+pub mod pre_stage;
 pub mod reconcile;
 pub mod store;
-pub mod watch;

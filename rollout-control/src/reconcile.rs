@@ -1,20 +1,20 @@
 //! Sending the orders that got lost: Slurm runs RebootProgram once for a node, marks the node first, and never asks again,
 //! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
-use crate::ask::ask_agents;
+use crate::agents::ask_all::ask_agents;
 use crate::config::{Config, Deliver};
-use crate::deliver::{DeliverError, Told, deliver, is_wanted, tell_drains};
 use crate::hand_over::{Report, hand_over};
+use crate::pre_stage::{DeliverError, Told, deliver, is_wanted, tell_drains};
 use crate::store::{Store, StoreError};
-use rollout_core::agent_api::AgentStatus;
-use rollout_core::hand_over::{Request, Skipped};
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::hand_over::{Request, Skipped};
+use rollout_core::controller::lost_orders::{Due, LostOrder};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::Entry;
-use rollout_core::lost::{Due, Lost};
-use rollout_core::order::OrderId;
-use rollout_core::phase::Phase;
-use rollout_core::slurm::NodeInfo;
-use rollout_core::way::Way;
+use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::Entry;
+use rollout_core::slurm::hand_over_mode::HandOverMode;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use rollout_host::run::RunError;
 use std::collections::BTreeMap;
@@ -93,12 +93,12 @@ pub fn reconcile(
     let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
     let not_ours = |why| Ok(Reconciled::NotOurs { nodes: nodes.clone(), why });
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
-    let (plain, on_the_node) = match Way::of(&config.scontrol().show_config()?) {
-        Way::Controller { plain } => (plain, false),
-        Way::Node { plain } => (plain, true),
+    let (plain, on_the_node) = match HandOverMode::of(&config.scontrol().show_config()?) {
+        HandOverMode::Controller { plain } => (plain, false),
+        HandOverMode::Node { plain } => (plain, true),
         // Where an action runs Slurm does not say. An admin has, if it is on the node.
-        Way::Action(_) => (false, config.deliver == Deliver::Always),
-        Way::NotOurs(why) => return not_ours(why),
+        HandOverMode::Action(_) => (false, config.deliver == Deliver::Always),
+        HandOverMode::NotOurs(why) => return not_ours(why),
     };
     let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
     let limits = (config.agent_timeout.get(), config.deadline.get());
@@ -160,7 +160,7 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn add(&mut self, lost: Lost, due: Due, agent: Result<&AgentStatus, &str>) {
+    fn add(&mut self, lost: LostOrder, due: Due, agent: Result<&AgentStatus, &str>) {
         match (due, lost.order) {
             (Due::WriteDown, Some(order)) => {
                 let says = agent.ok().and_then(|agent| agent.order.clone());

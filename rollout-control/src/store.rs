@@ -30,10 +30,10 @@ pub use stage::{StageError, Staged};
 
 use journal_file::JournalFile;
 use nix::fcntl::{Flock, FlockArg};
-use rollout_core::expect::{Watched, watched};
+use rollout_core::controller::follow_up::{Watched, watched};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, Fold, Line, fold};
-use rollout_core::manifest::{Manifest, ManifestError};
+use rollout_core::rollout::journal::{Entry, Line, NodeRecords, fold};
+use rollout_core::rollout::manifest::{Manifest, ManifestError};
 use rollout_host::clock;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -101,7 +101,7 @@ pub struct Rollout {
 impl Rollout {
     /// Where each node stands.
     #[must_use]
-    pub fn nodes(&self) -> Fold {
+    pub fn nodes(&self) -> NodeRecords {
         fold(&self.lines)
     }
 }
@@ -276,7 +276,7 @@ impl Store {
         }
     }
 
-    /// What root's CLI makes must be writable for SlurmUser's RebootProgram.
+    /// OrderKind root's CLI makes must be writable for SlurmUser's RebootProgram.
     fn give(&self, path: &Path) -> Result<(), StoreError> {
         rollout_host::durable::give_to_owner_of_directory(path).map_err(|source| StoreError::Io {
             path: path.to_owned(),
@@ -316,13 +316,13 @@ impl Store {
     }
 
     /// The folds of all journals, oldest rollout first.
-    fn folds(&self) -> Result<Vec<(String, Fold)>, StoreError> {
+    fn folds(&self) -> Result<Vec<(String, NodeRecords)>, StoreError> {
         self.ids()?.into_iter().map(|id| Ok((id.clone(), fold(&self.lines(&id)?)))).collect()
     }
 
     /// Of the nodes, those that are in one of these folds and armed.
-    fn armed(fold: &Fold, nodes: &NodeSet, now_ms: u64) -> NodeSet {
-        let armed = |name: &&str| fold.get(*name).is_some_and(|node| node.stand.is_armed(now_ms));
+    fn armed(fold: &NodeRecords, nodes: &NodeSet, now_ms: u64) -> NodeSet {
+        let armed = |name: &&str| fold.get(*name).is_some_and(|node| node.progress.is_armed(now_ms));
         nodes.iter().filter(armed).map(str::to_owned).collect()
     }
 }

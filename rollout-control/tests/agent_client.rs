@@ -4,10 +4,10 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_control::agent_client::{AgentClient, NoAnswer};
-use rollout_control::dispatch::dispatch;
-use rollout_core::agent_api::Answer;
-use rollout_core::phase::Phase;
+use rollout_control::agents::client::{AgentClient, NoAnswer};
+use rollout_control::agents::dispatch::dispatch;
+use rollout_core::agent::phase::Phase;
+use rollout_core::protocol::answer::Answer;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
@@ -84,7 +84,7 @@ fn each_answer_of_an_agent_is_understood() {
         (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted { volatile: false }),
         (
             r#"{"answer":"under-way","phase":"rebooting-back"}"#,
-            Answer::UnderWay { phase: Phase::RebootingBack },
+            Answer::UnderWay { phase: Phase::RebootingBack, order: None, rollout: None, volatile: false },
         ),
         (r#"{"answer":"refused","why":"busy"}"#, Answer::Refused { why: "busy".to_owned() }),
     ] {

@@ -4,9 +4,9 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_control::boot_source::{BootNode, BootSource, CommandConfig, provider};
+use rollout_control::boot::{BootNode, BootSource, CommandConfig, provider};
 use rollout_control::config::Config;
-use rollout_core::image::{Image, Via};
+use rollout_core::rollout::image::{Image, Via};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::durable::replace;
 use rollout_host::run::Program;

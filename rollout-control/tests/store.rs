@@ -7,13 +7,13 @@
 
 use nix::fcntl::{Flock, FlockArg};
 use rollout_control::store::{ChangedDrain, Claims, StageError, Staged, Store, StoreError};
-use rollout_core::hand_over::{HandedOver, Skipped};
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::hand_over::{HandedOver, Skipped};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Booted, Entry, Line, Stand};
-use rollout_core::manifest::Manifest;
-use rollout_core::order::{OrderId, What};
-use rollout_core::phase::Phase;
-use rollout_core::slurm::NodeInfo;
+use rollout_core::protocol::order::{OrderId, OrderKind};
+use rollout_core::rollout::journal::{Booted, Entry, Line, Progress};
+use rollout_core::rollout::manifest::Manifest;
+use rollout_core::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -67,7 +67,7 @@ fn armed(store: &Store, id: &str) -> String {
     let nodes = store.load(id).unwrap().nodes();
     nodes
         .iter()
-        .filter(|(_, node)| node.stand.is_armed(0))
+        .filter(|(_, node)| node.progress.is_armed(0))
         .map(|(name, _)| name.clone())
         .collect::<NodeSet>()
         .to_string()
@@ -254,12 +254,15 @@ fn claims_give_each_node_what_is_staged_for_it_once() {
             (Some("kernel"), "m1".to_owned())
         ]
     );
-    assert!(matches!(claims[0].order.what, What::Reboot(_)));
-    let What::Apply(apply) = &claims[1].order.what else { panic!("{:?}", claims[1]) };
-    assert_eq!((&apply.rollout, &apply.aim), (&driver, &store.load(&driver).unwrap().manifest.aim));
+    assert!(matches!(claims[0].order.kind, OrderKind::Reboot(_)));
+    let OrderKind::Apply(apply) = &claims[1].order.kind else { panic!("{:?}", claims[1]) };
+    assert_eq!((&apply.rollout, &apply.desired), (&driver, &store.load(&driver).unwrap().manifest.desired));
     // In the journals, before anything is sent.
     let node = store.load(&driver).unwrap().nodes().remove("n1").unwrap();
-    assert!(matches!(node.stand, Stand::Ordering { .. }) && node.order.as_ref() == Some(&claims[1].order.id));
+    assert!(
+        matches!(node.progress, Progress::Ordering { .. })
+            && node.order.as_ref() == Some(&claims[1].order.id)
+    );
     assert_eq!(store.plain_reboots().unwrap().len(), 1);
 
     let Claims { claims: again, skipped, .. } =

@@ -10,11 +10,11 @@
 )]
 
 use rollout_control::store::{Claim, Staged, Store, StoreError};
-use rollout_core::hand_over::HandedOver;
+use rollout_core::controller::hand_over::HandedOver;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, lines};
-use rollout_core::manifest::Manifest;
-use rollout_core::order::OrderId;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::{Entry, lines};
+use rollout_core::rollout::manifest::Manifest;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};

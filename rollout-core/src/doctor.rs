@@ -17,7 +17,7 @@ pub mod node;
 pub mod slurm;
 
 use crate::hostlist::NodeSet;
-use crate::ledger::one_line;
+use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 
 /// The length of what is said in one line, in characters: programs are quoted in it.

@@ -9,11 +9,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use rollout_core::agent::ledger::{After, Before, Gate, Ledger, Record, Verdict, consider, gate};
+use rollout_core::agent::phase::{Action, Event, Phase, step};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::ledger::{After, Before, Gate, Ledger, Record, Verdict, consider, gate};
-use rollout_core::manifest::{Aim, Change, Manifest};
-use rollout_core::order::{Apply, Order, OrderId, Return, What};
-use rollout_core::phase::{Action, Event, Phase, step};
+use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
+use rollout_core::rollout::manifest::{Change, DesiredState, Manifest};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -79,13 +79,13 @@ struct Node {
     phases: BTreeSet<Phase>,
 }
 
-fn aim(rollout: u8, hold: bool) -> Aim {
+fn desired(rollout: u8, hold: bool) -> DesiredState {
     let on_failure = if hold { "hold" } else { "rollback" };
     let text = format!(
         "name='r{rollout}'\nnodes='{ME}'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/v{rollout}'\n\
          [[change]]\nkind='symlink'\npath='/b'\ntarget='/w{rollout}'\n[verify]\non_failure='{on_failure}'\n"
     );
-    Manifest::parse(&text).unwrap().aim
+    Manifest::parse(&text).unwrap().desired
 }
 
 fn target(change: &Change) -> &str {
@@ -96,8 +96,8 @@ fn target(change: &Change) -> &str {
 }
 
 fn changes(ledger: &Ledger) -> Vec<Change> {
-    match &ledger.order.what {
-        What::Apply(apply) => apply.aim.changes.clone(),
+    match &ledger.order.kind {
+        OrderKind::Apply(apply) => apply.desired.changes.clone(),
         _ => Vec::new(),
     }
 }
@@ -186,16 +186,16 @@ impl Node {
         let last = current.as_ref().map(|ledger| ledger.phase);
         let (phase, action) = step(last, event).expect("what is accepted has a place");
         let boot_id = self.boot_id();
-        self.admin = matches!(order.what, What::Retry | What::Release);
-        let ledger = match (&order.what, current.clone()) {
-            (What::Retry, Some(mut held)) => {
+        self.admin = matches!(order.kind, OrderKind::Retry | OrderKind::Release);
+        let ledger = match (&order.kind, current.clone()) {
+            (OrderKind::Retry, Some(mut held)) => {
                 // An admin says that nothing of it is left: this is what the node was, then.
                 self.before = self.links.clone();
                 held.begin_again(order.id.clone(), &boot_id, 0);
                 held.enter(phase, &boot_id, self.now_s());
                 held
             }
-            (What::Release, Some(mut held)) => {
+            (OrderKind::Release, Some(mut held)) => {
                 held.remember(order.id.clone());
                 held.enter(phase, &boot_id, self.now_s());
                 held
@@ -244,7 +244,7 @@ impl Node {
     }
 
     fn apply(&mut self, ledger: &mut Ledger) -> Result<Result<(), String>, Died> {
-        if matches!(ledger.order.what, What::Apply(_)) && !self.goes_well(ledger)? {
+        if matches!(ledger.order.kind, OrderKind::Apply(_)) && !self.goes_well(ledger)? {
             return Ok(Err("slurmd cannot be stopped".to_owned()));
         }
         for (index, change) in changes(ledger).iter().enumerate() {
@@ -360,15 +360,17 @@ impl Node {
     }
 
     fn order(&mut self, wanted: &Wanted) -> Option<Order> {
-        let back = Return { resume_if_late: true, drained: None };
+        let back = GiveBack { resume_if_late: true, drained: None };
         let what = match wanted {
             Wanted::Again(index) => return self.sent.get(index % self.sent.len().max(1)).cloned(),
-            Wanted::Apply { rollout, hold } => {
-                What::Apply(Apply { rollout: format!("r{rollout}"), aim: aim(*rollout, *hold), back })
-            }
-            Wanted::Reboot | Wanted::Foreign => What::Reboot(back.into()),
-            Wanted::Retry => What::Retry,
-            Wanted::Release => What::Release,
+            Wanted::Apply { rollout, hold } => OrderKind::Apply(Apply {
+                rollout: format!("r{rollout}"),
+                desired: desired(*rollout, *hold),
+                give_back: back,
+            }),
+            Wanted::Reboot | Wanted::Foreign => OrderKind::Reboot(back.into()),
+            Wanted::Retry => OrderKind::Retry,
+            Wanted::Release => OrderKind::Release,
         };
         let nodes = if matches!(wanted, Wanted::Foreign) { "n2" } else { "n[1-2]" };
         let id = OrderId::from_random(self.sent.len() as u128);

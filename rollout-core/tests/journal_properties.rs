@@ -6,10 +6,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Booted, Entry, Fold, Line, NodeRecord, Stand, fold, lines};
-use rollout_core::order::OrderId;
-use rollout_core::phase::Phase;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::{Booted, Entry, Line, NodeRecord, NodeRecords, Progress, fold, lines};
 
 fn nodes() -> impl Strategy<Value = NodeSet> {
     vec(prop_oneof!["n[1-4]", Just("gpu01".to_owned())], 0..4).prop_map(|names| names.into_iter().collect())
@@ -129,7 +129,7 @@ proptest! {
             prop_assert_eq!(alone.get(name), Some(record));
         }
         // A node that is staged anew owes nothing to what was before, but when it was ordered and what it boots since.
-        let anew = |mut fold: Fold, name: &str| {
+        let anew = |mut fold: NodeRecords, name: &str| {
             fold.remove(name).map(|node| NodeRecord { ordering_ms: None, volatile: false, boot_source: None, ..node })
         };
         let at = from.min(journal.len());
@@ -189,12 +189,12 @@ proptest! {
         journal.extend(late);
         prop_assert_eq!(&fold(&journal), &seen, "nothing of it is told differently");
         for (name, node) in seen {
-            prop_assert_eq!(node.stand, Stand::Seen(Phase::Updated), "{}", name);
-            prop_assert!(!node.stand.is_armed(now_ms));
+            prop_assert_eq!(node.progress, Progress::Seen(Phase::Updated), "{}", name);
+            prop_assert!(!node.progress.is_armed(now_ms));
         }
         // Staged anew, all of them are to be ordered again.
         journal.push(say(Entry::Staged { nodes: all.clone() }));
-        prop_assert!(fold(&journal).values().all(|node| node.stand == Stand::Staged && node.stand.is_armed(now_ms)));
+        prop_assert!(fold(&journal).values().all(|node| node.progress == Progress::Staged && node.progress.is_armed(now_ms)));
     }
 
     #[test]
@@ -204,7 +204,7 @@ proptest! {
         let all = NodeSet::parse("n[1-4],gpu01").unwrap();
         let mut journal = before;
         journal.push(Line { t_ms: u64::MAX, by: String::new(), entry: Entry::Unstaged { nodes: all } });
-        prop_assert!(fold(&journal).values().all(|node| !node.stand.is_armed(u64::MAX)));
+        prop_assert!(fold(&journal).values().all(|node| !node.progress.is_armed(u64::MAX)));
         let kept = fold(&journal);
         // That an agent took the order is told even so: it is true.
         journal.extend(late.into_iter().filter(|line| !matches!(line.entry, Entry::Ordered { .. })));
@@ -216,7 +216,7 @@ proptest! {
         let before = fold(&journal);
         let unstaged = Line { t_ms, by: String::new(), entry: Entry::Unstaged { nodes: nodes.clone() } };
         let mut expected = before.clone();
-        expected.retain(|name, node| !(nodes.contains(name) && node.stand.is_armed(t_ms)));
+        expected.retain(|name, node| !(nodes.contains(name) && node.progress.is_armed(t_ms)));
         prop_assert_eq!(fold(journal.iter().chain([&unstaged])), expected);
     }
 

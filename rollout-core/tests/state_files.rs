@@ -5,11 +5,11 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_core::agent_api::AgentStatus;
+use rollout_core::agent::ledger::{Before, Ledger};
+use rollout_core::agent::phase::{Event, Phase};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Stand, fold, lines};
-use rollout_core::ledger::{Before, Ledger};
-use rollout_core::phase::{Event, Phase};
+use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::rollout::journal::{Progress, fold, lines};
 use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
@@ -38,16 +38,16 @@ fn a_journal_of_version_1_is_read() {
         assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
     }
     let nodes = fold(&read);
-    let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.stand)).collect();
+    let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.progress)).collect();
     assert_eq!(
         stands,
         [
-            ("cn001", Stand::Seen(Phase::Updated)),
-            ("cn002", Stand::Seen(Phase::Held)),
-            ("cn003", Stand::Ordered),
-            ("cn004", Stand::Seen(Phase::Released)),
-            ("cn005", Stand::Refused),
-            ("cn006", Stand::Unreachable),
+            ("cn001", Progress::Seen(Phase::Updated)),
+            ("cn002", Progress::Seen(Phase::Held)),
+            ("cn003", Progress::Ordered),
+            ("cn004", Progress::Seen(Phase::Released)),
+            ("cn005", Progress::Refused),
+            ("cn006", Progress::Unreachable),
         ]
     );
     assert_eq!(nodes["cn005"].why.as_deref(), Some("busy: other is applying"));
@@ -68,7 +68,7 @@ fn a_journal_of_images_is_read() {
         (nodes["cn001"].volatile, nodes["cn002"].why.as_deref()),
         (true, Some("the node was not back in time"))
     );
-    assert_eq!(nodes["cn003"].stand, Stand::Unreachable);
+    assert_eq!(nodes["cn003"].progress, Progress::Unreachable);
 }
 
 #[test]

@@ -4,7 +4,7 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_core::phase::{Action, Event, Phase, step};
+use rollout_core::agent::phase::{Action, Event, Phase, step};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;

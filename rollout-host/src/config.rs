@@ -7,7 +7,7 @@ mod report;
 pub use report::{KeyReport, Report};
 
 use place::Places;
-use rollout_core::ledger::one_line;
+use rollout_core::text::one_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

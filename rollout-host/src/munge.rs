@@ -5,7 +5,7 @@
 //! since 0.5.9 (`src/libcommon/m_msg.c` of MUNGE; field order and sizes are facts of that protocol).
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
-use rollout_core::ledger::one_line;
+use rollout_core::text::one_line;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;

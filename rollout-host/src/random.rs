@@ -1,7 +1,7 @@
 //! Random numbers of the kernel.
 
 use crate::clock;
-use rollout_core::order::OrderId;
+use rollout_core::protocol::order::OrderId;
 
 /// A new order id.
 #[must_use]

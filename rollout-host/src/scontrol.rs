@@ -2,8 +2,8 @@
 
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::slurm::{NodeInfo, parse_nodes};
-use rollout_core::slurm_config::SlurmConfig;
+use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::node::{NodeInfo, parse_nodes};
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -12,8 +12,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use rollout_control::agent_client::AgentClient;
-use rollout_control::dispatch::dispatch;
+use rollout_control::agents::client::AgentClient;
+use rollout_control::agents::dispatch::dispatch;
 use rollout_lab::{
     ClusterSpec, Flood, ManyAgents, NetImage, Node, NodeRoot, Product, REBOOT_PROGRAM, Site, TOOL_1_1,
 };

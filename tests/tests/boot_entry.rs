@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use rollout_core::agent_api::{AgentStatus, OrderStatus};
+use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::manifest::Manifest;
-use rollout_core::order::{Apply, Order, OrderId, Return, What};
-use rollout_core::phase::Phase;
+use rollout_core::protocol::answer::{AgentStatus, OrderStatus};
+use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
+use rollout_core::rollout::manifest::Manifest;
 use rollout_lab::{BootLoader, Output, Product, VirtualMachine, until};
 
 /// A machine boots in some ten seconds if it has a processor to itself.
@@ -49,10 +49,14 @@ impl Machine {
              image = 'compute'\nversion = '2'\nvalues.entry = '{entry}'\n[verify]\n\
              commands = [['/usr/bin/grep', '-q', 'root=/dev/vda3', '/proc/cmdline']]\n"
         );
-        let back = Return { resume_if_late: false, drained: None };
-        let apply = Apply { rollout: "compute-2".into(), aim: Manifest::parse(&text).unwrap().aim, back };
+        let back = GiveBack { resume_if_late: false, drained: None };
+        let apply = Apply {
+            rollout: "compute-2".into(),
+            desired: Manifest::parse(&text).unwrap().desired,
+            give_back: back,
+        };
         let id = OrderId::from_random(self.orders);
-        let order = Order::new(id, NodeSet::parse("vm01").unwrap(), What::Apply(apply));
+        let order = Order::new(id, NodeSet::parse("vm01").unwrap(), OrderKind::Apply(apply));
         let post = format!(
             "curl -sS --unix-socket /run/slurm-rollout/agent.sock --json @- http://localhost/v1/order <<'END'\n{}\nEND\n",
             serde_json::to_string(&order).unwrap()

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollout_core::journal::{Entry, lines};
+use rollout_core::rollout::journal::{Entry, lines};
 use rollout_lab::{ClusterSpec, Flood, Node, NodeRoot, Product, Site, until};
 
 const MINUTES: Duration = Duration::from_secs(240);

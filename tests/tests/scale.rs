@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Fold, Stand, fold, lines};
-use rollout_core::order::{Order, What};
+use rollout_core::protocol::order::{Order, OrderKind};
+use rollout_core::rollout::journal::{NodeRecords, Progress, fold, lines};
 use rollout_lab::{Base, Crowd, ManyNodes, Product, until};
 
 const MINUTES: Duration = Duration::from_secs(300);
@@ -36,22 +36,22 @@ fn crowd(base: Base, nodes: ManyNodes) -> Crowd {
     crowd
 }
 
-fn journal(crowd: &Crowd) -> Fold {
+fn journal(crowd: &Crowd) -> NodeRecords {
     let text = crowd.controller().read_file("/var/lib/slurm-rollout/rollouts/all/journal").unwrap();
     fold(&lines(&text).collect::<Vec<_>>())
 }
 
 /// Waits until the journal knows what became of every node.
-fn wait_known(crowd: &Crowd) -> Fold {
-    let known = |fold: &Fold| {
-        let ended = |stand| matches!(stand, Stand::Ordered | Stand::Unreachable | Stand::Refused);
-        fold.values().all(|node| ended(node.stand))
+fn wait_known(crowd: &Crowd) -> NodeRecords {
+    let known = |fold: &NodeRecords| {
+        let ended = |stand| matches!(stand, Progress::Ordered | Progress::Unreachable | Progress::Refused);
+        fold.values().all(|node| ended(node.progress))
     };
     until("all outcomes", MINUTES, || Ok(journal(crowd)), known).unwrap()
 }
 
-fn standing(journal: &Fold, stand: Stand) -> BTreeSet<&str> {
-    journal.iter().filter(|(_, node)| node.stand == stand).map(|(name, _)| name.as_str()).collect()
+fn standing(journal: &NodeRecords, stand: Progress) -> BTreeSet<&str> {
+    journal.iter().filter(|(_, node)| node.progress == stand).map(|(name, _)| name.as_str()).collect()
 }
 
 /// Each of these addresses, and no other, got one order, which names its node. As root opens it on a node.
@@ -75,7 +75,7 @@ fn open(crowd: &Crowd, sealed: &str) -> NodeSet {
     let unmunge = crowd.controller().command(&["unmunge", "--metadata=/dev/null"]).unwrap();
     let payload = unmunge.stdin(sealed.as_bytes()).run().unwrap();
     let order = Order::parse(payload.as_bytes()).unwrap();
-    assert!(matches!(&order.what, What::Apply(apply) if apply.rollout == "all"));
+    assert!(matches!(&order.kind, OrderKind::Apply(apply) if apply.rollout == "all"));
     order.nodes
 }
 
@@ -86,7 +86,7 @@ fn all_at_once_26_05() {
     let crowd = crowd(Base::Forky, nodes);
     crowd.hand_over().unwrap();
     let journal = wait_known(&crowd);
-    assert_eq!(standing(&journal, Stand::Ordered).len(), COUNT);
+    assert_eq!(standing(&journal, Progress::Ordered).len(), COUNT);
     assert_each_got_its_order_once(&crowd, &nodes, &nodes.fates().0);
     // Nothing is lost, and nobody is told twice.
     let output = crowd.controller().exec(&["slurm-rollout", "reconcile"]).unwrap();
@@ -103,8 +103,8 @@ fn one_in_twenty_is_dead_24_11() {
     crowd.hand_over().unwrap();
     let known = wait_known(&crowd);
     let (living, dead) = nodes.fates();
-    assert_eq!(standing(&known, Stand::Ordered), living.iter().map(String::as_str).collect());
-    assert_eq!(standing(&known, Stand::Unreachable), dead.iter().map(String::as_str).collect());
+    assert_eq!(standing(&known, Progress::Ordered), living.iter().map(String::as_str).collect());
+    assert_eq!(standing(&known, Progress::Unreachable), dead.iter().map(String::as_str).collect());
     assert_each_got_its_order_once(&crowd, &nodes, &living);
     let controller = crowd.controller();
     let (refused, silent) = (&dead[0], &dead[COUNT / 40]);
@@ -119,7 +119,7 @@ fn one_in_twenty_is_dead_24_11() {
     let reconcile = controller.command(&["slurm-rollout", "reconcile"]).unwrap().limit(MINUTES);
     until("all are ordered", MINUTES, || reconcile.output(), |_| crowd.agents.count() >= dead.len()).unwrap();
     assert_each_got_its_order_once(&crowd, &nodes, &dead);
-    assert_eq!(standing(&journal(&crowd), Stand::Ordered).len(), COUNT);
+    assert_eq!(standing(&journal(&crowd), Progress::Ordered).len(), COUNT);
 }
 
 /// Up to 25.11 all names go in one argument, and Linux takes no more than 128 KiB in one: Slurm cannot start the program at
@@ -134,9 +134,9 @@ fn names_too_long_for_slurm_to_start_the_program_22_05() {
     until(complaint, MINUTES, log, |log| log.contains(complaint)).unwrap();
     let syslog = ["journalctl", "--no-pager", "-t", "slurm-rollout-reboot-program", "--grep", "ordered"];
     assert!(!crowd.controller().exec(&syslog).unwrap().success(), "the program was started");
-    assert_eq!((crowd.agents.count(), standing(&journal(&crowd), Stand::Staged).len()), (0, COUNT));
+    assert_eq!((crowd.agents.count(), standing(&journal(&crowd), Progress::Staged).len()), (0, COUNT));
     let reconcile = crowd.controller().command(&["slurm-rollout", "reconcile"]).unwrap().limit(MINUTES);
     until("all are ordered", MINUTES, || reconcile.output(), |_| crowd.agents.count() >= COUNT).unwrap();
-    assert_eq!(standing(&journal(&crowd), Stand::Ordered).len(), COUNT);
+    assert_eq!(standing(&journal(&crowd), Progress::Ordered).len(), COUNT);
     assert_each_got_its_order_once(&crowd, &nodes, &nodes.fates().0);
 }

@@ -3,8 +3,8 @@
 
 use crate::server::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
 use boot_service::provider;
-use rollout_control::boot_source::{BootNode, BootSource, Saved, ServiceConfig};
-use rollout_core::image::Image;
+use rollout_control::boot::{BootNode, BootSource, Saved, ServiceConfig};
+use rollout_core::rollout::image::Image;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

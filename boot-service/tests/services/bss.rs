@@ -4,8 +4,8 @@
 
 use crate::server::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
 use boot_service::provider;
-use rollout_control::boot_source::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
-use rollout_core::image::Image;
+use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
+use rollout_core::rollout::image::Image;
 use rollout_core::time_limit::TimeLimit;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! An HTTP service for a test, over TLS or not, with an authority of its own.
 
-use rollout_control::boot_source::{BootNode, ServiceConfig};
+use rollout_control::boot::{BootNode, ServiceConfig};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::run::Program;
 use rustls::pki_types::pem::PemObject;

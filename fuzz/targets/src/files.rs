@@ -1,10 +1,10 @@
 //! State files: written by us, and then by a crash, a full disk, another version or an admin.
 
 use crate::peers::this_node;
-use rollout_core::hand_over::{HandedOver, sort};
-use rollout_core::journal::{Fold, Line, fold, lines};
-use rollout_core::ledger::{Gate, Ledger, gate};
-use rollout_core::order::{Order, What};
+use rollout_core::agent::ledger::{Gate, Ledger, gate};
+use rollout_core::controller::hand_over::{HandedOver, sort};
+use rollout_core::protocol::order::{Order, OrderKind};
+use rollout_core::rollout::journal::{Line, NodeRecords, fold, lines};
 use std::collections::BTreeSet;
 
 /// `order.json`, from which the gate and a starting agent decide.
@@ -22,7 +22,7 @@ pub(crate) fn ledger(data: &[u8]) {
     let mut phases = BTreeSet::new();
     for _ in 0..4 {
         let event = ledger.started("boot-2");
-        if let Ok((phase, _)) = rollout_core::phase::step(Some(ledger.phase), event) {
+        if let Ok((phase, _)) = rollout_core::agent::phase::step(Some(ledger.phase), event) {
             phases.insert(phase.name());
             ledger.enter(phase, "boot-2", 7);
         }
@@ -44,7 +44,7 @@ pub(crate) fn journal(data: &[u8]) {
         assert!(!written.contains('\n'), "{written}");
         named.extend(line.entry.nodes().iter().map(str::to_owned));
     }
-    let folded: Fold = fold(&read);
+    let folded: NodeRecords = fold(&read);
     assert!(folded.keys().all(|name| named.contains(name)));
     // Each handed-over node is in one group or left out for one reason.
     let handed: Vec<HandedOver> = named
@@ -59,7 +59,7 @@ pub(crate) fn journal(data: &[u8]) {
         .collect();
     for now_ms in [0, u64::MAX] {
         let rollouts = [("rollout".to_owned(), folded.clone())];
-        let (groups, skipped) = sort(&handed, &rollouts, &Fold::new(), now_ms);
+        let (groups, skipped) = sort(&handed, &rollouts, &NodeRecords::new(), now_ms);
         let count = groups.values().chain(skipped.values()).map(Vec::len).sum::<usize>();
         assert_eq!(count, named.len());
     }
@@ -69,8 +69,8 @@ pub(crate) fn journal(data: &[u8]) {
 pub(crate) fn staged(data: &[u8]) {
     let me = this_node();
     let Some([applies, plain]) = slurm_rollout_agent::fuzzing::handed_over(data, &me) else { return };
-    assert!(matches!(plain.what, What::Reboot(_)), "{plain:?}");
-    assert!(matches!(applies.what, What::Reboot(_) | What::Apply(_)), "{applies:?}");
+    assert!(matches!(plain.kind, OrderKind::Reboot(_)), "{plain:?}");
+    assert!(matches!(applies.kind, OrderKind::Reboot(_) | OrderKind::Apply(_)), "{applies:?}");
     for order in [applies, plain] {
         assert_eq!(order.nodes, me);
         // What comes out is what an agent would take from the controller.

@@ -1,4 +1,4 @@
-//! What everything that reads foreign bytes promises, as functions of these bytes that panic where a promise is broken.
+//! OrderKind everything that reads foreign bytes promises, as functions of these bytes that panic where a promise is broken.
 //!
 //! Two things call them: an ordinary test feeds them the seeds and mutations of those (`tests/mutations.rs`, part of
 //! `./check`), and libFuzzer whatever finds its way deeper (`fuzz/README.md`). Strangers write what `connection` gets, who

@@ -1,9 +1,9 @@
 //! What comes through a socket: requests to the agent, orders in them, and what munged answers.
 
+use rollout_core::agent::ledger::{Ledger, Verdict, consider};
+use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::ledger::{Ledger, Verdict, consider};
-use rollout_core::order::{Order, What};
-use rollout_core::phase::Phase;
+use rollout_core::protocol::order::{Order, OrderKind};
 use rollout_host::munge::Munge;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,7 +22,7 @@ pub(crate) fn connection(data: &[u8]) {
     }
 }
 
-/// What somebody has sealed who may order this node.
+/// OrderKind somebody has sealed who may order this node.
 pub(crate) fn order(data: &[u8]) {
     let order = match Order::parse(data) {
         Ok(order) => order,
@@ -30,8 +30,8 @@ pub(crate) fn order(data: &[u8]) {
     };
     let again = Order::parse(&serde_json::to_vec(&order).unwrap());
     assert_eq!(again.as_ref(), Ok(&order));
-    if let What::Apply(apply) = &order.what {
-        apply.aim.check().unwrap();
+    if let OrderKind::Apply(apply) = &order.kind {
+        apply.desired.check().unwrap();
     }
     let is_ours = order.nodes.contains("cn001");
     let phases = Phase::ALL.map(Some);
@@ -62,7 +62,7 @@ fn ledger(phase: Phase) -> Ledger {
     ledger
 }
 
-/// What munged answers. The first byte says to what: a credential to be opened, or something to be sealed.
+/// OrderKind munged answers. The first byte says to what: a credential to be opened, or something to be sealed.
 pub(crate) fn munged(data: &[u8]) {
     let Some((what, answer)) = data.split_first() else { return };
     let place = tempfile::tempdir().unwrap();

@@ -1,21 +1,21 @@
 //! What scontrol prints and slurm.conf says. Slurm is trusted; its users write Comments, and its versions other keys.
 
+use rollout_core::controller::hand_over::{Request, handed_over};
+use rollout_core::controller::lost_orders::lost;
 use rollout_core::doctor::slurm::power_action;
-use rollout_core::drains::{Drains, observe};
-use rollout_core::hand_over::{Request, handed_over};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::Fold;
-use rollout_core::lost::lost;
-use rollout_core::slurm::{OUR_REASON, our_reason, parse_nodes};
-use rollout_core::slurm_config::{Release, SlurmConfig};
-use rollout_core::way::Way;
+use rollout_core::rollout::journal::NodeRecords;
+use rollout_core::slurm::config::{Release, SlurmConfig};
+use rollout_core::slurm::drains::{Drains, observe};
+use rollout_core::slurm::hand_over_mode::HandOverMode;
+use rollout_core::slurm::node::{OUR_REASON, our_reason, parse_nodes};
 
 /// Any of these texts.
 pub(crate) fn scontrol(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     nodes(&text);
     let config = SlurmConfig::parse(&text);
-    let _ = (config.resume_timeout(), config.slurm_user(), config.controllers(), Way::of(&config));
+    let _ = (config.resume_timeout(), config.slurm_user(), config.controllers(), HandOverMode::of(&config));
     let _ = config.version().and_then(Release::parse);
     if let Some(action) = power_action(&text, "rollout") {
         assert!(!action.program.contains('\n'), "{action:?}");
@@ -47,7 +47,7 @@ fn nodes(text: &str) {
         assert!(nodes.iter().any(|node| node.name == handed.node && node.is_handed_over()), "{handed:?}");
     }
     // RebootProgram is called again for these.
-    for lost in lost(&nodes, &[], &Fold::new(), u64::MAX) {
+    for lost in lost(&nodes, &[], &NodeRecords::new(), u64::MAX) {
         assert!(nodes.iter().any(|node| node.name == lost.node && node.is_handed_over()), "{lost:?}");
     }
 }

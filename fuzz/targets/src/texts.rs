@@ -1,8 +1,8 @@
 //! What people write: hostlists, manifests, configuration.
 
 use rollout_core::hostlist::{MAX_NODES, NodeSet, check_name, expand, fold};
-use rollout_core::manifest::Manifest;
-use rollout_core::order::{Apply, Order, OrderId, Return, What};
+use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
+use rollout_core::rollout::manifest::Manifest;
 use rollout_host::config::{Checked, of_texts};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,9 +40,9 @@ pub(crate) fn manifest(data: &[u8]) {
     let Ok(manifest) = Manifest::parse(text) else { return };
     is_printed_and_read(&manifest.nodes);
     super::is_one_line(&manifest.name);
-    let back = Return { resume_if_late: true, drained: None };
-    let apply = Apply { rollout: manifest.name, aim: manifest.aim, back };
-    let order = Order::new(OrderId::from_random(1), manifest.nodes, What::Apply(apply));
+    let back = GiveBack { resume_if_late: true, drained: None };
+    let apply = Apply { rollout: manifest.name, desired: manifest.desired, give_back: back };
+    let order = Order::new(OrderId::from_random(1), manifest.nodes, OrderKind::Apply(apply));
     assert_eq!(Order::parse(&serde_json::to_vec(&order).unwrap()).as_ref(), Ok(&order));
 }
 

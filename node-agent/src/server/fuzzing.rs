@@ -66,7 +66,7 @@ impl Rig {
         runtime.spawn(async move {
             while let Some((order, answer)) = requests.recv().await {
                 // A hand-over comes when Slurm has been asked, which is after its connection.
-                if !matches!(order.what, What::HandedOver(_)) {
+                if !matches!(order.kind, OrderKind::LocalHandOver(_)) {
                     taken.fetch_add(1, Ordering::SeqCst);
                 }
                 let _ = answer.send(Answer::Accepted { volatile: false });

@@ -28,7 +28,7 @@ pub enum ManualError {
 fn source(path: &str) -> Result<&'static str, ManualError> {
     Ok(match path {
         "docs/manifest.md" => include_str!("../../../docs/manifest.md"),
-        "node-agent/src/help.txt" => include_str!("../../../node-agent/src/help.txt"),
+        "node-agent/src/verbs/help.txt" => include_str!("../../../node-agent/src/verbs/help.txt"),
         "reboot-program/src/help.txt" => include_str!("../../../reboot-program/src/help.txt"),
         "packaging/config/agent.toml" => include_str!("../../config/agent.toml"),
         "packaging/config/controller.toml" => include_str!("../../config/controller.toml"),

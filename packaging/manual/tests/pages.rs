@@ -8,13 +8,13 @@ mod made;
 
 use clap::{Command, CommandFactory};
 use made::{Made, program};
-use rollout_core::manifest::Manifest;
+use rollout_core::rollout::manifest::Manifest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 const HELPS: [(&str, &str); 2] = [
-    ("slurm-rollout-agent.8", include_str!("../../../node-agent/src/help.txt")),
+    ("slurm-rollout-agent.8", include_str!("../../../node-agent/src/verbs/help.txt")),
     ("slurm-rollout-reboot-program.8", include_str!("../../../reboot-program/src/help.txt")),
 ];
 

@@ -15,9 +15,9 @@ use rollout_core::doctor::access::Identity;
 use rollout_core::doctor::slurm::{self, Program};
 use rollout_core::doctor::{Finding, Report, access, node};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::slurm::NodeInfo;
-use rollout_core::slurm_config::SlurmConfig;
-use rollout_core::way::Way;
+use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::hand_over_mode::HandOverMode;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::config::{Checked, read};
 use std::path::Path;
 use std::process::ExitCode;
@@ -119,7 +119,9 @@ fn of_this_controller(
     let who = slurm.slurm_user().map(|user| files::identity(&user));
     let path = match (slurm::program(slurm), action) {
         // slurmd's program is on the nodes.
-        (Program::File { path, .. }, _) if !matches!(Way::of(slurm), Way::Node { .. }) => Some(path),
+        (Program::File { path, .. }, _) if !matches!(HandOverMode::of(slurm), HandOverMode::Node { .. }) => {
+            Some(path)
+        }
         (Program::PowerAction(_), Some(action)) if action.on_controller => {
             action.program.split_whitespace().next().map(str::to_owned)
         }
@@ -128,7 +130,7 @@ fn of_this_controller(
     if let Some(path) = &path {
         match files::way(Path::new(path)) {
             files::Seen::Denied(why) => findings.push(not_seen("reboot-program", &why)),
-            files::Seen::Way(way) => {
+            files::Seen::PathEntries(way) => {
                 let is_ours = files::names_us(Path::new(path));
                 let facts = access::ProgramFacts { path, way, is_ours, release: slurm::release(slurm) };
                 findings.extend(access::program(&facts, who.as_ref()));
@@ -146,7 +148,7 @@ fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
     let path = config.state_dir.as_path();
     let way = match files::way(path) {
         files::Seen::Denied(why) => return vec![not_seen("state-directory", &why)],
-        files::Seen::Way(way) => way,
+        files::Seen::PathEntries(way) => way,
     };
     let facts = access::StateFacts {
         path: &path.display().to_string(),

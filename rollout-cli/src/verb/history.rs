@@ -4,14 +4,14 @@ use crate::context::{Context, Failure};
 use crate::table::{self, local_time};
 use rollout_cli::args::HistoryArgs;
 use rollout_control::store::Rollout;
+use rollout_core::controller::status::{NodeStatus, by_phase, join};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::status::{NodeStatus, by_phase, join};
 use serde::Serialize;
 use std::process::ExitCode;
 
 /// One rollout in the history.
 #[derive(Serialize)]
-struct Past {
+struct NodeChanges {
     rollout: String,
     staged_ms: u64,
     by: String,
@@ -20,12 +20,12 @@ struct Past {
 }
 
 pub(crate) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, Failure> {
-    let past: Vec<Past> = context.store.load_all()?.iter().map(past).collect();
+    let past: Vec<NodeChanges> = context.store.load_all()?.iter().map(past).collect();
     if args.json {
         table::json(&past)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let row = |past: &Past| {
+    let row = |past: &NodeChanges| {
         let phases: Vec<_> = past.phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         vec![
             past.rollout.clone(),
@@ -42,14 +42,14 @@ pub(crate) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-fn past(rollout: &Rollout) -> Past {
+fn past(rollout: &Rollout) -> NodeChanges {
     let statuses: Vec<NodeStatus> = rollout
         .nodes()
         .iter()
         .map(|(name, record)| NodeStatus { note: None, ..join(name, &rollout.id, record, None, None, None) })
         .collect();
     let first = rollout.lines.first();
-    Past {
+    NodeChanges {
         rollout: rollout.id.clone(),
         staged_ms: first.map_or(0, |line| line.t_ms),
         by: first.map_or_else(String::new, |line| line.by.clone()),

@@ -4,9 +4,9 @@
 use crate::context::{Context, Failure, who};
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
+use rollout_control::follow_up::{Looked, look};
 use rollout_control::hand_over::Report;
 use rollout_control::reconcile::{Reconciled, ask_slurm, deliver_again, reconcile};
-use rollout_control::watch::{Looked, look};
 use rollout_core::hostlist::NodeSet;
 use std::process::ExitCode;
 use std::thread;

@@ -4,11 +4,11 @@ use crate::context::{Context, Failure, nodes};
 use crate::survey::ask_agents;
 use crate::table::out;
 use rollout_cli::args::ReleaseArgs;
-use rollout_control::agent_client::AgentClient;
-use rollout_core::agent_api::Answer;
+use rollout_control::agents::client::AgentClient;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, NodeRecord};
-use rollout_core::order::{Order, What};
+use rollout_core::protocol::answer::Answer;
+use rollout_core::protocol::order::{Order, OrderKind};
+use rollout_core::rollout::journal::{Entry, NodeRecord};
 use rollout_host::random;
 use std::process::ExitCode;
 
@@ -18,12 +18,16 @@ pub(crate) fn run(context: &Context, args: &ReleaseArgs) -> Result<ExitCode, Fai
     if nodes.len() > 1 {
         return Err(Failure(format!("{nodes}: one node at a time, each on your word that it is good")));
     }
-    let failed = tell_held(context, &nodes, &What::Release)?;
+    let failed = tell_held(context, &nodes, &OrderKind::Release)?;
     if failed.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure(failed.join("\nslurm-rollout: "))) }
 }
 
 /// Sends held nodes `retry` or `release`, and writes down that an admin did. Says for which nodes it failed.
-pub(crate) fn tell_held(context: &Context, nodes: &NodeSet, what: &What) -> Result<Vec<String>, Failure> {
+pub(crate) fn tell_held(
+    context: &Context,
+    nodes: &NodeSet,
+    what: &OrderKind,
+) -> Result<Vec<String>, Failure> {
     if nodes.is_empty() {
         return Ok(Vec::new());
     }
@@ -38,8 +42,11 @@ pub(crate) fn tell_held(context: &Context, nodes: &NodeSet, what: &What) -> Resu
         match answer {
             Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => {
                 write_down(context, &name, what)?;
-                let told =
-                    if *what == What::Retry { "carries out its order once more" } else { "is given back" };
+                let told = if *what == OrderKind::Retry {
+                    "carries out its order once more"
+                } else {
+                    "is given back"
+                };
                 out(&format!("{name}: {told}\n"));
             }
             Ok(Answer::Refused { why }) => failed.push(format!("{name}: {why}")),
@@ -49,13 +56,13 @@ pub(crate) fn tell_held(context: &Context, nodes: &NodeSet, what: &What) -> Resu
     Ok(failed)
 }
 
-fn write_down(context: &Context, name: &str, what: &What) -> Result<(), Failure> {
+fn write_down(context: &Context, name: &str, what: &OrderKind) -> Result<(), Failure> {
     let Some((rollout, NodeRecord { order: Some(order), .. })) = newest_order(context, name)? else {
         return Ok(());
     };
     let nodes = [name.to_owned()].into_iter().collect();
     let entry = match what {
-        What::Retry => Entry::Retried { nodes, order },
+        OrderKind::Retry => Entry::Retried { nodes, order },
         _ => Entry::Released { nodes, order },
     };
     Ok(context.store.record(Some(&rollout), vec![entry])?)

@@ -7,11 +7,11 @@ use crate::table::out;
 use crate::verb::release::{newest_order, tell_held};
 use crate::verb::stage::give_to_agents;
 use rollout_cli::args::RetryArgs;
-use rollout_control::boot_change::{NotGiven, change};
+use rollout_control::boot::change::{NotGiven, change};
+use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{NodeRecord, Stand};
-use rollout_core::order::{Apply, Order, OrderId, Return, What};
-use rollout_core::phase::Phase;
+use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
+use rollout_core::rollout::journal::{NodeRecord, Progress};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,16 +30,16 @@ pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failu
             nothing.push(format!("{name}: no rollout has it"));
             continue;
         };
-        let phase = survey.phase(name, &record).or(match record.stand {
-            Stand::Seen(phase) => Some(phase),
+        let phase = survey.phase(name, &record).or(match record.progress {
+            Progress::Seen(phase) => Some(phase),
             _ => None,
         });
-        match (phase, record.stand) {
+        match (phase, record.progress) {
             (Some(Phase::Held), _) => held = held.union(&[name.to_owned()].into_iter().collect()),
             (Some(Phase::RolledBack | Phase::Released), _) => {
                 again.entry(rollout).or_default().push(name.to_owned())
             }
-            (None, Stand::Staged | Stand::Refused | Stand::Unreachable) => {
+            (None, Progress::Staged | Progress::Refused | Progress::Unreachable) => {
                 nothing.push(format!("{name}: still staged for {rollout}, `scontrol reboot` it again"));
             }
             (Some(phase), _) => {
@@ -64,11 +64,11 @@ pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failu
     let not_given = give_images(context, &held)?;
     held = held.difference(&not_given.keys().cloned().collect());
     nothing.extend(not_given.into_iter().map(|(name, why)| format!("{name}: {why}")));
-    nothing.extend(tell_held(context, &held, &What::Retry)?);
+    nothing.extend(tell_held(context, &held, &OrderKind::Retry)?);
     if nothing.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure(nothing.join("\nslurm-rollout: "))) }
 }
 
-/// What held nodes boot from was put back when they went back: those whose order changes it get their image again. Says for
+/// OrderKind held nodes boot from was put back when they went back: those whose order changes it get their image again. Says for
 /// which that failed; they are not to be told.
 fn give_images(context: &Context, held: &NodeSet) -> Result<NotGiven, Failure> {
     let mut orders: BTreeMap<(String, OrderId), Vec<String>> = BTreeMap::new();
@@ -79,13 +79,13 @@ fn give_images(context: &Context, held: &NodeSet) -> Result<NotGiven, Failure> {
     }
     let mut not_given = NotGiven::new();
     for ((rollout, id), names) in orders {
-        let aim = context.rollout(&rollout)?.manifest.aim;
-        if aim.image().is_none_or(|image| !image.via.is_on_controller()) {
+        let desired = context.rollout(&rollout)?.manifest.desired;
+        if desired.image().is_none_or(|image| !image.via.is_on_controller()) {
             continue;
         }
-        let back = Return { resume_if_late: true, drained: None };
-        let apply = Apply { rollout, aim, back };
-        let order = Order::new(id, names.into_iter().collect(), What::Apply(apply.clone()));
+        let back = GiveBack { resume_if_late: true, drained: None };
+        let apply = Apply { rollout, desired, give_back: back };
+        let order = Order::new(id, names.into_iter().collect(), OrderKind::Apply(apply.clone()));
         let (addresses, until) = (context.store.addresses(), Instant::now() + GIVING);
         not_given.extend(change(&context.config, &context.store, &order, &apply, &addresses, until)?);
         context.store.call_watcher()?;

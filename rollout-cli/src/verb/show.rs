@@ -5,14 +5,14 @@ use crate::survey::Survey;
 use crate::table::{self, local_time};
 use crate::verb::status;
 use rollout_cli::args::ShowArgs;
-use rollout_core::status::NodeStatus;
+use rollout_core::controller::status::NodeStatus;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode, Failure> {
     let rollout = context.rollout(&args.rollout)?;
     let manifest = context.store.manifest_text(&rollout.id)?;
-    let images = match rollout.manifest.aim.image() {
+    let images = match rollout.manifest.desired.image() {
         Some(_) => Survey::of(context, &rollout.nodes().into_keys().collect()).statuses(&rollout, None),
         None => Vec::new(),
     };
@@ -27,7 +27,7 @@ pub(crate) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode, Failur
         return Ok(ExitCode::SUCCESS);
     }
     table::out(&format!("{}\n\n{}\n\n", rollout.id, manifest.trim()));
-    let row = |line: &rollout_core::journal::Line| {
+    let row = |line: &rollout_core::rollout::journal::Line| {
         vec![local_time(line.t_ms), line.by.clone(), line.entry.describe()]
     };
     table::print(&["TIME", "BY", "WHAT"], &rollout.lines.iter().map(row).collect::<Vec<_>>());

@@ -5,10 +5,10 @@ use crate::survey::Survey;
 use crate::table::{self, local_time};
 use rollout_cli::args::StatusArgs;
 use rollout_control::store::{Rollout, StoreError};
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::status::{NodeStatus, by_phase};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{NodeRecord, Stand};
-use rollout_core::phase::Phase;
-use rollout_core::status::{NodeStatus, by_phase};
+use rollout_core::rollout::journal::{NodeRecord, Progress};
 use std::process::ExitCode;
 
 /// A node is held, failed, unreachable or rolled back.
@@ -77,7 +77,7 @@ fn choose(context: &Context, what: Option<&str>) -> Result<(Vec<Rollout>, Option
 
 fn is_unfinished(rollout: &Rollout) -> bool {
     let finished = |node: &NodeRecord| {
-        matches!(node.stand, Stand::Seen(Phase::Updated | Phase::RolledBack | Phase::Released))
+        matches!(node.progress, Progress::Seen(Phase::Updated | Phase::RolledBack | Phase::Released))
     };
     !rollout.nodes().values().all(finished)
 }

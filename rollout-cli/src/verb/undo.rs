@@ -5,12 +5,12 @@ use crate::survey::ask_agents;
 use crate::table::out;
 use crate::verb::stage::give_to_agents;
 use rollout_cli::args::UndoArgs;
-use rollout_control::agent_client::AgentClient;
+use rollout_control::agents::client::AgentClient;
 use rollout_control::store::Rollout;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Booted, NodeRecord};
-use rollout_core::manifest::{Aim, Manifest};
-use rollout_core::undo::{Made, Past, reverse};
+use rollout_core::rollout::journal::{Booted, NodeRecord};
+use rollout_core::rollout::manifest::{DesiredState, Manifest};
+use rollout_core::rollout::undo::{ChangeMade, NodeChanges, reverse};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -28,19 +28,19 @@ pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failur
             client.pasts(address).map_err(|error| error.to_string())
         });
     let newest = newest_orders(context)?;
-    let mut ways: Vec<(Aim, Vec<String>)> = Vec::new();
+    let mut ways: Vec<(DesiredState, Vec<String>)> = Vec::new();
     let mut not: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, record) in fold.iter().filter(|(name, _)| wanted.contains(name)) {
         match way_back(&rollout, newest.get(name), record, pasts.get(name)) {
-            Ok(aim) => match ways.iter_mut().find(|(known, _)| *known == aim) {
+            Ok(desired) => match ways.iter_mut().find(|(known, _)| *known == desired) {
                 Some((_, names)) => names.push(name.clone()),
-                None => ways.push((aim, vec![name.clone()])),
+                None => ways.push((desired, vec![name.clone()])),
             },
             Err(why) => not.entry(why).or_default().push(name.clone()),
         }
     }
-    for (aim, names) in ways {
-        stage(context, &rollout, aim, names.into_iter().collect(), args.dry_run)?;
+    for (desired, names) in ways {
+        stage(context, &rollout, desired, names.into_iter().collect(), args.dry_run)?;
     }
     let not: Vec<String> = not
         .into_iter()
@@ -54,8 +54,8 @@ fn way_back(
     rollout: &Rollout,
     newest: Option<&(u64, String)>,
     record: &NodeRecord,
-    pasts: Option<&Result<Vec<Past>, String>>,
-) -> Result<Aim, String> {
+    pasts: Option<&Result<Vec<NodeChanges>, String>>,
+) -> Result<DesiredState, String> {
     if let Some((_, other)) = newest.filter(|(_, newest)| *newest != rollout.id) {
         return Err(format!("has had {other} since, undo that first"));
     }
@@ -67,7 +67,7 @@ fn way_back(
     let past = kept.or_else(|| by_journal(&rollout.id, record));
     let past =
         past.ok_or_else(|| "nothing to undo: it is not known to have become what was staged".to_owned())?;
-    reverse(&rollout.manifest.aim, &past)?
+    reverse(&rollout.manifest.desired, &past)?
         .ok_or_else(|| "nothing to undo: nothing was another than before".to_owned())
 }
 
@@ -85,21 +85,21 @@ fn newest_orders(context: &Context) -> Result<BTreeMap<String, (u64, String)>, F
 }
 
 /// What the journal says of a node that keeps no ledger: all that was made of it is its image.
-fn by_journal(rollout: &str, record: &NodeRecord) -> Option<Past> {
+fn by_journal(rollout: &str, record: &NodeRecord) -> Option<NodeChanges> {
     let Booted { running, .. } = &record.boots_ours()?.before;
     let running = running.clone().filter(|_| record.volatile)?;
-    Some(Past { rollout: rollout.to_owned(), made: vec![Made::Image { running, saved: None }] })
+    Some(NodeChanges { rollout: rollout.to_owned(), made: vec![ChangeMade::Image { running, saved: None }] })
 }
 
 fn stage(
     context: &Context,
     rollout: &Rollout,
-    aim: Aim,
+    desired: DesiredState,
     nodes: NodeSet,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let name = format!("undo-{}", rollout.id.replace('@', "-"));
-    let manifest = Manifest { name: name.chars().take(64).collect(), nodes, aim };
+    let manifest = Manifest { name: name.chars().take(64).collect(), nodes, desired };
     let text = format!(
         "# What brings these nodes back to what they were before {}.\n{}",
         rollout.id,

@@ -3,7 +3,7 @@
 use crate::context::{Context, Failure, nodes};
 use crate::table::out;
 use rollout_cli::args::UnstageArgs;
-use rollout_control::deliver::take_back;
+use rollout_control::pre_stage::take_back;
 use rollout_core::hostlist::NodeSet;
 use rollout_host::clock;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ pub(crate) fn run(context: &Context, args: &UnstageArgs) -> Result<ExitCode, Fai
     let asked: NodeSet = wanted.clone().unwrap_or_else(|| fold.keys().cloned().collect());
     let now_ms = clock::now_ms();
     let ours = |name: &&str| {
-        fold.get(*name).is_some_and(|node| node.stand.is_armed(now_ms) && node.boots_ours().is_some())
+        fold.get(*name).is_some_and(|node| node.progress.is_armed(now_ms) && node.boots_ours().is_some())
     };
     let ours: NodeSet = asked.iter().filter(ours).map(str::to_owned).collect();
     if !ours.is_empty() {

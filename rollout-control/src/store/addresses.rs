@@ -1,7 +1,7 @@
 //! NodeAddr of each node, as Slurm last said it: for when Slurm cannot be asked.
 
 use super::{Store, StoreError};
-use rollout_core::slurm::NodeInfo;
+use rollout_core::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
 const FILE: &str = "addresses.json";

@@ -2,8 +2,8 @@
 //! a service gives to nodes in confidence.
 
 use super::{Store, StoreError};
-use crate::boot_source::Saved;
-use rollout_core::journal::fold;
+use crate::boot::Saved;
+use rollout_core::rollout::journal::fold;
 use std::collections::BTreeMap;
 
 const FILE: &str = "boot-sources.json";

@@ -1,13 +1,13 @@
 //! Claiming handed-over nodes: under the lock, each node is given to one invocation of RebootProgram only.
 
 use super::{Store, StoreError};
-use rollout_core::hand_over::{HandedOver, SkippedNodes, sort};
+use rollout_core::controller::hand_over::{HandedOver, SkippedNodes, sort};
+use rollout_core::controller::lost_orders::{LostOrder, lost};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, Fold, NodeRecord, fold};
-use rollout_core::lost::{Lost, lost};
-use rollout_core::manifest::Aim;
-use rollout_core::order::{Apply, Order, Plain, Return, What};
-use rollout_core::slurm::NodeInfo;
+use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderKind, PlainReboot};
+use rollout_core::rollout::journal::{Entry, NodeRecord, NodeRecords, fold};
+use rollout_core::rollout::manifest::DesiredState;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::{clock, random};
 
 /// Nodes that this process alone may order, and the order.
@@ -52,10 +52,14 @@ impl Store {
         for (group, names) in groups {
             let nodes = NodeSet::from_iter(names);
             let back =
-                Return { resume_if_late: group.resume_if_late, drained: group.drained.map(str::to_owned) };
-            let what = match group.rollout.map(|id| Ok((id, self.aim(id)?))).transpose() {
-                Ok(Some((id, aim))) => What::Apply(Apply { rollout: id.to_owned(), aim, back }),
-                Ok(None) => What::Reboot(Plain { back, features: features.map(str::to_owned) }),
+                GiveBack { resume_if_late: group.resume_if_late, drained: group.drained.map(str::to_owned) };
+            let what = match group.rollout.map(|id| Ok((id, self.desired(id)?))).transpose() {
+                Ok(Some((id, desired))) => {
+                    OrderKind::Apply(Apply { rollout: id.to_owned(), desired, give_back: back })
+                }
+                Ok(None) => {
+                    OrderKind::Reboot(PlainReboot { give_back: back, features: features.map(str::to_owned) })
+                }
                 Err(error) => {
                     claims.broken.push((nodes, error));
                     continue;
@@ -79,7 +83,7 @@ impl Store {
     ///
     /// # Errors
     /// If a journal cannot be read.
-    pub fn lost(&self, slurm: &[NodeInfo]) -> Result<Vec<Lost>, StoreError> {
+    pub fn lost(&self, slurm: &[NodeInfo]) -> Result<Vec<LostOrder>, StoreError> {
         Ok(lost(slurm, &self.folds()?, &fold(&self.plain_reboots()?), clock::now_ms()))
     }
 
@@ -89,8 +93,8 @@ impl Store {
     /// If a journal cannot be read.
     pub fn undelivered(&self) -> Result<Vec<(String, NodeSet)>, StoreError> {
         let now_ms = clock::now_ms();
-        let waiting = |fold: Fold| -> NodeSet {
-            let waits = |node: &NodeRecord| node.stand.is_armed(now_ms) && !node.delivered;
+        let waiting = |fold: NodeRecords| -> NodeSet {
+            let waits = |node: &NodeRecord| node.progress.is_armed(now_ms) && !node.delivered;
             fold.into_iter().filter(|(_, node)| waits(node)).map(|(name, _)| name).collect()
         };
         let all = self.folds()?.into_iter().map(|(id, fold)| (id, waiting(fold)));
@@ -103,12 +107,12 @@ impl Store {
     /// If the journal cannot be read.
     pub fn delivered(&self, id: &str, nodes: Option<&NodeSet>) -> Result<NodeSet, StoreError> {
         let given = fold(&self.lines(id)?).into_iter().filter(|(_, node)| node.delivered);
-        let armed = given.filter(|(_, node)| node.stand.is_armed(clock::now_ms()));
+        let armed = given.filter(|(_, node)| node.progress.is_armed(clock::now_ms()));
         let names = armed.map(|(name, _)| name);
         Ok(names.filter(|name| nodes.is_none_or(|nodes| nodes.contains(name))).collect())
     }
 
-    fn aim(&self, id: &str) -> Result<Aim, StoreError> {
-        Ok(self.manifest(id)?.aim)
+    fn desired(&self, id: &str) -> Result<DesiredState, StoreError> {
+        Ok(self.manifest(id)?.desired)
     }
 }

@@ -1,10 +1,10 @@
 //! `drains.json`: drains that somebody else set, as they were last seen before a reboot was asked for.
 
 use super::{Store, StoreError};
-use rollout_core::drains::{Drains, observe};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::order::OrderId;
-use rollout_core::slurm::NodeInfo;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::slurm::drains::{Drains, observe};
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl Store {
         for (rollout, fold) in self.folds()? {
             for (name, node) in fold {
                 let reason = drains.get(&name).map(|drain| drain.reason.clone());
-                let waits = node.delivered && node.stand.is_armed(now_ms) && node.drained != reason;
+                let waits = node.delivered && node.progress.is_armed(now_ms) && node.drained != reason;
                 if let Some(order) = node.order.filter(|_| waits) {
                     changed.entry((rollout.clone(), order, reason)).or_default().push(name);
                 }

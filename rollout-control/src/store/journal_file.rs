@@ -1,7 +1,7 @@
 //! A journal on disk: lines are only ever appended, under the store's lock, and are on disk when that is done.
 
 use super::{MODE, StoreError};
-use rollout_core::journal::{Line, lines};
+use rollout_core::rollout::journal::{Line, lines};
 use rollout_host::durable;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -2,8 +2,8 @@
 
 use super::{MODE, Store, StoreError};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::journal::{Entry, Fold, Line, fold};
-use rollout_core::manifest::Manifest;
+use rollout_core::rollout::journal::{Entry, Line, NodeRecords, fold};
+use rollout_core::rollout::manifest::Manifest;
 use rollout_host::{clock, durable};
 use std::path::Path;
 
@@ -143,7 +143,7 @@ fn io_error(path: &Path, source: std::io::Error) -> StoreError {
 }
 
 /// The name, or the name with the first number behind it that is free: `driver`, `driver@2`.
-fn new_id(name: &str, folds: &[(String, Fold)]) -> String {
+fn new_id(name: &str, folds: &[(String, NodeRecords)]) -> String {
     let free = |id: &String| folds.iter().all(|(known, _)| known != id);
     let numbered = (2..).map(|number| format!("{name}@{number}"));
     std::iter::once(name.to_owned()).chain(numbered).find(free).unwrap_or_default()

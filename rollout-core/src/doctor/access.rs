@@ -4,7 +4,7 @@
 //! the trial counts.
 
 use super::Finding;
-use crate::slurm_config::Release;
+use crate::slurm::config::Release;
 
 /// Since this release Slurm wants to read the program that it executes (`access(R_OK|X_OK)` in `run_command`).
 const WANTS_TO_READ: Release = Release { year: 23, month: 2 };
@@ -45,7 +45,7 @@ pub struct Entry {
 }
 
 /// A path, taken apart: every directory from the root on, then what it leads to. An error says why it leads nowhere.
-pub type Way = Result<Vec<Entry>, String>;
+pub type PathEntries = Result<Vec<Entry>, String>;
 
 /// What is known of RebootProgram's file.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub struct ProgramFacts<'a> {
     /// As slurm.conf has it.
     pub path: &'a str,
     /// What the path leads through.
-    pub way: Way,
+    pub way: PathEntries,
     /// Whether the file is slurm-rollout's or names it; none if it cannot be read.
     pub is_ours: Option<bool>,
     /// Slurm's release.
@@ -66,7 +66,7 @@ pub struct StateFacts<'a> {
     /// As the configuration has it.
     pub path: &'a str,
     /// What the path leads through.
-    pub way: Way,
+    pub way: PathEntries,
     /// Whether SlurmUser could write there when it was tried; none if it was not.
     pub slurm_user_writes: Option<bool>,
     /// Free space, in bytes.

@@ -2,10 +2,10 @@
 //! finding with a hostlist.
 
 use super::{Finding, Level, duration};
-use crate::agent_api::AgentStatus;
+use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
-use crate::phase::Phase;
-use crate::slurm::NodeInfo;
+use crate::protocol::answer::AgentStatus;
+use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
 const CHECK: &str = "agents";

@@ -1,10 +1,10 @@
 //! One node, from within: units, gate, ledger.
 
 use super::{Finding, Level};
-use crate::agent_api::AgentStatus;
-use crate::ledger::Ledger;
-use crate::phase::Phase;
-use crate::slurm_config::SlurmUser;
+use crate::agent::ledger::Ledger;
+use crate::agent::phase::Phase;
+use crate::protocol::answer::AgentStatus;
+use crate::slurm::config::SlurmUser;
 use std::collections::BTreeMap;
 
 /// Fixed names of units.

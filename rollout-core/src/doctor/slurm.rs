@@ -2,9 +2,9 @@
 
 use super::{Finding, duration};
 use crate::hostlist::NodeSet;
-use crate::slurm::NodeInfo;
-use crate::slurm_config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, SlurmConfig};
-use crate::way::Way;
+use crate::slurm::config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, SlurmConfig};
+use crate::slurm::hand_over_mode::HandOverMode;
+use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
 /// Where RebootProgram is installed.
@@ -242,12 +242,12 @@ fn is_reboot_node(program: &str) -> bool {
 
 fn who_runs_it(config: &SlurmConfig) -> Finding {
     const CHECK: &str = "reboot-from-controller";
-    match Way::of(config) {
-        Way::Node { .. } => {
+    match HandOverMode::of(config) {
+        HandOverMode::Node { .. } => {
             let what = "each slurmd runs RebootProgram; agents are given what is staged beforehand";
             return Finding::ok(CHECK, what);
         }
-        Way::Controller { plain: true } => {
+        HandOverMode::Controller { plain: true } => {
             let what = "slurmctld runs RebootProgram, which applies nothing; a PowerAction may";
             return Finding::ok(CHECK, what);
         }

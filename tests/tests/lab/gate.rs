@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use rollout_core::agent::ledger::Ledger;
+use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::ledger::Ledger;
-use rollout_core::order::{Order, OrderId, Return, What};
-use rollout_core::phase::Phase;
+use rollout_core::protocol::order::{GiveBack, Order, OrderId, OrderKind};
 use rollout_lab::{Base, ClusterSpec, Node, Product, Result, Site, until};
 
 const MINUTES: Duration = Duration::from_secs(240);
@@ -51,7 +51,7 @@ fn reboot(node: &Node) {
 
 /// A ledger of a node that an order left held.
 fn held() -> String {
-    let what = What::Reboot(Return { resume_if_late: true, drained: None }.into());
+    let what = OrderKind::Reboot(GiveBack { resume_if_late: true, drained: None }.into());
     let order = Order::new(OrderId::from_random(7), NodeSet::parse("cn01").unwrap(), what);
     let mut ledger = Ledger::begin(order, Phase::Held, "an-earlier-boot", 1, None);
     ledger.fail("the lab says so");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rollout_core::hostlist::NodeSet;
-use rollout_core::manifest::Manifest;
-use rollout_core::order::{Apply, Order, OrderId, Return, What};
+use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
+use rollout_core::rollout::manifest::Manifest;
 use rollout_lab::{ClusterSpec, Node, Product, Result, Site, TOOL_1_1, until};
 
 const MINUTES: Duration = Duration::from_secs(240);
@@ -96,7 +96,7 @@ impl Siege {
 
     /// Sends this to cn01 and sees that it is answered and logged so, and that there is nothing else to see.
     fn refused(&self, name: &str, content: &[u8], how: How, answer: &str, logged: &str) {
-        // Shown when it fails.
+        // DisplayPhase when it fails.
         println!("{name}");
         let seen = self.log().unwrap().len();
         let said = self.send(self.node(), content, how);
@@ -141,10 +141,10 @@ fn get(path: &str) -> Vec<u8> {
 /// An order that any node of the list would carry out, were it sealed.
 fn order(id: u128, nodes: &str) -> String {
     let manifest = Manifest::parse(TOOL_1_1).unwrap();
-    let back = Return { resume_if_late: true, drained: None };
-    let apply = Apply { rollout: "tool-1.1".to_owned(), aim: manifest.aim, back };
+    let back = GiveBack { resume_if_late: true, drained: None };
+    let apply = Apply { rollout: "tool-1.1".to_owned(), desired: manifest.desired, give_back: back };
     let nodes = NodeSet::parse(nodes).unwrap();
-    serde_json::to_string(&Order::new(OrderId::from_random(id), nodes, What::Apply(apply))).unwrap()
+    serde_json::to_string(&Order::new(OrderId::from_random(id), nodes, OrderKind::Apply(apply))).unwrap()
 }
 
 /// Scenario 8.
@@ -207,7 +207,7 @@ fn sealed_but_not_for_us(siege: &Siege) {
     siege.refused("forged", &post(&forged), How::AtOnce, "refused", "refused: MUNGE: Invalid credential");
 }
 
-/// What root sealed, for whatever reason, and is not what an agent carries out.
+/// OrderKind root sealed, for whatever reason, and is not what an agent carries out.
 fn not_an_order_at_all(siege: &Siege) {
     let with = |from: &str, to: &str| {
         let (genuine, changed) = (order(3, "cn01"), order(3, "cn01").replace(from, to));
@@ -256,7 +256,7 @@ fn not_an_order_at_all(siege: &Siege) {
 }
 
 fn order_to(verb: &str) -> String {
-    let what = if verb == "retry" { What::Retry } else { What::Release };
+    let what = if verb == "retry" { OrderKind::Retry } else { OrderKind::Release };
     serde_json::to_string(&Order::new(OrderId::from_random(4), NodeSet::parse("cn01").unwrap(), what))
         .unwrap()
 }

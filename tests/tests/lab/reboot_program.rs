@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollout_core::journal::{Fold, Stand, fold, lines};
+use rollout_core::rollout::journal::{NodeRecords, Progress, fold, lines};
 use rollout_lab::{Cluster, ClusterSpec, Node, NodeRoot, Output, Product, REBOOT_PROGRAM, Site, until};
 
 const MINUTES: Duration = Duration::from_secs(240);
@@ -137,7 +137,7 @@ fn wait_said(site: &Site, what: &str) {
 }
 
 /// Where the nodes stand that had nothing staged.
-fn plain_reboots(site: &Site) -> Fold {
+fn plain_reboots(site: &Site) -> NodeRecords {
     let journal = controller(site).read_file(&format!("{STATE}/plain-reboots")).unwrap();
     fold(&lines(&journal).collect::<Vec<_>>())
 }
@@ -456,7 +456,7 @@ fn two_thousand_dead_nodes_hold_up_nobody() {
     assert_eq!(plain.len(), 2001);
     for name in &names {
         let record = &plain[name];
-        assert_eq!(record.stand, Stand::Unreachable, "{name}");
+        assert_eq!(record.progress, Progress::Unreachable, "{name}");
         let why = record.why.as_deref().unwrap_or("");
         assert!(why.contains("no answer"), "{name}: {why}");
     }

@@ -6,7 +6,7 @@
 use super::grub::Grub;
 use super::systemd_boot::SystemdBoot;
 use crate::changes::ChangeError;
-use rollout_core::image::Image;
+use rollout_core::rollout::image::Image;
 use serde::{Deserialize, Serialize};
 
 /// A boot loader, as the running system can set it. Entries are in the loader's own words.

@@ -5,7 +5,7 @@
 //! `ostree admin deploy` makes them.
 
 use crate::changes::ChangeError;
-use rollout_core::image::Image;
+use rollout_core::rollout::image::Image;
 use rollout_host::run::Program;
 use std::path::Path;
 use std::time::Duration;

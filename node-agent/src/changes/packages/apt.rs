@@ -3,12 +3,12 @@
 //! The package lists are read anew first: a version published minutes ago must be seen by every node. A repository
 //! that cannot be reached is an error only if the installation then fails.
 
-use super::kept::{Kept, deb_file};
 use super::list::{self, Difference};
-use super::patience::{LOCK_WAIT, Patience};
-use super::rehearsal;
+use super::run_manager::{LOCK_WAIT, Patience};
+use super::simulate;
 use super::spec::{self, Notation};
-use super::tool::{Tool, Way, Wish};
+use super::tool::{Direction, Tool, Wish};
+use super::undo_cache::{Kept, deb_file};
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::collections::BTreeSet;
@@ -167,7 +167,7 @@ impl Tool for Apt {
         // Also here: with old lists nothing may be found to be touched.
         let _ = self.run(patience, "reading the package lists", &["update".to_owned()]);
         let program = self.apt_get(patience.left()).arg("--simulate").args(Self::arguments(wish));
-        program.output().map(|output| rehearsal::in_apt(&output.stdout, installed)).unwrap_or_default()
+        program.output().map(|output| simulate::in_apt(&output.stdout, installed)).unwrap_or_default()
     }
 
     fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
@@ -192,7 +192,7 @@ impl Tool for Apt {
     fn mend(
         &self,
         _before: &[String],
-        way: Way,
+        way: Direction,
         _unfinished: bool,
         patience: Patience,
     ) -> Result<(), ChangeError> {
@@ -200,7 +200,7 @@ impl Tool for Apt {
         // Writes dpkg's journal into its database, and no selection, as its standard input is empty. apt-get refuses
         // to do anything before that.
         patience.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--set-selections"))?;
-        if way == Way::Onward {
+        if way == Direction::Onward {
             // A package that cannot be configured is no reason to stop: the change that follows replaces it, or
             // fails and says so.
             let _ = patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]));

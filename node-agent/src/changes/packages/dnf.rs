@@ -6,13 +6,13 @@
 //! Metadata is refreshed each time: a version published minutes ago must be seen by every node, and an unchanged
 //! repository costs one small file.
 
-use super::kept::Kept;
 use super::list::{self, Difference};
-use super::patience::Patience;
-use super::rehearsal;
 use super::rpm::Rpm;
+use super::run_manager::Patience;
+use super::simulate;
 use super::spec::Notation;
-use super::tool::{Tool, Way, Wish};
+use super::tool::{Direction, Tool, Wish};
+use super::undo_cache::Kept;
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ impl Tool for Dnf {
         if !wish.remove.is_empty() {
             said += &self.rehearse(patience, &Self::remove(&wish.remove));
         }
-        rehearsal::in_dnf(&said, installed)
+        simulate::in_dnf(&said, installed)
     }
 
     fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
@@ -199,7 +199,7 @@ impl Tool for Dnf {
     fn mend(
         &self,
         before: &[String],
-        _way: Way,
+        _way: Direction,
         unfinished: bool,
         patience: Patience,
     ) -> Result<(), ChangeError> {

@@ -1,10 +1,10 @@
 //! The real apt-get and dpkg of the machine that runs the tests, on a private root and a private repository.
 
 use super::apt::Apt;
-use super::kept::Kept;
 use super::tool::Tool;
+use super::undo_cache::Kept;
 use super::{apply_with, observe_with, undo_with, verify_with};
-use rollout_core::manifest::{Manager, Packages};
+use rollout_core::rollout::manifest::{Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::durable::replace;
 use rollout_host::run::{Program, is_program};

@@ -1,11 +1,11 @@
 //! The real dnf and rpm of the machine that runs the tests, on a private root and a private repository.
 
 use super::dnf::Dnf;
-use super::kept::Kept;
 use super::rpm::Rpm;
 use super::tool::Tool;
+use super::undo_cache::Kept;
 use super::{apply_with, observe_with, undo_with, verify_old_with, verify_with};
-use rollout_core::manifest::{Manager, Packages};
+use rollout_core::rollout::manifest::{Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::run::{Program, is_program};
 use std::fs;
@@ -52,7 +52,7 @@ impl Lab {
             "--nogpgcheck".to_owned(),
         ];
         let rpm = Rpm::in_root(&path("root"));
-        let flavour = super::find::flavour(Path::new(dnf));
+        let flavour = super::detect::flavour(Path::new(dnf));
         let dnf = Dnf::in_root(dnf, flavour, &root, rpm);
         let kept = Kept::at(&path("kept"));
         let lab = Self { dnf, kept, dir };

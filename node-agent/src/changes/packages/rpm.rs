@@ -1,7 +1,7 @@
 //! The RPM database of a node: what is in it, and the few repairs that dnf cannot make.
 
-use super::kept::Kept;
-use super::patience::Patience;
+use super::run_manager::Patience;
+use super::undo_cache::Kept;
 use super::{list, spec};
 use crate::changes::ChangeError;
 use rollout_host::run::Program;

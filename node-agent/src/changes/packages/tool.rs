@@ -1,14 +1,14 @@
 //! What a package manager must be able to do for a change, and what is asked of it.
 
-use super::kept::Kept;
-use super::patience::Patience;
+use super::run_manager::Patience;
 use super::spec::{self, Notation};
+use super::undo_cache::Kept;
 use crate::changes::ChangeError;
-use rollout_core::manifest::Packages;
+use rollout_core::rollout::manifest::Packages;
 
 /// Where it goes from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// To what was staged.
     Onward,
     /// To what was before.
@@ -41,7 +41,7 @@ pub(super) trait Tool {
     fn mend(
         &self,
         before: &[String],
-        way: Way,
+        way: Direction,
         unfinished: bool,
         patience: Patience,
     ) -> Result<(), ChangeError>;

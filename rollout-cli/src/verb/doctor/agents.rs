@@ -1,14 +1,14 @@
 //! Asking the agents of all nodes at once.
 
-use rollout_control::address::Resolver;
-use rollout_control::agent_client::{AgentClient, NoAnswer};
+use rollout_control::agents::address::Resolver;
+use rollout_control::agents::client::{AgentClient, NoAnswer};
+use rollout_control::agents::dispatch::dispatch;
 use rollout_control::config::Config;
-use rollout_control::dispatch::dispatch;
 use rollout_control::store::Addresses;
-use rollout_core::agent_api::AgentStatus;
 use rollout_core::doctor::agents::{AgentFacts, Silence};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::slurm::NodeInfo;
+use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

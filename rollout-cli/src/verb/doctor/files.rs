@@ -2,8 +2,8 @@
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Gid, User, access, geteuid, getgrouplist};
-use rollout_core::doctor::access::{Entry, Identity, Way};
-use rollout_core::slurm_config::SlurmUser;
+use rollout_core::doctor::access::{Entry, Identity, PathEntries};
+use rollout_core::slurm::config::SlurmUser;
 use rollout_host::run::{Program, is_program};
 use std::ffi::CString;
 use std::fs;
@@ -25,7 +25,7 @@ const MAX_PROGRAM: u64 = 64 * 1024 * 1024;
 /// What there is to see of a path.
 pub(super) enum Seen {
     /// All that there is to know.
-    Way(Way),
+    PathEntries(PathEntries),
     /// We may not look, and why.
     Denied(String),
 }
@@ -39,12 +39,12 @@ pub(super) fn way(path: &Path) -> Seen {
         Ok(entries)
     };
     match look() {
-        Ok(entries) => Seen::Way(Ok(entries)),
+        Ok(entries) => Seen::PathEntries(Ok(entries)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Seen::Denied(format!("{}: {error}", path.display()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Way(Err(missing(path))),
-        Err(error) => Seen::Way(Err(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::PathEntries(Err(missing(path))),
+        Err(error) => Seen::PathEntries(Err(error.to_string())),
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) fn free(dir: &Path) -> Option<u64> {
     Some(about.blocks_available().saturating_mul(about.fragment_size()))
 }
 
-/// What SlurmUser cannot write of what it has to: directories, the lock and journals. How many, and one of them.
+/// OrderKind SlurmUser cannot write of what it has to: directories, the lock and journals. How many, and one of them.
 pub(super) fn foreign(who: &Identity, dir: &Path) -> Option<(usize, String)> {
     let mut found = Vec::new();
     let rollouts = dir.join("rollouts");

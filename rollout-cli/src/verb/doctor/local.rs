@@ -2,7 +2,7 @@
 
 use nix::unistd::geteuid;
 use rollout_core::doctor::{Finding, Report};
-use rollout_core::slurm::NodeInfo;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::run::{Program, is_program};
 use std::path::Path;
 use std::time::Duration;

@@ -3,14 +3,14 @@
 
 use crate::context::{Context, Failure};
 use crate::verb::doctor::files;
-use rollout_control::boot_change::provider_and_nodes;
-use rollout_control::deliver::is_wanted;
+use rollout_control::boot::change::provider_and_nodes;
+use rollout_control::pre_stage::is_wanted;
 use rollout_core::doctor::access::Identity;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::image::{Image, Via};
-use rollout_core::manifest::Manifest;
-use rollout_core::slurm::NodeInfo;
-use rollout_core::slurm_config::SlurmUser;
+use rollout_core::rollout::image::{Image, Via};
+use rollout_core::rollout::manifest::Manifest;
+use rollout_core::slurm::config::SlurmUser;
+use rollout_core::slurm::node::NodeInfo;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(super) fn check(
     manifest: &Manifest,
     infos: &[NodeInfo],
 ) -> Result<Vec<String>, Failure> {
-    let Some(image) = manifest.aim.image() else { return Ok(Vec::new()) };
+    let Some(image) = manifest.desired.image() else { return Ok(Vec::new()) };
     fits(image, infos)?;
     if let Some(rollout) = &image.restores {
         context.rollout(rollout)?;

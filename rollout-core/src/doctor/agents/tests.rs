@@ -1,7 +1,7 @@
 use super::*;
-use crate::agent_api::OrderStatus;
 use crate::doctor::Level::{Ok as Fine, Problem, Warning};
-use crate::order::OrderId;
+use crate::protocol::answer::OrderStatus;
+use crate::protocol::order::OrderId;
 
 fn status(node: &str) -> AgentStatus {
     AgentStatus {

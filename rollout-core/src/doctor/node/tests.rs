@@ -1,7 +1,7 @@
 use super::*;
 use crate::doctor::Level::{Ok as Fine, Problem, Warning};
 use crate::hostlist::NodeSet;
-use crate::order::{Order, OrderId, Return, What};
+use crate::protocol::order::{GiveBack, Order, OrderId, OrderKind};
 
 fn unit(text: &str) -> Unit {
     Unit::parse(&text.replace("; ", "\n"))
@@ -167,7 +167,7 @@ fn what_the_ledger_says() {
         let order = Order::new(
             OrderId::from_random(1),
             NodeSet::parse("n1").unwrap(),
-            What::Reboot(Return { resume_if_late: true, drained: None }.into()),
+            OrderKind::Reboot(GiveBack { resume_if_late: true, drained: None }.into()),
         );
         let ledger = Ledger::begin(order, phase, "b", 1, None);
         let found = wrong(&NodeFacts { ledger: Ok(Some(ledger)), ..good() });

@@ -1,0 +1,63 @@
+//! A node that has booted and kept no ledger: whether anybody expects anything of it, by what Slurm says.
+//!
+//! Agents never ask the controller's side what they should be: that is told to them. But Slurm knows whether the node is
+//! being rebooted at all, and a node that came back by itself must not wait for news that nobody has.
+
+use crate::config::{Config, OnGateTimeout};
+use crate::log;
+use crate::slurm::node::SlurmNode;
+use rollout_core::controller::follow_up::may_be_expected;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long Slurm may take to answer.
+const ASKING_SLURM: Duration = Duration::from_secs(10);
+
+/// How soon Slurm is asked again: while it does not answer, munge or the network may still be coming up; once it has, only
+/// somebody who takes the reboot back changes its answer, and a thousand nodes may be asking.
+const AGAIN_UNANSWERED: Duration = Duration::from_secs(1);
+const AGAIN_ANSWERED: Duration = Duration::from_secs(30);
+
+/// The subject of the Reason.
+const SUBJECT: &str = "gate";
+
+/// Returns when slurmd may start although nobody said what this node should be, with the reason; or with none soon after
+/// `told`.
+pub(crate) fn until_nothing_is_expected(
+    config: &Config,
+    slurm: &SlurmNode,
+    told: &AtomicBool,
+) -> Option<String> {
+    let end = Instant::now() + config.gate_timeout.get();
+    let mut said = false;
+    loop {
+        let answer = slurm.look(ASKING_SLURM);
+        if told.load(Ordering::SeqCst) {
+            return None;
+        }
+        match &answer {
+            Ok(info) if !may_be_expected(info) => {
+                return Some("Slurm expects nothing of this node".to_owned());
+            }
+            Ok(_) => {}
+            Err(error) => log::warning(&format!("Slurm cannot be asked about this node: {error}")),
+        }
+        let over = Instant::now() >= end;
+        let late = format!("nobody said within {} what this node should be", config.gate_timeout);
+        match config.on_gate_timeout {
+            OnGateTimeout::Open if over => return Some(late),
+            OnGateTimeout::Hold if over && !said => {
+                said = true;
+                let what =
+                    format!("held: {late}: is slurm-rollout-reconcile.timer running on the controller?");
+                log::error(&what);
+                slurm.give_reason(SUBJECT, &what);
+            }
+            OnGateTimeout::Open | OnGateTimeout::Hold => {}
+        }
+        let again = if answer.is_ok() { AGAIN_ANSWERED } else { AGAIN_UNANSWERED };
+        let left = end.saturating_duration_since(Instant::now());
+        thread::sleep(if left.is_zero() { again } else { again.min(left) });
+    }
+}

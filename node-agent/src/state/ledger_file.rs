@@ -1,0 +1,260 @@
+//! The ledger on disk: `order.json` while an order is carried out or the node is held, `last.json` once it is settled.
+//!
+//! That `order.json` is there is what keeps slurmd from starting (ConditionPathExists of the gate's unit): a node
+//! without an order never runs so much as a line of ours before slurmd.
+//!
+//! Where the ledger does not outlive a boot (`ledger = "volatile"`), `admitted` holds the id of the boot in which slurmd may
+//! run.
+
+use rollout_core::agent::ledger::Ledger;
+use rollout_host::durable;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// For root only: an order may name what is installed where.
+const MODE: u32 = 0o600;
+
+/// Room kept on the disk, so that an order which fills it can still be written down and undone. A ledger with the
+/// package list of a large node has about 200 kB.
+const RESERVE: usize = 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    #[error("{path}: cannot be {what}: {source}", path = .path.display())]
+    Io { path: PathBuf, what: &'static str, source: io::Error },
+    #[error(
+        "{path}: cannot be understood: {source}. See that the node is as it should be, then remove the file and \
+         `systemctl restart slurm-rollout-agent slurmd`",
+        path = .path.display()
+    )]
+    Content { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{path}: is of {node}, and this is {me}: was the disk copied? See that the node is as it should be, then remove \
+         the file and `systemctl restart slurm-rollout-agent slurmd`",
+        path = .path.display()
+    )]
+    Foreign { path: PathBuf, node: String, me: String },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct LedgerFile {
+    dir: PathBuf,
+}
+
+impl LedgerFile {
+    pub(crate) fn in_dir(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The order that is not settled.
+    pub(crate) fn unsettled(&self) -> Result<Option<Ledger>, LedgerError> {
+        read(&self.order())
+    }
+
+    /// The same, where it is this node's.
+    pub(crate) fn unsettled_of(&self, me: &str) -> Result<Option<Ledger>, LedgerError> {
+        let ledger = self.unsettled()?;
+        match ledger
+            .as_ref()
+            .filter(|ledger| ledger.is_of_another_node(me))
+            .and_then(|ledger| ledger.node.clone())
+        {
+            Some(node) => Err(LedgerError::Foreign { path: self.order(), node, me: me.to_owned() }),
+            None => Ok(ledger),
+        }
+    }
+
+    /// The newest ledger: of the order that is carried out, or else of the last one. A last one that cannot be read
+    /// holds nobody up, nor does one of another node.
+    pub(crate) fn newest(&self, me: &str) -> Result<Option<Ledger>, LedgerError> {
+        Ok(match self.unsettled_of(me)? {
+            Some(ledger) => Some(ledger),
+            None => read(&self.last()).ok().flatten().filter(|last| !last.is_of_another_node(me)),
+        })
+    }
+
+    /// Makes the ledger last. A settled one is put where it opens the gate, in one rename.
+    pub(crate) fn write(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let order = self.order();
+        let bytes = serde_json::to_vec_pretty(ledger)
+            .map_err(|source| LedgerError::Content { path: order.clone(), source })?;
+        let written = match durable::replace(&order, &bytes, MODE) {
+            Err(error) if is_full(&error) && std::fs::remove_file(self.reserve()).is_ok() => {
+                durable::replace(&order, &bytes, MODE)
+            }
+            other => other,
+        };
+        written.map_err(|source| LedgerError::Io { path: order.clone(), what: "written", source })?;
+        if ledger.phase.is_settled() {
+            crate::failpoint::here("settled");
+            durable::rename(&order, &self.last()).map_err(|source| LedgerError::Io {
+                path: order,
+                what: "renamed to last.json",
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash in the middle of a write has left. It has that agent's process id in its name: nothing else
+    /// would ever replace it.
+    pub(crate) fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') && name.ends_with(".new") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Sets the reserve aside. On a full disk there is none, and the next order says so.
+    pub(crate) fn keep_reserve(&self) -> Result<(), LedgerError> {
+        let path = self.reserve();
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE as u64) {
+            return Ok(());
+        }
+        durable::replace(&path, &vec![0; RESERVE], MODE).map_err(|source| LedgerError::Io {
+            path,
+            what: "written",
+            source,
+        })
+    }
+
+    /// Whether slurmd may run in this boot, on a node whose ledger does not outlive one.
+    pub(crate) fn is_admitted(&self, boot_id: &str) -> bool {
+        std::fs::read_to_string(self.admitted()).is_ok_and(|admitted| admitted == boot_id)
+    }
+
+    /// Makes it so.
+    pub(crate) fn admit(&self, boot_id: &str) -> Result<(), LedgerError> {
+        let path = self.admitted();
+        let written = durable::replace(&path, boot_id.as_bytes(), MODE);
+        written.map_err(|source| LedgerError::Io { path, what: "written", source })
+    }
+
+    fn admitted(&self) -> PathBuf {
+        self.dir.join("admitted")
+    }
+
+    fn order(&self) -> PathBuf {
+        self.dir.join("order.json")
+    }
+
+    fn last(&self) -> PathBuf {
+        self.dir.join("last.json")
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Ledger>, LedgerError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let content = |source| LedgerError::Content { path: path.to_owned(), source };
+            serde_json::from_slice(&bytes).map(Some).map_err(content)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LedgerError::Io { path: path.to_owned(), what: "read", source }),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::agent::phase::Phase;
+    use rollout_core::hostlist::NodeSet;
+    use rollout_core::protocol::order::{GiveBack, Order, OrderId, OrderKind};
+
+    fn ledger(phase: Phase) -> Ledger {
+        let what = OrderKind::Reboot(GiveBack { resume_if_late: true, drained: None }.into());
+        let order = Order::new(OrderId::from_random(1), NodeSet::parse("n1").unwrap(), what);
+        Ledger::begin(order, phase, "boot", 1, None)
+    }
+
+    #[test]
+    fn a_settled_ledger_no_longer_closes_the_gate() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        assert_eq!(file.newest("n1").unwrap(), None);
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        assert_eq!(file.unsettled().unwrap(), Some(ledger(Phase::Rebooting)));
+        file.write(&ledger(Phase::Updated)).unwrap();
+        assert_eq!(file.unsettled().unwrap(), None);
+        assert_eq!(file.newest("n1").unwrap(), Some(ledger(Phase::Updated)));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "this is what a crash leaves")]
+    fn what_a_crash_left_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        std::fs::write(dir.path().join(".order.json.4711.new"), "{").unwrap();
+        file.sweep();
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["order.json"]);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "this is how the file gets damaged")]
+    fn a_damaged_order_is_an_error_and_a_damaged_last_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        std::fs::write(dir.path().join("last.json"), "{").unwrap();
+        assert_eq!(file.newest("n1").unwrap(), None);
+        std::fs::write(dir.path().join("order.json"), "{\"version\":1").unwrap();
+        let error = file.newest("n1").unwrap_err().to_string();
+        assert!(error.contains("order.json") && error.contains("remove the file"), "{error}");
+    }
+
+    #[test]
+    fn a_copied_disk_is_not_taken_for_this_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        let of = |phase, node: &str| Ledger { node: Some(node.to_owned()), ..ledger(phase) };
+        file.write(&of(Phase::Rebooting, "n1")).unwrap();
+        assert!(file.newest("n1").unwrap().is_some());
+        let error = file.newest("n2").unwrap_err().to_string();
+        assert!(error.contains("is of n1, and this is n2"), "{error}");
+        file.write(&of(Phase::Updated, "n1")).unwrap();
+        assert_eq!(file.newest("n2").unwrap(), None, "what was settled there is none of ours");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "this is how the file gets damaged")]
+    fn a_ledger_that_is_cut_anywhere_is_an_error_and_never_no_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        let path = dir.path().join("order.json");
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(file.newest("n1").is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "what a newer agent wrote")]
+    fn a_newer_ledger_is_read_as_far_as_it_is_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        file.write(&ledger(Phase::Rebooting)).unwrap();
+        let path = dir.path().join("order.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let newer =
+            text.replacen('{', "{\"version_2_key\":[1],", 1).replace("\"version\": 1,", "\"version\": 2,");
+        std::fs::write(&path, &newer).unwrap();
+        assert_eq!(file.newest("n1").unwrap().unwrap().phase, Phase::Rebooting);
+        std::fs::write(&path, newer.replace("\"rebooting\"", "\"dancing\"")).unwrap();
+        assert!(file.newest("n1").is_err(), "a phase that nobody knows here");
+    }
+}

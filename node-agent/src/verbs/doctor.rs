@@ -1,0 +1,155 @@
+//! `doctor` on a node: facts about this installation; what they mean is decided in `rollout_core::doctor::node`.
+//! A verb of its own process: nothing of it is ever in the daemon.
+
+use crate::config::Config;
+use crate::node;
+use crate::slurm::slurmd::SYSTEMCTL;
+use crate::state::ledger_file::LedgerFile;
+use crate::verbs::client;
+use nix::unistd::{User, geteuid};
+use rollout_core::doctor::mounts::file_system;
+use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
+use rollout_core::doctor::{Finding, Report};
+use rollout_core::hostlist::NodeSet;
+use rollout_host::config::{Checked, read};
+use rollout_host::munge::Munge;
+use rollout_host::run::{Program, is_program};
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// There is a problem.
+const PROBLEM: u8 = 3;
+
+const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(10);
+
+const PROPERTIES: &str = "LoadState,ActiveState,UnitFileState,Requires,After,MainPID,ExecStart";
+
+/// Where systemd reads units and their drop-ins.
+const UNIT_DIRS: [&str; 4] =
+    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+const DROP_IN: &str = "slurm-rollout.conf";
+
+const MANAGERS: [&str; 3] = ["/usr/bin/dnf5", "/usr/bin/dnf", "/usr/bin/apt-get"];
+
+pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+    if !geteuid().is_root() {
+        return Err("doctor has to be run by root: the ledger is for nobody else".into());
+    }
+    let mut findings = Vec::new();
+    let config = configuration(path, &mut findings);
+    match node::name(&config) {
+        Ok(name) => findings.extend(rollout_core::doctor::node::node(&facts(&config, name))),
+        Err(why) => {
+            let finding = Finding::problem("node-name", why).because("the agent does not start");
+            findings.push(finding.cured_by(format!("set node_name in {}", path.display())));
+        }
+    }
+    let report = Report::of(findings);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(if report.problems > 0 { ExitCode::from(PROBLEM) } else { ExitCode::SUCCESS })
+}
+
+/// The configuration, as far as it can be used.
+fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
+    const CHECK: &str = "configuration";
+    let reading = read::<Config>(path);
+    for mistake in &reading.mistakes {
+        findings.push(
+            Finding::problem(CHECK, mistake.to_string())
+                .because("the agent does not start, and the gate stays shut while an order is under way")
+                .cured_by("mend it; then `slurm-rollout-agent config check`"),
+        );
+    }
+    if reading.mistakes.is_empty() {
+        let files: Vec<_> = reading.files.iter().map(|file| file.display().to_string()).collect();
+        let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
+        findings.push(Finding::ok(CHECK, what));
+    }
+    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+}
+
+fn facts(config: &Config, name: String) -> NodeFacts {
+    let scontrol = config.scontrol();
+    let slurm = scontrol.show_config();
+    let known = NodeSet::from_names([name.as_str()]).map_err(|error| error.to_string()).and_then(|node| {
+        let found = scontrol.show_nodes(&node).map_err(|error| error.to_string())?;
+        Ok(!found.is_empty())
+    });
+    let slurmd = unit(&config.slurmd_unit);
+    NodeFacts {
+        known_to_slurm: known,
+        slurm_user: slurm.ok().and_then(|slurm| slurm.slurm_user()),
+        configured_user: (config.slurm_user.clone(), uid_of(&config.slurm_user)),
+        agent: unit(AGENT),
+        gate: unit(GATE),
+        rescue: unit(RESCUE),
+        slurmd_arguments: arguments(&slurmd),
+        slurmd: (config.slurmd_unit.clone(), slurmd),
+        drop_in: has_drop_in(&config.slurmd_unit),
+        answer: client::ask_status_over_tcp(config).map_err(|error| error.to_string()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        munge: Munge::at(&config.munge_socket).try_out(),
+        state_dir: (config.state_dir.display().to_string(), state_dir(&config.state_dir)),
+        ledger: LedgerFile::in_dir(&config.state_dir).newest(&name).map_err(|error| error.to_string()),
+        volatile: config.is_volatile().then(|| Path::new(VOLATILE).exists()),
+        managers: managers(),
+        node: name,
+    }
+}
+
+fn uid_of(user: &str) -> Option<u32> {
+    User::from_name(user).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+/// What systemd knows of a unit; nothing where it cannot be asked.
+fn unit(name: &str) -> Unit {
+    let show = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(["show", "-p", PROPERTIES, "--", name]);
+    Unit::parse(&show.output().map(|output| output.stdout).unwrap_or_default())
+}
+
+/// The arguments of the process that runs, or else those of the unit's command.
+fn arguments(unit: &Unit) -> Vec<String> {
+    let pid = Some(unit.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
+    if let Some(line) = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok()) {
+        let words = line.split(|byte| *byte == 0).skip(1).filter(|word| !word.is_empty());
+        return words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    }
+    let command = unit.get("ExecStart").split_once("argv[]=").map_or("", |(_, behind)| behind);
+    let command = command.split(" ;").next().unwrap_or("");
+    command.split_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+fn has_drop_in(unit: &str) -> bool {
+    UNIT_DIRS.iter().any(|dir| Path::new(dir).join(format!("{unit}.d")).join(DROP_IN).exists())
+}
+
+fn state_dir(path: &Path) -> Result<StateDir, String> {
+    let look = || -> io::Result<StateDir> {
+        let (real, about) = (fs::canonicalize(path)?, fs::metadata(path)?);
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        Ok(StateDir {
+            uid: about.uid(),
+            mode: about.mode(),
+            is_dir: about.is_dir(),
+            on: file_system(&mounts, &real.display().to_string()),
+        })
+    };
+    look().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "is not there".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+fn managers() -> Vec<String> {
+    let there = MANAGERS.into_iter().filter(|program| is_program(Path::new(program)));
+    there.filter_map(|program| program.rsplit('/').next()).map(str::to_owned).collect()
+}

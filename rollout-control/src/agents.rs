@@ -1,0 +1,13 @@
+//! Talking to agents.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`address`] | from NodeAddr to an IP address |
+//! | [`client`] | one HTTP exchange with one agent |
+//! | [`ask_all`] | one question to many agents |
+//! | [`dispatch`] | work on many items with bounded threads and a deadline |
+
+pub mod address;
+pub mod ask_all;
+pub mod client;
+pub mod dispatch;

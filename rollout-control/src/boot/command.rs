@@ -1,0 +1,190 @@
+//! Programs that know what nodes boot: the site's own (Warewulf, xCAT, OpenStack, Foreman), and ours that speaks with services.
+//!
+//! Its last argument is what it is to do, and what it reads and prints is in [`question`](super::question). Where it has nothing
+//! to say, nothing will do, but for what was saved. An exit code other than 0 is an error of all nodes that it did not name
+//! an error for.
+
+use super::question::{Answer, CheckAnswer, NodeQuestion, Question, Verb};
+use super::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
+use rollout_core::rollout::image::Image;
+use rollout_core::text::one_line;
+use rollout_core::time_limit::TimeLimit;
+use rollout_host::config::{Nonsense, is_absolute};
+use rollout_host::run::Program;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long it has to end of itself when its time is over, at most.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Length limit of what it says to people, in characters.
+const MAX_WHY: usize = 1500;
+
+/// The table `[command]` of `controller.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandConfig {
+    /// The program, by its absolute path.
+    pub program: PathBuf,
+    /// How long one call may take, for all nodes that it is about.
+    #[serde(default = "default_time_limit")]
+    pub time_limit: TimeLimit,
+}
+
+fn default_time_limit() -> TimeLimit {
+    TimeLimit::from_secs(60)
+}
+
+impl CommandConfig {
+    /// What makes no sense in it; `table` is its key.
+    #[must_use]
+    pub fn check(&self, table: &'static [&'static str]) -> Vec<Nonsense> {
+        is_absolute(table, &self.program).into_iter().collect()
+    }
+
+    /// The provider that has it do it.
+    pub(super) fn provider(&self) -> Box<dyn BootSource> {
+        provider(self.program.clone(), None, self.time_limit.get())
+    }
+}
+
+/// What came of a call: what it printed, and why it failed, if it did.
+struct Called<A> {
+    answer: A,
+    failed: Option<String>,
+}
+
+struct Command {
+    program: PathBuf,
+    /// For our own program: which service, and its table.
+    service: Option<(&'static str, ServiceConfig)>,
+    time_limit: Duration,
+}
+
+/// The provider that has a program do it.
+pub(super) fn provider(
+    program: PathBuf,
+    service: Option<(&'static str, ServiceConfig)>,
+    time_limit: Duration,
+) -> Box<dyn BootSource> {
+    Box::new(Command { program, service, time_limit })
+}
+
+impl Command {
+    fn call<A: DeserializeOwned + Default>(
+        &self,
+        verb: Verb,
+        image: Option<&Image>,
+        nodes: Vec<NodeQuestion>,
+        until: Instant,
+    ) -> Result<Called<A>, String> {
+        let path = self.program.display();
+        may_be_run(&self.program).map_err(|why| format!("{path}: {why}"))?;
+        let left = until.saturating_duration_since(Instant::now());
+        // Killing it is done by then, too.
+        let grace = GRACE.min(left / 4);
+        let limit = self.time_limit.min(left - grace);
+        if limit.is_zero() {
+            return Err(format!("{path}: not come to in time"));
+        }
+        let (name, service) = self.service.clone().unzip();
+        let within_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let question = Question { within_ms, service, image: image.cloned(), nodes };
+        let text = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
+        let program = Program::new(&self.program, limit).grace(grace).args(name).arg(verb.name()).stdin(text);
+        let output = program.output().map_err(|error| one_line(&error.to_string(), MAX_WHY))?;
+        let failed =
+            (!output.status.success()).then(|| one_line(&program.failed(&output).to_string(), MAX_WHY));
+        let printed = output.stdout.trim();
+        let answer = if printed.is_empty() { Ok(A::default()) } else { serde_json::from_str(printed) };
+        match (answer, failed) {
+            (Ok(answer), failed) => Ok(Called { answer, failed }),
+            // Then it may print to people.
+            (Err(_), Some(why)) => Err(why),
+            (Err(error), None) => {
+                let verb = verb.name();
+                let why = format!("{path} {verb} printed what is no answer: {error}: {printed:.200}");
+                Err(one_line(&why, MAX_WHY))
+            }
+        }
+    }
+
+    /// A call with an answer for each node; `said` is what counts of it.
+    fn of_each<T>(
+        &self,
+        verb: Verb,
+        image: Option<&Image>,
+        nodes: Vec<NodeQuestion>,
+        until: Instant,
+        said: impl Fn(Option<Saved>) -> Result<T, String>,
+    ) -> Outcomes<T> {
+        let names: BTreeSet<String> = nodes.iter().map(|node| node.name.clone()).collect();
+        let called = self.call::<Answer>(verb, image, nodes, until).and_then(|called| {
+            let other = called.answer.nodes.keys().find(|name| !names.contains(*name)).cloned();
+            let (path, verb) = (self.program.display(), verb.name());
+            let why = |other| format!("{path} {verb} speaks of {other:?}, which it was not asked for");
+            other.map_or(Ok(called), |other| Err(one_line(&why(other), MAX_WHY)))
+        });
+        let (mut answers, failed) = match called {
+            Ok(called) => (called.answer.nodes, called.failed),
+            Err(why) => (BTreeMap::new(), Some(why)),
+        };
+        let mut outcome = |name: &str| {
+            let answer = answers.remove(name).unwrap_or_default();
+            match (answer.error, &failed) {
+                (Some(why), _) => Err(one_line(&why, MAX_WHY)),
+                (None, Some(why)) => Err(why.clone()),
+                (None, None) => said(answer.saved),
+            }
+        };
+        names.iter().map(|name| (name.clone(), outcome(name))).collect()
+    }
+}
+
+fn questions(nodes: &[BootNode]) -> Vec<NodeQuestion> {
+    nodes.iter().map(|node| NodeQuestion::of(node, None)).collect()
+}
+
+impl BootSource for Command {
+    fn check(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Result<Vec<String>, String> {
+        let called: Called<CheckAnswer> = self.call(Verb::Check, Some(image), questions(nodes), until)?;
+        if let Some(why) = called.answer.error.or(called.failed) {
+            return Err(one_line(&why, MAX_WHY));
+        }
+        Ok(called.answer.doubts.iter().map(|doubt| one_line(doubt, MAX_WHY)).collect())
+    }
+
+    fn read(&self, nodes: &[BootNode], until: Instant) -> Outcomes<Saved> {
+        let silent = || format!("{} read said nothing of this node", self.program.display());
+        self.of_each(Verb::Read, None, questions(nodes), until, |saved| saved.ok_or_else(silent))
+    }
+
+    fn set(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()> {
+        self.of_each(Verb::Set, Some(image), questions(nodes), until, |_| Ok(()))
+    }
+
+    fn put_back(&self, nodes: &[(BootNode, Saved)], until: Instant) -> Outcomes<()> {
+        let nodes = nodes.iter().map(|(node, saved)| NodeQuestion::of(node, Some(saved))).collect();
+        self.of_each(Verb::PutBack, None, nodes, until, |_| Ok(()))
+    }
+}
+
+/// Who can change it decides what SlurmUser runs, and what all nodes boot.
+fn may_be_run(program: &Path) -> Result<(), String> {
+    let file = std::fs::metadata(program).map_err(|error| error.to_string())?;
+    if !file.is_file() {
+        return Err("is no program".to_owned());
+    }
+    let ours = nix::unistd::geteuid().as_raw();
+    if file.uid() != 0 && file.uid() != ours {
+        return Err(format!("belongs to uid {}: chown root it", file.uid()));
+    }
+    if file.mode() & 0o022 != 0 {
+        return Err("is writable for its group or for all: chmod go-w it".to_owned());
+    }
+    Ok(())
+}

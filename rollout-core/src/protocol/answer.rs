@@ -1,0 +1,132 @@
+//! Answers of an agent: to an order, and to the question for its status. JSON over HTTP/1.1.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `POST /v1/order` | a MUNGE credential with an [`Order`](super::order::Order); on the Unix socket the order itself | [`Answer`] |
+//! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOverRequest`] | [`Answer`] |
+//! | `GET /v1/status` | none | [`AgentStatus`] |
+//! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::rollout::undo::NodeChanges), oldest first |
+
+use super::order::OrderId;
+use crate::agent::phase::Phase;
+use crate::rollout::image::Running;
+use serde::{Deserialize, Serialize};
+
+/// The agent's TCP port, next to slurmd's 6818 and slurmdbd's 6819.
+pub const PORT: u16 = 6821;
+
+/// Path for orders.
+pub const ORDER_PATH: &str = "/v1/order";
+
+/// Path for hand-overs by slurmd on the same node.
+pub const HAND_OVER_PATH: &str = "/v1/hand-over";
+
+/// Path of the agent's status.
+pub const STATUS_PATH: &str = "/v1/status";
+
+/// Path of the changes that rollouts made on the node.
+pub const PAST_PATH: &str = "/v1/past";
+
+/// The agent's Unix socket.
+pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";
+
+/// The largest body that an agent reads. munged decodes no credential of more than 1 MiB.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// A hand-over by slurmd on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOverRequest {
+    /// The features that a job wants the node to boot with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+    /// Apply nothing, even if something is staged.
+    #[serde(default)]
+    pub plain: bool,
+}
+
+/// An agent's answer to an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// The order is in the ledger, on disk, and will be carried out.
+    Accepted {
+        /// The ledger does not survive the boot: the node will need its instructions once more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        volatile: bool,
+    },
+    /// The node is already carrying out an order that leads to the same result.
+    UnderWay {
+        phase: Phase,
+        /// Id of the order under way, which need not be the one that was sent. `None` from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderId>,
+        /// Rollout of the order under way. `None` for a plain reboot, and from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<String>,
+        /// As in [`Answer::Accepted`]. False from agents up to 0.1.0, which do not report it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        volatile: bool,
+    },
+    /// The order will not be carried out.
+    Refused {
+        /// One line for a person.
+        why: String,
+    },
+}
+
+/// Status of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The agent's version.
+    pub version: String,
+    /// NodeName.
+    pub node: String,
+    /// The kernel's `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Seconds since the kernel started.
+    pub uptime_s: u64,
+    /// The node's clock when it answered, in seconds since 1970. Older agents do not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_s: Option<u64>,
+    /// The order that is being carried out, or was carried out last. `None` if the node never had one, or is in trouble.
+    #[serde(default)]
+    pub order: Option<OrderStatus>,
+    /// The rollout that is applied when slurmd has the node rebooted, if slurmd runs RebootProgram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<String>,
+    /// The reason, in one line, if the agent takes no order at all because its ledger cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The system that the node is running. Older agents do not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// The ledger does not survive a boot (`ledger = "volatile"`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volatile: bool,
+    /// The agent keeps slurmd down until it gets its instructions: the node has booted, has no ledger, and Slurm shows it as
+    /// being rebooted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits: bool,
+}
+
+/// Status of an order on its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderStatus {
+    pub id: OrderId,
+    /// `None` for a plain reboot.
+    #[serde(default)]
+    pub rollout: Option<String>,
+    pub phase: Phase,
+    /// Start of this phase, in seconds since 1970 by the node's clock.
+    pub since_s: u64,
+    /// The failure, in one line.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The order altered something on the node that has not been undone.
+    #[serde(default)]
+    pub changed: bool,
+    /// Time from acceptance to the end of the order, in seconds by the node's clock. `None` while it is carried out, if an
+    /// admin ended it, and from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_s: Option<u64>,
+}

@@ -1,0 +1,13 @@
+//! A rollout as it is stored on the controller.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`manifest`] | the admin's TOML file, parsed and checked |
+//! | [`image`] | images that nodes boot, and the proof of one |
+//! | [`journal`] | the record of everything that happened to the rollout's nodes |
+//! | [`undo`] | the changes that take nodes back to their state before a rollout |
+
+pub mod image;
+pub mod journal;
+pub mod manifest;
+pub mod undo;

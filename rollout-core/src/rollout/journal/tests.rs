@@ -1,0 +1,264 @@
+use super::*;
+
+fn nodes() -> NodeSet {
+    NodeSet::parse("n1").unwrap()
+}
+
+fn id(number: u128) -> OrderId {
+    OrderId::from_random(number)
+}
+
+fn staged() -> Entry {
+    Entry::Staged { nodes: nodes() }
+}
+
+fn unstaged() -> Entry {
+    Entry::Unstaged { nodes: nodes() }
+}
+
+fn ordering(order: u128, until_ms: u64) -> Entry {
+    Entry::Ordering { nodes: nodes(), order: id(order), until_ms }
+}
+
+fn ordered(order: u128) -> Entry {
+    Entry::Ordered { nodes: nodes(), order: id(order), volatile: false }
+}
+
+fn refused(order: u128) -> Entry {
+    Entry::Refused { nodes: nodes(), order: id(order), why: "busy".to_owned() }
+}
+
+fn unreachable(order: u128) -> Entry {
+    Entry::Unreachable { nodes: nodes(), order: id(order), why: "silence".to_owned() }
+}
+
+fn retried(order: u128) -> Entry {
+    Entry::Retried { nodes: nodes(), order: id(order) }
+}
+
+fn released(order: u128) -> Entry {
+    Entry::Released { nodes: nodes(), order: id(order) }
+}
+
+fn seen(order: u128, phase: Phase) -> Entry {
+    Entry::Seen {
+        nodes: nodes(),
+        order: id(order),
+        phase,
+        error: (phase == Phase::Held).then(|| "nhc".to_owned()),
+    }
+}
+
+/// Where n1 stands after these entries, the first one written at 100 ms, each 10 ms after the one before it.
+fn after(entries: &[Entry]) -> Option<NodeRecord> {
+    let line = |(index, entry): (usize, &Entry)| Line {
+        t_ms: 100 + 10 * index as u64,
+        by: "test".to_owned(),
+        entry: entry.clone(),
+    };
+    let lines: Vec<Line> = entries.iter().enumerate().map(line).collect();
+    fold(&lines).remove("n1")
+}
+
+#[test]
+fn each_line_means_what_it_says() {
+    use Progress as S;
+    let held = Some("nhc");
+    // When it was ordered has a test of its own.
+    let after = |entries: &[Entry]| after(entries).map(|node| NodeRecord { ordering_ms: None, ..node });
+    for (entries, progress, since_ms, order, why) in [
+        (vec![staged()], S::Staged, 100, None, None),
+        (vec![staged(), ordering(1, 500)], S::Ordering { until_ms: 500 }, 110, Some(1), None),
+        (vec![staged(), ordering(1, 500), ordered(1)], S::Ordered, 120, Some(1), None),
+        (vec![staged(), ordering(1, 500), refused(1)], S::Refused, 120, Some(1), Some("busy")),
+        (vec![staged(), ordering(1, 500), unreachable(1)], S::Unreachable, 120, Some(1), Some("silence")),
+        // Ordered once more after silence, and this time it answers.
+        (
+            vec![ordering(1, 500), unreachable(1), ordering(2, 500), ordered(2)],
+            S::Ordered,
+            130,
+            Some(2),
+            None,
+        ),
+        (
+            vec![ordering(1, 500), ordered(1), seen(1, Phase::Updated)],
+            S::Seen(Phase::Updated),
+            120,
+            Some(1),
+            None,
+        ),
+        (vec![ordering(1, 500), seen(1, Phase::Held)], S::Seen(Phase::Held), 110, Some(1), held),
+        (vec![ordering(1, 500), seen(1, Phase::Held), retried(1)], S::Ordered, 120, Some(1), None),
+        (
+            vec![ordering(1, 500), seen(1, Phase::Held), released(1)],
+            S::Seen(Phase::Released),
+            120,
+            Some(1),
+            None,
+        ),
+        (
+            vec![ordering(1, 500), seen(1, Phase::Held), retried(1), seen(1, Phase::Updated)],
+            S::Seen(Phase::Updated),
+            130,
+            Some(1),
+            None,
+        ),
+        // Staged anew, it owes nothing to what was.
+        (vec![ordering(1, 500), seen(1, Phase::RolledBack), staged()], S::Staged, 120, None, None),
+        // Late news: of an order before the last one, of one before it was staged anew, after it was seen done.
+        (
+            vec![ordering(1, 105), ordering(2, 500), ordered(1)],
+            S::Ordering { until_ms: 500 },
+            110,
+            Some(2),
+            None,
+        ),
+        (
+            vec![ordering(1, 105), ordering(2, 500), seen(1, Phase::Held)],
+            S::Ordering { until_ms: 500 },
+            110,
+            Some(2),
+            None,
+        ),
+        (vec![ordering(1, 105), staged(), unreachable(1)], S::Staged, 110, None, None),
+        (vec![ordering(1, 105), staged(), retried(1)], S::Staged, 110, None, None),
+        (
+            vec![ordering(1, 500), seen(1, Phase::Updated), unreachable(1)],
+            S::Seen(Phase::Updated),
+            110,
+            Some(1),
+            None,
+        ),
+        // The journal of plain reboots may begin anywhere.
+        (vec![ordered(1)], S::Ordered, 100, Some(1), None),
+        (vec![seen(1, Phase::Updated)], S::Seen(Phase::Updated), 100, Some(1), None),
+    ] {
+        let (order, why) = (order.map(id), why.map(str::to_owned));
+        let record = NodeRecord { order, why, ..NodeRecord::new(progress, since_ms) };
+        assert_eq!(after(&entries), Some(record), "{entries:?}");
+    }
+}
+
+#[test]
+fn when_it_was_ordered_is_known_whatever_came_of_it() {
+    for (entries, ordering_ms) in [
+        (vec![staged()], None),
+        (vec![staged(), ordering(1, 500)], Some(110)),
+        (vec![staged(), ordering(1, 500), ordered(1), seen(1, Phase::Updated)], Some(110)),
+        (vec![ordering(1, 500), unreachable(1), ordering(2, 500), refused(2)], Some(120)),
+        (vec![ordering(1, 500), ordered(1), staged()], Some(100)),
+        (vec![ordered(1)], Some(100)),
+        (vec![seen(1, Phase::Updated)], None),
+    ] {
+        assert_eq!(after(&entries).and_then(|node| node.ordering_ms), ordering_ms, "{entries:?}");
+    }
+}
+
+#[test]
+fn what_was_given_beforehand_is_known_by_its_order() {
+    let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order), drained: None };
+    for (entries, progress, order, given) in [
+        (vec![staged(), delivered(1)], Progress::Staged, Some(1), true),
+        // Given once more, as the answer was lost.
+        (vec![staged(), delivered(1), delivered(2)], Progress::Staged, Some(2), true),
+        (
+            vec![staged(), delivered(1), seen(1, Phase::Updated)],
+            Progress::Seen(Phase::Updated),
+            Some(1),
+            true,
+        ),
+        (vec![staged(), delivered(1), seen(1, Phase::RolledBack), staged()], Progress::Staged, None, false),
+        (
+            vec![staged(), delivered(1), ordering(3, 500)],
+            Progress::Ordering { until_ms: 500 },
+            Some(3),
+            false,
+        ),
+        // By reconcile, where slurmd runs RebootProgram.
+        (
+            vec![staged(), delivered(1), ordering(1, 500), unreachable(1)],
+            Progress::Unreachable,
+            Some(1),
+            true,
+        ),
+        (vec![ordering(3, 500), ordered(3), delivered(1)], Progress::Ordered, Some(3), false),
+    ] {
+        let node = after(&entries).unwrap();
+        assert_eq!(
+            (node.progress, node.order, node.delivered),
+            (progress, order.map(id), given),
+            "{entries:?}"
+        );
+    }
+    let drained =
+        |reason: &str| Entry::Delivered { nodes: nodes(), order: id(1), drained: Some(reason.to_owned()) };
+    for (entries, reason) in [
+        (vec![staged(), drained("bad disk")], Some("bad disk")),
+        (vec![staged(), drained("bad disk"), drained("bad fan")], Some("bad fan")),
+        (vec![staged(), drained("bad disk"), delivered(1)], None),
+        (vec![staged(), drained("bad disk"), ordering(1, 500), unreachable(1)], Some("bad disk")),
+        (vec![staged(), drained("bad disk"), ordering(3, 500)], None),
+    ] {
+        assert_eq!(after(&entries).unwrap().drained.as_deref(), reason, "{entries:?}");
+    }
+    assert_eq!(after(&[staged(), unstaged(), delivered(1)]), None);
+    assert_eq!(after(&[staged(), delivered(1), unstaged()]), None);
+}
+
+#[test]
+fn only_what_is_still_to_come_can_be_called_off() {
+    for (entries, gone) in [
+        (vec![staged(), unstaged()], true),
+        (vec![ordering(1, 500), refused(1), unstaged()], true),
+        (vec![ordering(1, 500), unreachable(1), unstaged()], true),
+        // Its RebootProgram died; while it may live, the order is on its way.
+        (vec![ordering(1, 110), unstaged()], true),
+        (vec![ordering(1, 111), unstaged()], false),
+        (vec![ordering(1, 500), ordered(1), unstaged()], false),
+        (vec![ordering(1, 500), seen(1, Phase::Held), unstaged()], false),
+        (vec![unstaged()], true),
+        (vec![staged(), unstaged(), unstaged()], true),
+        (vec![staged(), unstaged(), staged()], false),
+        // A RebootProgram that was thought dead says that nobody answered.
+        (vec![ordering(1, 105), unstaged(), unreachable(1)], true),
+        (vec![ordering(1, 105), unstaged(), refused(1)], true),
+        (vec![ordering(1, 105), unstaged(), ordered(1)], false),
+    ] {
+        assert_eq!(after(&entries).is_none(), gone, "{entries:?}");
+    }
+}
+
+#[test]
+fn a_claim_holds_until_its_end() {
+    for (progress, armed) in [
+        (Progress::Staged, true),
+        (Progress::Refused, true),
+        (Progress::Unreachable, true),
+        (Progress::Ordering { until_ms: 999 }, true),
+        (Progress::Ordering { until_ms: 1000 }, true),
+        (Progress::Ordering { until_ms: 1001 }, false),
+        (Progress::Ordered, false),
+        (Progress::Seen(Phase::RolledBack), false),
+        (Progress::Seen(Phase::Held), false),
+    ] {
+        assert_eq!(progress.is_armed(1000), armed, "{progress:?}");
+    }
+}
+
+#[test]
+fn descriptions_read_as_sentences() {
+    for (entry, text) in [
+        (staged(), "n1 staged"),
+        (unstaged(), "n1 unstaged"),
+        (ordering(1, 1), "n1 handed over by Slurm, order being sent"),
+        (ordered(1), "n1 ordered"),
+        (refused(1), "n1 refused the order: busy"),
+        (unreachable(1), "n1 unreachable: silence"),
+        (retried(1), "n1 held, told to retry"),
+        (released(1), "n1 held, released"),
+        (seen(1, Phase::RolledBack), "n1 rolled-back"),
+        (seen(1, Phase::Held), "n1 held: nhc"),
+    ] {
+        assert_eq!(entry.describe(), text);
+    }
+}

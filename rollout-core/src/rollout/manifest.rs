@@ -1,0 +1,407 @@
+//! The manifest: the TOML file in which an admin writes a rollout.
+//!
+//! Reading has two steps. [`Manifest::parse`] takes the text (unknown keys are errors, with line and column) and
+//! then checks what TOML cannot say: absolute paths, names that fit a command line, one change a path. The same
+//! checks run again on a node, on the parts that an order carries: an agent trusts no text from the network.
+
+use crate::hostlist::NodeSet;
+use crate::rollout::image::Image;
+use crate::time_limit::TimeLimit;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The largest manifest that is read. An order must fit into a MUNGE credential of 1 MiB in base64.
+pub const MAX_BYTES: usize = 256 * 1024;
+
+/// Length limit of a rollout's name: it stands in every Slurm Reason.
+const MAX_NAME: usize = 64;
+
+/// One rollout as the admin wrote it: which nodes, and what they shall become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Names the rollout in status, journal and Slurm's Reason: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// The nodes, as a Slurm hostlist.
+    pub nodes: NodeSet,
+    /// What a node shall become.
+    pub desired: DesiredState,
+}
+
+/// What a node shall become: the part of a manifest that an order carries to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredState {
+    /// Applied in this order, undone in the reverse one.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// How the node is rebooted.
+    #[serde(default)]
+    pub reboot: Reboot,
+    /// What must hold after the boot before the node is given back.
+    #[serde(default)]
+    pub verify: Verify,
+}
+
+/// One step on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Change {
+    /// Packages installed and removed with the node's package manager.
+    Packages(Packages),
+    /// A symbolic link switched to another target.
+    Symlink(Symlink),
+    /// Another image booted.
+    Image(Image),
+}
+
+/// A change of packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packages {
+    /// What to install, in the package manager's own words: `name`, `name-version` (dnf), `name=version` (apt), globs.
+    #[serde(default)]
+    pub install: Vec<String>,
+    /// What to remove, likewise.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Which package manager; found on the node where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<Manager>,
+    /// How long the package manager may take before it counts as hanging.
+    #[serde(default = "default_packages_timeout")]
+    pub timeout: TimeLimit,
+}
+
+/// A package manager that the agent can drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// dnf 4, and 5 where it is installed under this name.
+    Dnf,
+    /// dnf 5 under its own name.
+    Dnf5,
+    /// apt-get and dpkg.
+    Apt,
+}
+
+/// A switched symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Symlink {
+    /// Where the link stands. Its directory must exist; a real file or directory there is never touched.
+    pub path: String,
+    /// What it shall point to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whether there shall be no link there: what undoes a link that was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
+}
+
+/// How a node is rebooted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reboot {
+    /// The way of rebooting.
+    #[serde(default)]
+    pub method: RebootMethod,
+    /// How long the ordered shutdown may take before the node is rebooted by force.
+    #[serde(default = "default_reboot_timeout")]
+    pub timeout: TimeLimit,
+}
+
+/// A way of rebooting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RebootMethod {
+    /// `systemctl reboot`.
+    #[default]
+    Systemd,
+}
+
+/// What must hold after the boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// Commands with their arguments; each must exit with 0. No shell is between.
+    #[serde(default)]
+    pub commands: Vec<Vec<String>>,
+    /// Paths that must be mount points; waited for until the timeout.
+    #[serde(default)]
+    pub mounts: Vec<String>,
+    /// How long all of it may take together.
+    #[serde(default = "default_verify_timeout")]
+    pub timeout: TimeLimit,
+    /// What becomes of the node, once its changes are undone, if applying or verifying failed.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a node whose changes were undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is given back on its old version.
+    #[default]
+    Rollback,
+    /// It is kept out of service until an admin says `retry` or `release`.
+    Hold,
+}
+
+impl Default for Reboot {
+    fn default() -> Self {
+        Self { method: RebootMethod::default(), timeout: default_reboot_timeout() }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self {
+            commands: Vec::new(),
+            mounts: Vec::new(),
+            timeout: default_verify_timeout(),
+            on_failure: OnFailure::default(),
+        }
+    }
+}
+
+fn default_packages_timeout() -> TimeLimit {
+    TimeLimit::from_secs(20 * 60)
+}
+
+fn default_reboot_timeout() -> TimeLimit {
+    TimeLimit::from_secs(10 * 60)
+}
+
+fn default_verify_timeout() -> TimeLimit {
+    TimeLimit::from_secs(5 * 60)
+}
+
+/// Why a manifest is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// More than [`MAX_BYTES`].
+    #[error("the manifest has {0} bytes, more than the {MAX_BYTES} that are read")]
+    TooLong(usize),
+    /// Not TOML, an unknown key, a missing key or a value of the wrong kind. The source names line, column and key.
+    #[error("{0}")]
+    Toml(Box<toml::de::Error>),
+    /// A value that TOML accepts and a rollout does not.
+    #[error("{key}: {reason}")]
+    Value {
+        /// Which key, such as `change[2].path` (counted from 1).
+        key: String,
+        /// What is wrong with it and what to write instead.
+        reason: String,
+    },
+}
+
+/// The manifest's keys as they are written, before they are checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    nodes: String,
+    #[serde(default)]
+    change: Vec<Change>,
+    #[serde(default)]
+    reboot: Reboot,
+    #[serde(default)]
+    verify: Verify,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest's text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: the key and what to do.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        if text.len() > MAX_BYTES {
+            return Err(ManifestError::TooLong(text.len()));
+        }
+        let written: Written = toml::from_str(text).map_err(|e| ManifestError::Toml(Box::new(e)))?;
+        check_name(&written.name)?;
+        let nodes = NodeSet::parse(&written.nodes).map_err(|e| value("nodes", e.to_string()))?;
+        let desired =
+            DesiredState { changes: written.change, reboot: written.reboot, verify: written.verify };
+        if desired.changes.is_empty() {
+            return Err(value(
+                "change",
+                "no [[change]]: to only reboot nodes, say `scontrol reboot`, nothing needs staging",
+            ));
+        }
+        desired.check()?;
+        Ok(Self { name: written.name, nodes, desired })
+    }
+}
+
+impl Change {
+    /// Its kind, as manifests have it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Packages(_) => "packages",
+            Self::Symlink(_) => "symlink",
+            Self::Image(_) => "image",
+        }
+    }
+}
+
+/// The keys of a manifest in the order in which one is written. Tables come last, as TOML wants it.
+#[derive(Serialize)]
+struct Text<'a> {
+    name: &'a str,
+    nodes: String,
+    change: &'a [Change],
+    reboot: &'a Reboot,
+    verify: &'a Verify,
+}
+
+impl Manifest {
+    /// The manifest as an admin would have written it.
+    ///
+    /// # Errors
+    /// If a value is none that TOML can hold.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let DesiredState { changes, reboot, verify } = &self.desired;
+        toml::to_string(&Text {
+            name: &self.name,
+            nodes: self.nodes.to_string(),
+            change: changes,
+            reboot,
+            verify,
+        })
+    }
+}
+
+impl DesiredState {
+    /// The image that the node shall boot, if it shall boot another one.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.changes.iter().find_map(|change| match change {
+            Change::Image(image) => Some(image),
+            Change::Packages(_) | Change::Symlink(_) => None,
+        })
+    }
+
+    /// Checks what the types alone do not: paths, package names, commands, two changes on one path.
+    ///
+    /// # Errors
+    /// The first value that is refused, with its key.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let mut paths = BTreeSet::new();
+        let (mut packages_seen, mut image_seen) = (false, false);
+        for (index, change) in self.changes.iter().enumerate() {
+            let key = format!("change[{}]", index + 1);
+            match change {
+                Change::Symlink(symlink) => {
+                    check_path(&format!("{key}.path"), &symlink.path)?;
+                    if symlink.target.is_some() == symlink.absent {
+                        return Err(value(
+                            format!("{key}.target"),
+                            "it needs a target, or `absent = true` and none",
+                        ));
+                    }
+                    if let Some(target) = &symlink.target {
+                        check_path(&format!("{key}.target"), target)?;
+                    }
+                    if symlink.target.as_ref() == Some(&symlink.path) {
+                        return Err(value(format!("{key}.target"), "a link cannot point to itself"));
+                    }
+                    if !paths.insert(symlink.path.as_str()) {
+                        return Err(value(
+                            format!("{key}.path"),
+                            format!("{} is changed twice", symlink.path),
+                        ));
+                    }
+                }
+                Change::Packages(packages) => {
+                    // What is undone and proven is the whole list of installed packages; two changes of it at different
+                    // times could not both be.
+                    if std::mem::replace(&mut packages_seen, true) {
+                        return Err(value(key, "a second packages change: write all packages into one"));
+                    }
+                    check_packages(&key, packages)?;
+                }
+                Change::Image(image) => {
+                    if std::mem::replace(&mut image_seen, true) {
+                        return Err(value(key, "a second image: a node boots one"));
+                    }
+                    image.check().map_err(|(name, why)| value(format!("{key}.{name}"), why))?;
+                }
+            }
+        }
+        for (index, command) in self.verify.commands.iter().enumerate() {
+            let key = format!("verify.commands[{}]", index + 1);
+            let program = command.first().ok_or_else(|| value(&key, "an empty command"))?;
+            check_path(&key, program)?;
+            if command.iter().any(|argument| argument.contains('\0')) {
+                return Err(value(&key, "a NUL byte cannot be in an argument"));
+            }
+        }
+        for (index, mount) in self.verify.mounts.iter().enumerate() {
+            check_path(&format!("verify.mounts[{}]", index + 1), mount)?;
+        }
+        Ok(())
+    }
+}
+
+fn value(key: impl Into<String>, reason: impl Into<String>) -> ManifestError {
+    ManifestError::Value { key: key.into(), reason: reason.into() }
+}
+
+fn check_name(name: &str) -> Result<(), ManifestError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(fits) || name.starts_with(['.', '-']) {
+        return Err(value(
+            "name",
+            format!(
+                "{name:?}: 1 to {MAX_NAME} letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_path(key: &str, path: &str) -> Result<(), ManifestError> {
+    let refuse = |reason: &str| Err(value(key, format!("{path:?}: {reason}")));
+    let Some(rest) = path.strip_prefix('/') else {
+        return refuse("not an absolute path");
+    };
+    if path.len() > 4096 || path.contains(char::is_control) {
+        return refuse("longer than 4096 bytes, or with a control character");
+    }
+    if rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return refuse("write it without '.', '..', doubled or trailing slashes");
+    }
+    Ok(())
+}
+
+fn check_packages(key: &str, packages: &Packages) -> Result<(), ManifestError> {
+    if packages.install.is_empty() && packages.remove.is_empty() {
+        return Err(value(key, "neither install nor remove names a package"));
+    }
+    for (list, specs) in [("install", &packages.install), ("remove", &packages.remove)] {
+        for (index, spec) in specs.iter().enumerate() {
+            // What dnf and apt take as names, versions and globs. A leading '-' would be an option, a trailing one
+            // means "remove" to apt, a '/' would be a file or a URL, and those never come from a manifest.
+            let fits = |c: char| c.is_ascii_alphanumeric() || "+-._:~^=*?[]@".contains(c);
+            let begins =
+                spec.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '*' | '[' | '_'));
+            if spec.len() > 256 || !begins || spec.ends_with('-') || !spec.chars().all(fits) {
+                return Err(value(
+                    format!("{key}.{list}[{}]", index + 1),
+                    format!("{spec:?} is no package name, version or glob (files and URLs are not taken)"),
+                ));
+            }
+        }
+    }
+    if let Some(both) = packages.install.iter().find(|spec| packages.remove.contains(spec)) {
+        return Err(value(key, format!("{both:?} is both installed and removed")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

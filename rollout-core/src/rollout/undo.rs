@@ -1,0 +1,254 @@
+//! Undoing a rollout later: what a node's order made of it, as much as the ledger keeps of that, and the changes that bring
+//! the node back to what it was.
+//!
+//! An undo is a rollout as any other. It names links, versions and images outright, so that an admin can read what
+//! will happen.
+
+use crate::agent::ledger::{Before, Ledger};
+use crate::agent::phase::Phase;
+use crate::protocol::order::OrderKind;
+use crate::rollout::image::{Image, Proof, Running};
+use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
+use serde::{Deserialize, Serialize};
+
+/// What a rollout made of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeChanges {
+    /// The rollout.
+    pub rollout: String,
+    /// One for each change that made anything another, in the order of the changes.
+    pub made: Vec<ChangeMade>,
+}
+
+/// What one change made another, and what it takes to bring it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ChangeMade {
+    /// A link points elsewhere.
+    Symlink {
+        /// Where it stands.
+        path: String,
+        /// Where it pointed; none if there was no link.
+        before: Option<String>,
+    },
+    /// Packages came and went, in the notation of [`Before::Packages`].
+    Packages {
+        /// By which manager.
+        manager: Manager,
+        /// What came.
+        added: Vec<String>,
+        /// What went.
+        removed: Vec<String>,
+    },
+    /// Another image was booted.
+    Image {
+        /// What was running.
+        running: Running,
+        /// What the provider on the node keeps of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<String>,
+    },
+}
+
+impl Ledger {
+    /// What its order made of the node; none unless that order is over and the node is what was staged.
+    #[must_use]
+    pub fn past(&self) -> Option<NodeChanges> {
+        let OrderKind::Apply(apply) = &self.order.kind else { return None };
+        if self.phase != Phase::Updated {
+            return None;
+        }
+        let made = apply.desired.changes.iter().zip(&self.records).filter_map(|(change, record)| {
+            let after = record.after.as_ref().filter(|after| after.changed)?;
+            Some(match (change, &record.before) {
+                (Change::Symlink(link), Before::Symlink { target }) => {
+                    ChangeMade::Symlink { path: link.path.clone(), before: target.clone() }
+                }
+                (Change::Packages(_), Before::Packages { manager, .. }) => ChangeMade::Packages {
+                    manager: *manager,
+                    added: after.added.clone(),
+                    removed: after.removed.clone(),
+                },
+                (Change::Image(_), Before::Image { running, saved }) => {
+                    ChangeMade::Image { running: running.clone(), saved: saved.clone() }
+                }
+                _ => return None,
+            })
+        });
+        Some(NodeChanges { rollout: apply.rollout.clone(), made: made.collect() })
+    }
+}
+
+/// What brings a node back to what it was before a rollout with this aim; none if that made nothing another. The commands
+/// that proved the new are left out.
+///
+/// # Errors
+/// Why that cannot be said.
+pub fn reverse(desired: &DesiredState, past: &NodeChanges) -> Result<Option<DesiredState>, String> {
+    let changes = past.made.iter().rev().map(|made| back(desired, past, made));
+    let changes = changes.collect::<Result<Vec<Change>, String>>()?;
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let verify = Verify { commands: Vec::new(), ..desired.verify.clone() };
+    Ok(Some(DesiredState { changes, reboot: desired.reboot.clone(), verify }))
+}
+
+fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result<Change, String> {
+    match made {
+        ChangeMade::Symlink { path, before } => {
+            let absent = before.is_none();
+            Ok(Change::Symlink(Symlink { path: path.clone(), target: before.clone(), absent }))
+        }
+        ChangeMade::Packages { manager, added, removed } => {
+            let returns =
+                |package: &&String| removed.iter().any(|old| key(*manager, old) == key(*manager, package));
+            // A version that another one replaces goes by itself.
+            let remove =
+                added.iter().filter(|package| !returns(package)).map(|package| removal(*manager, package));
+            let timeout = desired.changes.iter().find_map(|change| match change {
+                Change::Packages(packages) => Some(packages.timeout),
+                _ => None,
+            });
+            Ok(Change::Packages(Packages {
+                install: removed.clone(),
+                remove: remove.collect(),
+                manager: Some(*manager),
+                timeout: timeout.ok_or("the rollout changes no packages")?,
+            }))
+        }
+        ChangeMade::Image { running, saved } => {
+            let image = desired.image().ok_or("the rollout changes no image")?;
+            image_back(image, &past.rollout, running, saved.as_deref()).map(Change::Image)
+        }
+    }
+}
+
+fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&str>) -> Result<Image, String> {
+    // An image without a name is proven by its kernel.
+    let named = running.image.is_some();
+    let proof = Proof {
+        os_release: named,
+        kernel: (!named).then(|| running.kernel.clone()),
+        ostree: running.ostree.clone(),
+        ..Proof::default()
+    };
+    let restores = image.via.is_on_controller().then(|| rollout.to_owned());
+    let mut back = Image {
+        image: running.image.clone().unwrap_or_else(|| "before".to_owned()),
+        version: running.version.clone(),
+        values: std::collections::BTreeMap::new(),
+        proof,
+        restores,
+        ..image.clone()
+    };
+    if !image.via.is_on_controller() {
+        back.values = image.via.values_back(saved, running)?;
+    }
+    Ok(back)
+}
+
+/// What there is only one version of: name and architecture. The notation is [`Before::Packages`]'s.
+fn key(manager: Manager, package: &str) -> (&str, &str) {
+    match manager {
+        Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),
+        Manager::Dnf | Manager::Dnf5 => {
+            let (rest, arch) = package.rsplit_once('.').unwrap_or((package, ""));
+            (rest.rsplitn(3, '-').nth(2).unwrap_or(rest), arch)
+        }
+    }
+}
+
+/// apt removes by name, and dnf may have several versions of one name.
+fn removal(manager: Manager, package: &str) -> String {
+    match manager {
+        Manager::Apt => key(manager, package).0.to_owned(),
+        Manager::Dnf | Manager::Dnf5 => package.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::manifest::Manifest;
+
+    const WHOLE: &str = r#"
+name = "driver"
+nodes = "n1"
+[[change]]
+kind = "image"
+via = "boot-file"
+image = "compute"
+version = "2"
+[[change]]
+kind = "packages"
+install = ["driver-580*"]
+timeout = "7m"
+[[change]]
+kind = "symlink"
+path = "/opt/slurm"
+target = "/opt/slurm-25"
+[verify]
+commands = [["/usr/sbin/nhc"]]
+mounts = ["/scratch"]
+on_failure = "hold"
+"#;
+
+    fn past(made: Vec<ChangeMade>) -> NodeChanges {
+        NodeChanges { rollout: "driver".into(), made }
+    }
+
+    fn running(image: Option<&str>) -> Running {
+        Running { image: image.map(str::to_owned), version: None, kernel: "6.1".into(), ostree: None }
+    }
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_way_back_names_what_was_there() {
+        let desired = Manifest::parse(WHOLE).unwrap().desired;
+        let packages = ChangeMade::Packages {
+            manager: Manager::Dnf,
+            added: strings(&["driver-0:580.1-1.x86_64", "extra-lib-0:1-1.noarch"]),
+            removed: strings(&["driver-0:570.2-1.x86_64"]),
+        };
+        let link = ChangeMade::Symlink { path: "/opt/slurm".into(), before: None };
+        let image = ChangeMade::Image { running: running(Some("compute-old")), saved: None };
+        let back = reverse(&desired, &past(vec![image, packages, link])).unwrap().unwrap();
+        back.check().unwrap();
+        let [Change::Symlink(link), Change::Packages(packages), Change::Image(image)] = &back.changes[..]
+        else {
+            panic!("{back:?}");
+        };
+        assert!(link.absent && link.target.is_none());
+        assert_eq!(packages.install, ["driver-0:570.2-1.x86_64"]);
+        assert_eq!(packages.remove, ["extra-lib-0:1-1.noarch"]);
+        assert_eq!(packages.timeout.to_string(), "7m");
+        assert_eq!((image.image.as_str(), image.restores.as_deref()), ("compute-old", Some("driver")));
+        assert_eq!((back.verify.commands.len(), back.verify.mounts.len()), (0, 1));
+        assert_eq!(reverse(&desired, &past(Vec::new())), Ok(None));
+    }
+
+    #[test]
+    fn apt_removes_by_name_and_an_image_without_a_name_is_its_kernel() {
+        let desired = Manifest::parse(WHOLE).unwrap().desired;
+        let packages = ChangeMade::Packages {
+            manager: Manager::Apt,
+            added: strings(&["tool:amd64=1.1", "new:all=1"]),
+            removed: strings(&["tool:amd64=1.0"]),
+        };
+        let image = ChangeMade::Image { running: running(None), saved: None };
+        let back = reverse(&desired, &past(vec![image, packages])).unwrap().unwrap();
+        back.check().unwrap();
+        let [Change::Packages(packages), Change::Image(image)] = &back.changes[..] else {
+            panic!("{back:?}")
+        };
+        assert_eq!(
+            (packages.install.as_slice(), packages.remove.as_slice()),
+            (&strings(&["tool:amd64=1.0"])[..], &strings(&["new:all"])[..])
+        );
+        assert_eq!((image.proof.os_release, image.proof.kernel.as_deref()), (false, Some("6.1")));
+    }
+}

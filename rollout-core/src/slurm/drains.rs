@@ -1,0 +1,115 @@
+//! Drains that somebody else set: an admin, a health check, Slurm itself. They outlive a rollout.
+//!
+//! Slurm takes a node's DRAIN away when it returns from `scontrol reboot` with `nextstate=`, or with ASAP up to 24.05.2,
+//! whoever had set it; and `reason=` replaces the Reason that told of it (`validate_node_specs`, 22.05 to 26.05). So
+//! they are written down while they can still be seen.
+
+use crate::slurm::node::{NodeInfo, OUR_REASON, REBOOT_ISSUED};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A drain that somebody else set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// The Reason.
+    pub reason: String,
+    /// Who set it, as far as Slurm says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// The drained nodes, by NodeName.
+pub type Drains = BTreeMap<String, Drain>;
+
+/// What is known after Slurm said this of all its nodes.
+#[must_use]
+pub fn observe(known: &Drains, nodes: &[NodeInfo]) -> Drains {
+    let seen = nodes.iter().filter(|node| node.has("DRAIN")).filter_map(|node| {
+        let fresh = || {
+            let reason = node.reason.clone()?;
+            Some(Drain { reason, by: node.reason_user.clone() })
+        };
+        // While a reboot is asked for the DRAIN may be its own, and so may what is left of it behind one that timed out.
+        let drain = match being_rebooted(node) || is_of_a_reboot(node) {
+            true => known.get(&node.name).cloned(),
+            false => fresh(),
+        };
+        Some((node.name.clone(), drain?))
+    });
+    seen.collect()
+}
+
+/// Whether a node that Slurm has handed over was drained by somebody meanwhile: its Reason is then neither what Slurm
+/// made of the request's, nor ours.
+#[must_use]
+pub fn was_drained_meanwhile(node: &NodeInfo) -> Option<&str> {
+    let reason = node.reason.as_deref()?;
+    (node.has("DRAIN") && !reason.is_empty() && !is_of_a_reboot(node)).then_some(reason)
+}
+
+fn being_rebooted(node: &NodeInfo) -> bool {
+    node.has("REBOOT_REQUESTED") || node.has("REBOOT_ISSUED")
+}
+
+fn is_of_a_reboot(node: &NodeInfo) -> bool {
+    node.reason.as_deref().is_some_and(|reason| {
+        reason.contains(REBOOT_ISSUED)
+            || reason.starts_with(OUR_REASON)
+            || reason.starts_with("Reboot ASAP")
+            || reason.starts_with("reboot requested")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(state: &str, reason: &str) -> NodeInfo {
+        NodeInfo {
+            name: "n1".to_owned(),
+            state: state.split('+').map(str::to_owned).collect(),
+            reason: (!reason.is_empty()).then(|| reason.to_owned()),
+            reason_user: Some("root".to_owned()),
+            ..NodeInfo::default()
+        }
+    }
+
+    #[test]
+    fn a_drain_is_known_until_somebody_takes_it_away() {
+        // From state to state, and the drain that is known afterwards.
+        let mut known = Drains::new();
+        for (state, reason, expected) in [
+            ("IDLE", "", None),
+            ("IDLE+DRAIN", "bad disk", Some("bad disk")),
+            ("IDLE+DRAIN", "bad disk, ticket 7", Some("bad disk, ticket 7")),
+            ("IDLE+DRAIN+REBOOT_REQUESTED", "driver", Some("bad disk, ticket 7")),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", Some("bad disk, ticket 7")),
+            ("DOWN+DRAIN", "driver : reboot issued : reboot timed out", Some("bad disk, ticket 7")),
+            ("DOWN+DRAIN", "slurm-rollout driver: held: nhc", Some("bad disk, ticket 7")),
+            ("IDLE+DRAIN", "bad disk, ticket 7", Some("bad disk, ticket 7")),
+            ("IDLE", "", None),
+            // A rollout's own: nobody else drained it.
+            ("IDLE+DRAIN+REBOOT_REQUESTED", "Reboot ASAP", None),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "Reboot ASAP : reboot issued", None),
+            ("DOWN+DRAIN", "Reboot ASAP : reboot issued : reboot timed out", None),
+            ("DOWN", "Not responding", None),
+        ] {
+            known = observe(&known, &[node(state, reason)]);
+            assert_eq!(known.get("n1").map(|drain| drain.reason.as_str()), expected, "{state} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_drain_in_the_window_is_seen_by_its_reason() {
+        for (state, reason, expected) in [
+            ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", None),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "slurm-rollout driver: going back: dnf", None),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "bad DIMM", Some("bad DIMM")),
+            ("DOWN+DRAIN", "bad DIMM : reboot timed out", Some("bad DIMM : reboot timed out")),
+            ("DOWN+REBOOT_ISSUED", "bad DIMM", None),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "", None),
+        ] {
+            assert_eq!(was_drained_meanwhile(&node(state, reason)), expected, "{state} {reason}");
+        }
+    }
+}

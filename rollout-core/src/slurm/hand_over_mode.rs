@@ -1,0 +1,87 @@
+//! By which way Slurm hands nodes over here: who runs RebootProgram, and which program that is.
+
+use crate::slurm::config::SlurmConfig;
+use std::path::Path;
+
+/// The RebootProgram that slurmctld runs, by its file name: a site may have it elsewhere than we put it.
+pub const REBOOT_PROGRAM: &str = "reboot-program";
+/// The one that slurmd runs.
+pub const REBOOT_NODE: &str = "reboot-node";
+
+/// By which way Slurm hands nodes over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandOverMode {
+    /// slurmctld runs our RebootProgram (`reboot_from_controller`).
+    Controller {
+        /// With `--plain`: it only reboots. Another action applies what is staged (Slurm 26.05).
+        plain: bool,
+    },
+    /// Each slurmd runs ours on its node.
+    Node {
+        /// With `--plain`.
+        plain: bool,
+    },
+    /// RebootProgram is a PowerAction of this name (Slurm 26.05). Slurm does not tell what that one runs.
+    Action(String),
+    /// Not ours, in words.
+    NotOurs(String),
+}
+
+impl HandOverMode {
+    /// The way that Slurm's configuration describes.
+    #[must_use]
+    pub fn of(slurm: &SlurmConfig) -> Self {
+        let Some(program) = slurm.get("RebootProgram") else {
+            return Self::NotOurs("Slurm has no RebootProgram".to_owned());
+        };
+        let mut words = program.split_whitespace();
+        let first = Path::new(words.next().unwrap_or_default());
+        let plain = words.any(|word| word == "--plain");
+        if !first.is_absolute() {
+            return Self::Action(program.to_owned());
+        }
+        let name = first.file_name().unwrap_or_default();
+        match slurm.reboots_from_controller() {
+            true if name == REBOOT_PROGRAM => Self::Controller { plain },
+            false if name == REBOOT_NODE => Self::Node { plain },
+            true => Self::NotOurs(format!("slurmctld runs {program}")),
+            false => Self::NotOurs(format!("slurmd runs {program} on each node")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_is_read_from_slurms_configuration() {
+        let controller = "SlurmctldParameters = reboot_from_controller\n";
+        let not_ours = |why: &str| HandOverMode::NotOurs(why.to_owned());
+        for (program, parameters, way) in [
+            (
+                "/usr/libexec/slurm-rollout/reboot-program",
+                controller,
+                HandOverMode::Controller { plain: false },
+            ),
+            (
+                "/opt/r/reboot-program --config /x --plain",
+                controller,
+                HandOverMode::Controller { plain: true },
+            ),
+            ("/usr/libexec/slurm-rollout/reboot-node", "", HandOverMode::Node { plain: false }),
+            ("/usr/libexec/slurm-rollout/reboot-node --plain", "", HandOverMode::Node { plain: true }),
+            ("rollout", "", HandOverMode::Action("rollout".to_owned())),
+            (
+                "/usr/libexec/slurm-rollout/reboot-program",
+                "",
+                not_ours("slurmd runs /usr/libexec/slurm-rollout/reboot-program on each node"),
+            ),
+            ("/usr/sbin/reboot", controller, not_ours("slurmctld runs /usr/sbin/reboot")),
+            ("(null)", controller, not_ours("Slurm has no RebootProgram")),
+        ] {
+            let slurm = SlurmConfig::parse(&format!("RebootProgram = {program}\n{parameters}"));
+            assert_eq!(HandOverMode::of(&slurm), way, "{program}");
+        }
+    }
+}

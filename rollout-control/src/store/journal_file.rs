@@ -1,16 +1,22 @@
 //! A journal on disk: lines are only ever appended, under the store's lock, and are on disk when that is done.
 
+use super::lock::Locked;
 use super::{MODE, StoreError};
-use rollout_core::rollout::journal::{Line, lines};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Line, lines, replay};
 use rollout_host::durable;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-/// When the journal of plain reboots, which nobody ends, is put aside as `plain-reboots.1`.
-const MAX_PLAIN: u64 = 4 * 1024 * 1024;
+/// Size from which the journal of plain reboots is compacted: no rollout ever ends it, and each hand-over reads it.
+const MAX_PLAIN: u64 = 256 * 1024;
 
+/// Age from which a plain reboot is no longer needed to tell whether Slurm hands a node over for the second time.
+const PLAIN_NEEDED_MS: u64 = 24 * 3600 * 1000;
+
+/// One journal.
 pub(super) struct JournalFile {
     path: PathBuf,
 }
@@ -66,18 +72,38 @@ impl JournalFile {
         write().map_err(|source| self.error("written", source))
     }
 
-    /// Puts the file aside once it is long. Only for a journal that no rollout ends.
-    pub(super) fn rotate(&self) -> Result<(), StoreError> {
-        let length = std::fs::metadata(&self.path).map_or(0, |file| file.len());
-        if length < MAX_PLAIN {
-            return Ok(());
-        }
-        durable::rename(&self.path, &self.path.with_extension("1"))
-            .map_err(|source| self.error("put aside", source))
+    pub(super) fn exists(&self) -> bool {
+        self.path.exists()
     }
 
     fn error(&self, what: &'static str, source: io::Error) -> StoreError {
         StoreError::Io { path: self.path.clone(), what, source }
+    }
+}
+
+impl Locked<'_> {
+    /// Keeps of a long journal of plain reboots only the lines that may still matter. The journal as it was stays in
+    /// `plain-reboots.1`.
+    pub(super) fn compact_plain_reboots(&self, now_ms: u64) -> Result<(), StoreError> {
+        let journal = self.journal(None);
+        if std::fs::metadata(&journal.path).map_or(0, |file| file.len()) < MAX_PLAIN {
+            return Ok(());
+        }
+        let lines = journal.read()?;
+        let recent = |t_ms: u64| t_ms.saturating_add(PLAIN_NEEDED_MS) > now_ms;
+        let records = replay(&lines);
+        let needed = records.iter().filter(|(_, record)| recent(record.since_ms));
+        let needed: NodeSet = needed.map(|(name, _)| name.clone()).collect();
+        let of_needed = |line: &&Line| recent(line.t_ms) && !line.entry.nodes().intersection(&needed).is_empty();
+        let mut text = Vec::new();
+        for line in lines.iter().filter(of_needed) {
+            serde_json::to_writer(&mut text, line).map_err(|error| journal.error("written", error.into()))?;
+            text.push(b'\n');
+        }
+        let aside = journal.path.with_extension("1");
+        let _ = std::fs::remove_file(&aside);
+        std::fs::hard_link(&journal.path, &aside).map_err(|error| journal.error("put aside", error))?;
+        self.replace(&journal.path, &text, MODE)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
-use crate::rollout::journal::{NodeRecord, NodeRecords, Progress};
+use crate::controller::snapshot::{RecordOf, Snapshot};
+use crate::rollout::journal::{NodeRecord, Progress};
 use crate::slurm::drains::Drains;
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub enum Skipped {
     Ordered,
     /// It has booted since Slurm handed it over, without an order.
     Booted,
+    /// Its boot source belongs to an order that is not settled.
+    BootSource,
 }
 
 impl Skipped {
@@ -63,6 +66,9 @@ impl Skipped {
             Self::Booted => {
                 "not ordered: it has booted since Slurm handed it over, which is all that Slurm waits for"
             }
+            Self::BootSource => {
+                "not ordered: its boot source still belongs to an earlier order; `slurm-rollout reconcile` settles that first"
+            }
         }
     }
 }
@@ -72,15 +78,15 @@ pub type SkippedNodes = BTreeMap<Skipped, Vec<String>>;
 
 /// Nodes that get the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group<'a> {
+pub struct OrderGroup<'a> {
     /// The rollout that is staged for them; none for a plain reboot.
     pub rollout: Option<&'a str>,
     /// Whether they are put back into service if Slurm gave up on them meanwhile.
     pub resume_if_late: bool,
     /// The Reason with which somebody had drained them before.
     pub drained: Option<&'a str>,
-    /// The order under which their agents have it already, where they were given it beforehand.
-    pub given: Option<&'a OrderId>,
+    /// The order under which their agents have it already, if it was pre-staged.
+    pub pre_staged: Option<&'a OrderId>,
 }
 
 /// Takes the nodes that Slurm has really handed over. `slurm` is none where Slurm could not be asked: then slurmctld's
@@ -122,43 +128,53 @@ pub fn handed_over(
 }
 
 /// Sorts handed-over nodes into groups that get one order each.
-///
-/// `rollouts` are the folds of all journals, oldest rollout first; `plain` is that of the plain reboots.
 #[must_use]
-pub fn sort<'a>(
+pub fn group<'a>(
     nodes: &'a [HandedOver],
-    rollouts: &'a [(String, NodeRecords)],
-    plain: &NodeRecords,
+    snapshot: &'a Snapshot,
     now_ms: u64,
-) -> (BTreeMap<Group<'a>, Vec<String>>, SkippedNodes) {
-    let mut groups: BTreeMap<Group<'a>, Vec<String>> = BTreeMap::new();
+) -> (BTreeMap<OrderGroup<'a>, Vec<String>>, SkippedNodes) {
+    let mut groups: BTreeMap<OrderGroup<'a>, Vec<String>> = BTreeMap::new();
     let mut skipped = SkippedNodes::new();
     for handed in nodes {
-        let records =
-            || rollouts.iter().filter_map(|(id, nodes)| Some((id.as_str(), nodes.get(&handed.node)?)));
-        let all = || records().map(|(_, record)| record).chain(plain.get(&handed.node));
-        let skip = all().find_map(|record| already_ordered(record, handed, now_ms));
-        if let Some(why) = skip {
-            skipped.entry(why).or_default().push(handed.node.clone());
-            continue;
+        match order_for(handed, snapshot, now_ms) {
+            Ok(group) => groups.entry(group).or_default().push(handed.node.clone()),
+            Err(why) => skipped.entry(why).or_default().push(handed.node.clone()),
         }
-        // The newest one, should there ever be two.
-        let armed = records().rfind(|(_, record)| record.progress.is_armed(now_ms)).filter(|_| !handed.plain);
-        let group = Group {
-            rollout: armed.map(|(id, _)| id),
-            resume_if_late: handed.returns_by_itself,
-            drained: handed.drained.as_deref(),
-            given: armed.filter(|(_, record)| record.delivered).and_then(|(_, record)| record.order.as_ref()),
-        };
-        groups.entry(group).or_default().push(handed.node.clone());
     }
     (groups, skipped)
+}
+
+fn order_for<'a>(
+    handed: &'a HandedOver,
+    snapshot: &'a Snapshot,
+    now_ms: u64,
+) -> Result<OrderGroup<'a>, Skipped> {
+    let mut records = snapshot.all_records(&handed.node);
+    if let Some(why) = records.find_map(|of| already_ordered(of.record, handed, now_ms)) {
+        return Err(why);
+    }
+    let armed = snapshot.armed(&handed.node, now_ms).filter(|_| !handed.plain);
+    // The boot source has one owner. Any other order would boot what was given to the node for that one, unproven.
+    let owner = snapshot.boot_owner(&handed.node);
+    let owned_by_armed = |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());
+    if owner.is_some_and(|owner| owner.record.is_claimed(now_ms) || !owned_by_armed(&owner)) {
+        return Err(Skipped::BootSource);
+    }
+    Ok(OrderGroup {
+        rollout: armed.and_then(|of| of.rollout_id()),
+        resume_if_late: handed.returns_by_itself,
+        drained: handed.drained.as_deref(),
+        pre_staged: armed.filter(|of| of.record.pre_staged).and_then(|of| of.record.order.as_ref()),
+    })
 }
 
 fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Option<Skipped> {
     match record.progress {
         Progress::Ordering { until_ms } if until_ms > now_ms => Some(Skipped::BeingOrdered),
-        Progress::Ordered | Progress::Seen(_) if is_of(record, handed.issued_ms?) => Some(Skipped::Ordered),
+        Progress::Ordered | Progress::Covered | Progress::Seen(_) if is_of(record, handed.issued_ms?) => {
+            Some(Skipped::Ordered)
+        }
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ use crate::rollout::image::Image;
 use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The largest manifest that is read. An order must fit into a MUNGE credential of 1 MiB in base64.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -276,6 +277,17 @@ impl Manifest {
 }
 
 impl DesiredState {
+    /// Returns the longest time that an order for it may take, there and back again.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let packages = self.changes.iter().map(|change| match change {
+            Change::Packages(packages) => packages.timeout.get(),
+            Change::Symlink(_) | Change::Image(_) => Duration::ZERO,
+        });
+        let one_way = packages.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
+        2 * one_way + self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get())
+    }
+
     /// The image that the node shall boot, if it shall boot another one.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {

@@ -1,0 +1,43 @@
+//! Facts learned from Slurm, for the time when it cannot be asked or no longer shows them: addresses and drains.
+
+use super::{MODE, StoreError, StoreWriter};
+use rollout_core::slurm::drains::{Drains, observe};
+use rollout_core::slurm::node::NodeInfo;
+use std::collections::BTreeSet;
+
+impl StoreWriter {
+    /// Keeps the addresses that Slurm reports now.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_addresses(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
+        let known = self.addresses();
+        if nodes.iter().all(|node| known.get(&node.name) == Some(&node.address)) {
+            return Ok(());
+        }
+        let lock = self.lock()?;
+        let mut known = self.addresses();
+        known.extend(nodes.iter().map(|node| (node.name.clone(), node.address.clone())));
+        lock.replace_json(&self.addresses_path(), &known, MODE)
+    }
+
+    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_drains(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
+        let asked: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let next = |known: &Drains| {
+            let mut next = known.clone();
+            next.retain(|name, _| !asked.contains(name.as_str()));
+            next.extend(observe(known, nodes));
+            next
+        };
+        let known = self.drains();
+        if next(&known) == known {
+            return Ok(());
+        }
+        let lock = self.lock()?;
+        lock.replace_json(&self.drains_path(), &next(&self.drains()), MODE)
+    }
+}

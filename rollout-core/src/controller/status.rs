@@ -9,6 +9,7 @@ use crate::protocol::answer::{AgentStatus, OrderStatus};
 use crate::rollout::image::{Image, Running};
 use crate::rollout::journal::{NodeRecord, Progress, Restoration};
 use crate::slurm::node::NodeInfo;
+use crate::slurm::reason;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -198,12 +199,12 @@ fn by_report(status: &mut NodeStatus, node: NodeView<'_>, report: &OrderStatus) 
     status.since_ms = report.since_s.saturating_mul(1000);
     status.note.clone_from(&report.error);
     if let Phase::Undoing | Phase::RebootingBack | Phase::VerifyingOld = report.phase {
-        status.note = Some(format!("going back: {}", report.error.as_deref().unwrap_or("no reason is known")));
+        status.note = Some(reason::going_back(report.error.as_deref()));
     }
     // It is proven, and still differs from slurm.conf: less memory, another GPU. Slurm never takes it back.
     let refused = |info: &&NodeInfo| report.phase == Phase::Updated && info.has("INVALID_REG");
     if let Some(info) = node.slurm().filter(refused) {
-        let why = info.reason.as_deref().unwrap_or("no reason is known");
+        let why = reason::cause(info.reason.as_deref());
         status.phase = DisplayPhase::Failed;
         status.note = Some(format!("Slurm refuses its registration: {why}"));
     }

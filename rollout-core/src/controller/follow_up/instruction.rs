@@ -12,7 +12,7 @@ use crate::protocol::answer::AgentStatus;
 use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
 use crate::rollout::journal::{NodeRecord, Progress, Restoration};
-use crate::slurm::node::{NodeInfo, OUR_REASON};
+use crate::slurm::node::NodeInfo;
 
 /// The ledger that the node would have found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +127,7 @@ fn plain(node: NodeView<'_>) -> Option<FollowUp> {
 /// gave up waiting, or shows a Reason of ours. Otherwise nothing is expected of it.
 #[must_use]
 pub fn may_be_expected(info: &NodeInfo) -> bool {
-    let ours = info.reason.as_deref().is_some_and(|reason| reason.starts_with(OUR_REASON));
-    info.has("REBOOT_ISSUED") || info.timed_out_waiting_for_our_reboot() || (ours && info.has("DOWN"))
+    info.has("REBOOT_ISSUED")
+        || info.timed_out_waiting_for_our_reboot()
+        || (info.shows_our_reason() && info.has("DOWN"))
 }

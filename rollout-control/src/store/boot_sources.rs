@@ -47,7 +47,8 @@ impl StoreWriter {
     }
 
     /// Claims boot sources for restoring, for `hold_ms` milliseconds: nobody else changes or restores them meanwhile. Returns the
-    /// nodes that were claimed. The others belong to another order by now, or another process is at work on them.
+    /// nodes that were claimed. The others belong to another order by now, or another process is at work on them. The process that
+    /// changed them itself and has not recorded an outcome is `by_owner`.
     ///
     /// # Errors
     /// Fails if the journal cannot be read or written; then nothing may be restored.
@@ -56,14 +57,22 @@ impl StoreWriter {
         id: &str,
         nodes: &BTreeMap<String, OrderId>,
         hold_ms: u64,
+        by_owner: bool,
     ) -> Result<NodeSet, StoreError> {
         let lock = self.lock()?;
         let now_ms = clock::now_ms();
         let records = replay(&self.journal(Some(id)).read()?);
         let mut claimed: BTreeMap<OrderId, Vec<String>> = BTreeMap::new();
         for (node, order) in nodes {
-            let Some(record) = records.get(node).filter(|record| !record.is_claimed(now_ms)) else { continue };
-            if record.unsettled_boot_change().is_some_and(|change| change.order == *order) {
+            let Some(record) = records.get(node) else { continue };
+            let Some(change) = record.unsettled_boot_change().filter(|change| change.order == *order) else {
+                continue;
+            };
+            let taken = match by_owner {
+                true => change.is_being_restored(now_ms),
+                false => record.is_claimed(now_ms),
+            };
+            if !taken {
                 claimed.entry(order.clone()).or_default().push(node.clone());
             }
         }

@@ -12,12 +12,12 @@ impl StoreWriter {
     /// Fails if they cannot be written.
     pub fn learn_addresses(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
         let known = self.addresses();
-        if nodes.iter().all(|node| known.get(&node.name) == Some(&node.address)) {
+        if nodes.iter().all(|node| known.has(node)) {
             return Ok(());
         }
         let lock = self.lock()?;
         let mut known = self.addresses();
-        known.extend(nodes.iter().map(|node| (node.name.clone(), node.address.clone())));
+        known.learn(nodes);
         lock.replace_json(&self.addresses_path(), &known, MODE)
     }
 

@@ -3,10 +3,11 @@
 use super::StoreError;
 use super::journal_file::JournalFile;
 use rollout_core::controller::closing::ClosedRollout;
-use rollout_core::controller::snapshot::{Addresses, RolloutState, Snapshot, Unreadable};
+use rollout_core::controller::snapshot::{RolloutState, Snapshot, Unreadable};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Line, replay};
 use rollout_core::rollout::manifest::Manifest;
+use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::drains::Drains;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;

@@ -6,11 +6,8 @@ use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
 use crate::rollout::journal::{NodeRecord, NodeRecords};
 use crate::rollout::manifest::Manifest;
+use crate::slurm::addresses::Addresses;
 use crate::slurm::drains::Drains;
-use std::collections::BTreeMap;
-
-/// NodeAddr by NodeName.
-pub type Addresses = BTreeMap<String, String>;
 
 /// The state directory at one moment. Closed rollouts are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,12 +125,6 @@ impl Snapshot {
     #[must_use]
     pub fn is_in_unreadable(&self, node: &str) -> bool {
         self.unreadable.iter().any(|rollout| rollout.nodes.contains(node))
-    }
-
-    /// Returns NodeAddr of a node. Slurm's default is the NodeName.
-    #[must_use]
-    pub fn address<'a>(&'a self, node: &'a str) -> &'a str {
-        self.addresses.get(node).map_or(node, String::as_str)
     }
 
     /// Returns all nodes that have a record.

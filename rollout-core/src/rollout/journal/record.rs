@@ -148,8 +148,13 @@ impl BootChange {
     /// Returns whether the owner may still be changing the boot source, or a process restoring it.
     #[must_use]
     pub fn is_claimed(&self, now_ms: u64) -> bool {
-        let restoring = matches!(self.restoration, Restoration::Claimed { until_ms } if until_ms > now_ms);
-        restoring || self.until_ms > now_ms
+        self.is_being_restored(now_ms) || self.until_ms > now_ms
+    }
+
+    /// Returns whether a process may be restoring the boot source.
+    #[must_use]
+    pub fn is_being_restored(&self, now_ms: u64) -> bool {
+        matches!(self.restoration, Restoration::Claimed { until_ms } if until_ms > now_ms)
     }
 
     /// Returns whether the node has booted since its boot source was changed. An unknown boot id counts as a boot: such a node may
@@ -328,8 +333,16 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
         return Some(record);
     }
     record.ordering_ms.get_or_insert(line.t_ms);
+    end_boot_claim(&mut record, order);
     let record = NodeRecord { progress, since_ms: line.t_ms, why: why.cloned(), ..record };
     Some(accept(record, line))
+}
+
+/// The sender is done: the boot source is no longer being changed.
+fn end_boot_claim(record: &mut NodeRecord, order: &OrderId) {
+    if let Some(change) = record.boot_change.as_mut().filter(|change| change.order == *order) {
+        change.until_ms = 0;
+    }
 }
 
 /// Adopts the order that the agent really has, and its report about its ledger. No report leaves it as it was.
@@ -366,6 +379,7 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
     if progress == Progress::Lost && matches!(record.progress, Progress::Seen(_) | Progress::Superseded) {
         return Some(record);
     }
+    end_boot_claim(&mut record, order);
     (record.progress, record.since_ms, record.why) = (progress, line.t_ms, why);
     Some(record)
 }

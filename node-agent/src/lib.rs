@@ -19,7 +19,7 @@ mod verbs;
 
 use config::Config;
 use daemon::{driver, reboot};
-use rollout_host::config::Report;
+use rollout_host::config::ConfigReport;
 use std::path::Path;
 use std::process::ExitCode;
 use verbs::command_line::{self, Verb};
@@ -71,7 +71,7 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
 }
 
 fn check_config(path: &Path, json: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let report = Report::of::<Config>(path);
+    let report = ConfigReport::of::<Config>(path);
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

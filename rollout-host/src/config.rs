@@ -1,12 +1,12 @@
 //! Configuration files: one TOML file and its drop-ins, merged in the order of their names. Unknown keys and values that
 //! make no sense are refused, with file, line and column.
 
-mod place;
+mod key_positions;
 mod report;
 
-pub use report::{KeyReport, Report};
+pub use report::{ConfigReport, KeyReport};
 
-use place::Places;
+use key_positions::KeyPositions;
 use rollout_core::text::one_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,37 +46,37 @@ fn colon(key: Option<&str>) -> String {
 
 /// A value that is well written and makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nonsense {
+pub struct InvalidValue {
     /// The key. Where several make none together, the first one that a file sets is named.
     pub keys: &'static [&'static str],
     /// What is wrong, in one line, and what would be right.
     pub why: String,
 }
 
-impl Nonsense {
+impl InvalidValue {
     /// One key, and what is wrong with it.
     #[must_use]
-    pub fn of(keys: &'static [&'static str], why: impl Into<String>) -> Self {
+    pub fn new(keys: &'static [&'static str], why: impl Into<String>) -> Self {
         Self { keys, why: why.into() }
     }
 }
 
 /// What every configuration can tell of itself.
-pub trait Checked {
+pub trait Validate {
     /// What makes no sense. Empty if all does.
-    fn check(&self) -> Vec<Nonsense>;
+    fn validate(&self) -> Vec<InvalidValue>;
 }
 
 /// The rule for paths: programs start in directories of their own.
 #[must_use]
-pub fn is_absolute(key: &'static [&'static str], path: &Path) -> Option<Nonsense> {
-    let why = || Nonsense::of(key, format!("{:?} is no absolute path: begin it with /", path.display()));
+pub fn is_absolute(key: &'static [&'static str], path: &Path) -> Option<InvalidValue> {
+    let why = || InvalidValue::new(key, format!("{:?} is no absolute path: begin it with /", path.display()));
     (!path.is_absolute()).then(why)
 }
 
 /// What was read, whether it can be used or not.
 #[derive(Debug)]
-pub struct Reading<T> {
+pub struct LoadedConfig<T> {
     /// The files that are there, in the order in which they were read.
     pub files: Vec<PathBuf>,
     /// The configuration, without what could not be used.
@@ -84,7 +84,7 @@ pub struct Reading<T> {
     /// Everything that is wrong, in the order of the files.
     pub mistakes: Vec<ConfigError>,
     /// Which file set a key last, and where.
-    places: BTreeMap<String, (PathBuf, usize, usize)>,
+    positions: BTreeMap<String, (PathBuf, usize, usize)>,
 }
 
 /// Reads `path` and then every `*.toml` in the directory `<path without .toml>.d`; later keys win. No file at all is
@@ -92,55 +92,59 @@ pub struct Reading<T> {
 ///
 /// # Errors
 /// The first mistake.
-pub fn load<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Result<T, ConfigError> {
-    let mut reading = read::<T>(path);
-    if reading.mistakes.is_empty() { Ok(reading.config) } else { Err(reading.mistakes.remove(0)) }
+pub fn load<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> Result<T, ConfigError> {
+    let mut loaded = read::<T>(path);
+    if loaded.mistakes.is_empty() { Ok(loaded.config) } else { Err(loaded.mistakes.remove(0)) }
 }
 
 /// The same for those who want to know where everything comes from, and all mistakes.
-pub fn read<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Reading<T> {
+pub fn read<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> LoadedConfig<T> {
     let (found, mistakes) = files(path);
     let texts = found.into_iter().map(|file| {
         let text = std::fs::read_to_string(&file);
         (file, text)
     });
-    of_texts(path, texts, mistakes)
+    from_texts(path, texts, mistakes)
 }
 
 /// The same of files that were read already, or could not be.
-pub fn of_texts<T: DeserializeOwned + Serialize + Default + Checked>(
+pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
     path: &Path,
     texts: impl IntoIterator<Item = (PathBuf, io::Result<String>)>,
     mut mistakes: Vec<ConfigError>,
-) -> Reading<T> {
-    let mut reading =
-        Reading { files: Vec::new(), config: T::default(), mistakes: Vec::new(), places: BTreeMap::new() };
-    let known: Vec<String> = report::values(&reading.config).into_keys().collect();
+) -> LoadedConfig<T> {
+    let mut loaded = LoadedConfig {
+        files: Vec::new(),
+        config: T::default(),
+        mistakes: Vec::new(),
+        positions: BTreeMap::new(),
+    };
+    let known: Vec<String> = report::values(&loaded.config).into_keys().collect();
     let mut merged = toml::Table::new();
     for (file, text) in texts {
         let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                reading.files.push(file.clone());
+                loaded.files.push(file.clone());
                 mistakes.push(unreadable(file, &error));
                 continue;
             }
         };
-        reading.files.push(file.clone());
+        loaded.files.push(file.clone());
         // Each file must fit by itself, so that a mistake has a file and a line.
-        match fits::<T>(&file, &text, &known) {
-            Ok((table, places)) => {
+        match parse_file::<T>(&file, &text, &known) {
+            Ok((table, positions)) => {
                 merged.extend(table);
-                for (key, (line, column)) in places {
-                    reading.places.insert(key, (file.clone(), line, column));
+                for (key, (line, column)) in positions {
+                    loaded.positions.insert(key, (file.clone(), line, column));
                 }
             }
             Err(wrong) => mistakes.extend(wrong),
         }
     }
     match T::deserialize(merged) {
-        Ok(config) => reading.config = config,
+        Ok(config) => loaded.config = config,
         Err(error) => mistakes.push(ConfigError {
             file: path.to_owned(),
             line: None,
@@ -149,43 +153,47 @@ pub fn of_texts<T: DeserializeOwned + Serialize + Default + Checked>(
             why: error.message().to_owned(),
         }),
     }
-    mistakes.extend(reading.config.check().into_iter().map(|nonsense| reading.placed(path, nonsense)));
-    reading.mistakes = mistakes;
-    reading
+    mistakes.extend(loaded.config.validate().into_iter().map(|invalid| loaded.locate(path, invalid)));
+    loaded.mistakes = mistakes;
+    loaded
 }
 
-impl<T> Reading<T> {
+impl<T> LoadedConfig<T> {
     /// Which file, line and column set a key; none where it has its default.
     #[must_use]
     pub fn set_by(&self, key: &str) -> Option<&(PathBuf, usize, usize)> {
-        self.places.get(key)
+        self.positions.get(key)
     }
 
-    fn placed(&self, path: &Path, nonsense: Nonsense) -> ConfigError {
-        let set = nonsense.keys.iter().find_map(|key| Some((*key, self.set_by(key)?)));
+    fn locate(&self, path: &Path, invalid: InvalidValue) -> ConfigError {
+        let set = invalid.keys.iter().find_map(|key| Some((*key, self.set_by(key)?)));
         match set {
             Some((key, (file, line, column))) => ConfigError {
                 file: file.clone(),
                 line: Some(*line),
                 column: Some(*column),
                 key: Some(key.to_owned()),
-                why: nonsense.why,
+                why: invalid.why,
             },
             None => ConfigError {
                 file: path.to_owned(),
                 line: None,
                 column: None,
-                key: nonsense.keys.first().map(|key| (*key).to_owned()),
-                why: nonsense.why,
+                key: invalid.keys.first().map(|key| (*key).to_owned()),
+                why: invalid.why,
             },
         }
     }
 }
 
-type Fitting = (toml::Table, BTreeMap<String, (usize, usize)>);
+type ParsedFile = (toml::Table, BTreeMap<String, (usize, usize)>);
 
 /// The keys of one file and where they stand, or all that is wrong with it.
-fn fits<T: DeserializeOwned>(file: &Path, text: &str, known: &[String]) -> Result<Fitting, Vec<ConfigError>> {
+fn parse_file<T: DeserializeOwned>(
+    file: &Path,
+    text: &str,
+    known: &[String],
+) -> Result<ParsedFile, Vec<ConfigError>> {
     let mistake = |(line, column), key: Option<&str>, why: String| ConfigError {
         file: file.to_owned(),
         line: Some(line),
@@ -193,23 +201,23 @@ fn fits<T: DeserializeOwned>(file: &Path, text: &str, known: &[String]) -> Resul
         key: key.map(|key| one_line(key, MAX_QUOTED)),
         why: one_line(&why, MAX_QUOTED),
     };
-    let wrong = |error: &toml::de::Error, places: Option<&Places<'_>>| {
+    let wrong = |error: &toml::de::Error, positions: Option<&KeyPositions<'_>>| {
         let offset = error.span().map_or(0, |span| span.start);
-        let key = places.and_then(|places| places.key_at(offset));
-        vec![mistake(place::position(text, offset), key, error.message().replace('\n', "; "))]
+        let key = positions.and_then(|positions| positions.key_at(offset));
+        vec![mistake(key_positions::line_and_column(text, offset), key, error.message().replace('\n', "; "))]
     };
-    let places = Places::of(text).map_err(|error| wrong(&error, None))?;
-    let unknown: Vec<ConfigError> = places
+    let positions = KeyPositions::parse(text).map_err(|error| wrong(&error, None))?;
+    let unknown: Vec<ConfigError> = positions
         .iter()
         .filter(|(key, _)| !known.iter().any(|known| known == key))
-        .map(|(key, at)| mistake(at, Some(key), place::unknown(key, known)))
+        .map(|(key, at)| mistake(at, Some(key), key_positions::unknown_key(key, known)))
         .collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    toml::from_str::<T>(text).map_err(|error| wrong(&error, Some(&places)))?;
-    let table = toml::from_str(text).map_err(|error| wrong(&error, Some(&places)))?;
-    Ok((table, places.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
+    toml::from_str::<T>(text).map_err(|error| wrong(&error, Some(&positions)))?;
+    let table = toml::from_str(text).map_err(|error| wrong(&error, Some(&positions)))?;
+    Ok((table, positions.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
 }
 
 fn unreadable(file: PathBuf, error: &io::Error) -> ConfigError {
@@ -253,10 +261,10 @@ mod tests {
         least: u16,
     }
 
-    impl Checked for Port {
-        fn check(&self) -> Vec<Nonsense> {
+    impl Validate for Port {
+        fn validate(&self) -> Vec<InvalidValue> {
             let low = self.port < self.least;
-            let why = || Nonsense::of(&["port", "least"], format!("{} is less than least", self.port));
+            let why = || InvalidValue::new(&["port", "least"], format!("{} is less than least", self.port));
             low.then(why).into_iter().collect()
         }
     }
@@ -283,12 +291,12 @@ mod tests {
         ] {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        let reading = read::<Port>(&main);
-        assert_eq!(reading.config, Port { port: 3, host: Some("a".into()), least: 0 });
-        assert_eq!(reading.set_by("port"), Some(&(dir.path().join("agent.d/20.toml"), 2, 3)));
-        assert_eq!(reading.set_by("host"), Some(&(main, 2, 1)));
-        assert_eq!(reading.set_by("least"), None);
-        assert_eq!(reading.files.len(), 3);
+        let loaded = read::<Port>(&main);
+        assert_eq!(loaded.config, Port { port: 3, host: Some("a".into()), least: 0 });
+        assert_eq!(loaded.set_by("port"), Some(&(dir.path().join("agent.d/20.toml"), 2, 3)));
+        assert_eq!(loaded.set_by("host"), Some(&(main, 2, 1)));
+        assert_eq!(loaded.set_by("least"), None);
+        assert_eq!(loaded.files.len(), 3);
     }
 
     #[test]
@@ -327,9 +335,9 @@ mod tests {
             ("agent.d/20.toml", "least ="),
         ]);
         fs::create_dir(dir.path().join("agent.d/30.toml")).unwrap();
-        let reading = read::<Port>(&main);
-        assert_eq!(reading.config.port, 2);
-        let told: Vec<String> = reading.mistakes.iter().map(ToString::to_string).collect();
+        let loaded = read::<Port>(&main);
+        assert_eq!(loaded.config.port, 2);
+        let told: Vec<String> = loaded.mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 4, "{told:#?}");
         for (mistake, part) in told.iter().zip(["prt", "hots", "20.toml: line 1", "30.toml: cannot be read"])
         {

@@ -3,7 +3,7 @@
 use rollout_core::hostlist::{MAX_NODES, NodeSet, check_name, expand, fold};
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
 use rollout_core::rollout::manifest::Manifest;
-use rollout_host::config::{Checked, of_texts};
+use rollout_host::config::{Validate, from_texts};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -56,12 +56,12 @@ pub(crate) fn config(data: &[u8]) {
 
 fn reads<T>(texts: &[&str])
 where
-    T: DeserializeOwned + Serialize + Default + Checked + PartialEq + Debug,
+    T: DeserializeOwned + Serialize + Default + Validate + PartialEq + Debug,
 {
     let files = ["/x/a.toml", "/x/a.d/1.toml"].map(PathBuf::from);
     let of = |texts: &[&str]| {
         let read = files.iter().cloned().zip(texts.iter().map(|text| Ok((*text).to_owned())));
-        of_texts::<T>(Path::new("/x/a.toml"), read.collect::<Vec<_>>(), Vec::new())
+        from_texts::<T>(Path::new("/x/a.toml"), read.collect::<Vec<_>>(), Vec::new())
     };
     let reading = of(texts);
     for mistake in &reading.mistakes {
@@ -71,7 +71,7 @@ where
         assert!(mistake.line.is_none_or(|line| (1..=lines).contains(&line)), "{mistake:?}");
     }
     if reading.mistakes.is_empty() {
-        assert!(reading.config.check().is_empty());
+        assert!(reading.config.validate().is_empty());
         let printed = toml::to_string(&reading.config).unwrap();
         let again = of(&[&printed]);
         assert_eq!((&again.config, again.mistakes.len()), (&reading.config, 0), "{printed}");

@@ -11,7 +11,7 @@ use rollout_core::doctor::mounts::file_system;
 use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
-use rollout_host::config::{Checked, read};
+use rollout_host::config::{Validate, read};
 use rollout_host::munge::Munge;
 use rollout_host::run::{Program, is_program};
 use std::error::Error;
@@ -74,7 +74,7 @@ fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
         let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
         findings.push(Finding::ok(CHECK, what));
     }
-    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
 fn facts(config: &Config, name: String) -> NodeFacts {

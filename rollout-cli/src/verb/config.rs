@@ -4,12 +4,12 @@ use crate::context::Failure;
 use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
 use rollout_control::config::Config;
-use rollout_host::config::Report;
+use rollout_host::config::ConfigReport;
 use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn check(path: &Path, args: &ConfigCheckArgs) -> Result<ExitCode, Failure> {
-    let report = Report::of::<Config>(path);
+    let report = ConfigReport::of::<Config>(path);
     if args.json {
         table::json(&report)?;
     } else {

@@ -18,7 +18,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
-use rollout_host::config::{Checked, read};
+use rollout_host::config::{Validate, read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
         let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
         findings.push(Finding::ok(CHECK, what));
     }
-    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
 fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {

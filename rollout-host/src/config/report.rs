@@ -1,6 +1,6 @@
 //! What `config check` prints, for both sides: files, every key with its value and where it comes from, mistakes.
 
-use super::{Checked, ConfigError, Reading, read};
+use super::{ConfigError, LoadedConfig, Validate, read};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// A configuration as it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ConfigReport {
     /// The files that are there, in the order in which they were read.
     pub files: Vec<PathBuf>,
     /// Every key there is.
@@ -35,24 +35,24 @@ pub struct KeyReport {
     pub line: Option<usize>,
 }
 
-impl Report {
+impl ConfigReport {
     /// Reads the configuration at `path` and its drop-ins.
     #[must_use]
-    pub fn of<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Self {
-        let reading: Reading<T> = read(path);
-        let keys = values(&reading.config)
+    pub fn of<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> Self {
+        let loaded: LoadedConfig<T> = read(path);
+        let keys = values(&loaded.config)
             .into_iter()
             .map(|(key, value)| {
-                let set = reading.set_by(&key);
+                let set = loaded.set_by(&key);
                 let from = set.map_or("default".to_owned(), |(file, _, _)| file.display().to_string());
                 KeyReport { value, from, line: set.map(|(_, line, _)| *line), key }
             })
             .collect();
-        Self { files: reading.files, keys, mistakes: reading.mistakes, path: path.to_owned() }
+        Self { files: loaded.files, keys, mistakes: loaded.mistakes, path: path.to_owned() }
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ConfigReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
         if files.is_empty() {

@@ -7,14 +7,14 @@ use toml::de::DeTable;
 const MISSPELT: usize = 2;
 
 /// The keys of a file.
-pub(super) struct Places<'a> {
+pub(super) struct KeyPositions<'a> {
     text: &'a str,
     /// A key, where it begins, and from there to the end of its value.
     keys: Vec<(String, Range<usize>)>,
 }
 
-impl<'a> Places<'a> {
-    pub(super) fn of(text: &'a str) -> Result<Self, toml::de::Error> {
+impl<'a> KeyPositions<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, toml::de::Error> {
         let table = DeTable::parse(text)?;
         let mut keys: Vec<_> = table
             .get_ref()
@@ -27,7 +27,7 @@ impl<'a> Places<'a> {
 
     /// Every key with its line and column.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, (usize, usize))> {
-        self.keys.iter().map(|(key, at)| (key.as_str(), position(self.text, at.start)))
+        self.keys.iter().map(|(key, at)| (key.as_str(), line_and_column(self.text, at.start)))
     }
 
     /// The key to which this byte belongs.
@@ -43,14 +43,14 @@ impl<'a> Places<'a> {
 }
 
 /// Line and column of a byte, both from 1.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or("");
     (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// What to say of an unknown key.
-pub(super) fn unknown(key: &str, known: &[String]) -> String {
+pub(super) fn unknown_key(key: &str, known: &[String]) -> String {
     let nearest = known.iter().map(|known| (distance(key, known), known)).min();
     let meant = nearest.filter(|(letters, known)| *letters <= MISSPELT && *letters < known.len() / 2 + 1);
     let meant = meant.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
@@ -92,8 +92,8 @@ mod tests {
             assert_eq!(distance(a, b), letters, "{a} {b}");
         }
         let known = ["agent_port", "deadline"].map(str::to_owned);
-        assert!(unknown("agent-port", &known).contains("did you mean agent_port?"));
-        assert_eq!(unknown("x", &known), "unknown key; expected one of `agent_port`, `deadline`");
+        assert!(unknown_key("agent-port", &known).contains("did you mean agent_port?"));
+        assert_eq!(unknown_key("x", &known), "unknown key; expected one of `agent_port`, `deadline`");
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         for (text, offset, at) in
             [("", 0, (1, 1)), ("a\nbc", 3, (2, 2)), ("ä = 1", 2, (1, 2)), ("a", 9, (1, 2))]
         {
-            assert_eq!(position(text, offset), at, "{text:?} {offset}");
+            assert_eq!(line_and_column(text, offset), at, "{text:?} {offset}");
         }
     }
 }

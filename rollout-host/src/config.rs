@@ -1,5 +1,5 @@
-//! Configuration files: one TOML file and its drop-ins, merged in the order of their names. Unknown keys and values that
-//! make no sense are refused, with file, line and column.
+//! Configuration files: one TOML file and its drop-ins, merged in the order of their names. Unknown keys and invalid
+//! values are refused, with file, line and column.
 
 mod key_positions;
 mod report;
@@ -14,90 +14,92 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Length limit of what a mistake says and quotes of a file, in characters.
+/// Length limit of an error message and of a key quoted from a file, in characters.
 const MAX_QUOTED: usize = 1000;
 
-/// Why a configuration cannot be used. Says file, line, column and key, as far as there are.
+/// A mistake in a configuration, with file, line, column and key as far as they are known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("{file}: {at}{key}{why}", file = .file.display(), at = at(*.line, *.column), key = colon(.key.as_deref()))]
+#[error(
+    "{file}: {position}{key}{why}",
+    file = .file.display(), position = position_prefix(*.line, *.column), key = key_prefix(.key.as_deref())
+)]
 pub struct ConfigError {
-    /// The file, or the directory of drop-ins.
+    /// Path of the file, or of the directory of drop-ins.
     pub file: PathBuf,
-    /// From 1.
+    /// Counted from 1.
     pub line: Option<usize>,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub column: Option<usize>,
-    /// The key.
     pub key: Option<String>,
-    /// What is wrong, in one line, and what is known instead.
+    /// The mistake and how to correct it, in one line.
     pub why: String,
 }
 
-fn at(line: Option<usize>, column: Option<usize>) -> String {
+fn position_prefix(line: Option<usize>, column: Option<usize>) -> String {
     match (line, column) {
         (Some(line), Some(column)) => format!("line {line}, column {column}: "),
         _ => String::new(),
     }
 }
 
-fn colon(key: Option<&str>) -> String {
+fn key_prefix(key: Option<&str>) -> String {
     key.map(|key| format!("{key}: ")).unwrap_or_default()
 }
 
-/// A value that is well written and makes no sense.
+/// A value that is well-formed TOML of the right type but makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidValue {
-    /// The key. Where several make none together, the first one that a file sets is named.
+    /// The keys that are invalid together. The error names the first one that a file sets.
     pub keys: &'static [&'static str],
-    /// What is wrong, in one line, and what would be right.
+    /// The mistake and how to correct it, in one line.
     pub why: String,
 }
 
 impl InvalidValue {
-    /// One key, and what is wrong with it.
+    /// Creates an invalid value from its keys and the mistake.
     #[must_use]
     pub fn new(keys: &'static [&'static str], why: impl Into<String>) -> Self {
         Self { keys, why: why.into() }
     }
 }
 
-/// What every configuration can tell of itself.
+/// A configuration that can check its own values.
 pub trait Validate {
-    /// What makes no sense. Empty if all does.
+    /// Returns all invalid values.
     fn validate(&self) -> Vec<InvalidValue>;
 }
 
-/// The rule for paths: programs start in directories of their own.
+/// Returns an error for a relative path: each program has a working directory of its own.
 #[must_use]
 pub fn is_absolute(key: &'static [&'static str], path: &Path) -> Option<InvalidValue> {
     let why = || InvalidValue::new(key, format!("{:?} is no absolute path: begin it with /", path.display()));
     (!path.is_absolute()).then(why)
 }
 
-/// What was read, whether it can be used or not.
+/// A configuration as read from its files, with all mistakes.
 #[derive(Debug)]
 pub struct LoadedConfig<T> {
-    /// The files that are there, in the order in which they were read.
+    /// The existing files, in the order in which they were read.
     pub files: Vec<PathBuf>,
-    /// The configuration, without what could not be used.
+    /// The configuration, without the files that could not be read or parsed.
     pub config: T,
-    /// Everything that is wrong, in the order of the files.
+    /// All mistakes, in the order of the files.
     pub mistakes: Vec<ConfigError>,
-    /// Which file set a key last, and where.
+    /// For each key, the file, line and column that set it last.
     positions: BTreeMap<String, (PathBuf, usize, usize)>,
 }
 
-/// Reads `path` and then every `*.toml` in the directory `<path without .toml>.d`; later keys win. No file at all is
-/// an empty configuration.
+/// Reads `path` and then every `*.toml` in the directory `<path without .toml>.d`; later keys win. If there is no file
+/// at all, every key has its default.
 ///
 /// # Errors
-/// The first mistake.
+/// Returns the first mistake.
 pub fn load<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> Result<T, ConfigError> {
     let mut loaded = read::<T>(path);
     if loaded.mistakes.is_empty() { Ok(loaded.config) } else { Err(loaded.mistakes.remove(0)) }
 }
 
-/// The same for those who want to know where everything comes from, and all mistakes.
+/// Reads the same files as [`load`], but keeps the origin of every key and all mistakes.
 pub fn read<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> LoadedConfig<T> {
     let (found, mistakes) = files(path);
     let texts = found.into_iter().map(|file| {
@@ -107,7 +109,7 @@ pub fn read<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -
     from_texts(path, texts, mistakes)
 }
 
-/// The same of files that were read already, or could not be.
+/// Like [`read`], for files whose text has already been read. `mistakes` are those found before.
 pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
     path: &Path,
     texts: impl IntoIterator<Item = (PathBuf, io::Result<String>)>,
@@ -132,7 +134,7 @@ pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
             }
         };
         loaded.files.push(file.clone());
-        // Each file must fit by itself, so that a mistake has a file and a line.
+        // Each file must be valid by itself, so that a mistake has a file and a line.
         match parse_file::<T>(&file, &text, &known) {
             Ok((table, positions)) => {
                 merged.extend(table);
@@ -140,7 +142,7 @@ pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
                     loaded.positions.insert(key, (file.clone(), line, column));
                 }
             }
-            Err(wrong) => mistakes.extend(wrong),
+            Err(errors) => mistakes.extend(errors),
         }
     }
     match T::deserialize(merged) {
@@ -159,12 +161,13 @@ pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
 }
 
 impl<T> LoadedConfig<T> {
-    /// Which file, line and column set a key; none where it has its default.
+    /// Returns the file, line and column that set `key`, or `None` if it has its default.
     #[must_use]
     pub fn set_by(&self, key: &str) -> Option<&(PathBuf, usize, usize)> {
         self.positions.get(key)
     }
 
+    /// Turns an invalid value into an error at the first of its keys that a file sets, or at `path`.
     fn locate(&self, path: &Path, invalid: InvalidValue) -> ConfigError {
         let set = invalid.keys.iter().find_map(|key| Some((*key, self.set_by(key)?)));
         match set {
@@ -186,9 +189,10 @@ impl<T> LoadedConfig<T> {
     }
 }
 
+/// The keys of one file, and the line and column of each.
 type ParsedFile = (toml::Table, BTreeMap<String, (usize, usize)>);
 
-/// The keys of one file and where they stand, or all that is wrong with it.
+/// Parses one file, or returns all its mistakes.
 fn parse_file<T: DeserializeOwned>(
     file: &Path,
     text: &str,
@@ -201,12 +205,12 @@ fn parse_file<T: DeserializeOwned>(
         key: key.map(|key| one_line(key, MAX_QUOTED)),
         why: one_line(&why, MAX_QUOTED),
     };
-    let wrong = |error: &toml::de::Error, positions: Option<&KeyPositions<'_>>| {
+    let parse_error = |error: &toml::de::Error, positions: Option<&KeyPositions<'_>>| {
         let offset = error.span().map_or(0, |span| span.start);
         let key = positions.and_then(|positions| positions.key_at(offset));
         vec![mistake(key_positions::line_and_column(text, offset), key, error.message().replace('\n', "; "))]
     };
-    let positions = KeyPositions::parse(text).map_err(|error| wrong(&error, None))?;
+    let positions = KeyPositions::parse(text).map_err(|error| parse_error(&error, None))?;
     let unknown: Vec<ConfigError> = positions
         .iter()
         .filter(|(key, _)| !known.iter().any(|known| known == key))
@@ -215,8 +219,8 @@ fn parse_file<T: DeserializeOwned>(
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    toml::from_str::<T>(text).map_err(|error| wrong(&error, Some(&positions)))?;
-    let table = toml::from_str(text).map_err(|error| wrong(&error, Some(&positions)))?;
+    toml::from_str::<T>(text).map_err(|error| parse_error(&error, Some(&positions)))?;
+    let table = toml::from_str(text).map_err(|error| parse_error(&error, Some(&positions)))?;
     Ok((table, positions.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
 }
 
@@ -224,7 +228,7 @@ fn unreadable(file: PathBuf, error: &io::Error) -> ConfigError {
     ConfigError { file, line: None, column: None, key: None, why: format!("cannot be read: {error}") }
 }
 
-/// The file and its drop-ins in the order of their names, and what kept us from listing those.
+/// Returns the file and its drop-ins in the order of their names, and the errors of listing the drop-ins.
 fn files(path: &Path) -> (Vec<PathBuf>, Vec<ConfigError>) {
     let dir = path.with_extension("d");
     let (mut dropins, mut mistakes) = (Vec::new(), Vec::new());
@@ -322,7 +326,7 @@ mod tests {
             let (dir, main) = dir_with(&[("agent.toml", text)]);
             let error = load::<Port>(&main).unwrap_err();
             let expected = format!("{}: {expected}", dir.path().join("agent.toml").display());
-            // How the TOML parser goes on is its own affair.
+            // The rest of the message is the TOML parser's.
             assert!(error.to_string().starts_with(&expected), "{text:?}: {error}");
         }
     }
@@ -337,11 +341,12 @@ mod tests {
         fs::create_dir(dir.path().join("agent.d/30.toml")).unwrap();
         let loaded = read::<Port>(&main);
         assert_eq!(loaded.config.port, 2);
-        let told: Vec<String> = loaded.mistakes.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
-        for (mistake, part) in told.iter().zip(["prt", "hots", "20.toml: line 1", "30.toml: cannot be read"])
+        let messages: Vec<String> = loaded.mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 4, "{messages:#?}");
+        for (message, part) in
+            messages.iter().zip(["prt", "hots", "20.toml: line 1", "30.toml: cannot be read"])
         {
-            assert!(mistake.contains(part), "{mistake}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What both sides of slurm-rollout need from the machine they run on: programs, durable files, MUNGE, scontrol,
-//! configuration files and the clock.
+//! Access to the machine, shared by the controller's programs and the node agent: programs, durable files, MUNGE,
+//! scontrol, configuration files and the clock.
 //!
-//! It decides nothing. It must stay free of name service lookups (NSS), because the static reboot-program links it.
+//! This crate makes no decisions. It must stay free of name service lookups (NSS), because the static reboot-program
+//! links it.
 
 pub mod clock;
 pub mod config;

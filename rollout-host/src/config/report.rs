@@ -1,4 +1,5 @@
-//! What `config check` prints, for both sides: files, every key with its value and where it comes from, mistakes.
+//! The report that `config check` prints for controller and agent: files, every key with its value and origin,
+//! mistakes.
 
 use super::{ConfigError, LoadedConfig, Validate, read};
 use serde::Serialize;
@@ -8,30 +9,27 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A configuration as it counts.
+/// The effective configuration and all mistakes in its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigReport {
-    /// The files that are there, in the order in which they were read.
+    /// The existing files, in the order in which they were read.
     pub files: Vec<PathBuf>,
-    /// Every key there is.
+    /// Every known key, whether a file sets it or not.
     pub keys: Vec<KeyReport>,
-    /// All that is wrong.
     pub mistakes: Vec<ConfigError>,
-    /// The file that would be read first.
+    /// Path of the main file, which need not exist.
     #[serde(skip)]
     path: PathBuf,
 }
 
-/// A key as it counts.
+/// The effective value of a key and its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyReport {
-    /// Its name.
     pub key: String,
-    /// Its value; null where it is not set and has no default.
+    /// Null if the key is not set and has no default.
     pub value: Value,
-    /// The file that sets it, and `default` where none does.
+    /// The file that sets it, or `default`.
     pub from: String,
-    /// The line in it.
     pub line: Option<usize>,
 }
 
@@ -79,7 +77,7 @@ impl fmt::Display for ConfigReport {
     }
 }
 
-/// Every key there is, with its value.
+/// Returns every key with its value.
 pub(super) fn values(config: &impl Serialize) -> BTreeMap<String, Value> {
     match serde_json::to_value(config) {
         Ok(Value::Object(keys)) => keys.into_iter().collect(),

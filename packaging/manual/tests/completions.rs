@@ -1,4 +1,4 @@
-//! The completions in the shells themselves.
+//! Tests the completions in the shells themselves.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -8,7 +8,7 @@ mod made;
 
 use made::{Made, program};
 
-/// What bash would offer for these words, the last one of which is being typed.
+/// Returns bash's completions for these words, the last of which is being typed.
 fn bash(made: &Made, words: &[&str]) -> Vec<String> {
     let script = format!(
         r#"source {}/completions/slurm-rollout.bash
@@ -43,7 +43,7 @@ fn bash_completes_verbs_options_and_files() {
     assert_eq!(bash(&made, &["slurm-rollout", "stage", "--d"]), ["--dry-run"]);
     assert_eq!(bash(&made, &["slurm-rollout", "status", "--j"]), ["--json"]);
     assert_eq!(bash(&made, &["slurm-rollout", "config", "ch"]), ["check"]);
-    // Nothing of ours: bash goes on with its own completion of files.
+    // Without an answer of ours, bash completes files itself.
     assert_eq!(bash(&made, &["slurm-rollout", "stage", ""]), [""; 0]);
     let man = made.path().join("ma").display().to_string();
     assert_eq!(bash(&made, &["slurm-rollout", "--config", &man]), [format!("{man}n")]);

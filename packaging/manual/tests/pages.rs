@@ -1,4 +1,4 @@
-//! The manual pages: that each is there and whole, and that the programs that show them like them.
+//! Tests that all manual pages are there and complete, and that the programs that display them accept them.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -25,7 +25,7 @@ const CONFIGS: [(&str, &str); 2] = [
 
 const MANIFEST: &str = include_str!("../../../docs/manifest.md");
 
-/// The program and all its verbs, by the names of their pages.
+/// Returns the program and all its verbs, by the names of their pages.
 fn commands() -> BTreeMap<String, Command> {
     fn collect(command: &Command, into: &mut BTreeMap<String, Command>) {
         let name = command.get_bin_name().unwrap_or("slurm-rollout").replace(' ', "-");
@@ -46,13 +46,13 @@ fn files(made: &Made) -> BTreeMap<String, PathBuf> {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path())).collect()
 }
 
-/// A page as it is read, in one line.
+/// Returns a page as displayed, in one line.
 fn shown(made: &Made, page: &str) -> String {
     let file = made.path().join("man").join(page);
     let output = program("mandoc").args(["-T", "utf8", "-O", "width=100"]).arg(file).run().unwrap();
     let mut text = String::new();
     for c in output.stdout.chars() {
-        // Bold is a letter printed over itself.
+        // Bold is a letter, a backspace and the same letter again.
         match c {
             '\u{8}' => {
                 text.pop();
@@ -102,7 +102,7 @@ fn pages_are_the_same_each_time_and_have_a_date_only_where_one_is_given() {
     for (page, path) in files(&undated) {
         let mandoc = program("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output().unwrap();
         let said = mandoc.stdout + &mandoc.stderr;
-        // That there is no date is the one thing that is said then.
+        // The missing date is the only warning.
         assert!(said.lines().count() == 1 && said.contains("missing date"), "{page}: {said}");
     }
 }
@@ -131,7 +131,7 @@ fn verbs_and_options_are_in_their_pages() {
         }
         let words = help.lines().filter(|line| line.starts_with("  ")).map(|line| line.trim());
         for word in words.filter_map(|line| line.split("  ").next()) {
-            // What a word means begins with a capital in the page.
+            // On the page, meanings begin with a capital.
             assert!(text.to_lowercase().contains(&word.to_lowercase()), "{page}: {word}");
         }
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{page}: its help is for 80 columns");
@@ -151,7 +151,7 @@ fn keys_of_the_configuration_are_in_its_page() {
     let made = Made::new();
     for (page, file) in CONFIGS {
         let text = shown(&made, page);
-        // The crates that own the configuration test that the file has all keys.
+        // Tests of the crates that own the configuration check that the file has all keys.
         let keys = file.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| line.contains(" = "));
         let keys: Vec<_> = keys.filter(|line| line.starts_with(|c: char| c.is_alphabetic())).collect();
         assert!(keys.len() > 5, "{page}");
@@ -161,7 +161,7 @@ fn keys_of_the_configuration_are_in_its_page() {
     }
 }
 
-/// What the parser would take where it is given a key that it does not know.
+/// Returns the keys that the parser names as expected, after an unknown one.
 fn expected(manifest: &str) -> Vec<String> {
     let error = Manifest::parse(manifest).unwrap_err().to_string();
     let (_, fields) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));

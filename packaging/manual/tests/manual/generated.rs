@@ -8,9 +8,9 @@ use std::time::Duration;
 pub const EPOCH: &str = "1700000000";
 
 /// A temporary directory with `man` and `completions`, as the program writes them.
-pub struct Made(tempfile::TempDir);
+pub struct Generated(tempfile::TempDir);
 
-impl Made {
+impl Generated {
     /// Runs the program with a date.
     pub fn new() -> Self {
         Self::with(|program| program.env("SOURCE_DATE_EPOCH", EPOCH))

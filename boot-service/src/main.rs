@@ -3,6 +3,7 @@
 
 use boot_service::answer;
 use rollout_control::boot::{Question, Verb};
+use rollout_host::exit_code::Exit;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let _ = writeln!(std::io::stderr(), "{why}");
-            ExitCode::from(2)
+            Exit::NothingDone.into()
         }
     }
 }

@@ -14,13 +14,9 @@ use rollout_control::config::Config;
 use rollout_control::hand_over::{Report, hand_over};
 use rollout_core::controller::hand_over::Skipped;
 use rollout_core::hostlist::NodeSet;
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// Some nodes were not ordered. Slurm only logs exit codes.
-const SOME_FAILED: u8 = 1;
-/// No node was ordered, for example because of a usage error.
-const NOTHING_DONE: u8 = 2;
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -30,7 +26,7 @@ fn main() -> ExitCode {
         Ok(Arguments::Print(text)) => return process::print(&text),
         Err(error) => {
             Log::open().error(&format!("{error}; see `reboot-program --help`"));
-            return ExitCode::from(NOTHING_DONE);
+            return Exit::Usage.into();
         }
     };
     let log = Log::open();
@@ -38,13 +34,13 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             log.error(&format!("{}: nothing ordered: {error}", request.nodes));
-            return ExitCode::from(NOTHING_DONE);
+            return Exit::NothingDone.into();
         }
     };
     let by = format!("reboot-program[{}]", std::process::id());
     let report = hand_over(&config, &by, &request, started);
     log_report(&log, &request.nodes, &report, started);
-    exit_code(&report)
+    outcome(&report).into()
 }
 
 fn log_report(log: &Log, nodes: &NodeSet, report: &Report, started: Instant) {
@@ -61,14 +57,15 @@ fn log_report(log: &Log, nodes: &NodeSet, report: &Report, started: Instant) {
     log.info(&format!("{nodes}: {ordered} of {} ordered in {ms} ms", nodes.len()));
 }
 
-fn exit_code(report: &Report) -> ExitCode {
+/// Returns the outcome, which Slurm only logs.
+fn outcome(report: &Report) -> Exit {
     // A node that a different invocation orders, or has ordered, counts as done.
     let refused = |why: &Skipped| matches!(why, Skipped::Unknown | Skipped::NotHandedOver);
     if report.failed.is_empty() && !report.skipped.keys().any(refused) {
-        ExitCode::SUCCESS
+        Exit::Success
     } else if report.ordered.is_empty() {
-        ExitCode::from(NOTHING_DONE)
+        Exit::NothingDone
     } else {
-        ExitCode::from(SOME_FAILED)
+        Exit::SomeNodesFailed
     }
 }

@@ -1,5 +1,5 @@
 //! Access to the machine, shared by the controller's programs and the node agent: programs, durable files, MUNGE,
-//! scontrol, configuration files and the clock.
+//! scontrol, configuration files, exit codes and the clock.
 //!
 //! This crate makes no decisions. It must stay free of name service lookups (NSS), because the static reboot-program
 //! links it.
@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod exit_code;
 pub mod munge;
 pub mod random;
 pub mod run;

@@ -5,6 +5,7 @@ use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
 use rollout_control::config::Config;
 use rollout_host::config::ConfigReport;
+use rollout_host::exit_code::Exit;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,5 +16,5 @@ pub(crate) fn check(path: &Path, args: &ConfigCheckArgs) -> Result<ExitCode, Fai
     } else {
         table::out(&report.to_string());
     }
-    Ok(if report.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.mistakes.is_empty() { Exit::Success } else { Exit::InvalidConfig }.into())
 }

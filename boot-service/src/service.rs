@@ -150,8 +150,8 @@ impl Service {
         self.parse(&reply)
     }
 
-    /// Checks with a HEAD request that a file of a different host can be fetched, and returns the reason if not. Sends no
-    /// token to that host.
+    /// Checks with a HEAD request that a file of a different host can be fetched, and returns the reason if not.
+    /// Sends no token to that host.
     pub(crate) fn fetch_problem(&self, url: &str) -> Option<String> {
         let why = match self.http.head(url).call() {
             Ok(answer) if answer.status().is_success() => return None,

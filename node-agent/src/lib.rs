@@ -11,8 +11,6 @@ pub mod fuzzing;
 mod log;
 mod node;
 mod server;
-#[cfg(test)]
-mod shipped_config;
 mod slurm;
 mod state;
 mod verbs;

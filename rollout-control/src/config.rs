@@ -146,6 +146,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_has_and_explains_every_key_at_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/config/controller.toml");
+        config::assert_shipped::<Config>(Path::new(path));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         assert!(Config::default().validate().is_empty());
         for (text, key, why) in [

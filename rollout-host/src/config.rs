@@ -3,8 +3,12 @@
 
 mod key_positions;
 mod report;
+#[cfg(feature = "test-helpers")]
+mod shipped;
 
 pub use report::{ConfigReport, KeyReport};
+#[cfg(feature = "test-helpers")]
+pub use shipped::assert_shipped;
 
 use key_positions::KeyPositions;
 use rollout_core::text::one_line;

@@ -3,7 +3,7 @@
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
+use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
 use rollout_host::scontrol::Scontrol;
 use serde::{Deserialize, Serialize};
@@ -103,8 +103,8 @@ impl Config {
     }
 }
 
-impl Checked for Config {
-    fn check(&self) -> Vec<Nonsense> {
+impl Validate for Config {
+    fn validate(&self) -> Vec<InvalidValue> {
         let paths = [
             is_absolute(&["scontrol"], &self.scontrol),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
@@ -112,19 +112,20 @@ impl Checked for Config {
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["socket"], &self.socket),
         ];
-        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         if self.listen.port() == 0 {
             let why = format!("port 0 is another one at each start; the controller asks {}", answer::PORT);
-            wrong.push(Nonsense::of(&["listen"], why));
+            wrong.push(InvalidValue::new(&["listen"], why));
         }
         if let Some(name) = &self.node_name {
             if NodeSet::from_names([name.as_str()]).is_err() || name.contains(['[', ']', ',']) {
-                wrong.push(Nonsense::of(&["node_name"], format!("{name:?} is not the name of one node")));
+                let why = format!("{name:?} is not the name of one node");
+                wrong.push(InvalidValue::new(&["node_name"], why));
             }
         }
         for (key, value) in [(&["slurm_user"], &self.slurm_user), (&["slurmd_unit"], &self.slurmd_unit)] {
             if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '/') {
-                wrong.push(Nonsense::of(key, format!("{value:?} is no name")));
+                wrong.push(InvalidValue::new(key, format!("{value:?} is no name")));
             }
         }
         wrong
@@ -136,8 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_has_and_explains_every_key_at_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/config/agent.toml");
+        config::assert_shipped::<Config>(Path::new(path));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(Config::default().check().is_empty());
+        assert!(Config::default().validate().is_empty());
         for (text, key) in [
             ("state_dir = 'x'", "state_dir"),
             ("scontrol = './scontrol'", "scontrol"),
@@ -150,12 +157,12 @@ mod tests {
             ("slurm_user = ''", "slurm_user"),
             ("slurmd_unit = '/lib/slurmd.service'", "slurmd_unit"),
         ] {
-            let wrong = toml::from_str::<Config>(text).unwrap().check();
+            let wrong = toml::from_str::<Config>(text).unwrap().validate();
             assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
             assert_eq!(wrong[0].keys, [key], "{text}");
         }
         for text in ["node_name = 'cn01'", "listen = '[::]:7000'", "slurmd_unit = 'slurmd@1.service'"] {
-            assert!(toml::from_str::<Config>(text).unwrap().check().is_empty(), "{text}");
+            assert!(toml::from_str::<Config>(text).unwrap().validate().is_empty(), "{text}");
         }
     }
 }

@@ -11,24 +11,18 @@ pub mod fuzzing;
 mod log;
 mod node;
 mod server;
-#[cfg(test)]
-mod shipped_config;
 mod slurm;
 mod state;
 mod verbs;
 
 use config::Config;
 use daemon::{driver, reboot};
-use rollout_host::config::Report;
+use rollout_host::config::ConfigReport;
+use rollout_host::exit_code::Exit;
 use std::path::Path;
 use std::process::ExitCode;
 use verbs::command_line::{self, Verb};
 use verbs::{client, doctor, gate, reboot_node, rescue};
-
-/// What went wrong was said; see `--help` for the codes.
-const FAILED: u8 = 1;
-/// Called wrongly.
-const USAGE: u8 = 2;
 
 /// The program.
 #[must_use]
@@ -40,14 +34,14 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => {
             log::error(&format!("{error}; see `slurm-rollout-agent --help`"));
-            return ExitCode::from(USAGE);
+            return Exit::Usage.into();
         }
     };
     match run(&config, verb) {
         Ok(code) => code,
         Err(error) => {
             log::error(&error.to_string());
-            ExitCode::from(FAILED)
+            Exit::Failed.into()
         }
     }
 }
@@ -71,13 +65,13 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
 }
 
 fn check_config(path: &Path, json: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let report = Report::of::<Config>(path);
+    let report = ConfigReport::of::<Config>(path);
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{report}");
     }
-    Ok(if report.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(if report.mistakes.is_empty() { Exit::Success } else { Exit::InvalidConfig }.into())
 }
 
 fn stand_in_if_needed(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {

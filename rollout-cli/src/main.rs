@@ -8,10 +8,8 @@ mod verb;
 use clap::Parser;
 use context::{Context, Failure};
 use rollout_cli::args::{Args, ConfigVerb, Verb};
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
-
-/// Something was not done.
-const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -34,7 +32,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure(why)) => {
             eprintln!("slurm-rollout: {why}");
-            ExitCode::from(FAILED)
+            Exit::Failed.into()
         }
     }
 }

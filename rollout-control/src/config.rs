@@ -3,7 +3,7 @@
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
 use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
+use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
 use rollout_host::munge::Munge;
 use rollout_host::scontrol::Scontrol;
@@ -108,8 +108,8 @@ impl Config {
     }
 }
 
-impl Checked for Config {
-    fn check(&self) -> Vec<Nonsense> {
+impl Validate for Config {
+    fn validate(&self) -> Vec<InvalidValue> {
         let paths = [
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["scontrol"], &self.scontrol),
@@ -117,23 +117,24 @@ impl Checked for Config {
             is_absolute(&["munge_socket"], &self.munge_socket),
             is_absolute(&["nodes_file"], &self.nodes_file),
         ];
-        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         wrong.extend(self.bss.iter().flat_map(|table| table.check(&["bss"])));
         wrong.extend(self.bos.iter().flat_map(|table| table.check(&["bos"])));
         wrong.extend(self.command.iter().flat_map(|table| table.check(&["command"])));
         if self.agent_port == 0 {
             let default = answer::PORT;
-            wrong.push(Nonsense::of(&["agent_port"], format!("no agent listens on port 0; it is {default}")));
+            let why = format!("no agent listens on port 0; it is {default}");
+            wrong.push(InvalidValue::new(&["agent_port"], why));
         }
         if self.concurrency == 0 {
-            wrong.push(Nonsense::of(&["concurrency"], "0: no agent would ever be spoken to"));
+            wrong.push(InvalidValue::new(&["concurrency"], "0: no agent would ever be spoken to"));
         }
         if self.deadline.get() < self.agent_timeout.get() {
             let why = format!(
                 "deadline {} is shorter than agent_timeout {}: an invocation would end before its agents may answer",
                 self.deadline, self.agent_timeout
             );
-            wrong.push(Nonsense::of(&["deadline", "agent_timeout"], why));
+            wrong.push(InvalidValue::new(&["deadline", "agent_timeout"], why));
         }
         wrong.extend(self.boot_file.iter().flat_map(BootFileConfig::check));
         wrong
@@ -145,8 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_has_and_explains_every_key_at_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/config/controller.toml");
+        config::assert_shipped::<Config>(Path::new(path));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(Config::default().check().is_empty());
+        assert!(Config::default().validate().is_empty());
         for (text, key, why) in [
             ("state_dir = 'x'", "state_dir", "no absolute path"),
             ("scontrol = 'scontrol'", "scontrol", "no absolute path"),
@@ -165,10 +172,10 @@ mod tests {
             ("command = { program = 'set-image' }", "command", "no absolute path"),
             ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),
         ] {
-            let wrong = toml::from_str::<Config>(text).unwrap().check();
+            let wrong = toml::from_str::<Config>(text).unwrap().validate();
             assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
             assert!(wrong[0].keys[0] == key && wrong[0].why.contains(why), "{text}: {wrong:?}");
         }
-        assert!(toml::from_str::<Config>("deadline = '4s'").unwrap().check().is_empty());
+        assert!(toml::from_str::<Config>("deadline = '4s'").unwrap().validate().is_empty());
     }
 }

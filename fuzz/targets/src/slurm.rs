@@ -1,4 +1,4 @@
-//! What scontrol prints and slurm.conf says. Slurm is trusted; its users write Comments, and its versions other keys.
+//! Output of scontrol, and slurm.conf. Slurm is trusted, but its users write Comments, and its versions differ in keys.
 
 use rollout_core::controller::hand_over::{Request, handed_over};
 use rollout_core::controller::lost_orders::lost;
@@ -11,7 +11,7 @@ use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::parse_nodes;
 use rollout_core::slurm::reason::Reason;
 
-/// Any of these texts.
+/// Checks a text as output of scontrol and as slurm.conf.
 pub(crate) fn scontrol(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     nodes(&text);
@@ -33,8 +33,8 @@ fn nodes(text: &str) {
         let given = node.reason.clone().unwrap_or_default();
         let ours = Reason::ours("driver", &given).replacing_that_of(Some(node)).to_string();
         assert!(Reason::classify(&ours).is_ours() && ours.chars().count() < 400, "{ours:?}");
-        super::is_one_line(&ours);
-        // None of these can be true of a node that Slurm waits for.
+        super::assert_one_line(&ours);
+        // Neither can be true of a node that Slurm waits for.
         let done = node.timed_out_waiting_for_our_reboot() || node.is_drained_by_us();
         assert!(!(done && node.is_handed_over()), "{node:?}");
         let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.handed_over_s());
@@ -47,7 +47,7 @@ fn nodes(text: &str) {
     for handed in taken {
         assert!(nodes.iter().any(|node| node.name == handed.node && node.is_handed_over()), "{handed:?}");
     }
-    // RebootProgram is called again for these.
+    // RebootProgram is run again for these nodes.
     for lost in lost(&nodes, &[], &NodeRecords::new(), u64::MAX) {
         assert!(nodes.iter().any(|node| node.name == lost.node && node.is_handed_over()), "{lost:?}");
     }

@@ -7,6 +7,7 @@
 use crate::log;
 use crate::slurm::slurmd::SYSTEMCTL;
 use nix::sys::reboot::{RebootMode, reboot};
+use rollout_host::exit_code::Exit;
 use rollout_host::run::Program;
 use std::process::ExitCode;
 use std::thread;
@@ -63,7 +64,7 @@ pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
         Ok(never) => match never {},
         Err(error) => {
             log::error(&format!("reboot(2): {error}"));
-            ExitCode::FAILURE
+            Exit::Failed.into()
         }
     }
 }

@@ -11,7 +11,8 @@ use rollout_core::doctor::mounts::file_system;
 use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
-use rollout_host::config::{Checked, read};
+use rollout_host::config::{Validate, read};
+use rollout_host::exit_code::Exit;
 use rollout_host::munge::Munge;
 use rollout_host::run::{Program, is_program};
 use std::error::Error;
@@ -21,9 +22,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// There is a problem.
-const PROBLEM: u8 = 3;
 
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -55,7 +53,7 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         print!("{}", report.text());
     }
-    Ok(if report.problems > 0 { ExitCode::from(PROBLEM) } else { ExitCode::SUCCESS })
+    Ok(if report.problems > 0 { Exit::ProblemFound } else { Exit::Success }.into())
 }
 
 /// The configuration, as far as it can be used.
@@ -74,7 +72,7 @@ fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
         let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
         findings.push(Finding::ok(CHECK, what));
     }
-    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
 fn facts(config: &Config, name: String) -> NodeFacts {

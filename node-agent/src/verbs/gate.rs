@@ -6,6 +6,7 @@ use crate::log;
 use crate::node;
 use crate::state::ledger_file::LedgerFile;
 use rollout_core::agent::ledger::{Gate, gate};
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,5 +44,5 @@ pub(crate) fn wait(config: &Config) -> ExitCode {
 
 fn kept_down(why: &str) -> ExitCode {
     log::error(&format!("slurmd is kept down: {why}"));
-    ExitCode::FAILURE
+    Exit::GateClosed.into()
 }

@@ -18,13 +18,11 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
-use rollout_host::config::{Checked, read};
+use rollout_host::config::{Validate, read};
+use rollout_host::exit_code::Exit;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// There is a problem.
-const PROBLEM: u8 = 3;
 
 const SLURM_LIMIT: Duration = Duration::from_secs(10);
 
@@ -55,7 +53,7 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     } else {
         table::out(&report.text());
     }
-    Ok(if report.problems > 0 { ExitCode::from(PROBLEM) } else { ExitCode::SUCCESS })
+    Ok(if report.problems > 0 { Exit::ProblemFound } else { Exit::Success }.into())
 }
 
 /// The configuration, as far as it can be used.
@@ -74,7 +72,7 @@ fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
         let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
         findings.push(Finding::ok(CHECK, what));
     }
-    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
 fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {

@@ -8,6 +8,7 @@ use rollout_control::follow_up::{Looked, look};
 use rollout_control::hand_over::Report;
 use rollout_control::reconcile::{Reconciled, ask_slurm, deliver_again, reconcile};
 use rollout_core::hostlist::NodeSet;
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,9 +16,6 @@ use std::time::{Duration, Instant};
 /// How soon nodes that are on their way are looked at again, and Slurm is asked again meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
-
-/// Some node that waits for an order did not get it.
-const NOT_ALL: u8 = 1;
 
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     context.must_write()?;
@@ -86,5 +84,5 @@ fn say(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCod
     for (why, nodes) in &not_ordered {
         eprintln!("slurm-rollout: {nodes}: {why}");
     }
-    Ok(if not_ordered.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) })
+    Ok(if not_ordered.is_empty() { Exit::Success } else { Exit::SomeNodesFailed }.into())
 }

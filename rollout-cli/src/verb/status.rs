@@ -9,10 +9,8 @@ use rollout_core::agent::phase::Phase;
 use rollout_core::controller::status::{NodeStatus, by_phase};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{NodeRecord, Progress};
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
-
-/// A node is held, failed, unreachable or rolled back.
-const NEEDS_ATTENTION: u8 = 3;
 
 pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
     let (rollouts, only) = choose(context, args.what.as_deref())?;
@@ -47,7 +45,7 @@ pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Fail
     }
     print(&statuses, args)?;
     let attention = statuses.iter().any(|status| status.phase.needs_attention());
-    Ok(if attention { ExitCode::from(NEEDS_ATTENTION) } else { ExitCode::SUCCESS })
+    Ok(if attention { Exit::NeedsAttention } else { Exit::Success }.into())
 }
 
 /// Which rollouts are shown, and only which of their nodes.

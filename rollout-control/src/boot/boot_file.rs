@@ -6,7 +6,7 @@
 
 use super::{BootNode, BootSource, Outcomes, Saved};
 use rollout_core::rollout::image::Image;
-use rollout_host::config::{Nonsense, is_absolute};
+use rollout_host::config::{InvalidValue, is_absolute};
 use rollout_host::durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,13 +38,13 @@ pub struct BootFileConfig {
 }
 
 impl BootFileConfig {
-    pub(crate) fn check(&self) -> Vec<Nonsense> {
+    pub(crate) fn check(&self) -> Vec<InvalidValue> {
         const KEY: &[&str] = &["boot_file"];
         let paths =
             [is_absolute(KEY, &self.directory), self.template.as_deref().and_then(|p| is_absolute(KEY, p))];
-        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         if self.template.is_some() == self.link.is_some() {
-            wrong.push(Nonsense::of(KEY, "it needs one of `template` and `link`"));
+            wrong.push(InvalidValue::new(KEY, "it needs one of `template` and `link`"));
         }
         let any = |_: &str| Some("x".to_owned());
         let name = &self.name;
@@ -52,7 +52,7 @@ impl BootFileConfig {
             let why = format!(
                 "name {name:?}: no file name with a value of the node in it, such as \"{{node}}.ipxe\""
             );
-            wrong.push(Nonsense::of(KEY, why));
+            wrong.push(InvalidValue::new(KEY, why));
         }
         wrong
     }

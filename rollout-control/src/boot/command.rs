@@ -9,7 +9,7 @@ use super::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::rollout::image::Image;
 use rollout_core::text::one_line;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{Nonsense, is_absolute};
+use rollout_host::config::{InvalidValue, is_absolute};
 use rollout_host::run::Program;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ fn default_time_limit() -> TimeLimit {
 impl CommandConfig {
     /// What makes no sense in it; `table` is its key.
     #[must_use]
-    pub fn check(&self, table: &'static [&'static str]) -> Vec<Nonsense> {
+    pub fn check(&self, table: &'static [&'static str]) -> Vec<InvalidValue> {
         is_absolute(table, &self.program).into_iter().collect()
     }
 

@@ -3,7 +3,7 @@
 use super::BootSource;
 use super::command;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{Nonsense, is_absolute};
+use rollout_host::config::{InvalidValue, is_absolute};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use ureq::http::Uri;
@@ -33,8 +33,8 @@ fn default_time_limit() -> TimeLimit {
 impl ServiceConfig {
     /// What makes no sense in it; `table` is its key.
     #[must_use]
-    pub fn check(&self, table: &'static [&'static str]) -> Vec<Nonsense> {
-        let mut wrong: Vec<Nonsense> = [&self.ca_file, &self.token_file]
+    pub fn check(&self, table: &'static [&'static str]) -> Vec<InvalidValue> {
+        let mut wrong: Vec<InvalidValue> = [&self.ca_file, &self.token_file]
             .into_iter()
             .filter_map(|path| is_absolute(table, path.as_deref()?))
             .collect();
@@ -45,13 +45,13 @@ impl ServiceConfig {
         });
         if !is_plain || !matches!(scheme, Some("http" | "https")) {
             let why = format!("url {:?}: write it as \"https://host:port/path\"", self.url);
-            wrong.push(Nonsense::of(table, why));
+            wrong.push(InvalidValue::new(table, why));
         } else if scheme == Some("http") && self.token_file.is_some() {
             let why = format!(
                 "url {:?} with a token_file: over http anybody on the way could read the token; use https",
                 self.url
             );
-            wrong.push(Nonsense::of(table, why));
+            wrong.push(InvalidValue::new(table, why));
         }
         wrong
     }

@@ -1,31 +1,25 @@
-//! The manual pages: that each is there and whole, and that the programs that show them like them.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
-)]
+//! Tests that all manual pages are there and complete, and that the programs that display them accept them.
 
-mod made;
-
+use crate::generated::{Generated, program};
 use clap::{Command, CommandFactory};
-use made::{Made, program};
 use rollout_core::rollout::manifest::Manifest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 const HELPS: [(&str, &str); 2] = [
-    ("slurm-rollout-agent.8", include_str!("../../../node-agent/src/verbs/help.txt")),
-    ("slurm-rollout-reboot-program.8", include_str!("../../../reboot-program/src/help.txt")),
+    ("slurm-rollout-agent.8", include_str!("../../../../node-agent/src/verbs/help.txt")),
+    ("slurm-rollout-reboot-program.8", include_str!("../../../../reboot-program/src/help.txt")),
 ];
 
 const CONFIGS: [(&str, &str); 2] = [
-    ("slurm-rollout-agent.toml.5", include_str!("../../config/agent.toml")),
-    ("slurm-rollout-controller.toml.5", include_str!("../../config/controller.toml")),
+    ("slurm-rollout-agent.toml.5", include_str!("../../../config/agent.toml")),
+    ("slurm-rollout-controller.toml.5", include_str!("../../../config/controller.toml")),
 ];
 
-const MANIFEST: &str = include_str!("../../../docs/manifest.md");
+const MANIFEST: &str = include_str!("../../../../docs/manifest.md");
 
-/// The program and all its verbs, by the names of their pages.
+/// Returns the program and all its verbs, by the names of their pages.
 fn commands() -> BTreeMap<String, Command> {
     fn collect(command: &Command, into: &mut BTreeMap<String, Command>) {
         let name = command.get_bin_name().unwrap_or("slurm-rollout").replace(' ', "-");
@@ -41,18 +35,18 @@ fn commands() -> BTreeMap<String, Command> {
     all
 }
 
-fn files(made: &Made) -> BTreeMap<String, PathBuf> {
-    let entries = fs::read_dir(made.path().join("man")).unwrap().map(|entry| entry.unwrap());
+fn files(generated: &Generated) -> BTreeMap<String, PathBuf> {
+    let entries = fs::read_dir(generated.path().join("man")).unwrap().map(|entry| entry.unwrap());
     entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path())).collect()
 }
 
-/// A page as it is read, in one line.
-fn shown(made: &Made, page: &str) -> String {
-    let file = made.path().join("man").join(page);
+/// Returns a page as displayed, in one line.
+fn shown(generated: &Generated, page: &str) -> String {
+    let file = generated.path().join("man").join(page);
     let output = program("mandoc").args(["-T", "utf8", "-O", "width=100"]).arg(file).run().unwrap();
     let mut text = String::new();
     for c in output.stdout.chars() {
-        // Bold is a letter printed over itself.
+        // Bold is a letter, a backspace and the same letter again.
         match c {
             '\u{8}' => {
                 text.pop();
@@ -68,12 +62,12 @@ fn every_page_is_there() {
     let mut expected: BTreeSet<String> = commands().into_keys().collect();
     expected.extend(HELPS.iter().chain(&CONFIGS).map(|(page, _)| (*page).to_owned()));
     expected.insert("slurm-rollout-manifest.5".to_owned());
-    assert_eq!(files(&Made::new()).into_keys().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(files(&Generated::new()).into_keys().collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]
 fn groff_and_mandoc_have_nothing_to_say_and_whatis_has_a_line() {
-    for (page, path) in files(&Made::new()) {
+    for (page, path) in files(&Generated::new()) {
         let groff = program("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).run().unwrap();
         assert_eq!(groff.stdout + &groff.stderr, "", "{page}");
         let mandoc = program("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output().unwrap();
@@ -91,27 +85,27 @@ fn groff_and_mandoc_have_nothing_to_say_and_whatis_has_a_line() {
 
 #[test]
 fn pages_are_the_same_each_time_and_have_a_date_only_where_one_is_given() {
-    let (one, other) = (Made::new(), Made::new());
+    let (one, other) = (Generated::new(), Generated::new());
     for (page, path) in files(&one) {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, fs::read_to_string(other.path().join("man").join(&page)).unwrap());
         let version = env!("CARGO_PKG_VERSION");
         assert!(text.contains(&format!(" 2023-11-14 \"slurm-rollout {version}\"")), "{page}");
     }
-    let undated = Made::with(|program| program);
+    let undated = Generated::with(|program| program);
     for (page, path) in files(&undated) {
         let mandoc = program("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output().unwrap();
         let said = mandoc.stdout + &mandoc.stderr;
-        // That there is no date is the one thing that is said then.
+        // The missing date is the only warning.
         assert!(said.lines().count() == 1 && said.contains("missing date"), "{page}: {said}");
     }
 }
 
 #[test]
 fn verbs_and_options_are_in_their_pages() {
-    let made = Made::new();
+    let generated = Generated::new();
     for (page, command) in commands() {
-        let text = shown(&made, &page);
+        let text = shown(&generated, &page);
         for section in ["SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "FILES", "SEE ALSO"] {
             assert!(text.contains(section), "{page}: {section}");
         }
@@ -125,13 +119,13 @@ fn verbs_and_options_are_in_their_pages() {
         }
     }
     for (page, help) in HELPS {
-        let text = shown(&made, page);
+        let text = shown(&generated, page);
         for section in ["OPTIONS", "EXAMPLES", "EXIT STATUS", "SIGNALS", "FILES", "LOGS", "SEE ALSO"] {
             assert!(text.contains(section), "{page}: {section}");
         }
         let words = help.lines().filter(|line| line.starts_with("  ")).map(|line| line.trim());
         for word in words.filter_map(|line| line.split("  ").next()) {
-            // What a word means begins with a capital in the page.
+            // On the page, meanings begin with a capital.
             assert!(text.to_lowercase().contains(&word.to_lowercase()), "{page}: {word}");
         }
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{page}: its help is for 80 columns");
@@ -140,18 +134,18 @@ fn verbs_and_options_are_in_their_pages() {
 
 #[test]
 fn codes_of_other_verbs_are_not_in_a_verbs_page() {
-    let made = Made::new();
-    assert!(shown(&made, "slurm-rollout.1").contains("3 A node is held"));
-    assert!(shown(&made, "slurm-rollout-status.1").contains("3 A node is held"));
-    assert!(!shown(&made, "slurm-rollout-stage.1").contains("held"));
+    let generated = Generated::new();
+    assert!(shown(&generated, "slurm-rollout.1").contains("3 A node is held"));
+    assert!(shown(&generated, "slurm-rollout-status.1").contains("3 A node is held"));
+    assert!(!shown(&generated, "slurm-rollout-stage.1").contains("held"));
 }
 
 #[test]
 fn keys_of_the_configuration_are_in_its_page() {
-    let made = Made::new();
+    let generated = Generated::new();
     for (page, file) in CONFIGS {
-        let text = shown(&made, page);
-        // The crates that own the configuration test that the file has all keys.
+        let text = shown(&generated, page);
+        // Tests of the crates that own the configuration check that the file has all keys.
         let keys = file.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| line.contains(" = "));
         let keys: Vec<_> = keys.filter(|line| line.starts_with(|c: char| c.is_alphabetic())).collect();
         assert!(keys.len() > 5, "{page}");
@@ -161,7 +155,7 @@ fn keys_of_the_configuration_are_in_its_page() {
     }
 }
 
-/// What the parser would take where it is given a key that it does not know.
+/// Returns the keys that the parser names as expected, after an unknown one.
 fn expected(manifest: &str) -> Vec<String> {
     let error = Manifest::parse(manifest).unwrap_err().to_string();
     let (_, fields) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
@@ -170,8 +164,8 @@ fn expected(manifest: &str) -> Vec<String> {
 
 #[test]
 fn keys_of_the_manifest_are_in_its_documentation_and_page() {
-    let made = Made::new();
-    let text = shown(&made, "slurm-rollout-manifest.5");
+    let generated = Generated::new();
+    let text = shown(&generated, "slurm-rollout-manifest.5");
     let head = "name='a'\nnodes='n1'\n";
     let packages = "[[change]]\nkind='packages'\n";
     let mut keys = expected(&format!("{head}unknown=1\n"));
@@ -202,7 +196,7 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
 
 #[test]
 fn manifests_in_pages_and_help_are_manifests() {
-    let examples = include_str!("../../man/slurm-rollout-manifest.5.md");
+    let examples = include_str!("../../../man/slurm-rollout-manifest.5.md");
     let (_, example) = examples.split_once("```toml\n").unwrap();
     Manifest::parse(example.split("```").next().unwrap()).unwrap();
     let stage = commands().remove("slurm-rollout-stage.1").unwrap();
@@ -213,10 +207,10 @@ fn manifests_in_pages_and_help_are_manifests() {
 
 #[test]
 fn pages_refer_to_pages_that_are_there() {
-    let made = Made::new();
-    let pages: BTreeSet<String> = files(&made).into_keys().collect();
+    let generated = Generated::new();
+    let pages: BTreeSet<String> = files(&generated).into_keys().collect();
     for page in &pages {
-        let text = shown(&made, page);
+        let text = shown(&generated, page);
         let (_, see_also) = text.split_once("SEE ALSO").unwrap();
         let ours = see_also
             .split([' ', ','])

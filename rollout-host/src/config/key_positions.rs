@@ -1,20 +1,20 @@
-//! Where keys stand in a TOML file, for messages that lead there, and what an unknown key was meant to be.
+//! Positions of keys in a TOML file, for error messages, and suggestions for unknown keys.
 
 use std::ops::Range;
 use toml::de::DeTable;
 
-/// How many letters may be other ones for two keys to be taken for the same. More would suggest what is not meant.
-const MISSPELT: usize = 2;
+/// Edit distance up to which a known key is suggested for an unknown one. A higher limit would suggest unrelated keys.
+const MAX_TYPOS: usize = 2;
 
-/// The keys of a file.
-pub(super) struct Places<'a> {
+/// The top-level keys of a file and their positions.
+pub(super) struct KeyPositions<'a> {
     text: &'a str,
-    /// A key, where it begins, and from there to the end of its value.
+    /// Each key, and its range of bytes from the key to the end of its value.
     keys: Vec<(String, Range<usize>)>,
 }
 
-impl<'a> Places<'a> {
-    pub(super) fn of(text: &'a str) -> Result<Self, toml::de::Error> {
+impl<'a> KeyPositions<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, toml::de::Error> {
         let table = DeTable::parse(text)?;
         let mut keys: Vec<_> = table
             .get_ref()
@@ -25,40 +25,41 @@ impl<'a> Places<'a> {
         Ok(Self { text, keys })
     }
 
-    /// Every key with its line and column.
+    /// Returns every key with its line and column.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, (usize, usize))> {
-        self.keys.iter().map(|(key, at)| (key.as_str(), position(self.text, at.start)))
+        self.keys.iter().map(|(key, at)| (key.as_str(), line_and_column(self.text, at.start)))
     }
 
-    /// The key to which this byte belongs.
+    /// Returns the key to which the byte at `offset` belongs.
     pub(super) fn key_at(&self, offset: usize) -> Option<&str> {
-        let holds = |(_, at): &&(String, Range<usize>)| at.contains(&offset);
-        // The bracket of a table's header stands before its key.
-        let follows = |(_, at): &&(String, Range<usize>)| {
+        let contains_offset = |(_, at): &&(String, Range<usize>)| at.contains(&offset);
+        // An error at a table's header points to its bracket, which precedes the key.
+        let follows_on_the_line = |(_, at): &&(String, Range<usize>)| {
             self.text.get(offset..at.start).is_some_and(|between| !between.contains('\n'))
         };
-        let found = self.keys.iter().find(holds).or_else(|| self.keys.iter().find(follows));
+        let found =
+            self.keys.iter().find(contains_offset).or_else(|| self.keys.iter().find(follows_on_the_line));
         found.map(|(key, _)| key.as_str())
     }
 }
 
-/// Line and column of a byte, both from 1.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+/// Returns the line and column of a byte, both counted from 1.
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or("");
     (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
-/// What to say of an unknown key.
-pub(super) fn unknown(key: &str, known: &[String]) -> String {
+/// Returns the error message for an unknown key.
+pub(super) fn unknown_key(key: &str, known: &[String]) -> String {
     let nearest = known.iter().map(|known| (distance(key, known), known)).min();
-    let meant = nearest.filter(|(letters, known)| *letters <= MISSPELT && *letters < known.len() / 2 + 1);
-    let meant = meant.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
+    let suggestion = nearest.filter(|(typos, known)| *typos <= MAX_TYPOS && *typos < known.len() / 2 + 1);
+    let suggestion = suggestion.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
     let known: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
-    format!("unknown key; {meant}expected one of {}", known.join(", "))
+    format!("unknown key; {suggestion}expected one of {}", known.join(", "))
 }
 
-/// How many letters have to be put in, taken out or changed (Levenshtein).
+/// Returns the number of letters to insert, delete or replace to get from `a` to `b` (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -92,8 +93,8 @@ mod tests {
             assert_eq!(distance(a, b), letters, "{a} {b}");
         }
         let known = ["agent_port", "deadline"].map(str::to_owned);
-        assert!(unknown("agent-port", &known).contains("did you mean agent_port?"));
-        assert_eq!(unknown("x", &known), "unknown key; expected one of `agent_port`, `deadline`");
+        assert!(unknown_key("agent-port", &known).contains("did you mean agent_port?"));
+        assert_eq!(unknown_key("x", &known), "unknown key; expected one of `agent_port`, `deadline`");
     }
 
     #[test]
@@ -101,7 +102,7 @@ mod tests {
         for (text, offset, at) in
             [("", 0, (1, 1)), ("a\nbc", 3, (2, 2)), ("ä = 1", 2, (1, 2)), ("a", 9, (1, 2))]
         {
-            assert_eq!(position(text, offset), at, "{text:?} {offset}");
+            assert_eq!(line_and_column(text, offset), at, "{text:?} {offset}");
         }
     }
 }

@@ -1,22 +1,22 @@
-//! The manual as the program writes it.
+//! Runs the program and the tools of the tests.
 
 use rollout_host::run::{Program, is_program};
 use std::path::Path;
 use std::time::Duration;
 
-/// 2023-11-14, in the afternoon.
+/// A time on 2023-11-14, in the afternoon.
 pub const EPOCH: &str = "1700000000";
 
-/// A directory with `man` and `completions`.
-pub struct Made(tempfile::TempDir);
+/// A temporary directory with `man` and `completions`, as the program writes them.
+pub struct Generated(tempfile::TempDir);
 
-impl Made {
-    /// Made with a date.
+impl Generated {
+    /// Runs the program with a date.
     pub fn new() -> Self {
         Self::with(|program| program.env("SOURCE_DATE_EPOCH", EPOCH))
     }
 
-    /// Made with this environment.
+    /// Runs the program with a modified environment.
     pub fn with(environment: impl Fn(Program) -> Program) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let manual = Program::new(env!("CARGO_BIN_EXE_rollout-manual"), Duration::from_secs(60));
@@ -24,13 +24,12 @@ impl Made {
         Self(dir)
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
-/// A program of the machine that runs the tests.
+/// Returns a program of the machine that runs the tests.
 pub fn program(name: &str) -> Program {
     let path = format!("/usr/bin/{name}");
     assert!(is_program(Path::new(&path)), "{path} is missing: see install-prerequisites");

@@ -1,15 +1,9 @@
-//! The completions in the shells themselves.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
-)]
+//! Tests the completions in the shells themselves.
 
-mod made;
+use crate::generated::{Generated, program};
 
-use made::{Made, program};
-
-/// What bash would offer for these words, the last one of which is being typed.
-fn bash(made: &Made, words: &[&str]) -> Vec<String> {
+/// Returns bash's completions for these words, the last of which is being typed.
+fn bash(generated: &Generated, words: &[&str]) -> Vec<String> {
     let script = format!(
         r#"source {}/completions/slurm-rollout.bash
            f=$(complete -p slurm-rollout | sed 's/.*-F \([^ ]*\).*/\1/')
@@ -17,7 +11,7 @@ fn bash(made: &Made, words: &[&str]) -> Vec<String> {
            compopt() {{ :; }}
            $f slurm-rollout "${{COMP_WORDS[COMP_CWORD]}}" "${{COMP_WORDS[COMP_CWORD - 1]}}"
            printf '%s\n' "${{COMPREPLY[@]}}""#,
-        made.path().display()
+        generated.path().display()
     );
     let output = program("bash").args(["-c", &script, "bash"]).args(words).run().unwrap();
     assert_eq!(output.stderr, "", "{words:?}");
@@ -26,11 +20,11 @@ fn bash(made: &Made, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn shells_take_their_files() {
-    let made = Made::new();
+    let generated = Generated::new();
     for (shell, file) in
         [("bash", "slurm-rollout.bash"), ("zsh", "_slurm-rollout"), ("fish", "slurm-rollout.fish")]
     {
-        let file = made.path().join("completions").join(file);
+        let file = generated.path().join("completions").join(file);
         let output = program(shell).arg("-n").arg(file).run().unwrap();
         assert_eq!(output.stderr, "", "{shell}");
     }
@@ -38,25 +32,27 @@ fn shells_take_their_files() {
 
 #[test]
 fn bash_completes_verbs_options_and_files() {
-    let made = Made::new();
-    assert_eq!(bash(&made, &["slurm-rollout", "st"]), ["stage", "status"]);
-    assert_eq!(bash(&made, &["slurm-rollout", "stage", "--d"]), ["--dry-run"]);
-    assert_eq!(bash(&made, &["slurm-rollout", "status", "--j"]), ["--json"]);
-    assert_eq!(bash(&made, &["slurm-rollout", "config", "ch"]), ["check"]);
-    // Nothing of ours: bash goes on with its own completion of files.
-    assert_eq!(bash(&made, &["slurm-rollout", "stage", ""]), [""; 0]);
-    let man = made.path().join("ma").display().to_string();
-    assert_eq!(bash(&made, &["slurm-rollout", "--config", &man]), [format!("{man}n")]);
-    assert_eq!(bash(&made, &["slurm-rollout", "stage", "--config", &man]), [format!("{man}n")]);
+    let generated = Generated::new();
+    assert_eq!(bash(&generated, &["slurm-rollout", "st"]), ["stage", "status"]);
+    assert_eq!(bash(&generated, &["slurm-rollout", "stage", "--d"]), ["--dry-run"]);
+    assert_eq!(bash(&generated, &["slurm-rollout", "status", "--j"]), ["--json"]);
+    assert_eq!(bash(&generated, &["slurm-rollout", "config", "ch"]), ["check"]);
+    // Without an answer of ours, bash completes files itself.
+    assert_eq!(bash(&generated, &["slurm-rollout", "stage", ""]), [""; 0]);
+    let man = generated.path().join("ma").display().to_string();
+    assert_eq!(bash(&generated, &["slurm-rollout", "--config", &man]), [format!("{man}n")]);
+    assert_eq!(bash(&generated, &["slurm-rollout", "stage", "--config", &man]), [format!("{man}n")]);
 }
 
 #[test]
 fn fish_completes_verbs_options_and_files() {
-    let made = Made::new();
-    let home = made.path().join("home");
+    let generated = Generated::new();
+    let home = generated.path().join("home");
     let complete = |line: &str| {
-        let script =
-            format!("source {}/completions/slurm-rollout.fish; complete -C '{line}'", made.path().display());
+        let script = format!(
+            "source {}/completions/slurm-rollout.fish; complete -C '{line}'",
+            generated.path().display()
+        );
         let fish = program("fish").args(["-c", &script]).env("XDG_CONFIG_HOME", &home);
         let output = fish.env("XDG_DATA_HOME", &home).env("HOME", &home).run().unwrap();
         let word = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
@@ -65,6 +61,6 @@ fn fish_completes_verbs_options_and_files() {
     assert_eq!(complete("slurm-rollout st"), ["stage", "status"]);
     assert_eq!(complete("slurm-rollout stage --d"), ["--dry-run"]);
     assert_eq!(complete("slurm-rollout config ch"), ["check"]);
-    let man = made.path().join("ma").display().to_string();
+    let man = generated.path().join("ma").display().to_string();
     assert_eq!(complete(&format!("slurm-rollout stage {man}")), [format!("{man}n/")]);
 }

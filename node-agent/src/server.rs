@@ -26,7 +26,7 @@ use rollout_core::protocol::answer::{
 };
 use rollout_core::protocol::order::{Order, OrderKind};
 use rollout_core::rollout::undo::NodeChanges;
-use rollout_core::slurm::node::REBOOT_PROGRAM;
+use rollout_core::slurm::reason::REBOOT_PROGRAM_SUBJECT;
 use rollout_core::text::one_line;
 use rollout_host::clock;
 use rollout_host::munge::Munge;
@@ -328,7 +328,7 @@ impl Desk {
             };
             if let Ok(Answer::Refused { why }) | Err(why) = answer {
                 log::error(&format!("hand-over by slurmd refused: {why}"));
-                desk.slurm.give_reason(REBOOT_PROGRAM, &format!("refused: {why}"));
+                desk.slurm.give_reason(REBOOT_PROGRAM_SUBJECT, &format!("refused: {why}"));
             }
         });
         Ok(())

@@ -54,8 +54,8 @@ fn tell(log: &Log, nodes: &NodeSet, report: &Report, begun: Instant) {
     for (why, nodes) in &report.skipped {
         log.warning(&format!("{}: {}", nodes.iter().cloned().collect::<NodeSet>(), why.describe()));
     }
-    for (why, nodes) in &report.failed {
-        log.error(&format!("{}: {why}", nodes.iter().cloned().collect::<NodeSet>()));
+    for (why, nodes) in report.not_ordered() {
+        log.error(&format!("{nodes}: {why}"));
     }
     let (ordered, ms) = (report.ordered.len(), begun.elapsed().as_millis());
     log.info(&format!("{nodes}: {ordered} of {} ordered in {ms} ms", nodes.len()));

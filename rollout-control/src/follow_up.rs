@@ -13,8 +13,9 @@ use rollout_core::protocol::answer::{AgentStatus, Answer};
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind, PlainReboot, RestoreLedger};
 use rollout_core::rollout::journal::{Entry, NodeRecord};
 use rollout_core::rollout::manifest::DesiredState;
-use rollout_core::slurm::drains::Drains;
-use rollout_core::slurm::node::{NodeInfo, our_reason};
+use rollout_core::slurm::drains::{Drains, still_drained};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::Reason;
 use rollout_host::{clock, random};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -234,8 +235,8 @@ impl Look<'_> {
     fn tell_slurm(&mut self, rollout: &str, nodes: &NodeSet, why: &str) {
         let scontrol = self.config.scontrol();
         let now = scontrol.show_nodes(nodes).ok().and_then(|infos| infos.into_iter().next());
-        let reason =
-            our_reason(rollout, &format!("{why}; it boots its old image now: power-cycle it"), now.as_ref());
+        let text = format!("{why}; it boots its old image now: power-cycle it");
+        let reason = Reason::ours(rollout, &text).replacing_that_of(now.as_ref());
         if let Err(error) = scontrol.set_reason(nodes, &reason) {
             self.looked.failed.push(format!("{nodes}: the Reason cannot be set: {error}"));
         }
@@ -289,11 +290,7 @@ impl Look<'_> {
                 true => info.returns_by_itself(),
                 false => !info.has("DRAIN"),
             }),
-            // Without DRAIN somebody has taken theirs away.
-            drained: slurm
-                .filter(|info| info.has("DRAIN"))
-                .and_then(|_| self.drains.get(&node))
-                .map(|drain| drain.reason.clone()),
+            drained: slurm.and_then(|info| still_drained(&self.drains, info)),
         };
         let what = match apply {
             Some((rollout, desired)) => OrderKind::Apply(Apply { rollout, desired, give_back: back }),

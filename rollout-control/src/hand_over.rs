@@ -12,7 +12,8 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Order, OrderId, OrderKind};
 use rollout_core::rollout::journal::Entry;
-use rollout_core::slurm::node::{NodeInfo, not_ordered, our_reason};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::{REBOOT_PROGRAM_SUBJECT, Reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,8 +51,10 @@ const MAX_REASONS: usize = 16;
 pub struct Report {
     /// Agents that took the order, or were carrying out one that leads to the same.
     pub ordered: Vec<String>,
-    /// Nodes that are not ordered, by the reason, which the journal has too.
-    pub failed: BTreeMap<String, Vec<String>>,
+    /// Nodes that are not ordered, by their Reason. The journal has the cause too.
+    pub failed: BTreeMap<Reason, Vec<String>>,
+    /// Nodes whose agents are as silent as before, by the cause. They have their Reason.
+    pub silent: BTreeMap<String, Vec<String>>,
     /// Nodes that were not to be ordered.
     pub skipped: SkippedNodes,
     /// OrderKind else went wrong and was worked around.
@@ -59,12 +62,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds what came of other nodes.
+    /// Returns the nodes that are not ordered, by the cause, for people.
+    #[must_use]
+    pub fn not_ordered(&self) -> BTreeMap<&str, NodeSet> {
+        let failed = self.failed.iter().map(|(reason, nodes)| (reason.as_str(), nodes));
+        let silent = self.silent.iter().map(|(why, nodes)| (why.as_str(), nodes));
+        failed.chain(silent).map(|(why, nodes)| (why, nodes.iter().cloned().collect())).collect()
+    }
+
+    /// Adds the report about other nodes.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.ordered.extend(other.ordered);
         self.warnings.extend(other.warnings);
         for (why, nodes) in other.failed {
             self.failed.entry(why).or_default().extend(nodes);
+        }
+        for (why, nodes) in other.silent {
+            self.silent.entry(why).or_default().extend(nodes);
         }
         for (why, nodes) in other.skipped {
             self.skipped.entry(why).or_default().extend(nodes);
@@ -113,7 +127,7 @@ pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -
         let features = request.features.as_deref();
         order(config, &store, &taken, features, slurm, sent_by, &mut report)
     }) {
-        let reason = not_ordered(&error.to_string());
+        let reason = Reason::not_ordered(&error.to_string());
         report.failed.insert(reason, taken.into_iter().map(|handed| handed.node).collect());
     }
     tell_slurm(config, &mut report, end);
@@ -136,7 +150,7 @@ fn order(
         report.skipped.entry(why).or_default().extend(nodes);
     }
     for (nodes, error) in claims.broken {
-        let reason = not_ordered(&error.to_string());
+        let reason = Reason::not_ordered(&error.to_string());
         report.failed.entry(reason).or_default().extend(nodes.iter().map(str::to_owned));
     }
     let mut waiting: BTreeMap<String, Arc<Claim>> = BTreeMap::new();
@@ -296,8 +310,8 @@ fn write_down(store: &Store, replies: Vec<Reply>, report: &mut Report) {
         let subject = reply.rollout.as_deref().unwrap_or("plain reboot");
         let reason = match &reply.outcome {
             Outcome::Ordered { .. } => None,
-            Outcome::Refused(why) => Some(our_reason(subject, &format!("refused: {why}"), None)),
-            Outcome::Unreachable(why) => Some(our_reason(subject, &format!("not ordered: {why}"), None)),
+            Outcome::Refused(why) => Some(Reason::ours(subject, &format!("refused: {why}"))),
+            Outcome::Unreachable(why) => Some(Reason::ours(subject, &format!("not ordered: {why}"))),
         };
         match reason {
             None => report.ordered.push(reply.node.clone()),
@@ -327,18 +341,13 @@ fn write_down(store: &Store, replies: Vec<Reply>, report: &mut Report) {
 
 /// Gives each node that was not ordered a Reason. Slurm keeps it: the node is DOWN while it waits for the reboot.
 fn tell_slurm(config: &Config, report: &mut Report, end: Instant) {
-    let mut reasons: Vec<(NodeSet, String)> =
-        report.failed.iter().map(|(why, nodes)| (nodes.iter().cloned().collect(), why.clone())).collect();
-    if reasons.len() > MAX_REASONS {
-        let nodes = report.failed.values().flatten().cloned().collect();
-        reasons = vec![(nodes, "slurm-rollout: not ordered, see `slurm-rollout status`".to_owned())];
-    }
+    let reasons = reasons_to_set(&report.failed);
     let left = end.saturating_duration_since(Instant::now());
     let scontrol = config.scontrol().within(left);
     let count = reasons.len();
-    let told = dispatch(reasons, MAX_REASONS, end, move |(nodes, why)| {
+    let told = dispatch(reasons, MAX_REASONS, end, move |(reason, nodes)| {
         scontrol
-            .set_reason(&nodes, &why)
+            .set_reason(&nodes, &reason)
             .map_err(|error| format!("{nodes}: the Reason cannot be set: {error}"))
     });
     let told = told.all();
@@ -348,9 +357,44 @@ fn tell_slurm(config: &Config, report: &mut Report, end: Instant) {
     report.warnings.extend(told.into_iter().filter_map(Result::err));
 }
 
+/// Returns the Reasons to set: one for each cause, or a single one that sends the admin to `status` if there are more
+/// than [`MAX_REASONS`].
+fn reasons_to_set(failed: &BTreeMap<Reason, Vec<String>>) -> Vec<(Reason, NodeSet)> {
+    if failed.len() > MAX_REASONS {
+        let reason = Reason::ours(REBOOT_PROGRAM_SUBJECT, "not ordered, see `slurm-rollout status`");
+        return vec![(reason, failed.values().flatten().cloned().collect())];
+    }
+    failed.iter().map(|(reason, nodes)| (reason.clone(), nodes.iter().cloned().collect())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rollout_core::slurm::drains::was_drained_meanwhile;
+
+    #[test]
+    fn every_reason_is_recognized_as_ours_however_many_causes_there_are() {
+        for count in [1, MAX_REASONS, MAX_REASONS + 1] {
+            let failed = (0..count).map(|n| {
+                let why = format!("not ordered: n{n}.x has no address");
+                (Reason::ours("driver", &why), vec![format!("n{n}")])
+            });
+            let reasons = reasons_to_set(&failed.collect());
+            assert_eq!(reasons.len(), if count > MAX_REASONS { 1 } else { count });
+            assert_eq!(reasons.iter().map(|(_, nodes)| nodes.len()).sum::<usize>(), count);
+            for (reason, _) in reasons {
+                for appended in ["", " : reboot issued", " : reboot timed out"] {
+                    let node = NodeInfo {
+                        state: vec!["DOWN".to_owned(), "DRAIN".to_owned()],
+                        reason: Some(format!("{reason}{appended}")),
+                        ..NodeInfo::default()
+                    };
+                    assert!(node.shows_our_reason(), "{node:?}");
+                    assert_eq!(was_drained_meanwhile(&node), None, "{node:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_more_nodes_the_sooner_a_silent_host_is_left() {

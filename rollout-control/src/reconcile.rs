@@ -171,7 +171,7 @@ impl Sorted {
             (Due::Booted, _) => self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node),
             (Due::Silent, _) => {
                 let why = agent.err().unwrap_or_default().to_owned();
-                self.report.failed.entry(why).or_default().push(lost.node);
+                self.report.silent.entry(why).or_default().push(lost.node);
             }
         }
     }

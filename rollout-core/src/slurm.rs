@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`node`] | `scontrol show node` |
+//! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
 //! | [`config`] | `scontrol show config` |
 //! | [`drains`] | drains set by others, which outlive a rollout |
 //! | [`hand_over_mode`] | the daemon that runs RebootProgram, by Slurm's configuration |
@@ -11,3 +12,4 @@ pub mod config;
 pub mod drains;
 pub mod hand_over_mode;
 pub mod node;
+pub mod reason;

@@ -4,6 +4,7 @@ use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::node::{NodeInfo, parse_nodes};
+use rollout_core::slurm::reason::Reason;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ impl Scontrol {
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
-    pub fn set_reason(&self, nodes: &NodeSet, reason: &str) -> Result<(), RunError> {
+    pub fn set_reason(&self, nodes: &NodeSet, reason: &Reason) -> Result<(), RunError> {
         self.update(nodes, &[&format!("Reason={reason}")])
     }
 
@@ -82,7 +83,7 @@ impl Scontrol {
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
-    pub fn drain(&self, nodes: &NodeSet, reason: &str) -> Result<(), RunError> {
+    pub fn drain(&self, nodes: &NodeSet, reason: &Reason) -> Result<(), RunError> {
         self.update(nodes, &["State=DRAIN", &format!("Reason={reason}")])
     }
 

@@ -8,7 +8,8 @@ use rollout_core::rollout::journal::NodeRecords;
 use rollout_core::slurm::config::{Release, SlurmConfig};
 use rollout_core::slurm::drains::{Drains, observe};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
-use rollout_core::slurm::node::{OUR_REASON, our_reason, parse_nodes};
+use rollout_core::slurm::node::parse_nodes;
+use rollout_core::slurm::reason::Reason;
 
 /// Any of these texts.
 pub(crate) fn scontrol(data: &[u8]) {
@@ -30,8 +31,8 @@ fn nodes(text: &str) {
             "{node:?}"
         );
         let given = node.reason.clone().unwrap_or_default();
-        let ours = our_reason("driver", &given, Some(node));
-        assert!(ours.starts_with(OUR_REASON) && ours.chars().count() < 400, "{ours:?}");
+        let ours = Reason::ours("driver", &given).replacing_that_of(Some(node)).to_string();
+        assert!(Reason::classify(&ours).is_ours() && ours.chars().count() < 400, "{ours:?}");
         super::is_one_line(&ours);
         // None of these can be true of a node that Slurm waits for.
         let done = node.timed_out_waiting_for_our_reboot() || node.is_drained_by_us();

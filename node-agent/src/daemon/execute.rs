@@ -18,6 +18,7 @@ use rollout_core::agent::phase::{Action, Event, Phase};
 use rollout_core::protocol::order::{OrderKind, PlainReboot};
 use rollout_core::rollout::image::Image;
 use rollout_core::rollout::manifest::{Change, DesiredState, Reboot};
+use rollout_core::slurm::reason;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::clock;
 use rollout_host::run::Program;
@@ -83,7 +84,7 @@ impl Executor {
                 }
             }
             Action::Undo => {
-                let why = format!("going back: {}", ledger.error.as_deref().unwrap_or("no reason is known"));
+                let why = reason::going_back(ledger.error.as_deref());
                 self.slurm.give_reason(ledger.subject(), &why);
                 match self.undo(ledger) {
                     Ok(()) => {
@@ -106,7 +107,7 @@ impl Executor {
                 }
             }
             Action::Hold => {
-                let why = format!("held: {}", ledger.error.as_deref().unwrap_or("no reason is known"));
+                let why = reason::held(ledger.error.as_deref());
                 log::error(&format!("{}: {why}", ledger.subject()));
                 if let Err(error) = slurmd::stop(&self.config) {
                     log::error(&error.to_string());

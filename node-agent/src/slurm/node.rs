@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::log;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::drains::was_drained_meanwhile;
-use rollout_core::slurm::node::{NodeInfo, REBOOT_TIMED_OUT, our_reason};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::{Reason, without_time_out};
 use rollout_host::scontrol::Scontrol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,12 +98,13 @@ impl SlurmNode {
     /// the two steps the node is not drained, and only not scheduled because it does not answer.
     pub(crate) fn keep_drained(&self, reason: &str) {
         let scontrol = self.config.scontrol();
+        let theirs = Reason::restored(reason);
         let tell = || -> Result<(), String> {
             // Else Slurm takes the DRAIN away when the node registers (`validate_node_specs`).
             if self.info()?.is_handed_over() {
                 scontrol.resume(&self.node).map_err(|error| error.to_string())?;
             }
-            scontrol.drain(&self.node, reason).map_err(|error| error.to_string())
+            scontrol.drain(&self.node, &theirs).map_err(|error| error.to_string())
         };
         log::info(&format!("the node stays drained: {reason}"));
         while let Err(error) = tell() {
@@ -119,7 +121,7 @@ impl SlurmNode {
             log::info(&format!("Slurm's Reason stays {theirs:?}, and not: {subject}: {what}"));
             return Ok(());
         }
-        let reason = our_reason(subject, what, Some(&info));
+        let reason = Reason::ours(subject, what).replacing_that_of(Some(&info));
         let scontrol = self.config.scontrol();
         let told = match info.has("DOWN") {
             true => scontrol.set_reason(&self.node, &reason),
@@ -129,7 +131,7 @@ impl SlurmNode {
     }
 
     /// Sets the Reason now and once, for a process that has no time.
-    pub(crate) fn say_once(&self, reason: &str) -> Result<(), String> {
+    pub(crate) fn say_once(&self, reason: &Reason) -> Result<(), String> {
         let scontrol = self.config.scontrol().within(AT_ONCE);
         scontrol.set_reason(&self.node, reason).map_err(|error| error.to_string())
     }
@@ -171,10 +173,7 @@ impl SlurmNode {
 
 /// The Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] it has none.
 fn drained(info: &NodeInfo, known: Option<&str>) -> Option<String> {
-    let meanwhile = was_drained_meanwhile(info).map(|reason| {
-        // Slurm adds that to any Reason when it gives up waiting.
-        reason.trim_end_matches(REBOOT_TIMED_OUT).trim_end().to_owned()
-    });
+    let meanwhile = was_drained_meanwhile(info).map(|reason| without_time_out(reason).to_owned());
     let taken_away = info.is_handed_over() && !info.has("DRAIN");
     meanwhile.or_else(|| known.filter(|_| !taken_away).map(str::to_owned))
 }

@@ -1,8 +1,8 @@
 //! The command line of the agent.
 
-use crate::verbs::reboot_node::REBOOT_NODE;
 use rollout_core::protocol::answer::HandOverRequest;
 use rollout_core::protocol::order::OrderKind;
+use rollout_core::slurm::hand_over_mode::REBOOT_NODE;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

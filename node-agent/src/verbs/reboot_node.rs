@@ -12,13 +12,11 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::{Answer, HAND_OVER_PATH, HandOverRequest};
 use rollout_core::protocol::order::{GiveBack, LocalHandOver, Order, OrderKind, PlainReboot};
 use rollout_core::slurm::drains::Drains;
-use rollout_core::slurm::node::{NodeInfo, not_ordered};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::Reason;
 use rollout_host::random;
 use std::error::Error;
 use std::process::ExitCode;
-
-/// The name under which the agent is slurmd's RebootProgram.
-pub(crate) const REBOOT_NODE: &str = "reboot-node";
 
 /// OrderKind `reboot-node` does. Where the daemon does not answer, Slurm is told, and `slurm-rollout
 /// reconcile` finds the node by that.
@@ -31,7 +29,7 @@ pub(crate) fn tell_the_daemon(config: &Config, what: &HandOverRequest) -> Result
         Err(error) => error.to_string(),
     };
     let names = NodeSet::from_names([node::name(config)?.as_str()])?;
-    if let Err(error) = SlurmNode::new(config.clone(), names).say_once(&not_ordered(&why)) {
+    if let Err(error) = SlurmNode::new(config.clone(), names).say_once(&Reason::not_ordered(&why)) {
         log::error(&error);
     }
     Err(why.into())

@@ -74,11 +74,7 @@ fn say(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCod
         eprintln!("slurm-rollout: warning: {warning}");
     }
     if args.json {
-        let failed: serde_json::Map<_, _> = report
-            .failed
-            .iter()
-            .map(|(why, nodes)| (why.clone(), nodes.iter().cloned().collect::<NodeSet>().to_string().into()))
-            .collect();
+        let failed = report.not_ordered();
         json(&serde_json::json!({ "lost": nodes, "ordered": ordered, "failed": failed }))?;
     } else if !ordered.is_empty() {
         out(&format!("{ordered}: handed over by Slurm and never told: ordered now\n"));
@@ -86,8 +82,9 @@ fn say(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCod
     for (why, nodes) in &report.skipped {
         eprintln!("slurm-rollout: {}: {}", nodes.iter().cloned().collect::<NodeSet>(), why.describe());
     }
-    for (why, nodes) in &report.failed {
-        eprintln!("slurm-rollout: {}: {why}", nodes.iter().cloned().collect::<NodeSet>());
+    let not_ordered = report.not_ordered();
+    for (why, nodes) in &not_ordered {
+        eprintln!("slurm-rollout: {nodes}: {why}");
     }
-    Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) })
+    Ok(if not_ordered.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) })
 }

@@ -10,6 +10,7 @@ use crate::protocol::order::{Order, OrderId, OrderKind, RestoreLedger};
 use crate::rollout::image::Running;
 use crate::rollout::manifest::{Change, Manager, OnFailure};
 use crate::rollout::undo::NodeChanges;
+use crate::slurm::reason;
 use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 
@@ -345,7 +346,7 @@ pub fn gate(unsettled: Option<&Ledger>, admitted: Option<bool>, boot_id: &str) -
         Phase::Applying | Phase::Undoing | Phase::Rebooting | Phase::RebootingBack => {
             closed(ledger.phase.name())
         }
-        Phase::Held => closed(&format!("held: {}", ledger.error.as_deref().unwrap_or("no reason is known"))),
+        Phase::Held => closed(&reason::held(ledger.error.as_deref())),
     }
 }
 
@@ -400,7 +401,7 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
             Verdict::Refuse(format!(
                 "held by {}: {}; first `slurm-rollout retry {me}` or `slurm-rollout release {me}`",
                 ledger.subject(),
-                ledger.error.as_deref().unwrap_or("no reason is known"),
+                reason::cause(ledger.error.as_deref()),
             ))
         }
         // A plain reboot: the order under way ends in a boot too. The same rollout: it is what was asked for.

@@ -7,7 +7,7 @@
 use crate::agent::phase::Phase;
 use crate::protocol::answer::AgentStatus;
 use crate::rollout::journal::{BootSource, Booted, NodeRecord, NodeRecords, Progress};
-use crate::slurm::node::{NodeInfo, OUR_REASON};
+use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
 /// A node that is to be looked at until its order is settled.
@@ -178,8 +178,9 @@ impl Watched {
 /// waits for its reboot, gave up waiting, or shows a Reason of ours. Otherwise nobody expects anything of it.
 #[must_use]
 pub fn may_be_expected(info: &NodeInfo) -> bool {
-    let ours = info.reason.as_deref().is_some_and(|reason| reason.starts_with(OUR_REASON));
-    info.has("REBOOT_ISSUED") || info.timed_out_waiting_for_our_reboot() || (ours && info.has("DOWN"))
+    info.has("REBOOT_ISSUED")
+        || info.timed_out_waiting_for_our_reboot()
+        || (info.shows_our_reason() && info.has("DOWN"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
 use crate::rollout::journal::{NodeRecord, NodeRecords, Progress};
-use crate::slurm::drains::Drains;
+use crate::slurm::drains::{Drains, still_drained};
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
@@ -112,8 +112,7 @@ pub fn handed_over(
                 node,
                 issued_ms: info.handed_over_s().map(|s| s.saturating_mul(1000)).or(by_ms),
                 returns_by_itself: info.returns_by_itself(),
-                // Without DRAIN somebody has taken theirs away.
-                drained: drains.get(name).filter(|_| info.has("DRAIN")).map(|drain| drain.reason.clone()),
+                drained: still_drained(drains, info),
                 plain: plain || info.is_rebooted_for_a_job(),
             }),
         }

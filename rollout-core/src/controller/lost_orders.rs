@@ -221,7 +221,7 @@ mod tests {
             vec![("r".to_owned(), NodeRecords::from([("n1".to_owned(), record)]))]
         };
         let not_ordered = NodeInfo {
-            reason: Some(crate::slurm::node::not_ordered("no agent")),
+            reason: Some(crate::slurm::reason::Reason::not_ordered("no agent").to_string()),
             ..info("DOWN+REBOOT_ISSUED", true)
         };
         for node in [info("DOWN+REBOOT_ISSUED", true), not_ordered] {

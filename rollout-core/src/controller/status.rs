@@ -6,6 +6,7 @@ use crate::protocol::answer::AgentStatus;
 use crate::rollout::image::{Image, Running};
 use crate::rollout::journal::{NodeRecord, Progress};
 use crate::slurm::node::NodeInfo;
+use crate::slurm::reason;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -162,12 +163,11 @@ pub fn join(
         status.since_ms = order.since_s.saturating_mul(1000);
         status.note.clone_from(&order.error);
         if let Phase::Undoing | Phase::RebootingBack | Phase::VerifyingOld = order.phase {
-            status.note =
-                Some(format!("going back: {}", order.error.as_deref().unwrap_or("no reason is known")));
+            status.note = Some(reason::going_back(order.error.as_deref()));
         }
         // Proven by us, and still not what slurm.conf says of it: less memory, another GPU. Slurm never takes it back.
         if let Some(info) = slurm.filter(|info| order.phase == Phase::Updated && info.has("INVALID_REG")) {
-            let why = info.reason.as_deref().unwrap_or("no reason is known");
+            let why = reason::cause(info.reason.as_deref());
             status.phase = DisplayPhase::Failed;
             status.note = Some(format!("Slurm refuses its registration: {why}"));
         }

@@ -123,7 +123,7 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
                 format!("{path} is not slurm-rollout's RebootProgram and does not name it"),
             )
             .because("nodes are rebooted, and what is staged is never applied")
-            .cured_by(format!("in slurm.conf: RebootProgram={}", super::slurm::REBOOT_PROGRAM)),
+            .cured_by(format!("in slurm.conf: RebootProgram={}", super::slurm::REBOOT_PROGRAM_PATH)),
         );
     }
     let mode = file.mode_text();

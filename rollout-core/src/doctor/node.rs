@@ -5,6 +5,7 @@ use crate::agent::ledger::Ledger;
 use crate::agent::phase::Phase;
 use crate::protocol::answer::AgentStatus;
 use crate::slurm::config::SlurmUser;
+use crate::slurm::reason;
 use std::collections::BTreeMap;
 
 /// Fixed names of units.
@@ -344,7 +345,7 @@ fn ledger(ledger: &Result<Option<Ledger>, String>) -> Finding {
         Ok(Some(ledger)) if ledger.phase == Phase::Held => said(ledger, Level::Warning)
             .because(format!(
                 "slurmd is kept down until an admin decides: {}",
-                ledger.error.as_deref().unwrap_or("no reason is known")
+                reason::cause(ledger.error.as_deref())
             ))
             .cured_by("mend the cause, then `slurm-rollout-agent retry`; or `slurm-rollout-agent release`"),
         Ok(Some(ledger)) => said(ledger, Level::Warning)

@@ -8,7 +8,7 @@ use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
 /// Where RebootProgram is installed.
-pub const REBOOT_PROGRAM: &str = "/usr/libexec/slurm-rollout/reboot-program";
+pub const REBOOT_PROGRAM_PATH: &str = "/usr/libexec/slurm-rollout/reboot-program";
 
 /// The first release with `PowerAction`, which also checks RebootProgram when it reads slurm.conf.
 const POWER_ACTIONS: Release = Release { year: 26, month: 5 };
@@ -178,7 +178,7 @@ fn oldest_understood(release: Release) -> Option<Release> {
 #[must_use]
 pub fn reboot_program(config: &SlurmConfig, action: Option<&PowerAction>) -> Vec<Finding> {
     const CHECK: &str = "reboot-program";
-    let line = format!("in slurm.conf: RebootProgram={REBOOT_PROGRAM}\nthen `scontrol reconfigure`");
+    let line = format!("in slurm.conf: RebootProgram={REBOOT_PROGRAM_PATH}\nthen `scontrol reconfigure`");
     let unset =
         "`scontrol reboot` then says \"RebootProgram isn't defined\", or reboots without what is staged";
     match program(config) {
@@ -218,7 +218,7 @@ pub fn reboot_program(config: &SlurmConfig, action: Option<&PowerAction>) -> Vec
 fn power_action_findings(name: &str, action: Option<&PowerAction>) -> Vec<Finding> {
     const CHECK: &str = "reboot-program";
     let what = format!("RebootProgram={name} is the name of a PowerAction");
-    let line = format!("in slurm.conf: PowerAction={name} Location=slurmctld Program={REBOOT_PROGRAM}");
+    let line = format!("in slurm.conf: PowerAction={name} Location=slurmctld Program={REBOOT_PROGRAM_PATH}");
     vec![match action {
         None => Finding::warning(CHECK, format!("{what}, whose line was not found"))
             .because("scontrol does not show PowerActions, and slurm.conf was read without its Include files")

@@ -4,7 +4,8 @@
 //! whoever had set it; and `reason=` replaces the Reason that told of it (`validate_node_specs`, 22.05 to 26.05). So
 //! they are written down while they can still be seen.
 
-use crate::slurm::node::{NodeInfo, OUR_REASON, REBOOT_ISSUED};
+use crate::slurm::node::NodeInfo;
+use crate::slurm::reason::Classified;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,17 +48,18 @@ pub fn was_drained_meanwhile(node: &NodeInfo) -> Option<&str> {
     (node.has("DRAIN") && !reason.is_empty() && !is_of_a_reboot(node)).then_some(reason)
 }
 
+/// Returns the Reason of the drain known of this node, if the node still has DRAIN: without it, somebody took theirs away.
+#[must_use]
+pub fn still_drained(known: &Drains, node: &NodeInfo) -> Option<String> {
+    known.get(&node.name).filter(|_| node.has("DRAIN")).map(|drain| drain.reason.clone())
+}
+
 fn being_rebooted(node: &NodeInfo) -> bool {
     node.has("REBOOT_REQUESTED") || node.has("REBOOT_ISSUED")
 }
 
 fn is_of_a_reboot(node: &NodeInfo) -> bool {
-    node.reason.as_deref().is_some_and(|reason| {
-        reason.contains(REBOOT_ISSUED)
-            || reason.starts_with(OUR_REASON)
-            || reason.starts_with("Reboot ASAP")
-            || reason.starts_with("reboot requested")
-    })
+    node.classified_reason().as_ref().is_some_and(Classified::is_of_a_reboot)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::slurm::config::SlurmConfig;
 use std::path::Path;
 
 /// The RebootProgram that slurmctld runs, by its file name: a site may have it elsewhere than we put it.
-pub const REBOOT_PROGRAM: &str = "reboot-program";
+pub const REBOOT_PROGRAM_NAME: &str = "reboot-program";
 /// The one that slurmd runs.
 pub const REBOOT_NODE: &str = "reboot-node";
 
@@ -42,7 +42,7 @@ impl HandOverMode {
         }
         let name = first.file_name().unwrap_or_default();
         match slurm.reboots_from_controller() {
-            true if name == REBOOT_PROGRAM => Self::Controller { plain },
+            true if name == REBOOT_PROGRAM_NAME => Self::Controller { plain },
             false if name == REBOOT_NODE => Self::Node { plain },
             true => Self::NotOurs(format!("slurmctld runs {program}")),
             false => Self::NotOurs(format!("slurmd runs {program} on each node")),

@@ -3,6 +3,7 @@
 //! The one place that knows how Slurm words these things. Read against Slurm 22.05 to 26.05.
 
 use crate::hostlist::check_name;
+use crate::slurm::reason::{Classified, Reason};
 use std::collections::BTreeSet;
 
 /// What Slurm says of one node.
@@ -31,20 +32,6 @@ pub struct NodeInfo {
     /// Slurm's version on the node.
     pub version: Option<String>,
 }
-
-/// What Slurm puts behind the Reason when it hands the node to RebootProgram (`src/slurmctld/node_mgr.c`).
-pub const REBOOT_ISSUED: &str = ": reboot issued";
-/// What it puts behind the Reason when ResumeTimeout is over.
-pub const REBOOT_TIMED_OUT: &str = ": reboot timed out";
-/// What every Reason of ours begins with.
-pub const OUR_REASON: &str = "slurm-rollout ";
-/// The subject of Reasons that RebootProgram gives of itself and no rollout.
-pub const REBOOT_PROGRAM: &str = "RebootProgram";
-/// What it says of nodes that it could not order.
-const NOT_ORDERED: &str = "not ordered: ";
-
-/// Length limit of our Reasons, in characters: sinfo -R shows one line.
-const MAX_REASON: usize = 320;
 
 /// The keys that `scontrol show node -o` prints (22.05 to 26.05). Free text (Reason, Comment, Extra) may hold
 /// `word=word`, so only these end a value.
@@ -152,46 +139,35 @@ impl NodeInfo {
     /// Whether Slurm gave up waiting for a reboot of this node, and nobody has given another reason since.
     #[must_use]
     pub fn timed_out_waiting_for_our_reboot(&self) -> bool {
-        let reason = self.reason.as_deref().unwrap_or("");
         self.has("DOWN")
             && !self.is_handed_over()
             && !self.has("INVALID_REG")
-            && reason.ends_with(REBOOT_TIMED_OUT)
-            && (reason.contains(REBOOT_ISSUED) || reason.starts_with(OUR_REASON))
+            && self.classified_reason().is_some_and(|reason| reason.is_of_a_timed_out_reboot())
     }
 
     /// Whether the node is out of service only because our agent drained it to hold it.
     #[must_use]
     pub fn is_drained_by_us(&self) -> bool {
-        let ours = self.reason.as_deref().is_some_and(|reason| reason.starts_with(OUR_REASON));
-        ours && self.has("DRAIN") && !self.has("DOWN") && !self.is_handed_over()
+        self.shows_our_reason() && self.has("DRAIN") && !self.has("DOWN") && !self.is_handed_over()
     }
 
-    /// By when Slurm had handed the node over, in seconds since 1970, as far as its Reason says so: Slurm's own, or that
-    /// of a RebootProgram that could not order it ([`not_ordered`]).
+    /// By when Slurm had handed the node over, in seconds since 1970, as far as its Reason tells: Slurm's own, or that
+    /// of a RebootProgram that could not order it ([`Reason::not_ordered`]).
     #[must_use]
     pub fn handed_over_s(&self) -> Option<u64> {
-        let not_ordered = |reason: &str| {
-            let ours = reason.strip_prefix(OUR_REASON).and_then(|rest| rest.strip_prefix(REBOOT_PROGRAM));
-            ours.and_then(|rest| rest.strip_prefix(": ")).is_some_and(|rest| rest.starts_with(NOT_ORDERED))
-        };
-        self.reason.as_deref().filter(|reason| reason.ends_with(REBOOT_ISSUED) || not_ordered(reason))?;
+        self.classified_reason().filter(Classified::is_of_a_hand_over)?;
         self.reason_s
     }
-}
 
-/// The Reason we set: begins with [`OUR_REASON`] and the rollout, and keeps what Slurm said about having given up.
-#[must_use]
-pub fn our_reason(subject: &str, what: &str, now: Option<&NodeInfo>) -> String {
-    let text = crate::text::one_line(&format!("{OUR_REASON}{subject}: {what}"), MAX_REASON);
-    let gave_up = now.and_then(|node| node.reason.as_deref()).is_some_and(|r| r.ends_with(REBOOT_TIMED_OUT));
-    if gave_up { format!("{text} {REBOOT_TIMED_OUT}") } else { text }
-}
+    /// Whether slurm-rollout set the node's Reason.
+    #[must_use]
+    pub fn shows_our_reason(&self) -> bool {
+        self.classified_reason().is_some_and(|reason| reason.is_ours())
+    }
 
-/// The Reason of nodes that RebootProgram could not order, and of which no journal says so.
-#[must_use]
-pub fn not_ordered(why: &str) -> String {
-    our_reason(REBOOT_PROGRAM, &format!("{NOT_ORDERED}{why}"), None)
+    pub(crate) fn classified_reason(&self) -> Option<Classified<'_>> {
+        self.reason.as_deref().map(Reason::classify)
+    }
 }
 
 /// Reads the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Lines that are no node are left out: a Comment may hold a newline,
@@ -370,10 +346,11 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
 
     #[test]
     fn a_reason_may_say_by_when_the_node_was_handed_over() {
+        let not_ordered = Reason::not_ordered("/run/slurm-rollout/agent.sock: connection refused");
         let unknown = "slurm-rollout RebootProgram: refused: held by driver";
         for (reason, says_so) in [
             ("driver : reboot issued", true),
-            (&not_ordered("/run/slurm-rollout/agent.sock: connection refused"), true),
+            (not_ordered.as_str(), true),
             (unknown, false),
             ("slurm-rollout driver: not ordered: no answer from its agent", false),
             ("driver : reboot issued : reboot timed out", false),
@@ -397,20 +374,5 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
             node.next_state = next.map(str::to_owned);
             assert_eq!(node.returns_by_itself(), returns, "{state} {next:?}");
         }
-    }
-
-    #[test]
-    fn our_reason_is_one_line_and_keeps_that_slurm_gave_up() {
-        assert_eq!(
-            our_reason("r", "held:\n no such\tpackage", None),
-            "slurm-rollout r: held: no such package"
-        );
-        let late = node("DOWN", "x : reboot issued : reboot timed out");
-        let reason = our_reason("r", "verify failed", Some(&late));
-        assert_eq!(reason, "slurm-rollout r: verify failed : reboot timed out");
-        assert!(node("DOWN", &reason).timed_out_waiting_for_our_reboot());
-        let long = our_reason("r", &format!("dnf: {}no such package", "long ".repeat(500)), None);
-        assert!(long.chars().count() <= MAX_REASON && long.ends_with("no such package"), "{long}");
-        assert!(long.starts_with("slurm-rollout r: dnf"), "{long}");
     }
 }

@@ -85,8 +85,8 @@ fn what_is_said_of_reboot_programs() {
     let here = "SlurmctldParameters = Reboot_from_controller";
     for (version, value, more, action, expected, word) in [
         ("24.11.5", "(null)", here, None, &[Problem][..], "not set"),
-        ("24.11.5", REBOOT_PROGRAM, here, None, &[Fine, Fine], REBOOT_PROGRAM),
-        ("24.11.5", REBOOT_PROGRAM, "", None, &[Fine, Problem], REBOOT_PROGRAM),
+        ("24.11.5", REBOOT_PROGRAM_PATH, here, None, &[Fine, Fine], REBOOT_PROGRAM_PATH),
+        ("24.11.5", REBOOT_PROGRAM_PATH, "", None, &[Fine, Problem], REBOOT_PROGRAM_PATH),
         ("25.11.7", "/p --config /c", here, None, &[Problem, Fine], "has arguments"),
         ("26.05.5", "/p --config /c", here, None, &[Fine, Fine], "/p --config /c"),
         ("25.11.7", "reboot", here, None, &[Problem], "no absolute path"),

@@ -5,9 +5,11 @@
 //! | [`address`] | from NodeAddr to an IP address |
 //! | [`client`] | one HTTP exchange with one agent |
 //! | [`ask_all`] | one question to many agents |
+//! | [`seal`] | sealing an order for agents |
 //! | [`dispatch`] | work on many items with bounded threads and a deadline |
 
 pub mod address;
 pub mod ask_all;
 pub mod client;
 pub mod dispatch;
+pub mod seal;

@@ -1,11 +1,13 @@
 //! Looking after nodes that have to be told more than once: those that keep no ledger over their boot, and those whose boot
 //! source the controller's side has changed. Each call looks once; who calls it again, and when, is the caller's.
 
-use crate::agents::ask_all::ask_agents;
+use crate::agents::address::Addresses;
+use crate::agents::ask_all::{Limits, ask_agents, send_sealed};
+use crate::agents::client::NoAnswer;
+use crate::agents::seal::seal;
 use crate::boot::change::{Back, put_back};
 use crate::config::Config;
-use crate::hand_over::seal;
-use crate::store::{Addresses, Store, StoreError};
+use crate::store::{Store, StoreError};
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::follow_up::{Due, Then, Watched, may_be_expected};
 use rollout_core::hostlist::NodeSet;
@@ -98,9 +100,8 @@ pub fn look(config: &Config, store: &Store, slurm: Option<&[NodeInfo]>) -> Resul
         return Ok(Looked::default());
     }
     let addresses = store.addresses();
-    let agents = ask_agents(config, &nodes, &addresses, (ASKING, ASKING_ALL), |_, address, client| {
-        client.status(address).map_err(|silence| silence.to_string())
-    });
+    let limits = Limits::new(ASKING, ASKING_ALL);
+    let agents = ask_agents(config, &nodes, &addresses, limits, |_, address, client| client.status(address));
     let mut look =
         Look { config, store, addresses, drains: store.drains(), agents, looked: Looked::default() };
     let mut errands: Vec<Errand> = others.iter().filter_map(|node| look.of_another(node)).collect();
@@ -120,7 +121,7 @@ struct Look<'a> {
     store: &'a Store,
     addresses: Addresses,
     drains: Drains,
-    agents: BTreeMap<String, Result<AgentStatus, String>>,
+    agents: BTreeMap<String, Result<AgentStatus, NoAnswer>>,
     looked: Looked,
 }
 
@@ -258,20 +259,15 @@ impl Look<'_> {
                 Err(why) => self.looked.failed.push(format!("{node}: it cannot be told: {why}")),
             }
         }
-        let limits = (self.config.agent_timeout.get(), self.config.deadline.get());
-        let answers =
-            ask_agents(self.config, &whom, &self.addresses, limits, move |node, address, client| {
-                let sealed = sealed.get(node).ok_or("nothing is sealed for it")?;
-                client
-                    .order(address, sealed)
-                    .map_err(|silence| format!("no answer from its agent: {silence}"))
-            });
+        let limits = Limits::new(self.config.agent_timeout.get(), self.config.deadline.get());
+        let answers = send_sealed(self.config, sealed, &self.addresses, limits);
         for (node, answer) in answers {
             match answer {
                 Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => {
                     self.looked.done.push(format!("{node}: told how to go on"));
                 }
-                Ok(Answer::Refused { why }) | Err(why) => self.looked.failed.push(format!("{node}: {why}")),
+                Ok(Answer::Refused { why }) => self.looked.failed.push(format!("{node}: {why}")),
+                Err(no_answer) => self.looked.failed.push(format!("{node}: {no_answer}")),
             }
         }
     }

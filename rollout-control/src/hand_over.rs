@@ -3,14 +3,15 @@
 
 use crate::agents::address::Resolver;
 use crate::agents::client::AgentClient;
-use crate::agents::dispatch::{Turn, dispatch, dispatch_in_turns};
+use crate::agents::dispatch::{Turn, connect_limit, dispatch, dispatch_in_turns};
+use crate::agents::seal::seal;
 use crate::boot::change;
 use crate::config::Config;
 use crate::store::{Claim, Store, StoreError};
 use rollout_core::controller::hand_over::{HandedOver, Request, SkippedNodes, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
-use rollout_core::protocol::order::{Order, OrderId, OrderKind};
+use rollout_core::protocol::order::{OrderId, OrderKind};
 use rollout_core::rollout::journal::Entry;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::{REBOOT_PROGRAM_SUBJECT, Reason};
@@ -34,11 +35,6 @@ const WRITE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a scontrol that is over its time may take to end. One that hangs in the kernel is left behind.
 const ENDING_SCONTROL: Duration = Duration::from_millis(300);
-
-/// How long the kernel of an agent's host may take to answer, once; less where there are thousands of nodes, so that
-/// dead ones leave time for the others.
-const CONNECT: Duration = Duration::from_secs(1);
-const CONNECT_AT_LEAST: Duration = Duration::from_millis(250);
 
 /// How soon an agent that cannot be connected to is tried again: it may just be restarting.
 const KNOCK_AGAIN: Duration = Duration::from_millis(300);
@@ -156,7 +152,7 @@ fn order(
     let mut waiting: BTreeMap<String, Arc<Claim>> = BTreeMap::new();
     let mut errands = Vec::new();
     let mut addresses = store.addresses();
-    addresses.extend(slurm.into_iter().flatten().map(|info| (info.name, info.address)));
+    addresses.learn(slurm.iter().flatten());
     let mut watch = false;
     for claim in claims.claims.into_iter().map(Arc::new) {
         let not_given = match &claim.order.kind {
@@ -171,7 +167,7 @@ fn order(
             _ => BTreeMap::new(),
         };
         watch |= is_watched(&claim.order.kind);
-        let sealed = Arc::new(seal(config, &claim.order));
+        let sealed = Arc::new(seal(config, &claim.order).map_err(|error| error.to_string()));
         let ungiven = |(node, why): (String, String)| {
             let (order, rollout) = (claim.order.id.clone(), claim.rollout.clone());
             Reply { node, order, rollout, outcome: Outcome::Unreachable(why) }
@@ -180,8 +176,7 @@ fn order(
         let ordered = |node: &&str| ungiven.iter().all(|reply| reply.node != **node);
         for node in claim.order.nodes.iter().filter(ordered).map(str::to_owned) {
             waiting.insert(node.clone(), Arc::clone(&claim));
-            // Slurm's default is the NodeName.
-            let address = addresses.get(&node).unwrap_or(&node).clone();
+            let address = addresses.of(&node).to_owned();
             let (claim, sealed) = (Arc::clone(&claim), Arc::clone(&sealed));
             errands.push(Errand { node, address, claim, sealed, give_up: None });
         }
@@ -245,19 +240,6 @@ fn ask_slurm(
     }
 }
 
-pub(crate) fn seal(config: &Config, order: &Order) -> Result<String, String> {
-    let order = serde_json::to_vec(order).map_err(|error| error.to_string())?;
-    // Agents run as root: nobody else on their nodes can open it.
-    config.munge().seal(&order, 0).map_err(|error| error.to_string())
-}
-
-/// So long that all have their first turn in half of the time, should nobody answer.
-pub(crate) fn connect_limit(errands: usize, concurrency: usize, sent_by: Instant) -> Duration {
-    let rounds = u32::try_from(errands.div_ceil(concurrency.max(1))).unwrap_or(u32::MAX).max(1);
-    let half = sent_by.saturating_duration_since(Instant::now()) / 2;
-    (half / rounds).clamp(CONNECT_AT_LEAST, CONNECT)
-}
-
 /// What it takes to deliver orders.
 struct Messenger {
     client: AgentClient,
@@ -285,12 +267,12 @@ impl Messenger {
             Ok(Answer::Accepted { volatile }) => errand.ends(Outcome::Ordered { volatile }),
             Ok(Answer::UnderWay { .. }) => errand.ends(Outcome::Ordered { volatile: false }),
             Ok(Answer::Refused { why }) => errand.ends(Outcome::Refused(why)),
-            Err(silence) if silence.nothing_sent && Instant::now() + KNOCK_AGAIN < give_up => {
+            Err(no_answer) if no_answer.nothing_sent() && Instant::now() + KNOCK_AGAIN < give_up => {
                 // A name is looked up once.
                 errand.address = address.to_string();
                 Turn::Again(errand, KNOCK_AGAIN)
             }
-            Err(silence) => errand.ends(Outcome::Unreachable(format!("no answer from its agent: {silence}"))),
+            Err(no_answer) => errand.ends(Outcome::Unreachable(no_answer.to_string())),
         }
     }
 }
@@ -394,17 +376,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_more_nodes_the_sooner_a_silent_host_is_left() {
-        let sent_by = Instant::now() + Duration::from_secs(60);
-        let limit = |errands| connect_limit(errands, 500, sent_by);
-        assert_eq!(limit(0), CONNECT);
-        assert_eq!(limit(10_000), CONNECT);
-        let some = limit(25_000);
-        assert!(CONNECT_AT_LEAST < some && some < CONNECT, "{some:?}");
-        assert_eq!(limit(1_000_000), CONNECT_AT_LEAST);
-        assert_eq!(connect_limit(10, 0, Instant::now()), CONNECT_AT_LEAST);
     }
 }

@@ -1,7 +1,8 @@
 //! Giving agents beforehand what is staged for their nodes, where slurmd runs RebootProgram: on the node nobody can ask
 //! the controller. Nothing is done with it until slurmd says that Slurm has the node rebooted.
 
-use crate::agents::ask_all::ask_agents;
+use crate::agents::ask_all::{Limits, send_sealed};
+use crate::agents::seal::{SealError, seal};
 use crate::config::{Config, Deliver};
 use crate::store::{ChangedDrain, Store, StoreError};
 use rollout_core::hostlist::NodeSet;
@@ -10,7 +11,7 @@ use rollout_core::protocol::order::{Order, OrderKind, PreStage, UpdateDrain};
 use rollout_core::rollout::journal::Entry;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
-use rollout_host::{munge, random};
+use rollout_host::random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub enum DeliverError {
     Store(#[from] StoreError),
     /// What is to be told cannot be sealed.
     #[error(transparent)]
-    Munge(#[from] munge::MungeError),
+    Seal(#[from] SealError),
 }
 
 /// Whether what is staged is to be given to agents beforehand. `slurm` is asked only where the configuration leaves it
@@ -117,23 +118,19 @@ pub fn take_back(
 
 /// Sends these orders, each node being in one of them, all at once.
 fn tell(config: &Config, store: &Store, orders: &[Order]) -> Result<Told, DeliverError> {
-    let mut letters: BTreeMap<String, Arc<str>> = BTreeMap::new();
+    let mut sealed_for: BTreeMap<String, Arc<str>> = BTreeMap::new();
     for order in orders {
-        let sealed = config.munge().seal(&serde_json::to_vec(order).unwrap_or_default(), 0)?;
-        let sealed: Arc<str> = sealed.into();
-        letters.extend(order.nodes.iter().map(|name| (name.to_owned(), Arc::clone(&sealed))));
+        let sealed: Arc<str> = seal(config, order)?.into();
+        sealed_for.extend(order.nodes.iter().map(|name| (name.to_owned(), Arc::clone(&sealed))));
     }
-    let nodes: NodeSet = letters.keys().cloned().collect();
-    let limits = (config.agent_timeout.get(), ALL_LIMIT);
-    let answers = ask_agents(config, &nodes, &store.addresses(), limits, move |name, address, client| {
-        let sealed = letters.get(name).map_or("", |sealed| sealed);
-        client.order(address, sealed).map_err(|silence| format!("no answer from its agent: {silence}"))
-    });
+    let limits = Limits::new(config.agent_timeout.get(), ALL_LIMIT);
+    let answers = send_sealed(config, sealed_for, &store.addresses(), limits);
     let (mut taken, mut failed): (Vec<String>, BTreeMap<String, Vec<String>>) = Default::default();
     for (name, answer) in answers {
         match answer {
             Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => taken.push(name),
-            Ok(Answer::Refused { why }) | Err(why) => failed.entry(why).or_default().push(name),
+            Ok(Answer::Refused { why }) => failed.entry(why).or_default().push(name),
+            Err(no_answer) => failed.entry(no_answer.to_string()).or_default().push(name),
         }
     }
     let failed = failed.into_iter().map(|(why, names)| (why, NodeSet::from_iter(names))).collect();

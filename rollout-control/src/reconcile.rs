@@ -1,7 +1,9 @@
 //! Sending the orders that got lost: Slurm runs RebootProgram once for a node, marks the node first, and never asks again,
 //! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
-use crate::agents::ask_all::ask_agents;
+use crate::agents::address::Addresses;
+use crate::agents::ask_all::{Limits, ask_agents};
+use crate::agents::client::NoAnswer;
 use crate::config::{Config, Deliver};
 use crate::hand_over::{Report, hand_over};
 use crate::pre_stage::{DeliverError, Told, deliver, is_wanted, tell_drains};
@@ -100,16 +102,15 @@ pub fn reconcile(
         HandOverMode::Action(_) => (false, config.deliver == Deliver::Always),
         HandOverMode::NotOurs(why) => return not_ours(why),
     };
-    let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
-    let limits = (config.agent_timeout.get(), config.deadline.get());
-    let agents = ask_agents(config, &nodes, &addresses, limits, |_, address, client| {
-        client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
-    });
+    let mut addresses = Addresses::default();
+    addresses.learn(&infos);
+    let limits = Limits::new(config.agent_timeout.get(), config.deadline.get());
+    let agents = ask_agents(config, &nodes, &addresses, limits, |_, address, client| client.status(address));
     let mut sorted = Sorted::default();
     let now_ms = clock::now_ms();
+    let not_asked = Err(NoAnswer::NotAsked);
     for lost in lost {
-        let agent =
-            agents.get(&lost.node).map_or(Err("not asked"), |agent| agent.as_ref().map_err(String::as_str));
+        let agent = agents.get(&lost.node).unwrap_or(&not_asked).as_ref();
         let due = match on_the_node {
             true => lost.due_on_the_node(agent.ok(), now_ms),
             false => Some(lost.due(agent.ok(), now_ms)),
@@ -160,7 +161,7 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn add(&mut self, lost: LostOrder, due: Due, agent: Result<&AgentStatus, &str>) {
+    fn add(&mut self, lost: LostOrder, due: Due, agent: Result<&AgentStatus, &NoAnswer>) {
         match (due, lost.order) {
             (Due::WriteDown, Some(order)) => {
                 let says = agent.ok().and_then(|agent| agent.order.clone());
@@ -170,7 +171,7 @@ impl Sorted {
             (Due::Order | Due::WriteDown, _) => drop(self.untold.insert(lost.node, lost.handed_over_ms)),
             (Due::Booted, _) => self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node),
             (Due::Silent, _) => {
-                let why = agent.err().unwrap_or_default().to_owned();
+                let why = agent.err().map(ToString::to_string).unwrap_or_default();
                 self.report.silent.entry(why).or_default().push(lost.node);
             }
         }

@@ -23,7 +23,6 @@ mod journal_file;
 mod json_file;
 mod stage;
 
-pub use addresses::Addresses;
 pub use claim::{Claim, Claims};
 pub use drains::ChangedDrain;
 pub use stage::{StageError, Staged};

@@ -24,18 +24,56 @@ const MAX_WHY: usize = 1500;
 /// Length limit of the names and versions that it says. A NodeName has at most 255 characters.
 const MAX_NAME: usize = 256;
 
-/// Why an agent gave no answer.
+/// An agent gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct NoAnswer {
-    /// In the system's words.
-    pub why: String,
-    /// Whether the host is there and nobody listens on the port: the agent may be starting.
-    pub nobody_listens: bool,
-    /// Whether the host gave no sign of life within the limit, or no way leads to it.
-    pub host_silent: bool,
-    /// Whether nothing was sent, because there was no connection: then it can be tried again.
-    pub nothing_sent: bool,
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// The NodeAddr leads to no address.
+    #[error("{0}")]
+    NoAddress(String),
+    /// The time limit for all agents was over before this one was asked or had answered.
+    #[error("not asked in time")]
+    NotAsked,
+    /// The host refuses the connection: the agent may be starting.
+    #[error("no answer from its agent: {0}")]
+    NobodyListens(String),
+    /// The host gave no sign of life within the limit, or there is no route to it.
+    #[error("no answer from its agent: {why}")]
+    HostSilent { why: String, connected: Connected },
+    /// The answer is not an agent's, or the connection broke.
+    #[error("no answer from its agent: {0}")]
+    Other(String),
+}
+
+/// Whether a connection was established, so that the request may have been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connected {
+    No,
+    Unknown,
+}
+
+impl NoAnswer {
+    /// Returns the cause alone, in one line.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        match self {
+            Self::NoAddress(why)
+            | Self::NobodyListens(why)
+            | Self::HostSilent { why, .. }
+            | Self::Other(why) => why,
+            Self::NotAsked => "not asked in time",
+        }
+    }
+
+    /// Returns whether nothing was sent for want of a connection, so that the request can be repeated.
+    #[must_use]
+    pub fn nothing_sent(&self) -> bool {
+        match self {
+            Self::NoAddress(_) | Self::NobodyListens(_) => true,
+            Self::HostSilent { connected, .. } => *connected == Connected::No,
+            Self::NotAsked | Self::Other(_) => false,
+        }
+    }
 }
 
 /// Speaks to agents by their addresses.
@@ -133,8 +171,7 @@ fn read<T: serde::de::DeserializeOwned>(
     let text =
         response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(NoAnswer::from)?;
     let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
-    let answer = serde_json::from_str(&text).map_err(foreign);
-    answer.map_err(|why| NoAnswer { why, nobody_listens: false, host_silent: false, nothing_sent: false })
+    serde_json::from_str(&text).map_err(foreign).map_err(NoAnswer::Other)
 }
 
 impl From<ureq::Error> for NoAnswer {
@@ -150,14 +187,22 @@ impl From<ureq::Error> for NoAnswer {
                 kind,
                 Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut)
             );
-        let nothing_sent = nobody_listens || matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect));
+        let connected = match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect) => Connected::No,
+            _ => Connected::Unknown,
+        };
         let why = match error {
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "its host does not answer".to_owned(),
             ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
             other => other.to_string(),
         };
-        Self { why: one_line(&why, MAX_WHY), nobody_listens, host_silent, nothing_sent }
+        let why = one_line(&why, MAX_WHY);
+        match (nobody_listens, host_silent) {
+            (true, _) => Self::NobodyListens(why),
+            (false, true) => Self::HostSilent { why, connected },
+            (false, false) => Self::Other(why),
+        }
     }
 }
 

@@ -9,6 +9,11 @@ use std::time::{Duration, Instant};
 /// Enough for one HTTP exchange; thousands of threads of the default 2 MiB would be much address space.
 const STACK: usize = 256 * 1024;
 
+/// Limit for connecting to an agent, which the kernel of its host answers. [`connect_limit`] lowers it for thousands of
+/// nodes, so that dead ones leave time for the others.
+const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_AT_LEAST: Duration = Duration::from_millis(250);
+
 /// Results that come in while others are still being waited for.
 #[derive(Debug)]
 pub struct Results<R> {
@@ -82,6 +87,15 @@ where
         }
     }
     Results { results, deadline }
+}
+
+/// Returns a limit for connecting with which all `items` get their first turn in half of the time until `deadline`, even
+/// if none of their hosts answers.
+#[must_use]
+pub fn connect_limit(items: usize, concurrency: usize, deadline: Instant) -> Duration {
+    let rounds = u32::try_from(items.div_ceil(concurrency.max(1))).unwrap_or(u32::MAX).max(1);
+    let half = deadline.saturating_duration_since(Instant::now()) / 2;
+    (half / rounds).clamp(CONNECT_AT_LEAST, CONNECT)
 }
 
 fn locked<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -181,5 +195,17 @@ mod tests {
         let results = dispatch_in_turns((0..10).collect(), 2, in_ms(300), again);
         assert_eq!(results.all(), [7]);
         assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_more_nodes_the_sooner_a_silent_host_is_left() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let limit = |items| connect_limit(items, 500, deadline);
+        assert_eq!(limit(0), CONNECT);
+        assert_eq!(limit(10_000), CONNECT);
+        let some = limit(25_000);
+        assert!(CONNECT_AT_LEAST < some && some < CONNECT, "{some:?}");
+        assert_eq!(limit(1_000_000), CONNECT_AT_LEAST);
+        assert_eq!(connect_limit(10, 0, Instant::now()), CONNECT_AT_LEAST);
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A node whose agent does not answer, or whose boot source cannot be read, is left alone. Sends no order.
 
-use crate::agents::ask_all::ask_agents;
+use crate::agents::address::Addresses;
+use crate::agents::ask_all::{Limits, ask_agents};
+use crate::agents::client::NoAnswer;
 use crate::boot::{BootNode, BootSource, NodesFile, Outcomes, Saved, provider};
 use crate::config::Config;
-use crate::store::{Addresses, Store, StoreError};
+use crate::store::{Store, StoreError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::{Apply, Order, OrderId};
 use rollout_core::rollout::image::{Image, Via};
@@ -42,9 +44,9 @@ pub fn change(
     };
     let mut not_given = NotGiven::new();
     let limit = ASKING_AGENTS.min(until.saturating_duration_since(Instant::now()) / 3);
-    let agents = ask_agents(config, &order.nodes, addresses, (limit, limit), |_, address, client| {
-        client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
-    });
+    let limits = Limits::new(limit, limit);
+    let agents =
+        ask_agents(config, &order.nodes, addresses, limits, |_, address, client| client.status(address));
     let end = Instant::now() + until.saturating_duration_since(Instant::now()) * 2 / 3;
     let (mut before, mut sources) = (BTreeMap::new(), BTreeMap::new());
     let mut saved = provider.read(&answering(&nodes, &agents, &mut not_given), end);
@@ -84,14 +86,14 @@ pub fn change(
 /// Those whose agents answer; the others are not to be given anything.
 fn answering<T>(
     nodes: &[BootNode],
-    agents: &BTreeMap<String, Result<T, String>>,
+    agents: &BTreeMap<String, Result<T, NoAnswer>>,
     not_given: &mut NotGiven,
 ) -> Vec<BootNode> {
     let mut answering = Vec::new();
     for node in nodes {
         match agents.get(&node.name) {
             Some(Ok(_)) => answering.push(node.clone()),
-            Some(Err(why)) => drop(not_given.insert(node.name.clone(), why.clone())),
+            Some(Err(why)) => drop(not_given.insert(node.name.clone(), why.to_string())),
             None => drop(not_given.insert(node.name.clone(), "its agent was not asked".to_owned())),
         }
     }

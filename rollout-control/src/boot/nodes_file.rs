@@ -7,6 +7,7 @@
 //! ```
 
 use super::BootNode;
+use crate::agents::address::Addresses;
 use rollout_core::hostlist::NodeSet;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -84,11 +85,12 @@ impl NodesFile {
 
     /// The nodes as providers know them; `addresses` are Slurm's.
     #[must_use]
-    pub fn nodes(&self, names: &NodeSet, addresses: &BTreeMap<String, String>) -> Vec<BootNode> {
+    pub fn nodes(&self, names: &NodeSet, addresses: &Addresses) -> Vec<BootNode> {
         let node = |name: &str| {
             let mut values = self.nodes.get(name).cloned().unwrap_or_default();
-            if let Some(address) = addresses.get(name).filter(|address| address.parse::<IpAddr>().is_ok()) {
-                values.entry("ip".to_owned()).or_insert_with(|| address.clone());
+            let address = addresses.of(name);
+            if address.parse::<IpAddr>().is_ok() {
+                values.entry("ip".to_owned()).or_insert_with(|| address.to_owned());
             }
             BootNode { name: name.to_owned(), values }
         };
@@ -108,7 +110,8 @@ mod tests {
         assert!(NodesFile::load(&path).unwrap().nodes.is_empty());
         std::fs::write(&path, "[n1]\nmac = '52:54:00:12:34:56'\n[n2]\nip = '10.1.0.2'\n").unwrap();
         let addresses = [("n1", "10.0.0.1"), ("n2", "10.0.0.2"), ("n3", "n3")];
-        let addresses = addresses.map(|(node, address)| (node.to_owned(), address.to_owned())).into();
+        let addresses =
+            Addresses::from(addresses.map(|(node, address)| (node.to_owned(), address.to_owned())));
         let nodes = NodesFile::load(&path).unwrap().nodes(&NodeSet::parse("n[1-3]").unwrap(), &addresses);
         let ip = |index: usize| nodes[index].values.get("ip").map(String::as_str);
         assert_eq!((ip(0), ip(1), ip(2)), (Some("10.0.0.1"), Some("10.1.0.2"), None));

@@ -2,9 +2,10 @@
 //! the journals.
 
 use crate::context::{Context, Failure};
-use rollout_control::agents::ask_all;
-use rollout_control::agents::client::AgentClient;
-use rollout_control::store::{Addresses, Rollout};
+use rollout_control::agents::address::Addresses;
+use rollout_control::agents::ask_all::{self, Limits};
+use rollout_control::agents::client::{AgentClient, NoAnswer};
+use rollout_control::store::Rollout;
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::status::{Images, NodeStatus, join};
 use rollout_core::hostlist::NodeSet;
@@ -24,7 +25,7 @@ const SLURM_LIMIT: Duration = Duration::from_secs(5);
 
 /// What agents and Slurm say of some nodes.
 pub(crate) struct Survey {
-    agents: BTreeMap<String, Result<AgentStatus, String>>,
+    agents: BTreeMap<String, Result<AgentStatus, NoAnswer>>,
     slurm: BTreeMap<String, NodeInfo>,
     /// Why Slurm could not be asked.
     pub(crate) no_slurm: Option<String>,
@@ -41,10 +42,8 @@ impl Survey {
         };
         let slurm: BTreeMap<_, _> = infos.into_iter().map(|info| (info.name.clone(), info)).collect();
         let mut addresses = context.store.addresses();
-        addresses.extend(slurm.values().map(|info| (info.name.clone(), info.address.clone())));
-        let ask = |_: &str, address, client: &AgentClient| {
-            client.status(address).map_err(|error| error.to_string())
-        };
+        addresses.learn(slurm.values());
+        let ask = |_: &str, address, client: &AgentClient| client.status(address);
         let agents = ask_agents(context, nodes, &addresses, ask);
         Self { agents, slurm, no_slurm, now_ms: clock::now_ms() }
     }
@@ -65,7 +64,7 @@ impl Survey {
     }
 
     fn status(&self, name: &str, rollout: &str, record: &NodeRecord) -> NodeStatus {
-        let agent = self.agents.get(name).map(|answer| answer.as_ref().map_err(String::as_str));
+        let agent = self.agents.get(name).map(|answer| answer.as_ref().map_err(NoAnswer::cause));
         let slurm = self.slurm.get(name);
         let by_agent = agent
             .and_then(Result::ok)
@@ -111,7 +110,7 @@ pub(crate) fn ask_agents<R: Send + 'static>(
     context: &Context,
     nodes: &NodeSet,
     addresses: &Addresses,
-    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
-) -> BTreeMap<String, Result<R, String>> {
-    ask_all::ask_agents(&context.config, nodes, addresses, (AGENT_LIMIT, ALL_LIMIT), ask)
+    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, NoAnswer> + Send + Sync + 'static,
+) -> BTreeMap<String, Result<R, NoAnswer>> {
+    ask_all::ask_agents(&context.config, nodes, addresses, Limits::new(AGENT_LIMIT, ALL_LIMIT), ask)
 }

@@ -390,7 +390,7 @@ fn addresses_are_learnt_and_kept() {
     fs::write(dir.path().join("addresses.json"), "{torn").unwrap();
     assert!(store.addresses().is_empty(), "it only saves asking");
     store.learn_addresses(&[info("n1", "10.0.0.9")]).unwrap();
-    assert_eq!(store.addresses()["n1"], "10.0.0.9");
+    assert_eq!(store.addresses().of("n1"), "10.0.0.9");
 }
 
 #[test]

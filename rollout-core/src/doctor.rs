@@ -5,6 +5,7 @@
 //! | [`slurm`] | Slurm's configuration: versions, RebootProgram's setting, timeouts |
 //! | [`access`] | who may read, write and enter what: RebootProgram's file, the state directory |
 //! | [`agents`] | the agents of all nodes, in groups |
+//! | [`configuration`] | the files of a configuration and the mistakes in them |
 //! | [`mounts`] | whether a directory survives a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
 //!
@@ -12,6 +13,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod configuration;
 pub mod mounts;
 pub mod node;
 pub mod slurm;

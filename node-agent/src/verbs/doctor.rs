@@ -7,6 +7,7 @@ use crate::slurm::slurmd::SYSTEMCTL;
 use crate::state::ledger_file::LedgerFile;
 use crate::verbs::client;
 use nix::unistd::{User, geteuid};
+use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::mounts::file_system;
 use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
 use rollout_core::doctor::{Finding, Report};
@@ -39,7 +40,7 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
         return Err("doctor has to be run by root: the ledger is for nobody else".into());
     }
     let mut findings = Vec::new();
-    let config = configuration(path, &mut findings);
+    let config = read_configuration(path, &mut findings);
     match node::name(&config) {
         Ok(name) => findings.extend(rollout_core::doctor::node::node(&facts(&config, name))),
         Err(why) => {
@@ -56,22 +57,15 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if report.problems > 0 { Exit::ProblemFound } else { Exit::Success }.into())
 }
 
-/// The configuration, as far as it can be used.
-fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
-    const CHECK: &str = "configuration";
+/// Reads the configuration. One that cannot be used counts as the default.
+fn read_configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
     let reading = read::<Config>(path);
-    for mistake in &reading.mistakes {
-        findings.push(
-            Finding::problem(CHECK, mistake.to_string())
-                .because("the agent does not start, and the gate stays shut while an order is under way")
-                .cured_by("mend it; then `slurm-rollout-agent config check`"),
-        );
-    }
-    if reading.mistakes.is_empty() {
-        let files: Vec<_> = reading.files.iter().map(|file| file.display().to_string()).collect();
-        let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
-        findings.push(Finding::ok(CHECK, what));
-    }
+    findings.extend(configuration(&ConfigurationFacts {
+        files: reading.files.iter().map(|file| file.display().to_string()).collect(),
+        mistakes: reading.mistakes.iter().map(ToString::to_string).collect(),
+        consequence: "the agent does not start, and the gate stays shut while an order is under way",
+        check_command: "slurm-rollout-agent config check",
+    }));
     if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 

@@ -12,6 +12,7 @@ use rollout_cli::args::DoctorArgs;
 use rollout_control::config::Config;
 use rollout_control::store::Store;
 use rollout_core::doctor::access::Identity;
+use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::slurm::{self, Program};
 use rollout_core::doctor::{Finding, Report, access, node};
 use rollout_core::hostlist::NodeSet;
@@ -29,7 +30,7 @@ const SLURM_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let asked = args.nodes.as_deref().map(parse_nodes).transpose()?;
     let mut findings = Vec::new();
-    let config = configuration(path, &mut findings);
+    let config = read_configuration(path, &mut findings);
     findings.push(node::munge(&config.munge().try_out()));
     let mut nodes = Vec::new();
     match ask_slurm(&config) {
@@ -56,22 +57,15 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     Ok(if report.problems > 0 { Exit::ProblemFound } else { Exit::Success }.into())
 }
 
-/// The configuration, as far as it can be used.
-fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
-    const CHECK: &str = "configuration";
+/// Reads the configuration. One that cannot be used counts as the default.
+fn read_configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
     let reading = read::<Config>(path);
-    for mistake in &reading.mistakes {
-        findings.push(
-            Finding::problem(CHECK, mistake.to_string())
-                .because("RebootProgram and every other verb refuse to work with it: no node is ordered")
-                .cured_by("mend it; then `slurm-rollout config check`"),
-        );
-    }
-    if reading.mistakes.is_empty() {
-        let files: Vec<_> = reading.files.iter().map(|file| file.display().to_string()).collect();
-        let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
-        findings.push(Finding::ok(CHECK, what));
-    }
+    findings.extend(configuration(&ConfigurationFacts {
+        files: reading.files.iter().map(|file| file.display().to_string()).collect(),
+        mistakes: reading.mistakes.iter().map(ToString::to_string).collect(),
+        consequence: "RebootProgram and every other verb refuse to work with it: no node is ordered",
+        check_command: "slurm-rollout config check",
+    }));
     if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
@@ -173,7 +167,7 @@ fn of_agents(
     let addresses = Store::read_only(&config.state_dir).addresses();
     let known_names: NodeSet = match slurm {
         Some(_) => known.iter().map(|node| node.name.clone()).collect(),
-        None => addresses.keys().cloned().collect(),
+        None => addresses.nodes(),
     };
     let mut findings = Vec::new();
     let nodes = match asked {
@@ -191,7 +185,7 @@ fn of_agents(
             if slurm.is_some() { asked.difference(&unknown) } else { asked.clone() }
         }
     };
-    let facts = agents::ask(config, &nodes, known, &addresses);
+    let facts = agents::ask(config, &nodes, known, addresses);
     findings.extend(rollout_core::doctor::agents::agents(
         &facts,
         env!("CARGO_PKG_VERSION"),

@@ -5,6 +5,7 @@ use crate::survey::ask_agents;
 use crate::table::out;
 use rollout_cli::args::ReleaseArgs;
 use rollout_control::agents::client::AgentClient;
+use rollout_control::agents::seal::seal;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Order, OrderKind};
@@ -32,10 +33,8 @@ pub(crate) fn tell_held(
         return Ok(Vec::new());
     }
     let order = Order::new(random::order_id(), nodes.clone(), what.clone());
-    let sealed = context.config.munge().seal(&serde_json::to_vec(&order)?, 0)?;
-    let tell = move |_: &str, address, client: &AgentClient| {
-        client.order(address, &sealed).map_err(|error| error.to_string())
-    };
+    let sealed = seal(&context.config, &order)?;
+    let tell = move |_: &str, address, client: &AgentClient| client.order(address, &sealed);
     let answers = ask_agents(context, nodes, &context.store.addresses(), tell);
     let mut failed = Vec::new();
     for (name, answer) in answers {
@@ -50,7 +49,7 @@ pub(crate) fn tell_held(
                 out(&format!("{name}: {told}\n"));
             }
             Ok(Answer::Refused { why }) => failed.push(format!("{name}: {why}")),
-            Err(why) => failed.push(format!("{name}: no answer from its agent: {why}")),
+            Err(no_answer) => failed.push(format!("{name}: {no_answer}")),
         }
     }
     Ok(failed)

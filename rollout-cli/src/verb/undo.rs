@@ -5,7 +5,7 @@ use crate::survey::ask_agents;
 use crate::table::out;
 use crate::verb::stage::give_to_agents;
 use rollout_cli::args::UndoArgs;
-use rollout_control::agents::client::AgentClient;
+use rollout_control::agents::client::{AgentClient, NoAnswer};
 use rollout_control::store::Rollout;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Booted, NodeRecord};
@@ -25,7 +25,7 @@ pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failur
         fold.keys().filter(|name| only.as_ref().is_none_or(|only| only.contains(name))).cloned().collect();
     let pasts =
         ask_agents(context, &wanted, &context.store.addresses(), |_, address, client: &AgentClient| {
-            client.pasts(address).map_err(|error| error.to_string())
+            client.pasts(address)
         });
     let newest = newest_orders(context)?;
     let mut ways: Vec<(DesiredState, Vec<String>)> = Vec::new();
@@ -54,14 +54,16 @@ fn way_back(
     rollout: &Rollout,
     newest: Option<&(u64, String)>,
     record: &NodeRecord,
-    pasts: Option<&Result<Vec<NodeChanges>, String>>,
+    pasts: Option<&Result<Vec<NodeChanges>, NoAnswer>>,
 ) -> Result<DesiredState, String> {
     if let Some((_, other)) = newest.filter(|(_, newest)| *newest != rollout.id) {
         return Err(format!("has had {other} since, undo that first"));
     }
     let kept = match pasts {
         Some(Ok(pasts)) => pasts.iter().rfind(|past| past.rollout == rollout.id).cloned(),
-        Some(Err(why)) => return Err(format!("its agent does not say what was made of it: {why}")),
+        Some(Err(no_answer)) => {
+            return Err(format!("its agent does not say what was made of it: {}", no_answer.cause()));
+        }
         None => return Err("its agent was not asked".to_owned()),
     };
     let past = kept.or_else(|| by_journal(&rollout.id, record));

@@ -41,7 +41,7 @@ pub(super) fn check(
         )));
     }
     let mut addresses = context.store.addresses();
-    addresses.extend(infos.iter().map(|info| (info.name.clone(), info.address.clone())));
+    addresses.learn(infos);
     let (provider, nodes) =
         provider_and_nodes(&context.config, image.via, &manifest.nodes, &addresses).map_err(Failure)?;
     let mut doubts = match &image.restores {

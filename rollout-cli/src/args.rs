@@ -35,7 +35,7 @@ Exit codes:
   0  done
   1  not done, or not for all nodes; standard error has the reason
   2  invalid command line
-  3  a node is held, failed, unreachable or rolled back (status);
+  3  a node is held, failed, unreachable, lost or rolled back (status);
      a problem was found (doctor)"
 )]
 pub struct Args {
@@ -66,6 +66,8 @@ pub enum Verb {
     Undo(UndoArgs),
     /// Send the orders that got lost between Slurm and the nodes
     Reconcile(ReconcileArgs),
+    /// Move rollouts that are over out of the history
+    Archive(ArchiveArgs),
     /// Report problems of this installation, their impact and the remedy
     Doctor(DoctorArgs),
     /// Inspect the configuration of this host
@@ -154,6 +156,9 @@ Phases:
   failed       its agent refused the order, or accepts none; nothing was
                changed, still staged
   unreachable  its agent did not answer; nothing was changed, still staged
+  lost         it accepted the order and did not come back: Slurm has given up
+               on it, or its time is over
+  superseded   it has had another order since; how this one ended was not seen
 
 The NOTE gives the failure, or the event being waited for. Slurm's Reason
 (`sinfo -R`) has it too while the node is out of service.
@@ -163,7 +168,7 @@ Exit codes:
   1  not done, for example because there is no such rollout; standard error has
      the reason
   2  invalid command line
-  3  a node is held, failed, unreachable or rolled back")]
+  3  a node is held, failed, unreachable, lost or rolled back")]
 pub struct StatusArgs {
     /// A rollout, or nodes as a hostlist; without it, unfinished rollouts and the newest one
     #[arg(value_name = "ROLLOUT|NODES")]
@@ -178,7 +183,8 @@ pub struct StatusArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks neither agents nor Slurm. For the present state of nodes, use status.
+If the rollout changes an image, agents and Slurm are asked which one each node
+runs. For the present state of nodes, use status.
 
 Examples:
   slurm-rollout show driver-580
@@ -307,6 +313,27 @@ pub struct UndoArgs {
     /// Show the manifests and stage nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A rollout is over when none of its nodes waits for anything. `history` and `show`
+keep it. An archived one is only kept, as a directory below archive/ in the state
+directory; it cannot be undone any more. Reconcile archives by itself, by the
+retention in controller.toml.
+
+Examples:
+  slurm-rollout archive                what the retention allows, now
+  slurm-rollout archive driver-570     this rollout, whatever its age
+
+Exit codes:
+  0  done
+  1  a rollout is not over, or nothing could be written
+  2  invalid command line")]
+pub struct ArchiveArgs {
+    /// Rollouts to archive; without them, those whose retention is over
+    #[arg(value_name = "ROLLOUT")]
+    pub rollouts: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,9 @@
 //! `slurm-rollout`: what an admin types. One file a verb; what is decided is decided in rollout-core.
 
 mod context;
-mod survey;
+mod images;
+mod staged;
+mod status_of;
 mod table;
 mod verb;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Verb::Retry(args) => context().and_then(|context| verb::retry::run(&context, args)),
         Verb::Undo(args) => context().and_then(|context| verb::undo::run(&context, args)),
         Verb::Reconcile(args) => context().and_then(|context| verb::reconcile::run(&context, args)),
+        Verb::Archive(args) => context().and_then(|context| verb::archive::run(&context, args)),
         Verb::Release(args) => context().and_then(|context| verb::release::run(&context, args)),
     };
     match done {

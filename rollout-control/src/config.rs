@@ -1,6 +1,7 @@
 //! The controller's configuration. Every key has a default; a site may have no file at all.
 
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
+use rollout_core::controller::closing::Retention;
 use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
@@ -32,6 +33,12 @@ pub struct Config {
     pub agent_timeout: TimeLimit,
     /// Whether agents are given beforehand what is staged for their nodes.
     pub deliver: Deliver,
+    /// Age in days from which a closed rollout is archived.
+    pub archive_after_days: u32,
+    /// Number of closed rollouts that are not archived. The oldest ones go first.
+    pub archive_beyond: usize,
+    /// Age in days from which an archived rollout is deleted. 0 keeps them all.
+    pub delete_archived_after_days: u32,
     /// How many agents are spoken to at the same time.
     pub concurrency: usize,
     /// `scontrol`.
@@ -72,6 +79,9 @@ impl Default for Config {
             deadline: TimeLimit::from_secs(10),
             agent_timeout: TimeLimit::from_secs(4),
             deliver: Deliver::Auto,
+            archive_after_days: 365,
+            archive_beyond: 500,
+            delete_archived_after_days: 1095,
             concurrency: 512,
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,
@@ -101,11 +111,27 @@ impl Config {
         Scontrol::new(self.scontrol.clone(), self.slurm_conf.clone().or_else(inherited), SCONTROL_LIMIT)
     }
 
+    /// Returns the retention of closed rollouts.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention { age: days(self.archive_after_days), count: self.archive_beyond }
+    }
+
+    /// Returns the age from which archived rollouts are deleted. `None` keeps them.
+    #[must_use]
+    pub fn delete_archived_after(&self) -> Option<Duration> {
+        (self.delete_archived_after_days > 0).then(|| days(self.delete_archived_after_days))
+    }
+
     /// munged with this configuration.
     #[must_use]
     pub fn munge(&self) -> Munge {
         Munge::at(&self.munge_socket)
     }
+}
+
+fn days(number: u32) -> Duration {
+    Duration::from_secs(u64::from(number) * 24 * 3600)
 }
 
 impl Validate for Config {

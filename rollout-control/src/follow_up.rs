@@ -72,7 +72,8 @@ pub fn follow_up(config: &Config, store: &StoreWriter, scope: Scope<'_>) -> Resu
         .iter()
         .flat_map(|name| due(view.node(name)).into_iter().map(|step| (name.to_owned(), step)))
         .collect();
-    let mut look = Look { config, store, view: &view, result: FollowedUp::default(), orders: BTreeMap::new() };
+    let mut look =
+        Look { config, store, view: &view, result: FollowedUp::default(), orders: BTreeMap::new() };
     look.record_outcomes(&steps)?;
     look.restore_boot_sources(&steps)?;
     look.instruct(steps);
@@ -86,6 +87,9 @@ fn on_their_way(view: &View, nodes: &NodeSet) -> NodeSet {
     nodes.iter().filter(on_its_way).map(str::to_owned).collect()
 }
 
+/// Nodes with the same outcome of the same order.
+type SameOutcome = BTreeMap<(OrderId, Outcome), Vec<String>>;
+
 struct Look<'a> {
     config: &'a Config,
     store: &'a StoreWriter,
@@ -98,7 +102,7 @@ struct Look<'a> {
 impl Look<'_> {
     /// Records outcomes, nodes with the same one in one line.
     fn record_outcomes(&mut self, steps: &[(String, FollowUp)]) -> Result<(), StoreError> {
-        let mut journals: BTreeMap<Option<&str>, BTreeMap<(OrderId, Outcome), Vec<String>>> = BTreeMap::new();
+        let mut journals: BTreeMap<Option<&str>, SameOutcome> = BTreeMap::new();
         for (node, FollowUp { rollout, order, step }) in steps {
             let (Step::Record(outcome), Some(order)) = (step, order) else { continue };
             match outcome {
@@ -121,7 +125,9 @@ impl Look<'_> {
     fn restore_boot_sources(&mut self, steps: &[(String, FollowUp)]) -> Result<(), StoreError> {
         let mut rollouts: BTreeMap<&str, BTreeMap<String, (Restore, AfterRestoring)>> = BTreeMap::new();
         for (node, FollowUp { rollout, step, .. }) in steps {
-            let (Step::RestoreBoot { why, then }, Some(rollout)) = (step, rollout.as_deref()) else { continue };
+            let (Step::RestoreBoot { why, then }, Some(rollout)) = (step, rollout.as_deref()) else {
+                continue;
+            };
             let record = self.view.snapshot.rollout(rollout).and_then(|rollout| rollout.records.get(node));
             let Some(change) = record.and_then(|record| record.unsettled_boot_change()) else { continue };
             let restore = Restore { order: change.order.clone(), why: why.clone() };
@@ -129,15 +135,19 @@ impl Look<'_> {
         }
         for (rollout, nodes) in rollouts {
             let Some(image) = self.view.snapshot.rollout(rollout).and_then(|rollout| rollout.image()) else {
-                let error = self.view.snapshot.rollout(rollout).and_then(|rollout| rollout.manifest.as_ref().err());
+                let error =
+                    self.view.snapshot.rollout(rollout).and_then(|rollout| rollout.manifest.as_ref().err());
                 self.result.failed.extend(error.cloned());
                 continue;
             };
             let wanted = nodes.iter().map(|(node, (restore, _))| (node.clone(), restore.clone())).collect();
             let (addresses, until) = (&self.view.snapshot.addresses, (By::Other, Instant::now() + RESTORING));
             let restored = restore(self.config, self.store, (rollout, image), wanted, addresses, until)?;
-            self.result.failed.extend(restored.failed.into_iter().map(|(node, why)| format!("{node}: {why}")));
-            for (node, (restore, then)) in nodes.into_iter().filter(|(node, _)| restored.done.contains(node)) {
+            self.result
+                .failed
+                .extend(restored.failed.into_iter().map(|(node, why)| format!("{node}: {why}")));
+            for (node, (restore, then)) in nodes.into_iter().filter(|(node, _)| restored.done.contains(node))
+            {
                 self.result.done.push(format!("{node}: boots from what it had: {}", restore.why));
                 self.after_restoring(rollout, node, restore, then)?;
             }

@@ -79,7 +79,8 @@ impl Invocation<'_> {
         report: &mut Report,
     ) -> Result<(), StoreError> {
         let hold = self.config.deadline.get() + CLAIM_SLACK;
-        let claims = self.store.claim(taken, features, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
+        let claims =
+            self.store.claim(taken, features, u64::try_from(hold.as_millis()).unwrap_or(u64::MAX))?;
         for (why, nodes) in claims.skipped {
             report.skipped.entry(why).or_default().extend(nodes);
         }

@@ -113,7 +113,8 @@ fn record(store: &StoreWriter, holds: &Holds, told: &mut Told, entry: impl Fn(No
     for (hold, nodes) in by_hold(holds.iter().filter(|(node, _)| told.done.contains(node))) {
         let entry = entry(nodes.iter().cloned().collect(), hold.order.clone());
         if let Err(error) = store.record(hold.rollout.as_deref(), vec![entry]) {
-            told.failed.extend(nodes.into_iter().map(|node| (node, format!("told, and not written down: {error}"))));
+            told.failed
+                .extend(nodes.into_iter().map(|node| (node, format!("told, and not written down: {error}"))));
         }
     }
 }
@@ -150,7 +151,8 @@ fn give_images(
         }
         let give_back = GiveBack { resume_if_late: true, drained: None };
         let apply = Apply { rollout: id.clone(), desired, give_back };
-        let order = Order::new(hold.order.clone(), nodes.into_iter().collect(), OrderKind::Apply(apply.clone()));
+        let order =
+            Order::new(hold.order.clone(), nodes.into_iter().collect(), OrderKind::Apply(apply.clone()));
         let until = Instant::now() + GIVING;
         not_given.extend(change(config, store, &order, &apply, &view.snapshot.addresses, until)?);
         store.call_follow_up()?;

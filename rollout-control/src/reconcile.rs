@@ -37,9 +37,15 @@ pub enum ReconcileError {
 pub enum Reconciled {
     NothingLost,
     /// These nodes wait for a reboot that is not ours to do: Slurm's RebootProgram is another one.
-    NotOurs { nodes: NodeSet, why: String },
+    NotOurs {
+        nodes: NodeSet,
+        why: String,
+    },
     /// These nodes were ordered now, or it was tried.
-    Ordered { nodes: NodeSet, report: Report },
+    Ordered {
+        nodes: NodeSet,
+        report: Report,
+    },
 }
 
 /// Returns Slurm's report about all its nodes. Drains set by others are recorded.
@@ -156,15 +162,15 @@ impl Sorted {
     }
 }
 
+/// A rollout whose orders were given to agents, and the result.
+pub type PreStaged = (String, Result<Told, PreStageError>);
+
 /// Gives agents the staged orders that did not reach them yet, and tells them of changed drains, if slurmd runs RebootProgram. A rollout
 /// that cannot be read holds up no other one: its error is in the result.
 ///
 /// # Errors
 /// Fails if Slurm cannot be asked, the state directory cannot be read, or nothing can be sealed.
-pub fn pre_stage_again(
-    config: &Config,
-    store: &StoreWriter,
-) -> Result<Vec<(String, Result<Told, PreStageError>)>, ReconcileError> {
+pub fn pre_stage_again(config: &Config, store: &StoreWriter) -> Result<Vec<PreStaged>, ReconcileError> {
     let (snapshot, now_ms) = (store.snapshot()?, clock::now_ms());
     let (waiting, drains) = (missing(&snapshot, now_ms), changed_drains(&snapshot, now_ms));
     if waiting.is_empty() && drains.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {

@@ -10,7 +10,7 @@ use crate::table;
 use nix::unistd::gethostname;
 use rollout_cli::args::DoctorArgs;
 use rollout_control::config::Config;
-use rollout_control::store::Store;
+use rollout_control::store::StoreReader;
 use rollout_core::doctor::access::Identity;
 use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::slurm::{self, Program};
@@ -164,7 +164,7 @@ fn of_agents(
     asked: Option<&NodeSet>,
 ) -> Vec<Finding> {
     // The last addresses that Slurm gave, for when it cannot be asked.
-    let addresses = Store::read_only(&config.state_dir).addresses();
+    let addresses = StoreReader::new(&config.state_dir).addresses();
     let known_names: NodeSet = match slurm {
         Some(_) => known.iter().map(|node| node.name.clone()).collect(),
         None => addresses.nodes(),

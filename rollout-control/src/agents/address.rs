@@ -3,59 +3,14 @@
 //! A static program cannot load a site's name service modules (glibc would mix two C libraries), so names that are in
 //! neither place are left to `getent`, which is the site's own, dynamic, and has every module. See docs/design.md.
 
-use rollout_core::hostlist::NodeSet;
-use rollout_core::slurm::node::NodeInfo;
 use rollout_host::run::Program;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const HOSTS: &str = "/etc/hosts";
 const GETENT: &str = "/usr/bin/getent";
-
-/// NodeAddr of nodes, by NodeName.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Addresses(BTreeMap<String, String>);
-
-impl Addresses {
-    /// Returns the NodeAddr of a node. Slurm's default is the NodeName.
-    #[must_use]
-    pub fn of<'a>(&'a self, node: &'a str) -> &'a str {
-        self.0.get(node).map_or(node, String::as_str)
-    }
-
-    /// Adds the addresses that Slurm reports now, which replace older ones.
-    pub fn learn<'a>(&mut self, nodes: impl IntoIterator<Item = &'a NodeInfo>) {
-        self.0.extend(nodes.into_iter().map(|node| (node.name.clone(), node.address.clone())));
-    }
-
-    /// Returns whether the address that Slurm reports of this node is known already.
-    #[must_use]
-    pub fn has(&self, node: &NodeInfo) -> bool {
-        self.0.get(&node.name) == Some(&node.address)
-    }
-
-    /// Returns the nodes whose addresses are known.
-    #[must_use]
-    pub fn nodes(&self) -> NodeSet {
-        self.0.keys().cloned().collect()
-    }
-
-    /// Returns whether no address is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<const N: usize> From<[(String, String); N]> for Addresses {
-    fn from(addresses: [(String, String); N]) -> Self {
-        Self(addresses.into())
-    }
-}
 
 /// Finds addresses.
 #[derive(Debug)]

@@ -7,8 +7,8 @@
 //! ```
 
 use super::BootNode;
-use rollout_core::slurm::addresses::Addresses;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::addresses::Addresses;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::IpAddr;

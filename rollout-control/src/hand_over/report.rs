@@ -104,7 +104,8 @@ impl Report {
 
     /// Records replies in the journals, nodes with the same outcome in one line.
     pub(super) fn record(&mut self, store: &StoreWriter, replies: Vec<Reply>) {
-        let mut journals: BTreeMap<Option<String>, BTreeMap<(OrderId, Outcome), Vec<String>>> = BTreeMap::new();
+        type SameOutcome = BTreeMap<(OrderId, Outcome), Vec<String>>;
+        let mut journals: BTreeMap<Option<String>, SameOutcome> = BTreeMap::new();
         for Reply { node, outcome, order, rollout } in replies {
             let subject = rollout.as_deref().unwrap_or("plain reboot");
             match outcome.cause() {

@@ -125,7 +125,11 @@ mod tests {
         for (answer, rollout, expected) in [
             (under_way(Some(2), true), Some("driver"), Outcome::Ordered { volatile: true }),
             (under_way(Some(2), false), None, Outcome::Ordered { volatile: false }),
-            (under_way(Some(1), true), Some("driver"), Outcome::UnderWay { under_way: Some(id(1)), volatile: true }),
+            (
+                under_way(Some(1), true),
+                Some("driver"),
+                Outcome::UnderWay { under_way: Some(id(1)), volatile: true },
+            ),
             (under_way(None, false), Some("driver"), Outcome::UnderWay { under_way: None, volatile: false }),
             (under_way(Some(1), true), None, Outcome::Covered { by: Some(id(1)) }),
             (under_way(None, false), None, Outcome::Covered { by: None }),

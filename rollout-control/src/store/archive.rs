@@ -1,7 +1,7 @@
 //! Closing rollouts that are over, and moving old ones out of the way.
 
-use super::{MODE, StoreError, StoreWriter};
 use super::lock::Locked;
+use super::{MODE, StoreError, StoreWriter};
 use rollout_core::controller::closing::{Retention, closable, expired};
 use rollout_host::{clock, durable};
 use std::io;
@@ -96,7 +96,9 @@ impl Locked<'_> {
     pub(super) fn reopen(&self, id: &str) -> Result<(), StoreError> {
         let path = self.store.closed_path(id);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io(&path, "removed")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(&path, "removed")(error))
+            }
             Err(_) => Ok(()),
             Ok(()) => durable::sync_parent(&path).map_err(StoreError::io(&path, "removed")),
         }

@@ -20,7 +20,9 @@ impl StoreReader {
     pub fn boot_sources(&self, id: &str) -> Result<BTreeMap<String, Saved>, StoreError> {
         let path = self.rollout_dir(id).join(FILE);
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| StoreError::io(&path, "read")(error.into())),
+            Ok(text) => {
+                serde_json::from_slice(&text).map_err(|error| StoreError::io(&path, "read")(error.into()))
+            }
             Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
             Err(error) => Err(StoreError::io(&path, "read")(error)),
         }
@@ -36,7 +38,8 @@ impl StoreWriter {
     pub fn save_boot_sources(&self, id: &str, now: BTreeMap<String, Saved>) -> Result<(), StoreError> {
         let lock = self.lock()?;
         let records = replay(&self.journal(Some(id)).read()?);
-        let ours = |node: &String| records.get(node).is_some_and(|record| record.unsettled_boot_change().is_some());
+        let ours =
+            |node: &String| records.get(node).is_some_and(|record| record.unsettled_boot_change().is_some());
         let mut saved = self.boot_sources(id)?;
         for (node, source) in now {
             if !(ours(&node) && saved.contains_key(&node)) {

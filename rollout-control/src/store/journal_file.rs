@@ -94,7 +94,8 @@ impl Locked<'_> {
         let records = replay(&lines);
         let needed = records.iter().filter(|(_, record)| recent(record.since_ms));
         let needed: NodeSet = needed.map(|(name, _)| name.clone()).collect();
-        let of_needed = |line: &&Line| recent(line.t_ms) && !line.entry.nodes().intersection(&needed).is_empty();
+        let of_needed =
+            |line: &&Line| recent(line.t_ms) && !line.entry.nodes().intersection(&needed).is_empty();
         let mut text = Vec::new();
         for line in lines.iter().filter(of_needed) {
             serde_json::to_writer(&mut text, line).map_err(|error| journal.error("written", error.into()))?;

@@ -44,7 +44,9 @@ impl StoreWriter {
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(flock) => return Ok(Locked { store: self, _flock: flock }),
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= end => return Err(StoreError::Locked { path }),
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= end => {
+                    return Err(StoreError::Locked { path });
+                }
                 Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => {
                     file = back;
                     std::thread::sleep(TRY_AGAIN);
@@ -85,8 +87,14 @@ impl Locked<'_> {
     }
 
     /// Replaces a JSON file of the state directory.
-    pub(super) fn replace_json(&self, path: &Path, content: &impl Serialize, mode: u32) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(content).map_err(|error| StoreError::io(path, "written")(error.into()))?;
+    pub(super) fn replace_json(
+        &self,
+        path: &Path,
+        content: &impl Serialize,
+        mode: u32,
+    ) -> Result<(), StoreError> {
+        let bytes =
+            serde_json::to_vec(content).map_err(|error| StoreError::io(path, "written")(error.into()))?;
         self.replace(path, &bytes, mode)
     }
 }

@@ -140,7 +140,8 @@ impl StoreReader {
     /// Fails if the directory exists and cannot be read.
     pub fn closed(&self) -> Result<Vec<(String, ClosedRollout)>, StoreError> {
         let names = self.names_in(&self.closed_dir())?;
-        let mut closed: Vec<_> = names.into_iter().filter_map(|id| Some((id.clone(), self.closed_rollout(&id)?))).collect();
+        let mut closed: Vec<_> =
+            names.into_iter().filter_map(|id| Some((id.clone(), self.closed_rollout(&id)?))).collect();
         closed.sort_by(|one, other| (one.1.staged_ms, &one.0).cmp(&(other.1.staged_ms, &other.0)));
         Ok(closed)
     }

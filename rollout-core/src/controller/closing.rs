@@ -38,13 +38,20 @@ pub struct Retention {
 #[must_use]
 pub fn closable(snapshot: &Snapshot, now_ms: u64) -> Vec<(String, ClosedRollout)> {
     let over = |rollout: &&RolloutState| rollout.is_settled() && !covers_another(rollout, snapshot);
-    snapshot.rollouts.iter().filter(over).map(|rollout| (rollout.id.clone(), summary(rollout, now_ms))).collect()
+    snapshot
+        .rollouts
+        .iter()
+        .filter(over)
+        .map(|rollout| (rollout.id.clone(), summary(rollout, now_ms)))
+        .collect()
 }
 
 fn covers_another(rollout: &RolloutState, snapshot: &Snapshot) -> bool {
     rollout.records.keys().any(|node| {
         let mut others = snapshot.records(node).filter(|of| of.rollout_id() != Some(rollout.id.as_str()));
-        others.any(|of| of.record.progress.is_pending() && of.record.staged_ms < rollout.records[node].staged_ms)
+        others.any(|of| {
+            of.record.progress.is_pending() && of.record.staged_ms < rollout.records[node].staged_ms
+        })
     })
 }
 
@@ -71,7 +78,8 @@ pub fn expired(closed: &[(String, ClosedRollout)], retention: Retention, now_ms:
     let surplus = oldest_first.len().saturating_sub(retention.count);
     let age_ms = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
     let old = |rollout: &ClosedRollout| rollout.closed_ms.saturating_add(age_ms) <= now_ms;
-    let expired = oldest_first.iter().enumerate().filter(|(index, (_, rollout))| *index < surplus || old(rollout));
+    let expired =
+        oldest_first.iter().enumerate().filter(|(index, (_, rollout))| *index < surplus || old(rollout));
     expired.map(|(_, (id, _))| id.clone()).collect()
 }
 

@@ -114,7 +114,11 @@ fn needs_follow_up(of: RecordOf<'_>, now_ms: u64) -> bool {
     let open = match record.progress {
         Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held) => true,
         Progress::Unreachable | Progress::Ordering { .. } => true,
-        Progress::Staged | Progress::Refused | Progress::Covered | Progress::Seen(_) | Progress::Superseded => false,
+        Progress::Staged
+        | Progress::Refused
+        | Progress::Covered
+        | Progress::Seen(_)
+        | Progress::Superseded => false,
     };
     open || record.unsettled_boot_change().is_some()
 }
@@ -140,7 +144,8 @@ pub fn due(node: NodeView<'_>) -> Vec<FollowUp> {
         let step = due_for(node, of)?;
         Some(FollowUp { rollout: of.rollout_id().map(str::to_owned), order: of.record.order.clone(), step })
     };
-    let mut due: Vec<FollowUp> = node.records().filter(|of| needs_follow_up(*of, now_ms)).filter_map(step).collect();
+    let mut due: Vec<FollowUp> =
+        node.records().filter(|of| needs_follow_up(*of, now_ms)).filter_map(step).collect();
     // Another step about the same node comes first: it may change the instruction.
     if due.is_empty() {
         due.extend(instruction::due(node));

@@ -1,9 +1,9 @@
 //! What becomes of the nodes that Slurm hands to RebootProgram: which staged rollout is theirs, and which of them
 //! another invocation has ordered already.
 
+use crate::controller::snapshot::{RecordOf, Snapshot};
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
-use crate::controller::snapshot::{RecordOf, Snapshot};
 use crate::rollout::journal::{NodeRecord, Progress};
 use crate::slurm::drains::{Drains, still_drained};
 use crate::slurm::node::NodeInfo;
@@ -156,7 +156,8 @@ fn order_for<'a>(
     let armed = snapshot.armed(&handed.node, now_ms).filter(|_| !handed.plain);
     // The boot source has one owner. Any other order would boot what was given to the node for that one, unproven.
     let owner = snapshot.boot_owner(&handed.node);
-    let owned_by_armed = |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());
+    let owned_by_armed =
+        |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());
     if owner.is_some_and(|owner| owner.record.is_claimed(now_ms) || !owned_by_armed(&owner)) {
         return Err(Skipped::BootSource);
     }

@@ -38,7 +38,8 @@ pub fn changed_drains(snapshot: &Snapshot, now_ms: u64) -> Vec<ChangedDrain> {
     for rollout in &snapshot.rollouts {
         for (name, record) in &rollout.records {
             let reason = snapshot.drains.get(name).map(|drain| drain.reason.clone());
-            let differs = record.pre_staged && record.progress.may_be_ordered(now_ms) && record.drained != reason;
+            let differs =
+                record.pre_staged && record.progress.may_be_ordered(now_ms) && record.drained != reason;
             if let Some(order) = record.order.clone().filter(|_| differs) {
                 changed.entry((rollout.id.clone(), order, reason)).or_default().push(name.clone());
             }
@@ -53,7 +54,11 @@ pub fn changed_drains(snapshot: &Snapshot, now_ms: u64) -> Vec<ChangedDrain> {
     changed.into_iter().map(of).collect()
 }
 
-fn by_rollout(snapshot: &Snapshot, now_ms: u64, wanted: impl Fn(&RecordOf<'_>) -> bool) -> Vec<(String, NodeSet)> {
+fn by_rollout(
+    snapshot: &Snapshot,
+    now_ms: u64,
+    wanted: impl Fn(&RecordOf<'_>) -> bool,
+) -> Vec<(String, NodeSet)> {
     let of_rollout = |rollout: &super::snapshot::RolloutState| {
         let waits = |name: &&String| {
             let armed = snapshot.armed(name, now_ms);

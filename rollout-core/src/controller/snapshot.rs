@@ -84,9 +84,9 @@ impl Snapshot {
 
     /// Returns the records of a node in all rollouts, oldest rollout first.
     pub fn records<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
-        self.rollouts
-            .iter()
-            .filter_map(move |rollout| Some(RecordOf { rollout: Some(rollout), record: rollout.records.get(node)? }))
+        self.rollouts.iter().filter_map(move |rollout| {
+            Some(RecordOf { rollout: Some(rollout), record: rollout.records.get(node)? })
+        })
     }
 
     /// Returns the records of a node in all journals, that of plain reboots last.

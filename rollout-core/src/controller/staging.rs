@@ -51,7 +51,8 @@ pub fn free_nodes(nodes: &NodeSet, snapshot: &Snapshot) -> NodeSet {
 pub fn unstageable(nodes: &NodeSet, snapshot: &Snapshot, rollout: &str, now_ms: u64) -> NodeSet {
     let records = snapshot.rollout(rollout).map(|rollout| &rollout.records);
     let can_be_unstaged = |record: &NodeRecord| {
-        let waits = record.progress.may_be_ordered(now_ms) || record.progress == crate::rollout::journal::Progress::Lost;
+        let waits = record.progress.may_be_ordered(now_ms)
+            || record.progress == crate::rollout::journal::Progress::Lost;
         waits && record.unsettled_boot_change().is_none()
     };
     let wanted = |name: &&str| records.and_then(|records| records.get(*name)).is_some_and(can_be_unstaged);

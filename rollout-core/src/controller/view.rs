@@ -102,6 +102,7 @@ pub fn report_on<'a>(
     record: &NodeRecord,
 ) -> Option<&'a OrderStatus> {
     let report = agent.order.as_ref()?;
-    let same_rollout = rollout.is_some() && report.rollout.as_deref() == rollout && record.ordering_ms.is_some();
+    let same_rollout =
+        rollout.is_some() && report.rollout.as_deref() == rollout && record.ordering_ms.is_some();
     (record.has_order(&report.id) || same_rollout && !report.phase.has_ended()).then_some(report)
 }

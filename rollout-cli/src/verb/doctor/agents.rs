@@ -1,12 +1,12 @@
 //! Asks the agents of all nodes for `doctor`.
 
-use rollout_control::agents::address::Addresses;
 use rollout_control::agents::ask_all::{Limits, ask_agents};
 use rollout_control::agents::client::NoAnswer;
 use rollout_control::config::Config;
 use rollout_core::doctor::agents::{AgentFacts, Silence};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use std::collections::BTreeMap;

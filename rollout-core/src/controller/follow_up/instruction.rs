@@ -62,7 +62,9 @@ pub(super) fn due(node: NodeView<'_>) -> Option<FollowUp> {
         match for_rollout(of.record, agent, node.now_ms()) {
             Expected::Nothing => {}
             Expected::Unknown => return None,
-            Expected::Instruction(instruction) => return Some(follow_up(of, of.record.order.clone(), instruction)),
+            Expected::Instruction(instruction) => {
+                return Some(follow_up(of, of.record.order.clone(), instruction));
+            }
         }
     }
     plain(node)

@@ -62,10 +62,7 @@ fn only_nodes_that_nobody_told_are_lost() {
         }
     }
     let just_now = NodeInfo { reason_s: Some(190), ..info(issued, true) };
-    assert!(
-        lost(&[just_now], &[], &NodeRecords::new(), now).is_empty(),
-        "RebootProgram may be on its way"
-    );
+    assert!(lost(&[just_now], &[], &NodeRecords::new(), now).is_empty(), "RebootProgram may be on its way");
 }
 
 #[test]

@@ -193,7 +193,9 @@ impl Entry {
             Self::Ordering { .. } => format!("{nodes} handed over by Slurm, order being sent"),
             Self::BootChange { .. } => format!("{nodes} given the image to boot from"),
             Self::BootRestoring { .. } => format!("{nodes} being given back what they booted from before"),
-            Self::BootRestored { why, .. } => format!("{nodes} given back what they booted from before: {why}"),
+            Self::BootRestored { why, .. } => {
+                format!("{nodes} given back what they booted from before: {why}")
+            }
             Self::Ordered { .. } => format!("{nodes} ordered"),
             Self::UnderWay { .. } => format!("{nodes} carrying it out already"),
             Self::Covered { .. } => format!("{nodes} carrying out another order, which reboots them too"),

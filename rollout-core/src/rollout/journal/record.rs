@@ -212,16 +212,18 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         Entry::Staged { .. } => Some(stage(record, line.t_ms)),
         Entry::Ordering { order, until_ms, .. } => Some(begin(record, order, *until_ms, line.t_ms)),
         Entry::Unstaged { .. } => record.filter(|record| !can_be_called_off(record, line.t_ms)),
-        Entry::PreStaged { order, drained, .. } => record.map(|record| match record.progress.may_be_ordered(line.t_ms) {
-            // It changes nothing but who holds the order: a rollout that is no longer staged is no longer applied.
-            true => NodeRecord {
-                order: Some(order.clone()),
-                pre_staged: true,
-                drained: drained.clone(),
-                ..record
-            },
-            false => record,
-        }),
+        Entry::PreStaged { order, drained, .. } => {
+            record.map(|record| match record.progress.may_be_ordered(line.t_ms) {
+                // It changes nothing but who holds the order: a rollout that is no longer staged is no longer applied.
+                true => NodeRecord {
+                    order: Some(order.clone()),
+                    pre_staged: true,
+                    drained: drained.clone(),
+                    ..record
+                },
+                false => record,
+            })
+        }
         Entry::BootChange { order, before, until_ms, .. } => record.map(|record| match before.get(name) {
             Some(before) => change_boot(record, order, before, (*until_ms, line.t_ms)),
             None => record,
@@ -329,7 +331,9 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
         return accepted.then(|| accept(NodeRecord { order: Some(order.clone()), ..new }, line));
     };
     // The end that an agent reported is not undone by an answer that was written late.
-    if record.order.as_ref() != Some(order) || matches!(record.progress, Progress::Seen(_) | Progress::Superseded) {
+    if record.order.as_ref() != Some(order)
+        || matches!(record.progress, Progress::Seen(_) | Progress::Superseded)
+    {
         return Some(record);
     }
     record.ordering_ms.get_or_insert(line.t_ms);

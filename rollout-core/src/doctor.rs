@@ -8,6 +8,7 @@
 //! | [`configuration`] | the files of a configuration and the mistakes in them |
 //! | [`mounts`] | whether a directory survives a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
+//! | [`rollouts`] | lost nodes, and rollouts that cannot be read |
 //!
 //! The words are for somebody who is called at night: what is, why it matters, and the command or line that helps.
 
@@ -16,6 +17,7 @@ pub mod agents;
 pub mod configuration;
 pub mod mounts;
 pub mod node;
+pub mod rollouts;
 pub mod slurm;
 
 use crate::hostlist::NodeSet;

@@ -14,7 +14,7 @@ use rollout_control::store::StoreReader;
 use rollout_core::doctor::access::Identity;
 use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::slurm::{self, Program};
-use rollout_core::doctor::{Finding, Report, access, node};
+use rollout_core::doctor::{Finding, Report, access, node, rollouts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
@@ -132,6 +132,10 @@ fn of_this_controller(
     match who {
         Some(who) => findings.extend(state_directory(config, &who)),
         None => findings.push(Finding::warning("state-directory", "Slurm does not say its SlurmUser")),
+    }
+    match StoreReader::new(&config.state_dir).snapshot() {
+        Ok(snapshot) => findings.extend(rollouts::rollouts(&snapshot)),
+        Err(error) => findings.push(not_seen("rollouts", &error.to_string())),
     }
     findings
 }

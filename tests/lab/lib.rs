@@ -1,0 +1,52 @@
+//! The lab: a real Slurm cluster on one machine, for tests that want the real thing.
+//!
+//! A node is a systemd container that truly boots, runs munge and slurmd as units, and truly reboots; a power cut kills it
+//! as a power cut would. All processes, mounts, bridges and addresses of a cluster live in namespaces of the cluster's own,
+//! which end with the process that holds the [`Cluster`]: clusters run side by side with the same names and addresses, and
+//! nothing is left behind by a test that was killed.
+//!
+//! The product is installed from its packages, which are built as a site builds them: once for a base, as one more layer below
+//! every node's root.
+//!
+//! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is kept
+//! below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to be looked at.
+//! With `ROLLOUT_LAB_OLD_PACKAGES=1` the packages of the last run are taken as they are: while only tests are edited.
+
+// The two bans of clippy.toml are for the product: here run.rs starts the processes, and no file must survive a power cut.
+#![allow(clippy::disallowed_methods)]
+
+mod cluster;
+mod error;
+mod load;
+mod packages;
+mod processes;
+mod product;
+mod slurm;
+mod state_dir;
+mod systems;
+mod virtual_machine;
+
+pub use cluster::network::NodeAddr;
+pub use cluster::node::Node;
+pub use cluster::{Cluster, ClusterSpec, File, Prepare};
+pub use error::{LabError, Result};
+pub use load::flood::Flood;
+pub use load::many_agents::ManyAgents;
+pub use load::many_nodes::{Crowd, ManyNodes};
+pub use packages::deb_repository::DebRepository;
+pub use packages::format::Format;
+pub use packages::package::{Package, Scriptlet};
+pub use packages::repacked::Repacked;
+pub use packages::rpm_repository::RpmRepository;
+pub use processes::run::{Background, Command, Output};
+pub use product::built_packages::BuiltPackages;
+pub use product::job::Job;
+pub use product::page::{Block, Use, blocks};
+pub use product::site::{NodeLine, Site, TOOL_1_1, until};
+pub use product::{AGENT, AT_FAILPOINT, CONTROLLER, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use slurm::node_state::state_of;
+pub use systems::base::Base;
+pub use systems::inside::NodeRoot;
+pub use systems::layer::Preinstalled;
+pub use systems::netboot::{BOOT_DIRECTORY, NetImage};
+pub use virtual_machine::{BootLoader, VirtualMachine};

@@ -1,0 +1,188 @@
+//! A cluster with slurm-rollout installed, and what an admin does there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::cluster::{Cluster, ClusterSpec};
+use crate::error::{LabError, Result};
+use crate::packages::format::Format;
+use crate::packages::package::Package;
+use crate::packages::rpm_repository::RpmRepository;
+use crate::processes::run::Output;
+use crate::product::{Product, called_by_slurmctld};
+use crate::systems::inside::NodeRoot;
+use crate::systems::layer::Preinstalled;
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// A cluster with slurm-rollout installed.
+#[derive(Debug)]
+pub struct Site {
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+/// A node in `slurm-rollout status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NodeLine {
+    /// NodeName.
+    pub node: String,
+    /// The rollout's id.
+    pub rollout: String,
+    /// Where the node stands.
+    pub phase: String,
+    /// Slurm's state of it.
+    pub slurm_state: Option<String>,
+    /// What a person should know.
+    pub note: Option<String>,
+}
+
+/// The manifest that most scenarios stage: it takes the nodes of [`Site::with_tool`] from 1.0 to 1.1, dnf and link.
+pub const TOOL_1_1: &str = r#"
+name = "tool-1.1"
+nodes = "cn[01-04]"
+[[change]]
+kind = "symlink"
+path = "/opt/app/current"
+target = "/opt/app/2"
+[[change]]
+kind = "packages"
+manager = "dnf"
+install = ["tool-1.1"]
+[verify]
+commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/tool/version"]]
+"#;
+
+impl Site {
+    /// Boots a cluster with the product in it; all nodes are IDLE when this returns.
+    pub fn start(product: &Product, spec: ClusterSpec) -> Result<Site> {
+        Ok(Site { cluster: Cluster::start(&product.install(spec))? })
+    }
+
+    /// Boots a cluster that never had the product, on which packages of this format can be installed; its slurm.conf
+    /// names RebootProgram already.
+    pub fn without_packages(spec: ClusterSpec, format: Format) -> Result<Site> {
+        let none = Preinstalled { format, files: Vec::new() };
+        let (controller_packages, node_packages) = (none.clone(), none);
+        let spec = ClusterSpec { controller_packages, node_packages, ..called_by_slurmctld(spec) };
+        Ok(Site { cluster: Cluster::start(&spec)? })
+    }
+
+    /// The same with the RPM `tool` 1.0 installed on all nodes, 1.1 in their repository, and a link
+    /// `/opt/app/current` to `/opt/app/1`.
+    pub fn with_tool(product: &Product, spec: ClusterSpec) -> Result<Site> {
+        let tool = |version: &str| {
+            Package::new("tool", version).file("/usr/share/tool/version", &format!("{version}\n"), 0o644)
+        };
+        let repository = RpmRepository::build(&[tool("1.0"), tool("1.1")])?;
+        let before = spec.prepare.clone();
+        let prepare = move |root: &NodeRoot| {
+            if !root.is_controller() {
+                repository.install_in(root)?;
+                root.run(&["dnf", "-y", "install", "tool-1.0"])?;
+                root.run(&["mkdir", "-p", "/opt/app/1", "/opt/app/2"])?;
+                root.run(&["ln", "-s", "/opt/app/1", "/opt/app/current"])?;
+            }
+            before.as_ref().map_or(Ok(()), |before| before(root))
+        };
+        Site::start(product, ClusterSpec { prepare: Some(Arc::new(prepare)), ..spec })
+    }
+
+    /// The version with which a node's agent answers.
+    pub fn agent_version(&self, node: &str) -> Result<String> {
+        let status = self.cluster.node(node).run(&["slurm-rollout-agent", "status"])?;
+        let parsed: serde_json::Value = serde_json::from_str(&status)
+            .map_err(|error| LabError::Setup(format!("{node}: status: {error}: {status}")))?;
+        Ok(parsed["version"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What a node of [`Site::with_tool`] is: the link's target and the package's version, such as `/opt/app/1 1.0`.
+    pub fn tool(&self, node: &str) -> Result<String> {
+        let node = self.cluster.node(node);
+        let link = node.run(&["readlink", "/opt/app/current"])?;
+        let version = node.run(&["rpm", "-q", "--qf", "%{VERSION} ", "tool"])?;
+        Ok(format!("{} {}", link.trim(), version.trim()))
+    }
+
+    /// Runs `slurm-rollout` on the controller that has power, as root.
+    pub fn rollout(&self, args: &[&str]) -> Result<Output> {
+        let argv: Vec<&str> = std::iter::once("slurm-rollout").chain(args.iter().copied()).collect();
+        self.cluster.active_controller().exec(&argv)
+    }
+
+    /// Stages a manifest; gives what was said.
+    pub fn stage(&self, manifest: &str) -> Result<String> {
+        self.cluster.active_controller().write_file("/root/rollout.toml", manifest, 0o644)?;
+        self.rollout(&["stage", "/root/rollout.toml"])?.into_stdout()
+    }
+
+    /// `scontrol reboot ASAP nextstate=resume`.
+    pub fn reboot(&self, nodes: &str) -> Result<()> {
+        self.cluster.scontrol(&["reboot", "ASAP", "nextstate=resume", "reason=update", nodes]).map(drop)
+    }
+
+    /// `slurm-rollout status --json` of a rollout or of nodes.
+    pub fn status(&self, what: &str) -> Result<Vec<NodeLine>> {
+        let output = self.rollout(&["status", "--json", what])?;
+        let parsed = serde_json::from_str(&output.stdout);
+        parsed
+            .map_err(|error| LabError::Setup(format!("status: {error}: {} {}", output.stdout, output.stderr)))
+    }
+
+    /// Where one node stands in a rollout.
+    pub fn phase(&self, rollout: &str, node: &str) -> Result<NodeLine> {
+        let lines = self.status(rollout)?;
+        let line = lines.into_iter().find(|line| line.node == node);
+        line.ok_or_else(|| LabError::Setup(format!("{node} is not in {rollout}")))
+    }
+
+    /// The lines of a rollout's journal that are whole, as JSON.
+    pub fn journal(&self, rollout: &str) -> Result<Vec<serde_json::Value>> {
+        let path = format!("/var/lib/slurm-rollout/rollouts/{rollout}/journal");
+        let text = self.cluster.active_controller().read_file(&path)?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// A node's Reason, without who set it.
+    pub fn reason(&self, node: &str) -> Result<String> {
+        let text = self.cluster.scontrol(&["show", "node", "-o", node])?;
+        let reason = text.split_once(" Reason=").map_or("", |(_, rest)| rest);
+        Ok(reason.split(" [").next().unwrap_or("").trim().to_owned())
+    }
+
+    /// Waits until nodes are IDLE and nothing else.
+    pub fn wait_idle(&self, nodes: &[&str], limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        for node in nodes {
+            let left = end.saturating_duration_since(Instant::now());
+            self.cluster.wait_state(node, |state| state == "IDLE", left)?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks until it is so; an error says what was seen last.
+pub fn until<T: std::fmt::Debug>(
+    what: &str,
+    limit: Duration,
+    ask: impl Fn() -> Result<T>,
+    so: impl Fn(&T) -> bool,
+) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        let seen = ask();
+        match seen {
+            Ok(seen) if so(&seen) => return Ok(seen),
+            _ if Instant::now() > end => {
+                return Err(LabError::Timeout {
+                    what: what.to_owned(),
+                    after: limit,
+                    seen: format!("{seen:?}"),
+                });
+            }
+            _ => std::thread::sleep(POLL),
+        }
+    }
+}

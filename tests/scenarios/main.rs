@@ -1,0 +1,36 @@
+//! Scenarios on real clusters, one file for each subject. All are one program, so that its clusters keep the machine busy
+//! until the end and packages are built once. Tests that need the machine for themselves are programs of their own, in
+//! `tests/alone`.
+
+// A test may panic.
+#![allow(clippy::unwrap_used)]
+
+mod agent_update;
+mod boot_services;
+mod clusters;
+mod crash;
+mod diskless;
+mod doctor;
+mod drains;
+mod failure;
+mod gate;
+mod hand_over;
+mod hostlist;
+mod install;
+mod install_page;
+mod install_while_ordered;
+mod late;
+mod node_faults;
+mod orders;
+mod ostree;
+mod package_failures;
+mod package_files;
+mod package_managers;
+mod packages;
+mod reboot_program;
+mod reconcile;
+mod rollout;
+mod security_page;
+mod slurm_conf;
+mod undo;
+mod ways;

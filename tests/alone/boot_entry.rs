@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use rollout_core::agent_api::{AgentStatus, OrderStatus};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::manifest::Manifest;
 use rollout_core::order::{Apply, Order, OrderId, Return, What};
 use rollout_core::phase::Phase;
-use rollout_lab::{BootLoader, Output, Product, VirtualMachine, until};
+use rollout_lab::{BootLoader, Manifest, Output, Product, VirtualMachine, until};
 
 /// A machine boots in some ten seconds if it has a processor to itself.
 const MINUTES: Duration = Duration::from_secs(600);
-/// As long as one answer may take.
+/// Limit of one answer.
 const SECONDS: Duration = Duration::from_secs(5);
 
 struct Machine {
@@ -44,13 +43,16 @@ impl Machine {
     /// Orders an image by the name of an entry, as RebootProgram would.
     fn order(&mut self, entry: &str) {
         self.orders += 1;
-        let text = format!(
-            "name = 'compute-2'\nnodes = 'vm01'\n[[change]]\nkind = 'image'\nvia = 'boot-entry'\n\
-             image = 'compute'\nversion = '2'\nvalues.entry = '{entry}'\n[verify]\n\
-             commands = [['/usr/bin/grep', '-q', 'root=/dev/vda3', '/proc/cmdline']]\n"
-        );
+        let manifest = Manifest::new("compute-2", "vm01")
+            .image("boot-entry", "compute", "2")
+            .value("entry", entry)
+            .verify(&["/usr/bin/grep", "-q", "root=/dev/vda3", "/proc/cmdline"]);
         let back = Return { resume_if_late: false, drained: None };
-        let apply = Apply { rollout: "compute-2".into(), aim: Manifest::parse(&text).unwrap().aim, back };
+        let apply = Apply {
+            rollout: "compute-2".into(),
+            aim: rollout_core::manifest::Manifest::parse(&manifest.to_string()).unwrap().aim,
+            back,
+        };
         let id = OrderId::from_random(self.orders);
         let order = Order::new(id, NodeSet::parse("vm01").unwrap(), What::Apply(apply));
         let post = format!(
@@ -61,7 +63,7 @@ impl Machine {
         assert!(answer.contains("accepted"), "{answer}");
     }
 
-    /// What the agent says, once it is what is waited for. The machine may boot meanwhile.
+    /// Waits for a status of the agent. The machine may boot meanwhile.
     fn status(&self, what: &str, wanted: impl Fn(&AgentStatus) -> bool) -> AgentStatus {
         let ask = || self.machine.ask("slurm-rollout-agent status", SECONDS);
         let read = |output: &Output| serde_json::from_str(&output.stdout).ok();
@@ -70,12 +72,12 @@ impl Machine {
         until(what, MINUTES, ask, fits).unwrap().as_ref().and_then(read).unwrap()
     }
 
-    /// The system that runs, once its agent does.
+    /// Waits for the agent and returns the system that runs.
     fn running(&self) -> String {
         self.status("the agent", |_| true).running.map(|running| running.name()).unwrap()
     }
 
-    /// Waits until the order has come to its end, and says how, and what system runs.
+    /// Waits until the order has ended and returns its end and the system that runs.
     fn settled(&self) -> (OrderStatus, String) {
         let number = OrderId::from_random(self.orders);
         let status = self.status("the end of the order", |status| {
@@ -97,14 +99,14 @@ impl Machine {
     }
 }
 
-/// `old` is what the loader has as its default; the others are entries.
+/// `old` is the loader's default; the others are entries.
 fn tried_once(loader: BootLoader, old: Option<&str>, new: &str, hangs: &str) {
     let mut vm = Machine::boot(loader);
     assert_eq!(vm.running(), "compute 1");
     let before: Vec<String> = old.into_iter().map(str::to_owned).collect();
     assert_eq!(vm.settings(), before);
 
-    // An entry that is not there: nothing is tried. Slurm still waits for a boot.
+    // The entry does not exist: nothing is tried. Slurm still waits for a boot.
     vm.order("others>no-such");
     let (order, running) = vm.settled();
     assert_eq!((order.phase, running.as_str()), (Phase::RolledBack, "compute 1"), "{order:?}");
@@ -125,7 +127,7 @@ fn tried_once(loader: BootLoader, old: Option<&str>, new: &str, hangs: &str) {
         "{why}"
     );
     assert_eq!(vm.settings(), before);
-    assert_eq!(vm.boot_id(), back, "it had booted what it shall run: no boot more");
+    assert_eq!(vm.boot_id(), back, "it had booted the right system: no further boot");
 
     // The new system comes up, and is the default from then on.
     vm.order(new);

@@ -5,33 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use rollout_core::hostlist::NodeSet;
 use rollout_core::journal::{Fold, Stand, fold, lines};
 use rollout_core::order::{Order, What};
-use rollout_lab::{Base, Crowd, ManyNodes, Product, until};
+use rollout_lab::{Base, Crowd, MINUTES, Manifest, ManyNodes, Product, until};
 
-const MINUTES: Duration = Duration::from_secs(300);
 const COUNT: usize = 10_000;
 
-const MANIFEST: &str = r#"
-name = "all"
-[[change]]
-kind = "symlink"
-path = "/opt/app/current"
-target = "/opt/app/2"
-"#;
-
-/// A crowd with the rollout `all` staged for everybody.
+/// Boots a crowd with the rollout `all` staged for every node.
 fn crowd(base: Base, nodes: ManyNodes) -> Crowd {
     let crowd = nodes.start(&Product::build().unwrap(), base, None).unwrap();
     let controller = crowd.controller();
-    // For a machine that has much else to do.
+    // Limits for a busy machine.
     let patient = "deadline = \"60s\"\nagent_timeout = \"15s\"\n";
     controller.write_file("/etc/slurm-rollout/controller.d/patient.toml", patient, 0o644).unwrap();
-    let manifest = MANIFEST.replace("\"all\"\n", &format!("\"all\"\nnodes = \"{}\"\n", nodes.list()));
-    controller.write_file("/root/rollout.toml", manifest, 0o644).unwrap();
+    let manifest = Manifest::new("all", &nodes.list()).symlink("/opt/app/current", "/opt/app/2");
+    controller.write_file("/root/rollout.toml", manifest.to_string(), 0o644).unwrap();
     controller.run(&["slurm-rollout", "stage", "/root/rollout.toml"]).unwrap();
     crowd
 }
@@ -41,7 +31,7 @@ fn journal(crowd: &Crowd) -> Fold {
     fold(&lines(&text).collect::<Vec<_>>())
 }
 
-/// Waits until the journal knows what became of every node.
+/// Waits until the journal has the outcome of every node.
 fn wait_known(crowd: &Crowd) -> Fold {
     let known = |fold: &Fold| {
         let ended = |stand| matches!(stand, Stand::Ordered | Stand::Unreachable | Stand::Refused);
@@ -54,7 +44,7 @@ fn standing(journal: &Fold, stand: Stand) -> BTreeSet<&str> {
     journal.iter().filter(|(_, node)| node.stand == stand).map(|(name, _)| name.as_str()).collect()
 }
 
-/// Each of these addresses, and no other, got one order, which names its node. As root opens it on a node.
+/// Asserts that each of these addresses, and no other, got one order, which names its node. Opened as by root on a node.
 fn assert_each_got_its_order_once(crowd: &Crowd, nodes: &ManyNodes, names: &[String]) {
     let orders: BTreeMap<IpAddr, Vec<String>> = crowd.agents.take_orders();
     let addresses: BTreeSet<IpAddr> = names.iter().map(|name| nodes.address(name).unwrap()).collect();
@@ -79,7 +69,7 @@ fn open(crowd: &Crowd, sealed: &str) -> NodeSet {
     order.nodes
 }
 
-/// With a list of nodes that is folded (26.05).
+/// 26.05 folds the list of nodes.
 #[test]
 fn all_at_once_26_05() {
     let nodes = ManyNodes { prefix: "cn", count: COUNT, dead: 0 };
@@ -88,14 +78,14 @@ fn all_at_once_26_05() {
     let journal = wait_known(&crowd);
     assert_eq!(standing(&journal, Stand::Ordered).len(), COUNT);
     assert_each_got_its_order_once(&crowd, &nodes, &nodes.fates().0);
-    // Nothing is lost, and nobody is told twice.
+    // No order is lost or sent twice.
     let output = crowd.controller().exec(&["slurm-rollout", "reconcile"]).unwrap();
     assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (Some(0), "", ""));
     assert_eq!(crowd.agents.count(), 0);
 }
 
-/// With 5 % of them dead, half of which refuse, and half of which say nothing. The others get their orders, the dead get
-/// their Reasons, and when they are back reconcile brings them theirs.
+/// 5 % of the nodes are dead: half of them refuse connections, half are silent. The others get their orders, the dead get their
+/// Reasons, and when they are back reconcile sends them their orders.
 #[test]
 fn one_in_twenty_is_dead_24_11() {
     let nodes = ManyNodes { prefix: "cn", count: COUNT, dead: COUNT / 20 };
@@ -122,8 +112,8 @@ fn one_in_twenty_is_dead_24_11() {
     assert_eq!(standing(&journal(&crowd), Stand::Ordered).len(), COUNT);
 }
 
-/// Up to 25.11 all names go in one argument, and Linux takes no more than 128 KiB in one: Slurm cannot start the program at
-/// all, and says so in its log only. Reconcile brings all orders to the nodes.
+/// Up to 25.11 all names are one argument, and Linux takes at most 128 KiB in one: Slurm cannot start the program at all, and
+/// reports it in its log only. Reconcile sends all orders.
 #[test]
 fn names_too_long_for_slurm_to_start_the_program_22_05() {
     let nodes = ManyNodes { prefix: "compute-node-", count: COUNT, dead: 0 };

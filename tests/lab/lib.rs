@@ -25,6 +25,7 @@ mod slurm;
 mod state_dir;
 mod systems;
 mod virtual_machine;
+mod wait;
 
 pub use cluster::network::NodeAddr;
 pub use cluster::node::Node;
@@ -41,12 +42,19 @@ pub use packages::rpm_repository::RpmRepository;
 pub use processes::run::{Background, Command, Output};
 pub use product::built_packages::BuiltPackages;
 pub use product::job::Job;
+pub use product::manifest::Manifest;
+pub use product::names::{
+    AGENT_PACKAGE, AGENT_PATH, AGENT_UNIT, AT_FAILPOINT, CONTROLLER_PACKAGE, CONTROLLER_STATE_DIR, FAILPOINT,
+    GATE_UNIT, LAST_FILE, NODE_STATE_DIR, ORDER_FILE, REBOOT_NODE, REBOOT_PROGRAM, RECONCILE_TIMER,
+    RESCUE_PATH, RESCUE_UNIT,
+};
 pub use product::page::{Block, Use, blocks};
-pub use product::site::{NodeLine, Site, TOOL_1_1, until};
-pub use product::{AGENT, AT_FAILPOINT, CONTROLLER, FAILPOINT, Product, REBOOT_PROGRAM, workspace};
+pub use product::site::{NEW_TOOL, NodeLine, OLD_TOOL, Site};
+pub use product::{Product, workspace};
 pub use slurm::node_state::state_of;
 pub use systems::base::Base;
 pub use systems::inside::NodeRoot;
 pub use systems::layer::Preinstalled;
 pub use systems::netboot::{BOOT_DIRECTORY, NetImage};
 pub use virtual_machine::{BootLoader, VirtualMachine};
+pub use wait::{MINUTES, until};

@@ -2,6 +2,8 @@
 
 pub(crate) mod built_packages;
 pub(crate) mod job;
+pub(crate) mod manifest;
+pub(crate) mod names;
 pub(crate) mod page;
 pub(crate) mod site;
 
@@ -14,24 +16,12 @@ use crate::error::Result;
 use crate::packages::format::Format;
 use crate::processes::run::Command;
 use crate::product::built_packages::BuiltPackages;
+use crate::product::names::REBOOT_PROGRAM;
 use crate::systems::base::Base;
 use crate::systems::layer::Preinstalled;
 
 /// The target of the static reboot-program. With it on the command line, `crt-static` does not reach build scripts.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Where RebootProgram is installed.
-pub const REBOOT_PROGRAM: &str = "/usr/libexec/slurm-rollout/reboot-program";
-
-/// Where an agent that was built with failpoints says that it has reached one.
-pub const AT_FAILPOINT: &str = "/run/slurm-rollout/at-failpoint";
-/// The file that names the failpoint at which it waits.
-pub const FAILPOINT: &str = "/var/lib/slurm-rollout-agent/failpoint";
-
-/// The package for the controller.
-pub const CONTROLLER: &str = "slurm-rollout";
-/// The package for compute nodes.
-pub const AGENT: &str = "slurm-rollout-agent";
 
 /// The built packages, and in what format a cluster gets them.
 #[derive(Debug, Clone)]

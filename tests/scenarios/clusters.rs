@@ -1,104 +1,116 @@
-//! The lab itself: what it promises to the scenarios.
+//! The lab itself, and its promises to the scenarios.
 
 // A test may panic, and starts no part of the product.
 #![allow(clippy::disallowed_methods)]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rollout_lab::{Base, Cluster, ClusterSpec, File, NodeAddr, Prepare};
+use crate::prelude::*;
 
 const MARKED: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
-const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_base_makes_an_idle_cluster() {
-    for base in Base::ALL {
-        let prepared = Instant::now();
-        base.prepare().unwrap();
-        let started = Instant::now();
-        let spec = ClusterSpec { base, nodes: 4, node_addr: NodeAddr::Name, ..ClusterSpec::default() };
-        let cluster = Cluster::start(&spec).unwrap();
-        let idle = Instant::now();
-        println!("{}", cluster.scontrol(&["--version"]).unwrap().trim());
-        let ids: Vec<_> = cluster.compute_nodes().iter().map(|node| node.boot_id().unwrap()).collect();
-        cluster.scontrol(&["reboot", "ASAP", "nextstate=resume", "cn[01-04]"]).unwrap();
-        for (node, id) in cluster.compute_nodes().iter().zip(ids) {
-            cluster.wait_state(node.name(), |state| state == "IDLE", MINUTE).unwrap();
-            assert_ne!(node.boot_id().unwrap(), id);
-            assert_eq!(node.boot_count(), 2);
+    in_cases(|cases| {
+        for base in Base::ALL {
+            cases.check(base.suite(), || an_idle_cluster(base));
         }
-        let rebooted = Instant::now();
-        println!(
-            "{base:?}: base {:.1?}, start {:.1?}, reboot {:.1?}",
-            started - prepared,
-            idle - started,
-            rebooted - idle
-        );
+    });
+}
+
+fn an_idle_cluster(base: Base) {
+    let prepared = Instant::now();
+    base.prepare().unwrap();
+    let started = Instant::now();
+    let spec = ClusterSpec { base, nodes: 4, node_addr: NodeAddr::Name, ..ClusterSpec::default() };
+    let cluster = Cluster::start(&spec).unwrap();
+    let idle = Instant::now();
+    println!("{}", cluster.scontrol(&["--version"]).unwrap().trim());
+    let ids: Vec<_> = cluster.compute_nodes().iter().map(|node| node.boot_id().unwrap()).collect();
+    cluster.scontrol(&["reboot", "ASAP", "nextstate=resume", "cn[01-04]"]).unwrap();
+    for (node, id) in cluster.compute_nodes().iter().zip(ids) {
+        cluster.wait_state(node.name(), |state| state == "IDLE", MINUTES).unwrap();
+        assert_ne!(node.boot_id().unwrap(), id);
+        assert_eq!(node.boot_count(), 2);
     }
+    let rebooted = Instant::now();
+    println!(
+        "{base:?}: base {:.1?}, start {:.1?}, reboot {:.1?}",
+        started - prepared,
+        idle - started,
+        rebooted - idle
+    );
 }
 
 #[test]
 fn slurmctld_runs_what_was_installed_for_it() {
+    in_cases(|cases| {
+        for base in Base::ALL {
+            cases.check(base.suite(), || slurmctld_runs_its_program(base));
+        }
+    });
+}
+
+fn slurmctld_runs_its_program(base: Base) {
     let program = "/usr/libexec/lab/record";
-    for base in Base::ALL {
-        let prepare: Prepare = Arc::new(move |root| {
-            if root.is_controller() {
-                root.write_file(program, "#!/bin/sh\necho \"$*\" >/var/log/slurm/called\n", 0o755)?;
-            }
-            root.write_file("/etc/systemd/system/marked.service", MARKED, 0o644)
-        });
-        let cluster = Cluster::start(&ClusterSpec {
-            base,
-            reboot_program: program.into(),
-            reboot_from_controller: true,
-            slurmctld_parameters: vec!["power_save_interval=1".into()],
-            prepare: Some(prepare),
-            node_files: vec![File::new("/etc/os-release", "/etc/from-host", 0o600)],
-            enable_units_on_nodes: vec!["marked.service".into()],
-            ..ClusterSpec::default()
-        })
-        .unwrap();
-        let node = cluster.node("cn02");
-        assert_eq!(node.run(&["stat", "-c", "%a", "/etc/from-host"]).unwrap(), "600\n");
-        node.wait_booted(MINUTE).unwrap();
-        assert_eq!(node.run(&["systemctl", "is-active", "marked.service"]).unwrap(), "active\n");
-        assert!(!cluster.controller().exec(&["systemctl", "is-active", "marked.service"]).unwrap().success());
-        cluster.scontrol(&["reboot", "ASAP", "nextstate=resume", "cn[01-02]"]).unwrap();
-        cluster.wait_state("cn02", |state| state.contains("REBOOT_ISSUED"), MINUTE).unwrap();
-        let until = Instant::now() + MINUTE;
-        let called = loop {
-            match cluster.controller().read_file("/var/log/slurm/called") {
-                Ok(called) if !called.is_empty() => break called,
-                other => assert!(Instant::now() < until, "{other:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        };
-        assert!(["cn01,cn02\n", "cn[01-02]\n"].contains(&called.as_str()), "{called}");
-    }
+    let prepare: Prepare = Arc::new(move |root| {
+        if root.is_controller() {
+            root.write_file(program, "#!/bin/sh\necho \"$*\" >/var/log/slurm/called\n", 0o755)?;
+        }
+        root.write_file("/etc/systemd/system/marked.service", MARKED, 0o644)
+    });
+    let cluster = Cluster::start(&ClusterSpec {
+        base,
+        reboot_program: program.into(),
+        reboot_from_controller: true,
+        slurmctld_parameters: vec!["power_save_interval=1".into()],
+        prepare: Some(prepare),
+        node_files: vec![File::new("/etc/os-release", "/etc/from-host", 0o600)],
+        enable_units_on_nodes: vec!["marked.service".into()],
+        ..ClusterSpec::default()
+    })
+    .unwrap();
+    let node = cluster.node("cn02");
+    assert_eq!(node.run(&["stat", "-c", "%a", "/etc/from-host"]).unwrap(), "600\n");
+    node.wait_booted(MINUTES).unwrap();
+    assert_eq!(node.run(&["systemctl", "is-active", "marked.service"]).unwrap(), "active\n");
+    assert!(!cluster.controller().exec(&["systemctl", "is-active", "marked.service"]).unwrap().success());
+    cluster.scontrol(&["reboot", "ASAP", "nextstate=resume", "cn[01-02]"]).unwrap();
+    cluster.wait_state("cn02", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
+    let until = Instant::now() + MINUTES;
+    let called = loop {
+        match cluster.controller().read_file("/var/log/slurm/called") {
+            Ok(called) if !called.is_empty() => break called,
+            other => assert!(Instant::now() < until, "{other:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(["cn01,cn02\n", "cn[01-02]\n"].contains(&called.as_str()), "{called}");
 }
 
 #[test]
 fn no_unit_fails_in_a_container() {
-    for base in Base::ALL {
-        let cluster = Cluster::start(&ClusterSpec { base, nodes: 1, ..ClusterSpec::default() }).unwrap();
-        for node in [cluster.controller(), cluster.node("cn01")] {
-            node.wait_booted(MINUTE).unwrap();
-            assert_eq!(
-                node.run(&["systemctl", "--failed", "--plain", "--no-legend"]).unwrap(),
-                "",
-                "{base:?}"
-            );
-            println!("{}", node.run(&["systemd-analyze"]).unwrap());
+    in_cases(|cases| {
+        for base in Base::ALL {
+            cases.check(base.suite(), || no_unit_fails(base));
         }
+    });
+}
+
+fn no_unit_fails(base: Base) {
+    let cluster = Cluster::start(&ClusterSpec { base, ..nodes(1) }).unwrap();
+    for node in [cluster.controller(), cluster.node("cn01")] {
+        node.wait_booted(MINUTES).unwrap();
+        assert_eq!(node.run(&["systemctl", "--failed", "--plain", "--no-legend"]).unwrap(), "", "{base:?}");
+        println!("{}", node.run(&["systemd-analyze"]).unwrap());
     }
 }
 
 #[test]
 fn a_power_cut_is_the_end_of_a_boot_and_only_of_that() {
-    let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let cluster = Cluster::start(&nodes(1)).unwrap();
     let node = cluster.node("cn01");
     node.write_file("/root/kept", "on disk", 0o600).unwrap();
     let id = node.boot_id().unwrap();
@@ -112,7 +124,7 @@ fn a_power_cut_is_the_end_of_a_boot_and_only_of_that() {
     assert!(!node.is_running() && !job.is_running());
     assert_eq!(node.boot_count(), 1);
     node.power_on();
-    node.wait_boots(2, MINUTE).unwrap();
+    node.wait_boots(2, MINUTES).unwrap();
     assert_ne!(node.boot_id().unwrap(), id);
     assert_eq!(node.read_file("/etc/while-off").unwrap(), "written while off");
 }
@@ -120,22 +132,22 @@ fn a_power_cut_is_the_end_of_a_boot_and_only_of_that() {
 /// A container that ends stops all its processes for a moment, those that came in from outside included.
 #[test]
 fn commands_that_run_do_not_hold_up_a_reboot() {
-    let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let cluster = Cluster::start(&nodes(1)).unwrap();
     let node = cluster.node("cn01");
     let jobs: Vec<_> = (0..5).map(|_| node.spawn(&["sleep", "1000"]).unwrap()).collect();
     for boot in 2..=6 {
         node.exec(&["systemctl", "reboot"]).unwrap();
-        node.wait_boots(boot, MINUTE).unwrap();
+        node.wait_boots(boot, MINUTES).unwrap();
     }
     assert!(jobs.iter().all(|job| !job.is_running()));
 }
 
 #[test]
 fn a_node_that_powers_itself_off_stays_off() {
-    let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let cluster = Cluster::start(&nodes(1)).unwrap();
     let node = cluster.node("cn01");
     node.exec(&["systemctl", "poweroff"]).unwrap();
-    let until = Instant::now() + MINUTE;
+    let until = Instant::now() + MINUTES;
     while node.is_running() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -146,28 +158,29 @@ fn a_node_that_powers_itself_off_stays_off() {
 
 #[test]
 fn dropped_packets_are_lost_in_silence_over_boots_until_they_are_not() {
-    let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let cluster = Cluster::start(&nodes(1)).unwrap();
     let (controller, node) = (cluster.controller(), cluster.node("cn01"));
     let connect = format!("exec 3<>/dev/tcp/{}/6818", node.address());
     let connect = ["timeout", "5", "bash", "-c", connect.as_str()];
-    controller.run(&connect).unwrap();
+    let connects = || Ok(controller.exec(&connect)?.success());
+    until("a connection", MINUTES, connects, |connects| *connects).unwrap();
     cluster.drop_packets("cn01", true).unwrap();
     // 124 is timeout's: neither refused nor unreachable.
     assert_eq!(controller.exec(&connect).unwrap().code, Some(124));
     cluster.drop_packets("cn01", false).unwrap();
-    controller.run(&connect).unwrap();
+    until("a connection", MINUTES, connects, |connects| *connects).unwrap();
     cluster.drop_packets("cn01", true).unwrap();
     node.exec(&["systemctl", "reboot"]).unwrap();
-    node.wait_boots(2, MINUTE).unwrap();
+    node.wait_boots(2, MINUTES).unwrap();
     assert_eq!(controller.exec(&connect).unwrap().code, Some(124));
     cluster.drop_packets("cn01", false).unwrap();
-    cluster.wait_state("cn01", |state| state == "IDLE" || state == "DOWN", MINUTE).unwrap();
-    controller.run(&connect).unwrap();
+    cluster.wait_state("cn01", |state| state == "IDLE" || state == "DOWN", MINUTES).unwrap();
+    until("a connection", MINUTES, connects, |connects| *connects).unwrap();
 }
 
 #[test]
 fn clusters_do_not_see_each_other() {
-    let start = || Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let start = || Cluster::start(&nodes(1)).unwrap();
     let other = std::thread::spawn(start);
     let (one, other) = (start(), other.join().unwrap());
     one.node("cn01").write_file("/root/mine", "", 0o600).unwrap();
@@ -181,7 +194,7 @@ fn clusters_do_not_see_each_other() {
 
 #[test]
 fn commands_run_as_whom_and_how_they_are_told() {
-    let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let cluster = Cluster::start(&nodes(1)).unwrap();
     let controller = cluster.controller();
     assert_eq!(controller.exec_as("slurm", &["id", "-un"]).unwrap().stdout, "slurm\n");
     let told = controller.command(&["sh", "-c", "echo $SLURM_TIME_FORMAT; id -u"]).unwrap();
@@ -192,10 +205,10 @@ fn commands_run_as_whom_and_how_they_are_told() {
     assert!(controller.run(&["false"]).unwrap_err().to_string().contains("`false` ended with Some(1)"));
     let hung = controller.command(&["sleep", "100"]).unwrap().limit(Duration::from_millis(200)).output();
     assert!(hung.unwrap_err().to_string().contains("the end of `sleep 100`"));
-    // What goes on in the background does not hold the command.
+    // A process in the background does not hold the command.
     let started = Instant::now();
     assert_eq!(controller.run(&["sh", "-c", "sleep 100 & echo x"]).unwrap(), "x\n");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(50));
 }
 
 #[test]
@@ -208,11 +221,11 @@ fn hostnames_are_what_each_scontrol_says() {
     }
 }
 
-/// Set for the process that is killed, which is this test program once more: where it says which cluster it holds.
+/// Variable of the process that is killed, which is this test program once more: the file for its cluster's directory.
 const HOLDER: &str = "LAB_HOLDER";
 
 fn hold_a_cluster(told: &str) {
-    let cluster = Cluster::start(&ClusterSpec { nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let cluster = Cluster::start(&nodes(1)).unwrap();
     std::fs::write(told, cluster.directory().to_str().unwrap()).unwrap();
     std::thread::sleep(Duration::from_secs(600));
 }
@@ -230,7 +243,7 @@ fn a_killed_holder_leaves_nothing() {
         .spawn()
         .unwrap();
     let wait = |what: &str, done: &dyn Fn() -> bool| {
-        let until = Instant::now() + 3 * MINUTE;
+        let until = Instant::now() + MINUTES;
         while !done() {
             assert!(Instant::now() < until, "{what}");
             std::thread::sleep(Duration::from_millis(50));

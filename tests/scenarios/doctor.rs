@@ -1,33 +1,19 @@
-//! `doctor` and `config check`: nothing is wrong with a cluster as it should be, and each fault that is really made is
-//! found, with what to do. One cluster a version of Slurm, the faults one after the other.
+//! `doctor` and `config check`: a cluster as it should be has no findings, and each fault that is really made is found,
+//! with its cure. One cluster for each version of Slurm, and the faults as its cases.
 
-use std::time::Duration;
-
+use crate::prelude::*;
 use rollout_core::doctor::{Finding, Level, Report};
-use rollout_lab::{Base, ClusterSpec, LabError, Node, Output, Product, REBOOT_PROGRAM, Result, Site, until};
 
-const MINUTES: Duration = Duration::from_secs(240);
-const AGENT: &str = "/usr/sbin/slurm-rollout-agent";
-const AGENT_UNIT: &str = "slurm-rollout-agent.service";
-const ORDER: &str = "/var/lib/slurm-rollout-agent/order.json";
-const CONFIG: &str = "/etc/slurm-rollout/controller.toml";
-const STATE: &str = "/var/lib/slurm-rollout";
+const CONTROLLER_CONFIG: &str = "/etc/slurm-rollout/controller.toml";
 const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
 const DROP_IN: &str = "/usr/lib/systemd/system/slurmd.service.d/slurm-rollout.conf";
 
 /// A change that takes longer than the ResumeTimeout that this test sets.
-const SLOW: &str = r#"
-name = "slow"
-nodes = "cn01"
-[[change]]
-kind = "symlink"
-path = "/opt/slow"
-target = "/usr"
-[verify]
-commands = [["/usr/bin/sleep", "20"]]
-"#;
+fn slow() -> Manifest {
+    Manifest::new("slow", "cn01").symlink("/opt/slow", "/usr").verify(&["/usr/bin/sleep", "20"])
+}
 
-/// What a doctor found, and how it ended.
+/// Report and exit code of a doctor.
 #[derive(Debug)]
 struct Visit {
     code: Option<i32>,
@@ -56,10 +42,10 @@ fn visit(site: &Site) -> Result<Visit> {
 }
 
 fn visit_node(node: &Node) -> Result<Visit> {
-    Visit::of(node.exec(&[AGENT, "doctor", "--json"])?)
+    Visit::of(node.exec(&[AGENT_PATH, "doctor", "--json"])?)
 }
 
-/// Asks until a finding is there: Slurm may be busy with a configuration. Checks the exit code, and gives what to do.
+/// Visits until a finding is there: Slurm may be busy with a configuration. Checks the exit code and that there is a cure.
 fn found(visit: impl Fn() -> Result<Visit>, level: Level, check: &str, words: &str) -> Finding {
     let visit =
         until(words, MINUTES, visit, |visit: &Visit| visit.find(level, check, words).is_some()).unwrap();
@@ -93,7 +79,7 @@ fn sh(node: &Node, script: &str) -> String {
 /// Edits slurm.conf on the controller, and has slurmctld read it.
 fn edit_slurm_conf(site: &Site, script: &str) {
     site.cluster.controller().run(&["sed", "-i", "-e", script, SLURM_CONF]).unwrap();
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    site.reconfigure().unwrap();
 }
 
 fn cure(finding: &Finding) -> &str {
@@ -104,9 +90,12 @@ fn a_cluster_as_it_should_be(site: &Site) {
     well(site);
     well_on(site.cluster.node("cn01"));
     for user in ["slurm", "daemon"] {
-        let output = site.cluster.controller().exec_as(user, &["slurm-rollout", "doctor"]).unwrap();
-        assert_eq!(output.code, Some(0), "{user}: {output:?}");
-        assert!(output.stdout.ends_with(" ok\n") && output.stdout.contains("2 of 2 answer"), "{output:?}");
+        let visit = || site.cluster.controller().exec_as(user, &["slurm-rollout", "doctor"]);
+        let is_well = |output: &Output| {
+            let ends_well = output.code == Some(0) && output.stdout.ends_with(" ok\n");
+            ends_well && output.stdout.contains("2 of 2 answer")
+        };
+        until(user, MINUTES, visit, is_well).unwrap();
     }
     let unknown = Visit::of(site.rollout(&["doctor", "--json", "cn[01-03]"]).unwrap()).unwrap();
     let finding = unknown.find(Level::Problem, "agents", "Slurm has no such nodes").unwrap();
@@ -122,9 +111,10 @@ fn a_configuration_with_mistakes(site: &Site) {
     let line = |key: &str| check.stdout.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(line("agent_port").ends_with("= 6821  # default"), "{check:?}");
 
-    controller.write_file(CONFIG, "# ours\nagent_prt = 6821\n", 0o644).unwrap();
+    controller.write_file(CONTROLLER_CONFIG, "# ours\nagent_prt = 6821\n", 0o644).unwrap();
     controller.write_file("/etc/slurm-rollout/controller.d/10.toml", "deadline = '2s'\n", 0o644).unwrap();
-    let unknown = format!("{CONFIG}: line 2, column 1: agent_prt: unknown key; did you mean agent_port?");
+    let unknown =
+        format!("{CONTROLLER_CONFIG}: line 2, column 1: agent_prt: unknown key; did you mean agent_port?");
     let too_short =
         "/etc/slurm-rollout/controller.d/10.toml: line 1, column 1: deadline: deadline 2s is shorter";
     for mistake in [&unknown, too_short] {
@@ -136,25 +126,25 @@ fn a_configuration_with_mistakes(site: &Site) {
     let json = site.rollout(&["config", "check", "--json"]).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!((&json["mistakes"][0]["line"], &json["mistakes"][0]["key"]), (&2.into(), &"agent_prt".into()));
-    // All others refuse it, in the same words.
+    // All other programs refuse it, in the same words.
     let status = site.rollout(&["status"]).unwrap();
     assert!(status.code == Some(1) && status.stderr.contains(&unknown), "{status:?}");
     let program = controller.exec_as("slurm", &[REBOOT_PROGRAM, "cn01"]).unwrap();
     assert!(program.code == Some(2) && program.stderr.contains(&unknown), "{program:?}");
-    sh(controller, &format!("rm -r {CONFIG} /etc/slurm-rollout/controller.d"));
+    sh(controller, &format!("rm -r {CONTROLLER_CONFIG} /etc/slurm-rollout/controller.d"));
 
     let node = site.cluster.node("cn01");
     node.write_file("/etc/slurm-rollout/agent.toml", "listen = '[::]:0'\n", 0o644).unwrap();
     problem_on(node, "configuration", "agent.toml: line 1, column 1: listen: port 0");
-    let check = node.exec(&[AGENT, "config", "check"]).unwrap();
+    let check = node.exec(&[AGENT_PATH, "config", "check"]).unwrap();
     assert_eq!(check.code, Some(1), "{check:?}");
     sh(node, "rm /etc/slurm-rollout/agent.toml");
-    let check = node.exec(&[AGENT, "config", "check"]).unwrap();
+    let check = node.exec(&[AGENT_PATH, "config", "check"]).unwrap();
     let line = check.stdout.lines().find(|line| line.starts_with("slurm_user ")).unwrap_or_default();
     assert!(check.code == Some(0) && line.ends_with("= \"slurm\"  # default"), "{check:?}");
 }
 
-fn what_slurmctld_runs(site: &Site, base: Base) {
+fn the_program_that_slurmctld_runs(site: &Site, base: Base) {
     let controller = site.cluster.controller();
     for (fault, words, mend) in [
         ("chmod g+w P", "is writable for its group", "chmod 755 P"),
@@ -168,7 +158,7 @@ fn what_slurmctld_runs(site: &Site, base: Base) {
         problem(site, "reboot-program", words);
         sh(controller, &mend.replace('P', REBOOT_PROGRAM));
     }
-    // Slurm 22.05 does not want to read what it runs.
+    // Slurm 22.05 does not read the program that it runs.
     sh(controller, &format!("chmod 711 {REBOOT_PROGRAM}"));
     let level = if base == Base::Bookworm { Level::Warning } else { Level::Problem };
     found(|| visit(site), level, "reboot-program", "is not readable");
@@ -194,7 +184,7 @@ fn what_slurmctld_runs(site: &Site, base: Base) {
 }
 
 fn power_actions(site: &Site) {
-    // What doctor says of a program that others may write is so.
+    // The finding about a program that others may write is true.
     let controller = site.cluster.controller();
     sh(controller, &format!("chmod g+w {REBOOT_PROGRAM}"));
     let finding = problem(site, "reboot-program", "is writable for its group");
@@ -231,15 +221,16 @@ fn the_state_directory(site: &Site) {
         ("chown root S/rollouts/slow/journal", "such as /var/lib/slurm-rollout/rollouts/slow/journal"),
         ("mv S S.away", "is not there"),
     ] {
-        sh(controller, &fault.replace('S', STATE));
+        sh(controller, &fault.replace('S', CONTROLLER_STATE_DIR));
         problem(site, "state-directory", words);
         let mend = "if [ -d S.away ]; then mv S.away S; fi; chown -R slurm: S; chmod 755 S";
-        sh(controller, &mend.replace('S', STATE));
+        sh(controller, &mend.replace('S', CONTROLLER_STATE_DIR));
     }
-    // What modes do not tell is tried.
-    sh(controller, &format!("mount --bind {STATE} {STATE}; mount -o remount,bind,ro {STATE}"));
+    // A fault that modes do not show is found by a trial.
+    let read_only = "mount --bind S S; mount -o remount,bind,ro S".replace('S', CONTROLLER_STATE_DIR);
+    sh(controller, &read_only);
     problem(site, "state-directory", "SlurmUser slurm cannot write into");
-    sh(controller, &format!("umount {STATE}"));
+    sh(controller, &format!("umount {CONTROLLER_STATE_DIR}"));
     well(site);
 }
 
@@ -254,7 +245,7 @@ fn agents_that_do_not_answer(site: &Site) {
     assert_eq!(silent.nodes.as_ref().unwrap().to_string(), "cn02");
     problem_on(cn01, "agent", "slurm-rollout-agent.service is inactive");
     problem_on(cn01, "agent", "slurm-rollout-agent.service is disabled");
-    // What Slurm knows to be down is no news.
+    // A node that is down in Slurm is only a warning.
     site.cluster.scontrol(&["update", "nodename=cn02", "state=down", "reason=lab"]).unwrap();
     let known = found(|| visit(site), Level::Warning, "agents", "DOWN in Slurm, and do not answer");
     assert_eq!(known.nodes.as_ref().unwrap().to_string(), "cn02");
@@ -269,14 +260,15 @@ fn agents_that_do_not_answer(site: &Site) {
 
 fn a_ledger_that_cannot_be_read(site: &Site) {
     let node = site.cluster.node("cn01");
-    node.write_file(ORDER, "{ \"version\": 1", 0o600).unwrap();
+    node.write_file(ORDER_FILE, "{ \"version\": 1", 0o600).unwrap();
     node.run(&["systemctl", "restart", AGENT_UNIT]).unwrap();
     let finding = problem(site, "agents", "takes no order: /var/lib/slurm-rollout-agent/order.json");
     assert_eq!(finding.nodes.as_ref().unwrap().to_string(), "cn01");
     problem_on(node, "ledger", "order.json: cannot be understood");
-    let line = site.phase("slow", "cn01").unwrap();
-    assert!(line.note.unwrap().starts_with("agent: /var/lib/slurm-rollout-agent/order.json"));
-    node.run(&["rm", ORDER]).unwrap();
+    let note = |line: &NodeLine| line.note.clone().unwrap_or_default();
+    let says_why = |line: &NodeLine| note(line).starts_with("agent: /var/lib/slurm-rollout-agent/order.json");
+    until("the note", MINUTES, || site.phase("slow", "cn01"), says_why).unwrap();
+    node.run(&["rm", ORDER_FILE]).unwrap();
     node.run(&["systemctl", "restart", AGENT_UNIT]).unwrap();
     well_on(node);
     well(site);
@@ -284,15 +276,14 @@ fn a_ledger_that_cannot_be_read(site: &Site) {
 
 /// An order that takes longer than ResumeTimeout: known from the agent's ledger.
 fn a_resume_timeout_that_is_too_short(site: &Site) {
-    // Slurm 22.05 sees that slurm.conf has changed by the second: of two changes in one it knows the first alone, and
+    // Slurm 22.05 compares the time of slurm.conf in whole seconds: of two changes in one second it sees only the first, and
     // would still have slurmd run the program.
     std::thread::sleep(Duration::from_secs(2));
     edit_slurm_conf(site, "s/^ResumeTimeout=.*/ResumeTimeout=15/");
-    site.stage(SLOW).unwrap();
+    site.stage(slow()).unwrap();
     site.reboot("cn01").unwrap();
-    let updated = |line: &rollout_lab::NodeLine| line.phase == "updated";
-    until("the change", MINUTES, || site.phase("slow", "cn01"), updated).unwrap();
-    // Slurm 22.05 that is reconfigured while a node reboots forgets its nextstate: the node would stay drained.
+    site.wait_phase("slow", "cn01", "updated").unwrap();
+    // Slurm 22.05 forgets nextstate if it is reconfigured while a node reboots: the node would stay drained.
     site.wait_idle(&["cn01"], MINUTES).unwrap();
     let finding =
         problem(site, "resume-timeout", "ResumeTimeout is 15 s; the longest of the last orders took");
@@ -336,7 +327,7 @@ fn the_gate_and_what_else_a_node_needs(site: &Site) {
     problem_on(node, "slurm-user", "daemon has uid 1 here, and SlurmUser is slurm(");
     sh(node, "rm -r /etc/slurm-rollout");
 
-    // slurmd as it says that every start is a boot.
+    // With -b slurmd reports every start as a boot.
     let dropin = "[Service]\nEnvironment=SLURMD_OPTIONS=-b\n";
     node.write_file("/run/systemd/system/slurmd.service.d/lab.conf", dropin, 0o644).unwrap();
     sh(node, "systemctl daemon-reload; systemctl restart slurmd");
@@ -346,12 +337,12 @@ fn the_gate_and_what_else_a_node_needs(site: &Site) {
         "rm /run/systemd/system/slurmd.service.d/lab.conf; systemctl daemon-reload; systemctl restart slurmd",
     );
 
-    let alone = node.exec_as("daemon", &[AGENT, "doctor"]).unwrap();
+    let alone = node.exec_as("daemon", &[AGENT_PATH, "doctor"]).unwrap();
     assert!(alone.code == Some(1) && alone.stderr.contains("has to be run by root"), "{alone:?}");
     well_on(node);
 }
 
-/// systemd does not know of the drop-in until it has read it.
+/// systemd does not apply the drop-in before a reload.
 fn well_on_after_reload(node: &Node) {
     let finding = problem_on(node, "gate", "slurmd.service has no Requires= and no After=slurm-rollout-gate");
     assert_eq!(finding.cure.as_deref(), Some("`systemctl daemon-reload`"));
@@ -373,14 +364,14 @@ fn without_munge_and_without_slurmctld(site: &Site) {
     controller.run(&["systemctl", "start", "munge"]).unwrap();
     controller.run(&["systemctl", "stop", "slurmctld"]).unwrap();
     problem(site, "slurmctld", "scontrol");
-    let alone = visit(site).unwrap();
-    // Where Slurm last said the node is.
-    assert!(alone.find(Level::Ok, "agents", "1 of 1 answer").is_some(), "{alone:#?}");
+    // At the address that Slurm gave last.
+    let answers = |visit: &Visit| visit.find(Level::Ok, "agents", "1 of 1 answer").is_some();
+    until("an agent without Slurm", MINUTES, || visit(site), answers).unwrap();
     controller.run(&["systemctl", "start", "slurmctld"]).unwrap();
     well(site);
 }
 
-/// The CLI on a node: what belongs to the controller is left out, and the node's own doctor is heard.
+/// The CLI on a node: it leaves out the controller's checks and includes the node's own doctor.
 fn on_a_node(site: &Site) {
     let node = site.cluster.node("cn02");
     let cli = site.cluster.controller().root().join("usr/bin/slurm-rollout");
@@ -388,27 +379,30 @@ fn on_a_node(site: &Site) {
     let visit = || Visit::of(node.exec(&["/usr/bin/slurm-rollout", "doctor", "--json"])?);
     let left_out = found(visit, Level::Warning, "this-host", "cn02 is no SlurmctldHost");
     assert_eq!(left_out.cure.as_deref(), Some("run it on ctl as well"));
-    let visit = visit().unwrap();
-    assert_eq!(visit.code, Some(0), "{visit:#?}");
-    assert!(visit.find(Level::Ok, "node gate", "slurmd.service starts only when").is_some(), "{visit:#?}");
-    assert!(visit.find(Level::Ok, "node node-name", "cn02, which Slurm knows").is_some(), "{visit:#?}");
+    let is_well = |visit: &Visit| {
+        let gate = visit.find(Level::Ok, "node gate", "slurmd.service starts only when");
+        let name = visit.find(Level::Ok, "node node-name", "cn02, which Slurm knows");
+        visit.code == Some(0) && gate.is_some() && name.is_some()
+    };
+    until("a node without fault", MINUTES, visit, is_well).unwrap();
     let user = node.exec_as("daemon", &["/usr/bin/slurm-rollout", "doctor"]).unwrap();
     assert!(user.code == Some(0) && user.stdout.contains("was left out: it is for root"), "{user:?}");
 }
 
 fn doctor(base: Base) {
-    let spec = ClusterSpec { base, nodes: 2, ..ClusterSpec::default() };
-    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
-    a_cluster_as_it_should_be(&site);
-    a_configuration_with_mistakes(&site);
-    what_slurmctld_runs(&site, base);
-    a_resume_timeout_that_is_too_short(&site);
-    the_state_directory(&site);
-    agents_that_do_not_answer(&site);
-    a_ledger_that_cannot_be_read(&site);
-    the_gate_and_what_else_a_node_needs(&site);
-    without_munge_and_without_slurmctld(&site);
-    on_a_node(&site);
+    let site = &start(ClusterSpec { base, ..nodes(2) });
+    in_cases(|cases| {
+        cases.check("a cluster as it should be", || a_cluster_as_it_should_be(site));
+        cases.check("a configuration with mistakes", || a_configuration_with_mistakes(site));
+        cases.check("the program that slurmctld runs", || the_program_that_slurmctld_runs(site, base));
+        cases.check("a ResumeTimeout that is too short", || a_resume_timeout_that_is_too_short(site));
+        cases.check("the state directory", || the_state_directory(site));
+        cases.check("agents that do not answer", || agents_that_do_not_answer(site));
+        cases.check("a ledger that cannot be read", || a_ledger_that_cannot_be_read(site));
+        cases.check("the gate and what else a node needs", || the_gate_and_what_else_a_node_needs(site));
+        cases.check("without munge, without slurmctld", || without_munge_and_without_slurmctld(site));
+        cases.check("the command on a node", || on_a_node(site));
+    });
 }
 
 #[test]

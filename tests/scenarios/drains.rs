@@ -1,66 +1,56 @@
-//! A drain belongs to whoever set it: a rollout neither gives such a node to users nor forgets why it was drained.
+//! A drain belongs to its author: a rollout neither gives a drained node to users nor forgets the reason of the drain.
 
-use std::time::Duration;
-
-use rollout_lab::{Base, ClusterSpec, Product, Site, TOOL_1_1, until};
-
-const MINUTES: Duration = Duration::from_secs(240);
+use crate::prelude::*;
 
 fn drain(site: &Site, node: &str, reason: &str) {
     let node = format!("nodename={node}");
     site.cluster.scontrol(&["update", &node, "state=drain", &format!("reason={reason}")]).unwrap();
 }
 
-/// cn01 was drained before, cn02 is drained while it reboots, cn03 was drained and is held: it stays drained when it
-/// is released. cn04 is nobody's.
+/// cn01 was drained before, cn02 is drained while it reboots, cn03 was drained and is held: it stays drained after its
+/// release. cn04 is not drained.
 fn drains_stay(base: Base) {
-    let spec = ClusterSpec { base, nodes: 4, ..ClusterSpec::default() };
-    let site = Site::with_tool(&Product::build().unwrap(), spec).unwrap();
-    let (head, _) = TOOL_1_1.split_once("commands").unwrap();
-    // cn03 fails, and cn02 waits for its turn to be drained.
+    let site = start_with_tool(ClusterSpec { base, ..nodes(4) });
+    // cn03 fails, and cn02 waits until it has been drained.
     let script =
         "test $(hostname) != cn03; while [ $(hostname) = cn02 ] && [ ! -e /run/go ]; do sleep 0.2; done";
-    let verify = format!("commands = [[\"/usr/bin/sh\", \"-ec\", \"{script}\"]]\non_failure = \"hold\"\n");
     drain(&site, "cn01", "bad disk");
     drain(&site, "cn03", "bad fan");
-    site.stage(&format!("{head}{verify}")).unwrap();
-    let staged = site.phase("tool-1.1", "cn01").unwrap();
-    assert_eq!(staged.note.as_deref(), Some("drained by root, and stays so: bad disk"), "{staged:?}");
+    site.stage(Manifest::tool("1.1").verify_script(script).on_failure("hold")).unwrap();
+    let note = site.wait_phase("tool-1.1", "cn01", "staged").unwrap();
+    assert_eq!(note, "drained by root, and stays so: bad disk");
     site.reboot("cn[01-04]").unwrap();
-    for node in ["cn01", "cn02", "cn03", "cn04"] {
-        site.cluster.wait_state(node, |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
-    }
+    // Not the others: they may be back before cn02 is looked at.
+    site.cluster.wait_state("cn02", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
     drain(&site, "cn02", "bad DIMM");
     let cn02 = site.cluster.node("cn02");
-    until(
-        "its boot",
-        MINUTES,
-        || cn02.exec(&["touch", "/run/go"]),
-        |done| cn02.boot_count() == 2 && done.success(),
-    )
-    .unwrap();
+    let go = || cn02.exec(&["touch", "/run/go"]);
+    until("its boot", MINUTES, go, |done| cn02.boot_count() == 2 && done.success()).unwrap();
     site.wait_idle(&["cn04"], MINUTES).unwrap();
     for (node, phase) in [("cn01", "updated"), ("cn02", "updated"), ("cn03", "held")] {
-        until(phase, MINUTES, || site.phase("tool-1.1", node), |line| line.phase == phase).unwrap();
+        site.wait_phase("tool-1.1", node, phase).unwrap();
     }
     stays_drained(&site, "cn01", "bad disk");
     stays_drained(&site, "cn02", "bad DIMM");
     site.rollout(&["release", "cn03"]).unwrap().into_stdout().unwrap();
     stays_drained(&site, "cn03", "bad fan");
-    // The admin takes it away, and all is as ever.
+    // The admin takes the drains away, and the nodes are in service again.
     site.cluster.scontrol(&["update", "nodename=cn01,cn02,cn03", "state=resume"]).unwrap();
     site.wait_idle(&["cn01", "cn02", "cn03", "cn04"], MINUTES).unwrap();
     site.rollout(&["reconcile"]).unwrap().into_stdout().unwrap();
-    assert_eq!(site.phase("tool-1.1", "cn01").unwrap().note, None);
+    assert_eq!(site.wait_phase("tool-1.1", "cn01", "updated").unwrap(), "");
 }
 
-/// slurmd is up and registered, no job is started there, and the Reason is theirs.
+/// Asserts that slurmd is up and registered, that no job can start there, and that the Reason is the drain's.
 fn stays_drained(site: &Site, node: &str, reason: &str) {
-    let up = || site.cluster.node(node).exec(&["systemctl", "is-active", "slurmd"]);
-    until("slurmd", MINUTES, up, |output| output.success()).unwrap();
-    let registered = |state: &str| !state.contains("NOT_RESPONDING") && !state.contains('*');
+    site.cluster.node(node).wait_active("slurmd.service").unwrap();
+    let registered = |state: &str| {
+        let answers = !state.contains("NOT_RESPONDING") && !state.contains('*');
+        answers && state.contains("DRAIN") && !state.contains("REBOOT")
+    };
     site.cluster.wait_state(node, registered, MINUTES).unwrap();
-    // As long as the node that nobody drained took to come into service, and more.
+    site.wait_reason(node, reason).unwrap();
+    // Longer than the node without a drain took to come into service.
     std::thread::sleep(Duration::from_secs(5));
     let state = site.cluster.node_state(node).unwrap();
     assert!(state.contains("DRAIN") && !state.contains("REBOOT"), "{node}: {state}");

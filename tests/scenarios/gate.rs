@@ -1,35 +1,12 @@
-//! The gate before slurmd, with the systemd of every base: shut while a node is not proven, and otherwise not there.
+//! The gate before slurmd, with the systemd of every base: shut while a node is not proven, and without effect otherwise.
 
-use std::time::Duration;
-
+use crate::prelude::*;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::ledger::Ledger;
 use rollout_core::order::{Order, OrderId, Return, What};
 use rollout_core::phase::Phase;
-use rollout_lab::{Base, ClusterSpec, Node, Product, Result, Site, until};
 
-const MINUTES: Duration = Duration::from_secs(240);
-const AGENT: &str = "slurm-rollout-agent.service";
-const RESCUE: &str = "slurm-rollout-rescue.service";
-const GATE: &str = "slurm-rollout-gate.service";
-const BINARY: &str = "/usr/sbin/slurm-rollout-agent";
-const ORDER: &str = "/var/lib/slurm-rollout-agent/order.json";
-
-fn property(node: &Node, unit: &str, name: &str) -> Result<String> {
-    let value = node.run(&["systemctl", "show", "--value", "-p", name, unit])?;
-    Ok(value.trim().to_owned())
-}
-
-fn is_active(node: &Node, unit: &str) -> bool {
-    property(node, unit, "ActiveState").unwrap() == "active"
-}
-
-fn wait_property(node: &Node, unit: &str, name: &str, wanted: &str) {
-    until(&format!("{unit}: {name}={wanted}"), MINUTES, || property(node, unit, name), |is| is == wanted)
-        .unwrap();
-}
-
-/// systemctl, which must fail.
+/// Runs systemctl, which must fail, and returns its stderr.
 fn fails(node: &Node, args: &[&str]) -> String {
     let argv: Vec<&str> = std::iter::once("systemctl").chain(args.iter().copied()).collect();
     let output = node.exec(&argv).unwrap();
@@ -49,7 +26,7 @@ fn reboot(node: &Node) {
     node.wait_boots(boots + 1, MINUTES).unwrap();
 }
 
-/// A ledger of a node that an order left held.
+/// Ledger of a held node.
 fn held() -> String {
     let what = What::Reboot(Return { resume_if_late: true, drained: None }.into());
     let order = Order::new(OrderId::from_random(7), NodeSet::parse("cn01").unwrap(), what);
@@ -60,110 +37,118 @@ fn held() -> String {
 
 fn the_units_are_in_order(node: &Node) {
     // slurmd.service brings the drop-in with it.
-    let verify =
-        node.exec(&["systemd-analyze", "--man=no", "verify", AGENT, RESCUE, GATE, "slurmd.service"]).unwrap();
+    let verify = node
+        .exec(&[
+            "systemd-analyze",
+            "--man=no",
+            "verify",
+            AGENT_UNIT,
+            RESCUE_UNIT,
+            GATE_UNIT,
+            "slurmd.service",
+        ])
+        .unwrap();
     assert!(verify.success(), "{verify:?}");
     assert!(!verify.stderr.contains("slurm-rollout"), "{}", verify.stderr);
-    let after = property(node, "slurmd.service", "After").unwrap();
-    assert!(after.split(' ').any(|unit| unit == GATE), "{after}");
-    assert_eq!(property(node, "slurmd.service", "Requires").unwrap().matches(GATE).count(), 1);
-    assert_eq!(property(node, AGENT, "Type").unwrap(), "notify");
-    assert_eq!(property(node, AGENT, "StatusText").unwrap(), "no order yet");
+    let after = node.property("slurmd.service", "After").unwrap();
+    assert!(after.split(' ').any(|unit| unit == GATE_UNIT), "{after}");
+    assert_eq!(node.property("slurmd.service", "Requires").unwrap().matches(GATE_UNIT).count(), 1);
+    assert_eq!(node.property(AGENT_UNIT, "Type").unwrap(), "notify");
+    node.wait_property(AGENT_UNIT, "StatusText", "no order yet").unwrap();
 }
 
-/// A node without an order never needs the agent, not so much as to be there.
+/// A node without an order does not need the agent, not even its program.
 fn no_order_no_gate(node: &Node) {
-    node.run(&["mv", BINARY, "/root/agent"]).unwrap();
+    node.run(&["mv", AGENT_PATH, "/root/agent"]).unwrap();
     reboot(node);
-    assert!(is_active(node, "slurmd.service"));
-    assert!(!is_active(node, AGENT));
-    assert_eq!(property(node, GATE, "ConditionResult").unwrap(), "no");
-    assert_eq!(node.journal(GATE).unwrap().matches("status=203").count(), 0);
-    node.run(&["cp", "/root/agent", BINARY]).unwrap();
-    node.run(&["chmod", "644", BINARY]).unwrap();
+    assert!(node.is_active("slurmd.service").unwrap());
+    assert!(!node.is_active(AGENT_UNIT).unwrap());
+    assert_eq!(node.property(GATE_UNIT, "ConditionResult").unwrap(), "no");
+    assert_eq!(node.journal(GATE_UNIT).unwrap().matches("status=203").count(), 0);
+    node.run(&["cp", "/root/agent", AGENT_PATH]).unwrap();
+    node.run(&["chmod", "644", AGENT_PATH]).unwrap();
     systemctl(node, &["restart", "slurmd"]);
-    assert!(is_active(node, "slurmd.service"));
-    node.run(&["chmod", "755", BINARY]).unwrap();
-    wait_property(node, AGENT, "ActiveState", "active");
+    assert!(node.is_active("slurmd.service").unwrap());
+    node.run(&["chmod", "755", AGENT_PATH]).unwrap();
+    node.wait_active(AGENT_UNIT).unwrap();
 }
 
-/// A held node stays out of service over boots and until somebody says otherwise.
+/// A held node stays out of service over boots, until an admin releases it.
 fn held_stays_held(site: &Site, node: &Node) {
-    systemctl(node, &["stop", AGENT]);
-    node.write_file(ORDER, held(), 0o600).unwrap();
+    systemctl(node, &["stop", AGENT_UNIT]);
+    node.write_file(ORDER_FILE, held(), 0o600).unwrap();
     reboot(node);
-    assert!(!is_active(node, "slurmd.service"));
-    assert_eq!(property(node, GATE, "ActiveState").unwrap(), "failed");
-    let why = node.journal(GATE).unwrap();
-    assert!(why.contains("slurmd is kept down: plain reboot: held: the lab says so"), "{why}");
-    wait_property(node, AGENT, "StatusText", "plain reboot: held");
-    let reason = until("its Reason", MINUTES, || site.reason("cn01"), |reason| reason.contains("held: "));
-    assert_eq!(reason.unwrap(), "slurm-rollout plain reboot: held: the lab says so");
+    assert!(!node.is_active("slurmd.service").unwrap());
+    assert_eq!(node.property(GATE_UNIT, "ActiveState").unwrap(), "failed");
+    node.wait_journal(GATE_UNIT, "slurmd is kept down: plain reboot: held: the lab says so").unwrap();
+    node.wait_property(AGENT_UNIT, "StatusText", "plain reboot: held").unwrap();
+    let reason = site.wait_reason("cn01", "held: ").unwrap();
+    assert_eq!(reason, "slurm-rollout plain reboot: held: the lab says so");
 
     let said = fails(node, &["start", "slurmd"]);
     assert!(said.contains("dependency"), "{said}");
-    // Also without the agent's program.
-    node.run(&["mv", BINARY, "/root/agent"]).unwrap();
+    // The same without the agent's program.
+    node.run(&["mv", AGENT_PATH, "/root/agent"]).unwrap();
     fails(node, &["start", "slurmd"]);
-    assert!(!is_active(node, "slurmd.service"));
-    node.run(&["mv", "/root/agent", BINARY]).unwrap();
+    assert!(!node.is_active("slurmd.service").unwrap());
+    node.run(&["mv", "/root/agent", AGENT_PATH]).unwrap();
 
     // The emergency command that the documentation, the unit and --help name.
-    let help = node.run(&[BINARY, "--help"]).unwrap();
+    let help = node.run(&[AGENT_PATH, "--help"]).unwrap();
     let command = "systemctl start --job-mode=ignore-dependencies slurmd";
     assert!(help.contains(command), "{help}");
     node.run(&command.split(' ').collect::<Vec<_>>()).unwrap();
-    wait_property(node, "slurmd.service", "ActiveState", "active");
-    assert_eq!(property(node, AGENT, "StatusText").unwrap(), "plain reboot: held");
+    node.wait_active("slurmd.service").unwrap();
+    assert_eq!(node.property(AGENT_UNIT, "StatusText").unwrap(), "plain reboot: held");
     systemctl(node, &["stop", "slurmd"]);
 
-    node.run(&[BINARY, "release"]).unwrap();
-    wait_property(node, "slurmd.service", "ActiveState", "active");
-    wait_property(node, AGENT, "StatusText", "plain reboot: released");
-    assert!(!node.exec(&["test", "-e", ORDER]).unwrap().success());
+    node.run(&[AGENT_PATH, "release"]).unwrap();
+    node.wait_active("slurmd.service").unwrap();
+    node.wait_property(AGENT_UNIT, "StatusText", "plain reboot: released").unwrap();
+    node.wait_file(ORDER_FILE, false).unwrap();
     site.wait_idle(&["cn01"], MINUTES).unwrap();
 }
 
-/// With a ledger that nobody can read nobody knows what the node is: no slurmd, and no order, with the reason.
+/// With a ledger that cannot be read the state of the node is unknown: no slurmd and no order, and the reason is given.
 fn a_broken_ledger_shuts_the_gate(site: &Site, node: &Node) {
     systemctl(node, &["stop", "slurmd"]);
-    node.write_file(ORDER, &held()[..100], 0o600).unwrap();
-    systemctl(node, &["restart", AGENT]);
+    node.write_file(ORDER_FILE, &held()[..100], 0o600).unwrap();
+    systemctl(node, &["restart", AGENT_UNIT]);
     fails(node, &["start", "slurmd"]);
-    let why = node.journal(GATE).unwrap();
-    assert!(why.contains("order.json: cannot be understood"), "{why}");
-    assert!(is_active(node, AGENT));
-    wait_property(node, AGENT, "StatusText", "no order is taken: the ledger cannot be read");
-    node.run(&[BINARY, "status"]).unwrap();
-    let retry = node.exec(&[BINARY, "retry"]).unwrap();
+    node.wait_journal(GATE_UNIT, "order.json: cannot be understood").unwrap();
+    assert!(node.is_active(AGENT_UNIT).unwrap());
+    node.wait_property(AGENT_UNIT, "StatusText", "no order is taken: the ledger cannot be read").unwrap();
+    node.run(&[AGENT_PATH, "status"]).unwrap();
+    let retry = node.exec(&[AGENT_PATH, "retry"]).unwrap();
     assert_eq!(retry.code, Some(1));
     assert!(retry.stderr.contains("order.json: cannot be understood"), "{retry:?}");
 
     // A node that is DOWN is handed over at once.
-    let (boots, pid) = (node.boot_count(), property(node, AGENT, "MainPID").unwrap());
+    let (boots, pid) = (node.boot_count(), node.property(AGENT_UNIT, "MainPID").unwrap());
     site.cluster.scontrol(&["update", "node=cn01", "state=down", "reason=broken"]).unwrap();
     site.reboot("cn01").unwrap();
-    let understood = |reason: &String| reason.contains("order.json: cannot be understood");
-    let reason = until("its Reason", MINUTES, || site.reason("cn01"), understood).unwrap();
+    let reason = site.wait_reason("cn01", "order.json: cannot be understood").unwrap();
     assert!(reason.starts_with("slurm-rollout plain reboot: refused: "), "{reason}");
-    assert_eq!((node.boot_count(), property(node, AGENT, "MainPID").unwrap()), (boots, pid));
-    assert!(!is_active(node, "slurmd.service"));
+    assert_eq!((node.boot_count(), node.property(AGENT_UNIT, "MainPID").unwrap()), (boots, pid));
+    assert!(!node.is_active("slurmd.service").unwrap());
 
-    // What the message says helps.
-    node.run(&["rm", ORDER]).unwrap();
+    // The remedy that the message names helps.
+    node.run(&["rm", ORDER_FILE]).unwrap();
     systemctl(node, &["restart", "slurm-rollout-agent", "slurmd"]);
-    assert!(is_active(node, "slurmd.service"));
-    assert_eq!(property(node, AGENT, "StatusText").unwrap(), "plain reboot: released");
+    assert!(node.is_active("slurmd.service").unwrap());
+    node.wait_property(AGENT_UNIT, "StatusText", "plain reboot: released").unwrap();
 }
 
 fn the_gate(base: Base) {
     let spec = ClusterSpec { base, nodes: 1, return_to_service: 2, ..ClusterSpec::default() };
-    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
+    let site = start(spec);
     let node = site.cluster.node("cn01");
-    the_units_are_in_order(node);
-    no_order_no_gate(node);
-    held_stays_held(&site, node);
-    a_broken_ledger_shuts_the_gate(&site, node);
+    in_cases(|cases| {
+        cases.check("the units are in order", || the_units_are_in_order(node));
+        cases.check("no order, no gate", || no_order_no_gate(node));
+        cases.check("held stays held", || held_stays_held(&site, node));
+        cases.check("a broken ledger shuts the gate", || a_broken_ledger_shuts_the_gate(&site, node));
+    });
 }
 
 #[test]

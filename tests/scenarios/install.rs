@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use rollout_lab::{AGENT, Base, BuiltPackages, CONTROLLER, ClusterSpec, Format, Node, Repacked, Site};
+use crate::prelude::*;
 
-const MINUTES: Duration = Duration::from_secs(240);
-const UNIT: &str = "slurm-rollout-agent.service";
-const CONFIG: &str = "/etc/slurm-rollout/agent.toml";
+const AGENT_CONFIG: &str = "/etc/slurm-rollout/agent.toml";
 
 /// A cluster ready for packages of a format, and the packages.
 struct Bare {
@@ -29,7 +26,8 @@ fn bare(base: Base, format: Format) -> Bare {
 impl Bare {
     fn install(&self, node: &Node, package: &str) -> String {
         let built = &self.built;
-        let file = if package == AGENT { built.agent(self.format) } else { built.controller(self.format) };
+        let file =
+            if package == AGENT_PACKAGE { built.agent(self.format) } else { built.controller(self.format) };
         self.install_file(node, file.to_owned())
     }
 
@@ -40,22 +38,18 @@ impl Bare {
     }
 
     fn everywhere(&self) {
-        self.install(self.site.cluster.controller(), CONTROLLER);
+        self.install(self.site.cluster.controller(), CONTROLLER_PACKAGE);
         for node in self.site.cluster.compute_nodes() {
-            self.install(node, AGENT);
+            self.install(node, AGENT_PACKAGE);
         }
     }
 }
 
-fn property(node: &Node, unit: &str, name: &str) -> String {
-    node.run(&["systemctl", "show", "--value", "-p", name, unit]).unwrap().trim().to_owned()
-}
-
 fn pid(node: &Node, unit: &str) -> String {
-    property(node, unit, "MainPID")
+    node.property(unit, "MainPID").unwrap()
 }
 
-/// What there is where a package may put something.
+/// Files in all places in which a package may put something.
 fn files(node: &Node) -> BTreeSet<String> {
     let not = [
         "/var/lib/dpkg",
@@ -71,7 +65,7 @@ fn files(node: &Node) -> BTreeSet<String> {
         script.push_str(&format!(" -path {path} -prune -o"));
     }
     let found = node.run(&["sh", "-c", &format!("{script} -print")]).unwrap();
-    // What a node writes while it runs.
+    // Files that a node writes while it runs.
     let passing = |path: &str| {
         ["/var/spool/", "/var/lib/munge/", "/var/tmp/", "/var/lib/private"]
             .iter()
@@ -81,7 +75,7 @@ fn files(node: &Node) -> BTreeSet<String> {
     found.lines().filter(|path| !passing(path)).map(str::to_owned).collect()
 }
 
-/// Owner, group and mode.
+/// Asserts owner, group and mode.
 fn is(node: &Node, path: &str, wanted: &str) {
     let found = node.run(&["stat", "-c", "%U %G %a", path]).unwrap();
     assert_eq!(found.trim(), wanted, "{path}");
@@ -102,28 +96,24 @@ fn the_controller_has_its_files(node: &Node) {
 fn the_node_has_its_files(node: &Node) {
     is(node, "/usr/sbin/slurm-rollout-agent", "root root 755");
     is(node, "/usr/libexec/slurm-rollout", "root root 755");
-    is(node, CONFIG, "root root 644");
+    is(node, AGENT_CONFIG, "root root 644");
     is(node, "/etc/slurm-rollout/agent.d", "root root 755");
     is(node, "/var/lib/slurm-rollout-agent", "root root 700");
-    for unit in [UNIT, "slurm-rollout-gate.service", "slurm-rollout-rescue.service"] {
+    for unit in [AGENT_UNIT, "slurm-rollout-gate.service", "slurm-rollout-rescue.service"] {
         is(node, &format!("/usr/lib/systemd/system/{unit}"), "root root 644");
     }
-    for unit in [UNIT, "slurm-rollout-rescue.service"] {
-        assert_eq!(property(node, unit, "UnitFileState"), "enabled", "{unit}");
+    for unit in [AGENT_UNIT, "slurm-rollout-rescue.service"] {
+        assert_eq!(node.property(unit, "UnitFileState").unwrap(), "enabled", "{unit}");
     }
-    assert_eq!(property(node, UNIT, "ActiveState"), "active");
-    assert_eq!(property(node, UNIT, "StatusText"), "no order yet");
-    assert!(property(node, "slurmd.service", "Requires").contains("slurm-rollout-gate.service"));
+    node.wait_active(AGENT_UNIT).unwrap();
+    node.wait_property(AGENT_UNIT, "StatusText", "no order yet").unwrap();
+    assert!(node.property("slurmd.service", "Requires").unwrap().contains("slurm-rollout-gate.service"));
 }
 
 /// `scontrol reboot` of one node, with nothing staged.
 fn a_plain_reboot_works(site: &Site, node: &Node) {
-    let boots = node.boot_count();
-    site.reboot(node.name()).unwrap();
-    node.wait_boots(boots + 1, MINUTES).unwrap();
-    site.wait_idle(&[node.name()], MINUTES).unwrap();
-    let journal = node.journal(UNIT).unwrap();
-    assert!(journal.contains("plain reboot: order"), "{journal}");
+    site.reboot_to_idle(node.name()).unwrap();
+    node.wait_journal(AGENT_UNIT, "plain reboot: order").unwrap();
 }
 
 fn installed(bare: &Bare) {
@@ -141,54 +131,56 @@ fn installed(bare: &Bare) {
     if bare.format == Format::Rpm {
         // No RPM starts a service; a preset enables this one.
         for node in site.cluster.compute_nodes() {
-            node.run(&["systemctl", "start", UNIT]).unwrap();
+            node.run(&["systemctl", "start", AGENT_UNIT]).unwrap();
         }
     }
     the_controller_has_its_files(controller);
     for node in site.cluster.compute_nodes() {
         the_node_has_its_files(node);
     }
-    // Slurm 26.05 looks at RebootProgram only when it reads slurm.conf, in which this one stood before it was there.
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    // Slurm 26.05 looks at RebootProgram only when it reads slurm.conf, which named it before it was installed.
+    site.reconfigure().unwrap();
+    site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
     a_plain_reboot_works(site, site.cluster.node("cn01"));
 }
 
-/// 0.2.0 with another agent.toml, on a node whose own was edited.
+/// 0.2.0 with a different agent.toml, on a node whose own was edited.
 fn upgraded(bare: &Bare, node: &Node) {
     let newer = BuiltPackages::build_version("0.2.0").unwrap().agent(bare.format).to_owned();
-    let newer = Repacked::build(bare.format, &newer, &[(CONFIG, "# Of 0.2.0.\n", 0o644)]).unwrap();
+    let newer = Repacked::build(bare.format, &newer, &[(AGENT_CONFIG, "# Of 0.2.0.\n", 0o644)]).unwrap();
     let edited = "# Mine.\nslurm_user = \"slurm\"\n";
-    node.write_file(CONFIG, edited, 0o644).unwrap();
-    let (agent, slurmd) = (pid(node, UNIT), pid(node, "slurmd.service"));
+    node.write_file(AGENT_CONFIG, edited, 0o644).unwrap();
+    let (agent, slurmd) = (pid(node, AGENT_UNIT), pid(node, "slurmd.service"));
     assert!(bare.site.agent_version(node.name()).unwrap().starts_with("0.1.0"));
     bare.install_file(node, newer.file.clone());
-    assert!(bare.format.installed(node, AGENT).unwrap().starts_with("0.2.0"));
-    assert_eq!(bare.site.agent_version(node.name()).unwrap(), "0.2.0");
-    assert_ne!(pid(node, UNIT), agent, "restarted");
+    assert!(bare.format.installed(node, AGENT_PACKAGE).unwrap().starts_with("0.2.0"));
+    bare.site.wait_agent_version(node.name(), "0.2.0").unwrap();
+    assert_ne!(pid(node, AGENT_UNIT), agent, "restarted");
     assert_eq!(pid(node, "slurmd.service"), slurmd);
-    assert_eq!(node.read_file(CONFIG).unwrap(), edited);
+    assert_eq!(node.read_file(AGENT_CONFIG).unwrap(), edited);
     let beside = match bare.format {
-        Format::Deb => format!("{CONFIG}.dpkg-dist"),
-        Format::Rpm => format!("{CONFIG}.rpmnew"),
+        Format::Deb => format!("{AGENT_CONFIG}.dpkg-dist"),
+        Format::Rpm => format!("{AGENT_CONFIG}.rpmnew"),
     };
     assert_eq!(node.read_file(&beside).unwrap(), "# Of 0.2.0.\n");
     node.run(&["rm", &beside]).unwrap();
 }
 
-/// slurmd needs nothing of what is gone; only what an admin may have written stays.
+/// slurmd needs none of the removed files; only files that an admin may have written stay.
 fn removed(bare: &Bare, node: &Node, before: &BTreeSet<String>) {
     let slurmd = pid(node, "slurmd.service");
-    let output = bare.format.remove(node, AGENT).unwrap();
+    let output = bare.format.remove(node, AGENT_PACKAGE).unwrap();
     assert!(output.success(), "{output:?}");
     assert_eq!(pid(node, "slurmd.service"), slurmd);
-    assert_eq!(property(node, UNIT, "LoadState"), "not-found");
-    assert_eq!(property(node, "slurm-rollout-rescue.service", "LoadState"), "not-found");
-    assert!(!property(node, "slurmd.service", "Requires").contains("slurm-rollout"));
-    assert!(!node.exec(&["pgrep", "-f", "slurm-rollout"]).unwrap().success());
+    assert_eq!(node.property(AGENT_UNIT, "LoadState").unwrap(), "not-found");
+    assert_eq!(node.property("slurm-rollout-rescue.service", "LoadState").unwrap(), "not-found");
+    assert!(!node.property("slurmd.service", "Requires").unwrap().contains("slurm-rollout"));
+    let processes = || Ok(node.exec(&["pgrep", "-f", "slurm-rollout"])?.success());
+    until("the end of its processes", MINUTES, processes, |running| !running).unwrap();
     for _ in 0..2 {
         node.run(&["systemctl", "restart", "slurmd"]).unwrap();
     }
-    assert_eq!(property(node, "slurmd.service", "ActiveState"), "active");
+    node.wait_active("slurmd.service").unwrap();
     let left: Vec<String> = files(node).difference(before).cloned().collect();
     // Debian counts which units are enabled as configuration.
     let links = "/etc/systemd/system/multi-user.target.wants/slurm-rollout-";
@@ -208,12 +200,12 @@ fn reinstalled(bare: &Bare, node: &Node) {
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["order"].clone()
     };
     let before = last();
-    bare.install(node, AGENT);
+    bare.install(node, AGENT_PACKAGE);
     if bare.format == Format::Rpm {
-        node.run(&["systemctl", "start", UNIT]).unwrap();
+        node.run(&["systemctl", "start", AGENT_UNIT]).unwrap();
     }
-    assert_eq!(property(node, UNIT, "ActiveState"), "active");
-    assert_eq!(property(node, UNIT, "StatusText"), "plain reboot: updated");
+    node.wait_active(AGENT_UNIT).unwrap();
+    node.wait_property(AGENT_UNIT, "StatusText", "plain reboot: updated").unwrap();
     assert_eq!(last(), before);
     bare.site.wait_idle(&[node.name()], MINUTES).unwrap();
     a_plain_reboot_works(&bare.site, node);
@@ -222,7 +214,7 @@ fn reinstalled(bare: &Bare, node: &Node) {
 /// `apt purge` leaves nothing; an RPM's state is removed by hand.
 fn purged(bare: &Bare, node: &Node, before: &BTreeSet<String>) {
     if bare.format == Format::Deb {
-        node.run(&["apt-get", "-y", "purge", AGENT]).unwrap();
+        node.run(&["apt-get", "-y", "purge", AGENT_PACKAGE]).unwrap();
         let left: Vec<String> = files(node).difference(before).cloned().collect();
         assert!(left.is_empty(), "{left:?}");
     }

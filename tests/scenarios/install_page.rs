@@ -2,25 +2,16 @@
 //! seen slurm-rollout.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use rollout_lab::{
-    AGENT, Base, Block, BuiltPackages, CONTROLLER, ClusterSpec, DebRepository, Format, Node, NodeRoot,
-    Package, RpmRepository, Site, Use, blocks, workspace,
-};
+use crate::prelude::*;
 
-const MINUTES: Duration = Duration::from_secs(240);
-/// For one block, with all that it installs.
+/// Time limit of one block, with all that it installs.
 const BLOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// The pages speak of a larger cluster than the lab's of two nodes.
 const NAMES: [(&str, &str); 3] = [("cn[001-128]", "cn[01-02]"), ("cn[002-128]", "cn02"), ("cn001", "cn01")];
 
-/// What the lab sets in slurm.conf that a page sets too.
-const KEYS: [&str; 4] = ["RebootProgram", "ResumeTimeout", "ReturnToService", "SlurmctldParameters"];
-
-/// A site's repository for its format: the driver, and these versions of ours.
+/// A site's repository in its format: the driver, and these versions of slurm-rollout.
 enum Repository {
     Deb(DebRepository),
     Rpm(RpmRepository),
@@ -38,7 +29,7 @@ impl Repository {
         }
     }
 
-    fn install_in(&self, root: &NodeRoot) -> rollout_lab::Result<()> {
+    fn install_in(&self, root: &NodeRoot) -> Result<()> {
         match self {
             Repository::Deb(repository) => repository.install_in(root),
             Repository::Rpm(repository) => repository.install_in(root),
@@ -58,7 +49,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Where a block is used.
+    /// Returns the machines on which a block is used.
     fn places(&self, block: &Block) -> Vec<&Node> {
         let cluster = &self.site.cluster;
         let nodes = cluster.compute_nodes().iter();
@@ -70,7 +61,7 @@ impl Reader {
         }
     }
 
-    /// A version is added to the repository.
+    /// Adds a version to the repository.
     fn site_gets(&self, format: Format, version: &str) {
         let (old, new) = (BuiltPackages::build().unwrap(), BuiltPackages::build_version(version).unwrap());
         let repository = Repository::build(format, &[&old, &new]);
@@ -84,7 +75,7 @@ impl Reader {
         self.site.wait_idle(&self.site.cluster.node_names(), MINUTES).unwrap();
     }
 
-    /// Does what a block says. Who reads a page goes on when the nodes are back.
+    /// Follows a block. A reader continues when the nodes are back.
     fn follow(&self, block: &Block) {
         let text = in_the_lab(&block.text);
         match block.place.as_str() {
@@ -96,7 +87,7 @@ impl Reader {
         for node in self.places(block) {
             match &block.used {
                 Use::Run => {
-                    // Whoever is asked says yes.
+                    // A reader answers yes.
                     let argv = ["sh", "-exc", &format!("cd\n{text}")];
                     let command = node.command(&argv).unwrap().stdin(b"y\n").limit(BLOCK_LIMIT);
                     let output = command.output().unwrap();
@@ -119,7 +110,7 @@ impl Reader {
     }
 }
 
-/// The page's command is the one that has built the lab's packages, and they are where the page says.
+/// Asserts that the page's command is the one that has built the lab's packages, and that they are at the page's path.
 fn built_on_this_machine(text: &str) {
     assert_eq!(text.split_whitespace().next(), Some("packaging/build"));
     let packages = BuiltPackages::build().unwrap();
@@ -137,14 +128,14 @@ fn in_the_lab(text: &str) -> String {
     NAMES.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
 }
 
-/// A node's system as an image to install into, in the place that the page names.
+/// Makes an image to install into, from a node's own system, at the page's path.
 fn make_an_image(node: &Node) {
     let script = "mkdir -p /srv/image /run/image/upper /run/image/work
         mount -t overlay image -o lowerdir=/,upperdir=/run/image/upper,workdir=/run/image/work /srv/image";
     node.run(&["sh", "-ec", script]).unwrap();
 }
 
-/// What must be so when a section has been followed; false if the section is none of those.
+/// Asserts the outcome of a section that has been followed. Returns false if the section has none to check.
 fn is_done(section: &str, reader: &Reader, format: Format) -> bool {
     let (cluster, site) = (&reader.site.cluster, &reader.site);
     let node = cluster.node("cn01");
@@ -163,27 +154,28 @@ fn is_done(section: &str, reader: &Reader, format: Format) -> bool {
         }
         "First a reboot" => {
             assert_eq!(node.boot_count(), 2);
-            assert!(node.journal("slurm-rollout-agent").unwrap().contains("plain reboot: order"));
+            node.wait_journal(AGENT_UNIT, "plain reboot: order").unwrap();
         }
         "Then a rollout, on one node" => {
             for node in cluster.compute_nodes() {
                 has(node, "nvidia-driver", "580.65.06");
-                assert_eq!(site.status(node.name()).unwrap()[0].phase, "updated");
+                let phase = || site.status(node.name());
+                until("updated", MINUTES, phase, |lines| lines[0].phase == "updated").unwrap();
             }
         }
         "Update slurm-rollout" => {
-            has(cluster.controller(), CONTROLLER, "0.2.0");
+            has(cluster.controller(), CONTROLLER_PACKAGE, "0.2.0");
             for node in cluster.compute_nodes() {
-                has(node, AGENT, "0.2.0");
-                assert_eq!(site.agent_version(node.name()).unwrap(), "0.2.0");
+                has(node, AGENT_PACKAGE, "0.2.0");
+                site.wait_agent_version(node.name(), "0.2.0").unwrap();
             }
         }
-        "Emergency" => drop(node.run(&["systemctl", "is-active", "slurmd"]).unwrap()),
+        "Emergency" => node.wait_active("slurmd.service").unwrap(),
         "Remove" => {
-            assert_eq!(format.installed(cluster.controller(), CONTROLLER).unwrap(), "");
+            assert_eq!(format.installed(cluster.controller(), CONTROLLER_PACKAGE).unwrap(), "");
             assert!(!cluster.scontrol(&["show", "config"]).unwrap().contains("slurm-rollout"));
             for node in cluster.compute_nodes() {
-                assert_eq!(format.installed(node, AGENT).unwrap(), "");
+                assert_eq!(format.installed(node, AGENT_PACKAGE).unwrap(), "");
             }
         }
         _ => return false,
@@ -191,7 +183,7 @@ fn is_done(section: &str, reader: &Reader, format: Format) -> bool {
     true
 }
 
-/// Follows blocks and gives how many of their sections were looked at afterwards.
+/// Follows blocks and returns how many of their sections were checked afterwards.
 fn followed(blocks: &[Block], reader: &Reader, format: Format) -> usize {
     let mut done = 0;
     for section in blocks.chunk_by(|one, next| one.section == next.section) {
@@ -209,17 +201,16 @@ fn page(path: &str, format: Format) -> Vec<Block> {
     blocks(&std::fs::read_to_string(workspace().join(path)).unwrap(), format).unwrap()
 }
 
-/// A cluster that never saw slurm-rollout, and what the pages take for granted besides.
+/// Boots a cluster that never had slurm-rollout, with all that the pages take for granted.
 fn reader(base: Base, format: Format) -> Reader {
     let repository = Repository::build(format, &[&BuiltPackages::build().unwrap()]);
-    let prepare = move |root: &NodeRoot| {
-        let remove: String = KEYS.iter().map(|key| format!("/^{key}=/d;")).collect();
-        root.run(&["sed", "-i", &remove, "/etc/slurm/slurm.conf"])?;
+    let change = move |root: &NodeRoot| {
+        remove_snippet_keys(root)?;
         root.run(&["mkdir", "-p", "/opt/slurm/24.11.5"])?;
         root.write_file("/usr/sbin/nhc", "#!/bin/sh\n", 0o755)?;
         repository.install_in(root)
     };
-    let spec = ClusterSpec { base, nodes: 2, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
+    let spec = ClusterSpec { base, prepare: prepare(change), ..nodes(2) };
     Reader { site: Site::without_packages(spec, format).unwrap() }
 }
 
@@ -239,7 +230,7 @@ fn the_install_page_with_rpms() {
     the_install_page(Base::Forky, Format::Rpm);
 }
 
-/// The README begins with what is possible once all the rest has been done.
+/// The README begins with commands that work once all the rest has been done.
 #[test]
 fn the_readme() {
     let reader = reader(Base::Trixie, Format::Rpm);
@@ -248,8 +239,7 @@ fn the_readme() {
     followed(&rest, &reader, Format::Rpm);
     assert_eq!(reader.site.cluster.node("cn01").boot_count(), 2);
     followed(&first, &reader, Format::Rpm);
-    let line = reader.site.phase("driver-580", "cn01").unwrap();
-    assert_eq!((line.phase.as_str(), line.note), ("updated", None));
+    assert_eq!(reader.site.wait_phase("driver-580", "cn01", "updated").unwrap(), "");
     let link = reader.site.cluster.node("cn01").run(&["readlink", "/opt/slurm/current"]).unwrap();
     assert_eq!(link, "/opt/slurm/24.11.5\n");
 }

@@ -7,6 +7,7 @@
 
 mod agent_update;
 mod boot_services;
+mod cases;
 mod clusters;
 mod crash;
 mod diskless;
@@ -27,6 +28,7 @@ mod package_failures;
 mod package_files;
 mod package_managers;
 mod packages;
+mod prelude;
 mod reboot_program;
 mod reconcile;
 mod rollout;

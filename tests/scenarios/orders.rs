@@ -1,18 +1,14 @@
-//! What comes in on an agent's port and is no order of this node's: refused or dropped, logged, and nothing changes.
+//! Input on an agent's port that is no order for this node: refused or dropped, logged, and without effect.
 
-use std::time::Duration;
-
+use crate::prelude::*;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::manifest::Manifest;
 use rollout_core::order::{Apply, Order, OrderId, Return, What};
-use rollout_lab::{ClusterSpec, Node, Product, Result, Site, TOOL_1_1, until};
 
-const MINUTES: Duration = Duration::from_secs(240);
-const AGENT: &str = "slurm-rollout-agent.service";
-const ORDER: &str = "/var/lib/slurm-rollout-agent/order.json";
 const MIB: usize = 1024 * 1024;
+/// Limit for a line in the log. There are many cases, which together must not wait for hours.
+const SOON: Duration = Duration::from_secs(60);
 
-/// Sends stdin to an agent, so many bytes at once and each of the rest in its own time, and writes what comes back.
+/// Sends stdin to an agent, the given number of bytes at once and the rest one by one, and writes the answer.
 const SEND: &str = r#"
 import socket, sys, time
 address, at_once, cut = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "cut"
@@ -31,7 +27,7 @@ except OSError:
     pass
 "#;
 
-/// Opens connections, says nothing, and waits until so many of them have been hung up on.
+/// Opens connections, sends nothing, and waits until the given number of them have been closed by the agent.
 const IDLE: &str = r#"
 import socket, sys
 address, count, ends = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -52,23 +48,24 @@ peer.sendall(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
 print(peer.recv(65536))
 "#;
 
-/// How the bytes of a request go out.
+/// Way in which the bytes of a request are sent.
 #[derive(Clone, Copy)]
 enum How {
     AtOnce,
-    /// The sender says that nothing more comes.
+    /// The sender closes its side afterwards.
     Cut,
-    /// After so many bytes, one every fifth of a second.
+    /// This many bytes at once, then one every fifth of a second.
     Drip(usize),
 }
 
-struct Siege {
-    site: Site,
+struct Siege<'a> {
+    site: &'a Site,
+    cases: &'a Cases,
     /// The agent's process.
     pid: String,
 }
 
-impl Siege {
+impl Siege<'_> {
     fn node(&self) -> &Node {
         self.site.cluster.node("cn01")
     }
@@ -91,40 +88,38 @@ impl Siege {
     }
 
     fn log(&self) -> Result<String> {
-        self.node().run(&["journalctl", "--no-pager", "--output=cat", "--unit", AGENT])
+        self.node().run(&["journalctl", "--no-pager", "--output=cat", "--unit", AGENT_UNIT])
     }
 
-    /// Sends this to cn01 and sees that it is answered and logged so, and that there is nothing else to see.
+    /// Checks a case: sends this to cn01, which must answer and log it so, and must not change.
     fn refused(&self, name: &str, content: &[u8], how: How, answer: &str, logged: &str) {
-        // Shown when it fails.
-        println!("{name}");
-        let seen = self.log().unwrap().len();
-        let said = self.send(self.node(), content, how);
-        assert!(said.contains(answer), "{name}: {said:?}");
-        assert!(!said.contains("accepted") && !said.contains("under-way"), "{name}: {said:?}");
-        self.is_logged(name, seen, "10.77.0.1", logged);
-        self.nothing_happened(name);
+        self.cases.check(name, || {
+            let seen = self.log().unwrap().len();
+            let said = self.send(self.node(), content, how);
+            assert!(said.contains(answer), "{name}: {said:?}");
+            assert!(!said.contains("accepted") && !said.contains("under-way"), "{name}: {said:?}");
+            self.is_logged(name, seen, "10.77.0.1", logged);
+            self.nothing_happened(name);
+        });
     }
 
-    /// Waits for a line in the agent's journal, after what was seen, that names the peer and says this.
+    /// Waits for a line in the agent's journal behind the first `seen` bytes that has the peer and these words.
     fn is_logged(&self, name: &str, seen: usize, peer: &str, logged: &str) {
-        let so = |log: &String| {
+        let is_there = |log: &String| {
             let mut new = log.get(seen..).unwrap_or("").lines();
             new.any(|line| line.contains(peer) && line.contains(logged))
         };
-        until(&format!("{name}: {logged:?} in the log"), MINUTES, || self.log(), so).unwrap();
+        until(&format!("{name}: {logged:?} in the log"), SOON, || self.log(), is_there).unwrap();
     }
 
     fn nothing_happened(&self, name: &str) {
         let node = self.node();
-        let shown = node.run(&["systemctl", "show", "--value", "-p", "ActiveState", "-p", "MainPID", AGENT]);
-        let shown = shown.unwrap();
-        let words: Vec<&str> = shown.split_whitespace().collect();
-        assert!(words.contains(&"active") && words.contains(&self.pid.as_str()), "{name}: {shown}");
+        assert!(node.is_active(AGENT_UNIT).unwrap(), "{name}");
+        assert_eq!(node.property(AGENT_UNIT, "MainPID").unwrap(), self.pid, "{name}");
         let status = self.send(node, &get("/v1/status"), How::AtOnce);
         assert!(status.starts_with("HTTP/1.1 200") && status.contains("\"order\":null"), "{name}: {status}");
-        assert!(!node.exec(&["test", "-e", ORDER]).unwrap().success(), "{name}");
-        assert_eq!(self.site.tool("cn01").unwrap(), "/opt/app/1 1.0", "{name}");
+        assert!(!node.exec(&["test", "-e", ORDER_FILE]).unwrap().success(), "{name}");
+        assert_eq!(self.site.tool("cn01").unwrap(), OLD_TOOL, "{name}");
         assert_eq!(node.boot_count(), 1, "{name}");
     }
 }
@@ -138,37 +133,43 @@ fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: cn01\r\n\r\n").into_bytes()
 }
 
-/// An order that any node of the list would carry out, were it sealed.
+/// An order that each node of the list would carry out if it were sealed.
 fn order(id: u128, nodes: &str) -> String {
-    let manifest = Manifest::parse(TOOL_1_1).unwrap();
+    let manifest = Manifest::tool("1.1").to_string();
+    let manifest = rollout_core::manifest::Manifest::parse(&manifest).unwrap();
     let back = Return { resume_if_late: true, drained: None };
     let apply = Apply { rollout: "tool-1.1".to_owned(), aim: manifest.aim, back };
     let nodes = NodeSet::parse(nodes).unwrap();
     serde_json::to_string(&Order::new(OrderId::from_random(id), nodes, What::Apply(apply))).unwrap()
 }
 
-/// Scenario 8.
+/// Scenario 8. Each input is a case.
 #[test]
 fn what_is_no_order_for_this_node_is_refused_and_logged() {
-    let spec = ClusterSpec { nodes: 2, return_to_service: 2, ..ClusterSpec::default() };
-    let site = Site::with_tool(&Product::build().unwrap(), spec).unwrap();
-    let pid =
-        site.cluster.node("cn01").run(&["systemctl", "show", "--value", "-p", "MainPID", AGENT]).unwrap();
-    let siege = Siege { site, pid: pid.trim().to_owned() };
-    siege.nothing_happened("before all");
-    sealed_but_not_for_us(&siege);
-    not_an_order_at_all(&siege);
-    not_even_http(&siege);
-    the_local_socket(&siege);
-    too_many_at_once(&siege);
+    let site = &start_with_tool(ClusterSpec { return_to_service: 2, ..nodes(2) });
+    let pid = site.cluster.node("cn01").property(AGENT_UNIT, "MainPID").unwrap();
+    in_cases(|cases| {
+        let siege = &Siege { site, cases, pid };
+        cases.check("before all", || siege.nothing_happened("before all"));
+        sealed_but_not_for_us(siege);
+        not_an_order_at_all(siege);
+        not_even_http(siege);
+        cases.check("the local socket", || the_local_socket(siege));
+        cases.check("100 at once", || a_hundred_at_once(siege));
+        cases.check("out of descriptors", || out_of_descriptors(siege));
+        cases.check("memory", || little_memory_was_taken(siege));
+        cases.check("genuine orders are taken once", || genuine_orders_are_taken_once(siege));
+    });
+}
+
+fn little_memory_was_taken(siege: &Siege<'_>) {
     let peak = siege.node().run(&["grep", "VmHWM", &format!("/proc/{}/status", siege.pid)]).unwrap();
     let peak: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(peak < 24 * 1024, "the agent took {peak} kB");
-    genuine_orders_are_taken_once(&siege);
 }
 
-/// munged opens it, or says why not.
-fn sealed_but_not_for_us(siege: &Siege) {
+/// Sealed credentials: munged opens them, or reports why not.
+fn sealed_but_not_for_us(siege: &Siege<'_>) {
     let genuine = order(1, "cn[01-02]");
     for (user, uid) in [("www-data", "33"), ("daemon", "1")] {
         let sealed = siege.seal(&genuine, user, &[]);
@@ -207,8 +208,8 @@ fn sealed_but_not_for_us(siege: &Siege) {
     siege.refused("forged", &post(&forged), How::AtOnce, "refused", "refused: MUNGE: Invalid credential");
 }
 
-/// What root sealed, for whatever reason, and is not what an agent carries out.
-fn not_an_order_at_all(siege: &Siege) {
+/// Credentials that root sealed, with content that no agent carries out.
+fn not_an_order_at_all(siege: &Siege<'_>) {
     let with = |from: &str, to: &str| {
         let (genuine, changed) = (order(3, "cn01"), order(3, "cn01").replace(from, to));
         assert_ne!(genuine, changed, "{from}");
@@ -261,8 +262,8 @@ fn order_to(verb: &str) -> String {
         .unwrap()
 }
 
-/// Nobody sealed anything: bytes from somebody who reaches the port.
-fn not_even_http(siege: &Siege) {
+/// Unsealed bytes from anybody who can reach the port.
+fn not_even_http(siege: &Siege<'_>) {
     let unsealed = order(5, "cn01");
     siege.refused("not sealed", &post(&unsealed), How::AtOnce, "refused", "refused: MUNGE: ");
     siege.refused(
@@ -301,7 +302,7 @@ fn not_even_http(siege: &Siege) {
     siege.refused("PUT", put.as_bytes(), How::AtOnce, "404", unknown);
 }
 
-/// The bytes of a text that is one byte a character.
+/// Encodes the body of a request in one byte for each character.
 fn latin1(text: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(text).unwrap();
     let head = text.find("\r\n\r\n").unwrap() + 4;
@@ -311,7 +312,7 @@ fn latin1(text: &[u8]) -> Vec<u8> {
 }
 
 /// The Unix socket is for root.
-fn the_local_socket(siege: &Siege) {
+fn the_local_socket(siege: &Siege<'_>) {
     let node = siege.node();
     for user in ["daemon", "slurm"] {
         let refused = node.exec_as(user, &["python3", "-c", LOCAL]).unwrap();
@@ -320,7 +321,7 @@ fn the_local_socket(siege: &Siege) {
         assert_eq!(refused.code, Some(1));
         assert!(refused.stderr.contains("are you root"), "{refused:?}");
     }
-    // Should the directory ever be open, the agent looks itself.
+    // If the directory is ever open, the agent still checks the peer.
     node.run(&["chmod", "777", "/run/slurm-rollout", "/run/slurm-rollout/agent.sock"]).unwrap();
     let seen = siege.log().unwrap().len();
     let refused = node.exec_as("daemon", &["python3", "-c", LOCAL]).unwrap();
@@ -337,8 +338,8 @@ fn the_local_socket(siege: &Siege) {
     siege.nothing_happened("the local socket");
 }
 
-/// Connections that are opened and say nothing: they end by the agent's limits, and then it serves as before.
-fn too_many_at_once(siege: &Siege) {
+/// Idle connections end by the agent's limits, and then it serves as before.
+fn a_hundred_at_once(siege: &Siege<'_>) {
     let (controller, node) = (siege.site.cluster.controller(), siege.node());
     let address = node.address().to_string();
     let seen = siege.log().unwrap().len();
@@ -348,8 +349,13 @@ fn too_many_at_once(siege: &Siege) {
     node.run(&["slurm-rollout-agent", "status"]).unwrap();
     assert_eq!(idle.wait(), Some(0));
     siege.nothing_happened("100 at once");
+}
 
-    // Out of descriptors, which stops accept(2) itself for a while.
+/// Without descriptors accept(2) itself fails for a while.
+fn out_of_descriptors(siege: &Siege<'_>) {
+    let (controller, node) = (siege.site.cluster.controller(), siege.node());
+    let address = node.address().to_string();
+    let seen = siege.log().unwrap().len();
     let open = node.run(&["sh", "-c", &format!("ls /proc/{}/fd | wc -l", siege.pid)]).unwrap();
     let few: u32 = open.trim().parse::<u32>().unwrap() + 3;
     let limit =
@@ -361,8 +367,8 @@ fn too_many_at_once(siege: &Siege) {
     siege.nothing_happened("out of descriptors");
 }
 
-/// The control: the same order, sealed by whom the agent trusts, is carried out. And never again.
-fn genuine_orders_are_taken_once(siege: &Siege) {
+/// The control: the same order, sealed by a trusted user, is carried out. And never again.
+fn genuine_orders_are_taken_once(siege: &Siege<'_>) {
     let (site, node) = (&siege.site, siege.node());
     let genuine = order(10, "cn[01-02]");
     let sealed = post(&siege.seal(&genuine, "slurm", &[]));
@@ -373,19 +379,18 @@ fn genuine_orders_are_taken_once(siege: &Siege) {
     }
     for name in ["cn01", "cn02"] {
         site.cluster.node(name).wait_boots(2, MINUTES).unwrap();
-        let settled = || site.cluster.node(name).exec(&["test", "-e", ORDER]).map(|test| !test.success());
-        until("the end of the order", MINUTES, settled, |settled| *settled).unwrap();
-        assert_eq!(site.tool(name).unwrap(), "/opt/app/2 1.1");
+        site.cluster.node(name).wait_file(ORDER_FILE, false).unwrap();
+        assert_eq!(site.tool(name).unwrap(), NEW_TOOL);
     }
 
-    // If it were carried out again, this would be undone.
+    // A second execution would undo this.
     node.run(&["ln", "-sfn", "/opt/app/1", "/opt/app/current"]).unwrap();
     let refused = |name: &str, content: &[u8], boots: u32| {
         let seen = siege.log().unwrap().len();
         let said = siege.send(node, content, How::AtOnce);
         assert!(said.contains("was carried out before"), "{name}: {said}");
         siege.is_logged(name, seen, "10.77.0.1", "was carried out before; the node is updated");
-        assert!(!node.exec(&["test", "-e", ORDER]).unwrap().success(), "{name}");
+        assert!(!node.exec(&["test", "-e", ORDER_FILE]).unwrap().success(), "{name}");
         assert_eq!(
             (site.tool("cn01").unwrap().as_str(), node.boot_count()),
             ("/opt/app/1 1.1", boots),
@@ -402,5 +407,5 @@ fn genuine_orders_are_taken_once(siege: &Siege) {
     let said = siege.send(node, &post(&siege.seal(&order(11, "cn01"), "slurm", &[])), How::AtOnce);
     assert!(said.contains("\"answer\":\"accepted\""), "{said}");
     node.wait_boots(4, MINUTES).unwrap();
-    until("the change", MINUTES, || site.tool("cn01"), |tool| tool == "/opt/app/2 1.1").unwrap();
+    until("the change", MINUTES, || site.tool("cn01"), |tool| tool == NEW_TOOL).unwrap();
 }

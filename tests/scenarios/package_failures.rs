@@ -1,16 +1,9 @@
 //! A package manager that fails, hangs, finds its lock held or the disk full: the node goes back, and the cause is named
 //! in the tool's own words.
 
-use std::sync::Arc;
-use std::time::Duration;
+use crate::prelude::*;
 
-use rollout_lab::{
-    ClusterSpec, DebRepository, Node, NodeRoot, Package, Product, RpmRepository, Scriptlet, Site, until,
-};
-
-const MINUTES: Duration = Duration::from_secs(120);
-
-/// Twice what fits onto the disk of 8 MiB that the nodes have at /small.
+/// Twice the size of the disk that the nodes have at /small.
 const LARGE: usize = 16 * 1024 * 1024;
 
 fn packages() -> Vec<Package> {
@@ -25,10 +18,13 @@ fn packages() -> Vec<Package> {
     ]
 }
 
-/// What is installed, whether somebody holds the lock, and what the note must say, for dnf and for apt.
+/// A package whose installation fails, and the words of the note for dnf and for apt.
 struct Case {
     package: &'static str,
+    /// Whether the locks are held.
     locked: bool,
+    /// Time limit of the change. Short only for a package manager that never ends.
+    timeout: &'static str,
     dnf_says: &'static str,
     apt_says: &'static str,
 }
@@ -48,25 +44,33 @@ time.sleep(10000)
 ";
 
 const CASES: [Case; 4] = [
-    Case { package: "failing", locked: false, dnf_says: "scriptlet", apt_says: "exit status 7" },
-    Case { package: "hanging", locked: false, dnf_says: "not done within", apt_says: "not done within" },
-    Case { package: "tool", locked: true, dnf_says: "transaction", apt_says: "lock" },
-    Case { package: "large", locked: false, dnf_says: "space", apt_says: "space" },
+    Case {
+        package: "failing",
+        locked: false,
+        timeout: "5m",
+        dnf_says: "scriptlet",
+        apt_says: "exit status 7",
+    },
+    Case {
+        package: "hanging",
+        locked: false,
+        timeout: "8s",
+        dnf_says: "not done within",
+        apt_says: "not done within",
+    },
+    Case { package: "tool", locked: true, timeout: "20s", dnf_says: "transaction", apt_says: "lock" },
+    Case { package: "large", locked: false, timeout: "5m", dnf_says: "space", apt_says: "space" },
 ];
 
 fn goes_back_with_the_cause(manager: &'static str) {
     let (rpm, deb) = (RpmRepository::build(&packages()).unwrap(), DebRepository::build(&packages()).unwrap());
-    let prepare = move |root: &NodeRoot| {
-        if root.is_controller() {
-            return Ok(());
-        }
+    let prepare = prepare_nodes(move |root| {
         rpm.install_in(root)?;
         deb.install_in(root)?;
         root.write_file("/etc/fstab", "tmpfs /small tmpfs size=8m 0 0\n", 0o644)?;
         root.run(&["mkdir", "/small"]).map(drop)
-    };
-    let spec = ClusterSpec { nodes: 4, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
-    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
+    });
+    let site = start(ClusterSpec { prepare, ..nodes(4) });
     let list = |node: &Node| {
         let list = "rpm -qa | sort; dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\\n'";
         node.run(&["sh", "-c", list]).unwrap()
@@ -79,32 +83,22 @@ fn goes_back_with_the_cause(manager: &'static str) {
             node.run(&["systemd-run", "--unit=hold", "python3", "/root/hold.py"]).unwrap();
             until("the lock", MINUTES, || node.read_file("/run/held"), |_| true).unwrap();
         }
-        let manifest = format!(
-            "name = \"{}\"\nnodes = \"{}\"\n[[change]]\nkind = \"packages\"\nmanager = \"{manager}\"\n\
-             install = [\"{}\"]\ntimeout = \"8s\"\n",
-            case.package,
-            node.name(),
-            case.package
-        );
-        site.stage(&manifest).unwrap();
+        let manifest = Manifest::new(case.package, node.name()).packages(manager, &[case.package]);
+        site.stage(manifest.with("timeout", case.timeout)).unwrap();
     }
     site.reboot("cn[01-04]").unwrap();
-    for (index, (node, case)) in site.cluster.compute_nodes().iter().zip(&CASES).enumerate() {
-        let says = if manager == "apt" { case.apt_says } else { case.dnf_says };
-        let back = until(
-            "rolled back",
-            MINUTES,
-            || site.phase(case.package, node.name()),
-            |line| line.phase == "rolled-back" || line.phase == "held",
-        );
-        let back = back.unwrap();
-        let note = back.note.clone().unwrap_or_default();
-        assert_eq!(back.phase, "rolled-back", "{note}");
-        assert!(note.contains(says), "{}: {note}", case.package);
-        site.wait_idle(&[node.name()], MINUTES).unwrap();
-        assert_eq!(list(node), before[index], "{}", case.package);
-        assert_eq!(node.boot_count(), 2, "{}", case.package);
-    }
+    in_cases(|cases| {
+        for ((node, case), before) in site.cluster.compute_nodes().iter().zip(&CASES).zip(before) {
+            cases.check(case.package, || {
+                let says = if manager == "apt" { case.apt_says } else { case.dnf_says };
+                let note = site.wait_end(case.package, node.name(), "rolled-back").unwrap();
+                assert!(note.contains(says), "{note}");
+                site.wait_idle(&[node.name()], MINUTES).unwrap();
+                assert_eq!(list(node), before);
+                assert_eq!(node.boot_count(), 2);
+            });
+        }
+    });
 }
 
 #[test]

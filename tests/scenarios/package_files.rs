@@ -3,17 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use rollout_lab::{BuiltPackages, Command, Output, workspace};
-
-const MINUTES: Duration = Duration::from_secs(240);
+use crate::prelude::*;
 
 /// All files of `slurm-rollout`. First in which kind: `rpm`, `deb`, or `-` for both. Then what it is: `f` a file, `d` a
 /// directory, `l` a link, `c` configuration that an admin may change, `g` what is not there until somebody makes it.
 ///
 /// Debian's packages do not name whose a directory is, but make it when they are installed; licences are in `copyright`.
-const CONTROLLER: &str = "
+const CONTROLLER_FILES: &str = "
 -   d 0755 root:root   /etc/slurm-rollout
 -   d 0755 root:root   /etc/slurm-rollout/controller.d
 -   c 0644 root:root   /etc/slurm-rollout/controller.toml
@@ -71,7 +68,7 @@ rpm g 0755 slurm:slurm /var/lib/slurm-rollout
 ";
 
 /// All files of `slurm-rollout-agent`.
-const AGENT: &str = "
+const AGENT_FILES: &str = "
 -   d 0755 root:root /etc/slurm-rollout
 -   d 0755 root:root /etc/slurm-rollout/agent.d
 -   c 0644 root:root /etc/slurm-rollout/agent.toml
@@ -104,7 +101,7 @@ fn expected(table: &str, kind: &str) -> BTreeSet<String> {
     let mine = lines.filter(|(of, _)| *of == kind || *of == "-");
     let spaces_once = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut all: BTreeSet<String> = mine.map(|(_, line)| spaces_once(line)).collect();
-    if table == CONTROLLER {
+    if table == CONTROLLER_FILES {
         for page in fs::read_dir(workspace().join("docs")).unwrap() {
             let name = page.unwrap().file_name().into_string().unwrap();
             all.insert(format!("f 0644 root:root /usr/share/doc/slurm-rollout/docs/{name}"));
@@ -162,8 +159,8 @@ fn files_of_deb(package: &Path) -> BTreeSet<String> {
 fn the_packages_hold_these_files_and_no_others() {
     let built = BuiltPackages::build().unwrap();
     for (table, rpm, deb) in [
-        (CONTROLLER, &built.controller_rpm, &built.controller_deb),
-        (AGENT, &built.agent_rpm, &built.agent_deb),
+        (CONTROLLER_FILES, &built.controller_rpm, &built.controller_deb),
+        (AGENT_FILES, &built.agent_rpm, &built.agent_deb),
     ] {
         for (kind, package, found) in [("rpm", rpm, files_of_rpm(rpm)), ("deb", deb, files_of_deb(deb))] {
             let expected = expected(table, kind);

@@ -1,13 +1,6 @@
-//! A change of packages through each package manager: made as staged, and undone to exactly what was before.
+//! A change of packages through each package manager: made as staged, and undone to exactly the packages from before.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use rollout_lab::{
-    Base, ClusterSpec, DebRepository, Node, NodeRoot, Package, Product, RpmRepository, Site, until,
-};
-
-const MINUTES: Duration = Duration::from_secs(240);
+use crate::prelude::*;
 
 /// `tool` 1.1 needs a package that 1.0 does not; `extra` is there to be removed, and takes `plugin` with it.
 fn packages() -> Vec<Package> {
@@ -46,29 +39,20 @@ const CASES: [Case; 3] = [
 fn made_and_undone(case: &Case) {
     let (rpm, deb) = (RpmRepository::build(&packages()).unwrap(), DebRepository::build(&packages()).unwrap());
     let (manager, old) = (case.manager, case.old);
-    let prepare = move |root: &NodeRoot| {
-        if root.is_controller() {
-            return Ok(());
-        }
+    let prepare = prepare_nodes(move |root| {
         rpm.install_in(root)?;
         deb.install_in(root)?;
         let program = if manager == "apt" { "apt-get" } else { manager };
         let argv: Vec<&str> = [program, "-y", "install"].into_iter().chain(old.iter().copied()).collect();
         root.run(&argv).map(drop)
-    };
-    let spec =
-        ClusterSpec { base: case.base, nodes: 2, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
-    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
+    });
+    let site = start(ClusterSpec { base: case.base, prepare, ..nodes(2) });
     let list = |node: &Node| node.run(case.list).unwrap();
     let before = list(site.cluster.node("cn01"));
     assert_eq!(list(site.cluster.node("cn02")), before);
     let stage = |name: &str, node: &str, verify: &str| {
-        let manifest = format!(
-            "name = \"{name}\"\nnodes = \"{node}\"\n[[change]]\nkind = \"packages\"\nmanager = \"{manager}\"\n\
-             install = [\"{}\"]\nremove = [\"extra\"]\n[verify]\ncommands = [[\"{verify}\"]]\n",
-            case.new
-        );
-        site.stage(&manifest).unwrap()
+        let manifest = Manifest::new(name, node).packages(manager, &[case.new]).with("remove", &["extra"]);
+        site.stage(manifest.verify(&[verify])).unwrap()
     };
     stage("good", "cn01", "/usr/bin/true");
     stage("bad", "cn02", "/usr/bin/false");
@@ -76,7 +60,7 @@ fn made_and_undone(case: &Case) {
     site.cluster.node("cn02").wait_boots(3, MINUTES).unwrap();
     site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
 
-    assert_eq!(site.phase("good", "cn01").unwrap().phase, "updated");
+    site.wait_phase("good", "cn01", "updated").unwrap();
     let after = list(site.cluster.node("cn01"));
     for there in ["tool-data", "1.1"] {
         assert!(after.contains(there), "{after}");
@@ -84,10 +68,8 @@ fn made_and_undone(case: &Case) {
     for gone in ["extra", "plugin"] {
         assert!(!after.lines().any(|line| line.starts_with(gone)), "{after}");
     }
-    let line =
-        until("rolled back", MINUTES, || site.phase("bad", "cn02"), |line| line.phase == "rolled-back")
-            .unwrap();
-    assert!(line.note.unwrap().contains("/usr/bin/false"));
+    let note = site.wait_phase("bad", "cn02", "rolled-back").unwrap();
+    assert!(note.contains("/usr/bin/false"), "{note}");
     assert_eq!(list(site.cluster.node("cn02")), before, "exactly what was before");
 }
 

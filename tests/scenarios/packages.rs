@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rollout_lab::{Base, Cluster, ClusterSpec, DebRepository, Node, Package, RpmRepository, Scriptlet};
+use crate::prelude::*;
 
 fn packages() -> Vec<Package> {
     let tool = |version: &str| {
@@ -35,32 +35,37 @@ fn every_package_manager_installs_upgrades_and_goes_back() {
     let built = Instant::now();
     let deb = DebRepository::build(&packages()).unwrap();
     println!("rpm repository {:.1?}, deb repository {:.1?}", built - started, built.elapsed());
-    for base in Base::ALL {
-        println!("--- {base:?}");
-        let cluster = Cluster::start(&ClusterSpec { base, nodes: 1, ..ClusterSpec::default() }).unwrap();
-        let node = cluster.node("cn01");
-        rpm.install_on(node).unwrap();
-        deb.install_on(node).unwrap();
-        step(node, "dnf -y install tool-1.0", "1.0");
-        assert_eq!(node.read_file("/run/tool-installed").unwrap(), "100%\n");
-        step(node, "dnf -y upgrade", "1.1");
-        step(node, "dnf -y history undo last", "1.0");
-        assert!(!node.exec(&["dnf", "-y", "install", "broken"]).unwrap().success());
-        step(node, "dnf -y remove tool", "");
-        if base == Base::Forky {
-            step(node, "dnf5 -y install tool-1.0", "1.0");
-            step(node, "dnf5 -y upgrade", "1.1");
-            step(node, "dnf5 -y history undo last", "1.0");
-            step(node, "dnf5 -y remove tool", "");
+    in_cases(|cases| {
+        for base in Base::ALL {
+            cases.check(base.suite(), || all_managers_of(base, &rpm, &deb));
         }
-        step(node, "zypper -n install tool-1.0", "1.0");
-        step(node, "zypper -n update", "1.1");
-        step(node, "zypper -n install --oldpackage tool-1.0", "1.0");
-        step(node, "zypper -n remove tool", "");
-        step(node, "apt-get -qq -y install tool=1.0", "1.0");
-        step(node, "apt-get -qq -y upgrade", "1.1");
-        step(node, "apt-get -qq -y --allow-downgrades install tool=1.0", "1.0");
-        assert!(!node.exec(&["apt-get", "-qq", "-y", "install", "broken"]).unwrap().success());
-        step(node, "apt-get -qq -y remove tool", "");
+    });
+}
+
+fn all_managers_of(base: Base, rpm: &RpmRepository, deb: &DebRepository) {
+    let cluster = Cluster::start(&ClusterSpec { base, nodes: 1, ..ClusterSpec::default() }).unwrap();
+    let node = cluster.node("cn01");
+    rpm.install_on(node).unwrap();
+    deb.install_on(node).unwrap();
+    step(node, "dnf -y install tool-1.0", "1.0");
+    assert_eq!(node.read_file("/run/tool-installed").unwrap(), "100%\n");
+    step(node, "dnf -y upgrade", "1.1");
+    step(node, "dnf -y history undo last", "1.0");
+    assert!(!node.exec(&["dnf", "-y", "install", "broken"]).unwrap().success());
+    step(node, "dnf -y remove tool", "");
+    if base == Base::Forky {
+        step(node, "dnf5 -y install tool-1.0", "1.0");
+        step(node, "dnf5 -y upgrade", "1.1");
+        step(node, "dnf5 -y history undo last", "1.0");
+        step(node, "dnf5 -y remove tool", "");
     }
+    step(node, "zypper -n install tool-1.0", "1.0");
+    step(node, "zypper -n update", "1.1");
+    step(node, "zypper -n install --oldpackage tool-1.0", "1.0");
+    step(node, "zypper -n remove tool", "");
+    step(node, "apt-get -qq -y install tool=1.0", "1.0");
+    step(node, "apt-get -qq -y upgrade", "1.1");
+    step(node, "apt-get -qq -y --allow-downgrades install tool=1.0", "1.0");
+    assert!(!node.exec(&["apt-get", "-qq", "-y", "install", "broken"]).unwrap().success());
+    step(node, "apt-get -qq -y remove tool", "");
 }

@@ -1,13 +1,8 @@
-//! What docs/security.md says of files and processes, on a cluster that has carried out an order.
+//! Files and processes as docs/security.md has them, on a cluster that has carried out an order.
 
-use std::sync::Arc;
-use std::time::Duration;
+use crate::prelude::*;
 
-use rollout_lab::{ClusterSpec, Node, NodeRoot, Product, Site, workspace};
-
-const MINUTES: Duration = Duration::from_secs(240);
-
-/// What is there only at times; all other files must be.
+/// Files that exist only at times; all other files must exist.
 const AT_TIMES: [&str; 8] = [
     "rescue-agent",
     "order.json",
@@ -19,16 +14,7 @@ const AT_TIMES: [&str; 8] = [
     "admitted",
 ];
 
-const LINK: &str = r#"
-name = "link"
-nodes = "cn01"
-[[change]]
-kind = "symlink"
-path = "/opt/current"
-target = "/opt/2"
-"#;
-
-/// Path, owner and mode of each file in the table below this line.
+/// Returns path, owner and mode of each file in the table below this line.
 fn documented(below: &str) -> Vec<[String; 3]> {
     let page = std::fs::read_to_string(workspace().join("docs/security.md")).unwrap();
     let (_, table) = page.split_once(&format!("\n{below}\n\n")).unwrap();
@@ -58,7 +44,7 @@ fn are_as_documented(node: &Node, rows: &[[String; 3]]) {
     }
 }
 
-/// What there is below these directories and in no row.
+/// Returns the files below these directories that are in no row.
 fn others(node: &Node, rows: &[[String; 3]], directories: &[&str]) -> Vec<String> {
     let found = node.run(&[&["find"], directories].concat()).unwrap();
     let is_in = |path: &str| {
@@ -73,19 +59,14 @@ fn others(node: &Node, rows: &[[String; 3]], directories: &[&str]) -> Vec<String
 
 #[test]
 fn files_and_processes_are_as_the_page_says() {
-    let prepare = |root: &NodeRoot| root.run(&["mkdir", "-p", "/opt/2"]).map(drop);
-    let spec = ClusterSpec { nodes: 1, prepare: Some(Arc::new(prepare)), ..ClusterSpec::default() };
-    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
+    let prepare = prepare(|root| root.run(&["mkdir", "-p", "/opt/2"]).map(drop));
+    let site = start(ClusterSpec { prepare, ..nodes(1) });
     let (controller, node) = (site.cluster.controller(), site.cluster.node("cn01"));
-    site.reboot("cn01").unwrap();
-    node.wait_boots(2, MINUTES).unwrap();
-    site.wait_idle(&["cn01"], MINUTES).unwrap();
-    // Made by root, written on by SlurmUser.
-    site.stage(LINK).unwrap();
-    site.reboot("cn01").unwrap();
-    node.wait_boots(3, MINUTES).unwrap();
-    site.wait_idle(&["cn01"], MINUTES).unwrap();
-    assert_eq!(site.phase("link", "cn01").unwrap().phase, "updated");
+    site.reboot_to_idle("cn01").unwrap();
+    // Files of this rollout are made by root and then written by SlurmUser.
+    site.stage(Manifest::new("link", "cn01").symlink("/opt/current", "/opt/2")).unwrap();
+    site.reboot_to_idle("cn01").unwrap();
+    site.wait_phase("link", "cn01", "updated").unwrap();
 
     let rows = documented("On the controller:");
     are_as_documented(controller, &rows);
@@ -95,13 +76,10 @@ fn files_and_processes_are_as_the_page_says() {
     let directories = ["/var/lib/slurm-rollout-agent", "/run/slurm-rollout"];
     assert_eq!(others(node, &rows, &directories), [""; 0]);
 
-    let show = |node: &Node, unit: &str, what: &str| {
-        node.run(&["systemctl", "show", "--value", "-p", what, unit]).unwrap().trim().to_owned()
-    };
-    let agent = show(node, "slurm-rollout-agent.service", "MainPID");
+    let agent = node.property(AGENT_UNIT, "MainPID").unwrap();
     assert_eq!(node.run(&["ps", "-o", "user=", "-p", &agent]).unwrap().trim(), "root");
-    assert_eq!(show(controller, "slurm-rollout-reconcile.service", "User"), "slurm");
-    // And its RebootProgram with it.
+    assert_eq!(controller.property("slurm-rollout-reconcile.service", "User").unwrap(), "slurm");
+    // RebootProgram runs as the same user.
     let slurmctld = controller.run(&["ps", "-o", "user=", "-C", "slurmctld"]).unwrap();
     assert!(!slurmctld.is_empty() && slurmctld.lines().all(|user| user.trim() == "slurm"), "{slurmctld}");
 }

@@ -1,29 +1,20 @@
-//! The slurm.conf snippets, as a real slurmctld of each version loads them.
+//! The slurm.conf snippets in a real slurmctld of each version.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use rollout_lab::{Base, ClusterSpec, NodeRoot, Product, REBOOT_PROGRAM, Site, workspace};
+use crate::prelude::*;
 
-const MINUTES: Duration = Duration::from_secs(240);
 const SNIPPET: &str = "/etc/slurm/reboot_from_controller.conf";
 
-/// What the snippet sets.
-const KEYS: [&str; 4] = ["RebootProgram", "ResumeTimeout", "ReturnToService", "SlurmctldParameters"];
-
-/// What the snippet sets is removed from the lab's slurm.conf, and the snippet included instead.
-fn include_the_snippet(root: &NodeRoot) -> rollout_lab::Result<()> {
-    let remove: String = KEYS.iter().map(|key| format!("/^{key}=/d;")).collect();
-    root.run(&["sed", "-i", &remove, "/etc/slurm/slurm.conf"])?;
+/// Replaces the keys of the snippet in the lab's slurm.conf by the snippet itself.
+fn include_the_snippet(root: &NodeRoot) -> Result<()> {
+    remove_snippet_keys(root)?;
     root.run(&["sh", "-c", &format!("echo 'Include {SNIPPET}' >>/etc/slurm/slurm.conf")])?;
     root.copy_in(&workspace().join("slurm-conf-snippets/reboot_from_controller.conf"), SNIPPET, 0o644)
 }
 
 fn is_loaded_and_works(base: Base) {
-    let prepare = Some(Arc::new(include_the_snippet) as _);
-    let spec = ClusterSpec { base, nodes: 1, prepare, ..ClusterSpec::default() };
-    let site = Site::start(&Product::build().unwrap(), spec).unwrap();
+    let site = start(ClusterSpec { base, prepare: prepare(include_the_snippet), ..nodes(1) });
     let output = site.cluster.controller().exec(&["scontrol", "show", "config"]).unwrap();
     assert_eq!(output.stderr, "", "nothing of it is refused, unknown or there twice");
     let text = output.into_stdout().unwrap();
@@ -35,15 +26,13 @@ fn is_loaded_and_works(base: Base) {
     assert_eq!(config["ReturnToService"], "1");
     let log = site.cluster.slurmctld_log().unwrap();
     let complaint =
-        log.lines().find(|line| line.contains("error") && KEYS.iter().any(|key| line.contains(key)));
+        log.lines().find(|line| line.contains("error") && SNIPPET_KEYS.iter().any(|key| line.contains(key)));
     assert_eq!(complaint, None);
 
-    site.reboot("cn01").unwrap();
-    site.cluster.node("cn01").wait_boots(2, MINUTES).unwrap();
-    site.wait_idle(&["cn01"], MINUTES).unwrap();
-    let said = ["journalctl", "-t", "slurm-rollout-reboot-program", "-o", "cat"];
-    let said = site.cluster.controller().run(&said).unwrap();
-    assert!(said.contains("cn01: 1 of 1 ordered"), "{said}");
+    site.reboot_to_idle("cn01").unwrap();
+    let syslog = ["journalctl", "-t", "slurm-rollout-reboot-program", "-o", "cat"];
+    let said = || site.cluster.controller().run(&syslog);
+    until("the order in syslog", MINUTES, said, |said| said.contains("cn01: 1 of 1 ordered")).unwrap();
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::error::{IoContext, LabError, Result};
 use crate::processes::run::{Background, Command, Output, tail};
 use crate::systems::inside::Inside;
 use crate::systems::netboot::Netboot;
+use crate::wait::{MINUTES, until};
 
 /// How often to look whether a node has booted.
 const POLL: Duration = Duration::from_millis(100);
@@ -164,6 +165,46 @@ impl Node {
     /// What one unit has written into the node's journal, in all boots.
     pub fn journal(&self, unit: &str) -> Result<String> {
         self.run(&["journalctl", "--no-pager", "--output=short-precise", "--unit", unit])
+    }
+
+    /// Waits until the journal of a unit has these words and returns it: a line is there some time after it was written.
+    pub fn wait_journal(&self, unit: &str, words: &str) -> Result<String> {
+        let what = format!("{words:?} in the journal of {unit} on {}", self.name());
+        until(&what, MINUTES, || self.journal(unit), |journal| journal.contains(words))
+    }
+
+    /// A property of a systemd unit.
+    pub fn property(&self, unit: &str, name: &str) -> Result<String> {
+        let value = self.run(&["systemctl", "show", "--value", "-p", name, unit])?;
+        Ok(value.trim().to_owned())
+    }
+
+    /// Waits until a property of a systemd unit has this value. A unit with `Type=notify` may be started before it has
+    /// set its StatusText.
+    pub fn wait_property(&self, unit: &str, name: &str, value: &str) -> Result<()> {
+        let what = format!("{name}={value} of {unit} on {}", self.name());
+        until(&what, MINUTES, || self.property(unit, name), |seen| seen == value).map(drop)
+    }
+
+    /// Returns whether a systemd unit is active.
+    pub fn is_active(&self, unit: &str) -> Result<bool> {
+        Ok(self.property(unit, "ActiveState")? == "active")
+    }
+
+    /// Waits until a systemd unit is active. The node may be booting meanwhile.
+    pub fn wait_active(&self, unit: &str) -> Result<()> {
+        self.wait_property(unit, "ActiveState", "active")
+    }
+
+    /// Returns whether there is a file, as the running node sees it.
+    pub fn has(&self, path: &str) -> Result<bool> {
+        Ok(self.exec(&["test", "-e", path])?.success())
+    }
+
+    /// Waits until there is a file, or is none any more.
+    pub fn wait_file(&self, path: &str, present: bool) -> Result<()> {
+        let what = format!("{path} on {}: {present}", self.name());
+        until(&what, MINUTES, || self.has(path), |seen| *seen == present).map(drop)
     }
 
     /// The way in, as of now.

@@ -1,5 +1,6 @@
 //! A cluster with slurm-rollout installed, and what an admin does there.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,12 @@ use crate::processes::run::Output;
 use crate::product::{Product, called_by_slurmctld};
 use crate::systems::inside::NodeRoot;
 use crate::systems::layer::Preinstalled;
+use crate::wait::{MINUTES, until};
 
-const POLL: Duration = Duration::from_millis(200);
+/// State of a node of [`Site::with_tool`] before a rollout, as [`Site::tool`] returns it.
+pub const OLD_TOOL: &str = "/opt/app/1 1.0";
+/// State of such a node after [`crate::Manifest::tool`] 1.1.
+pub const NEW_TOOL: &str = "/opt/app/2 1.1";
 
 /// A cluster with slurm-rollout installed.
 #[derive(Debug)]
@@ -38,22 +43,6 @@ pub struct NodeLine {
     /// What a person should know.
     pub note: Option<String>,
 }
-
-/// The manifest that most scenarios stage: it takes the nodes of [`Site::with_tool`] from 1.0 to 1.1, dnf and link.
-pub const TOOL_1_1: &str = r#"
-name = "tool-1.1"
-nodes = "cn[01-04]"
-[[change]]
-kind = "symlink"
-path = "/opt/app/current"
-target = "/opt/app/2"
-[[change]]
-kind = "packages"
-manager = "dnf"
-install = ["tool-1.1"]
-[verify]
-commands = [["/usr/bin/grep", "-q", "^1.1$", "/usr/share/tool/version"]]
-"#;
 
 impl Site {
     /// Boots a cluster with the product in it; all nodes are IDLE when this returns.
@@ -112,9 +101,9 @@ impl Site {
         self.cluster.active_controller().exec(&argv)
     }
 
-    /// Stages a manifest; gives what was said.
-    pub fn stage(&self, manifest: &str) -> Result<String> {
-        self.cluster.active_controller().write_file("/root/rollout.toml", manifest, 0o644)?;
+    /// Stages a manifest and returns what `stage` printed.
+    pub fn stage(&self, manifest: impl Display) -> Result<String> {
+        self.cluster.active_controller().write_file("/root/rollout.toml", manifest.to_string(), 0o644)?;
         self.rollout(&["stage", "/root/rollout.toml"])?.into_stdout()
     }
 
@@ -152,6 +141,54 @@ impl Site {
         Ok(reason.split(" [").next().unwrap_or("").trim().to_owned())
     }
 
+    /// `scontrol reconfigure`; returns when slurmctld answers again. From 23.11 on it is a new process.
+    pub fn reconfigure(&self) -> Result<()> {
+        self.cluster.scontrol(&["reconfigure"])?;
+        let ping = || self.cluster.active_controller().exec(&["scontrol", "ping"]);
+        until("slurmctld after a reconfigure", MINUTES, ping, |said| said.stdout.contains("is UP")).map(drop)
+    }
+
+    /// Waits until a node of a rollout is in this phase and returns its note. The Reason is set after the phase: see
+    /// [`Site::wait_reason`].
+    pub fn wait_phase(&self, rollout: &str, node: &str, phase: &str) -> Result<String> {
+        let what = format!("{phase} of {node} in {rollout}");
+        let line = until(&what, MINUTES, || self.phase(rollout, node), |line| line.phase == phase)?;
+        Ok(line.note.unwrap_or_default())
+    }
+
+    /// Waits until a rollout has come to an end on a node, which must be this phase, and returns the note.
+    pub fn wait_end(&self, rollout: &str, node: &str, phase: &str) -> Result<String> {
+        let has_ended = |line: &NodeLine| ["updated", "rolled-back", "held"].contains(&line.phase.as_str());
+        let what = format!("the end of {rollout} on {node}");
+        let line = until(&what, MINUTES, || self.phase(rollout, node), has_ended)?;
+        if line.phase != phase {
+            let journal = self.cluster.node(node).journal("slurm-rollout-*").unwrap_or_default();
+            return Err(LabError::Setup(format!("not {phase}: {line:?}\n{journal}")));
+        }
+        Ok(line.note.unwrap_or_default())
+    }
+
+    /// Waits until a node's Reason has these words and returns it.
+    pub fn wait_reason(&self, node: &str, words: &str) -> Result<String> {
+        let what = format!("a Reason of {node} with {words:?}");
+        until(&what, MINUTES, || self.reason(node), |reason| reason.contains(words))
+    }
+
+    /// Waits until a node's agent answers with this version.
+    pub fn wait_agent_version(&self, node: &str, version: &str) -> Result<()> {
+        let what = format!("agent {version} on {node}");
+        until(&what, MINUTES, || self.agent_version(node), |answer| answer == version).map(drop)
+    }
+
+    /// Has Slurm reboot a node and waits until it is IDLE again.
+    pub fn reboot_to_idle(&self, node: &str) -> Result<()> {
+        let machine = self.cluster.node(node);
+        let boots = machine.boot_count();
+        self.reboot(node)?;
+        machine.wait_boots(boots + 1, MINUTES)?;
+        self.wait_idle(&[node], MINUTES)
+    }
+
     /// Waits until nodes are IDLE and nothing else.
     pub fn wait_idle(&self, nodes: &[&str], limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
@@ -160,29 +197,5 @@ impl Site {
             self.cluster.wait_state(node, |state| state == "IDLE", left)?;
         }
         Ok(())
-    }
-}
-
-/// Asks until it is so; an error says what was seen last.
-pub fn until<T: std::fmt::Debug>(
-    what: &str,
-    limit: Duration,
-    ask: impl Fn() -> Result<T>,
-    so: impl Fn(&T) -> bool,
-) -> Result<T> {
-    let end = Instant::now() + limit;
-    loop {
-        let seen = ask();
-        match seen {
-            Ok(seen) if so(&seen) => return Ok(seen),
-            _ if Instant::now() > end => {
-                return Err(LabError::Timeout {
-                    what: what.to_owned(),
-                    after: limit,
-                    seen: format!("{seen:?}"),
-                });
-            }
-            _ => std::thread::sleep(POLL),
-        }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn slurm_conf(spec: &ClusterSpec, hosts: &[Host]) -> String {
          TaskPlugin=task/none\n\
          SelectType=select/linear\n\
          MailProg=/bin/true\n\
+         MinJobAge=86400\n\
          ReturnToService={return_to_service}\n\
          ResumeTimeout={resume_timeout}\n\
          RebootProgram={reboot_program}\n",

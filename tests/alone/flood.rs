@@ -1,5 +1,5 @@
-//! An agent that a user on a different node floods with requests: orders still get through, and the agent's memory does not
-//! grow.
+//! An agent that a user on a different node floods with requests: orders still get through, and the agent's memory
+//! does not grow.
 
 // A test may panic.
 #![allow(clippy::unwrap_used)]

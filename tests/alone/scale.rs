@@ -44,7 +44,8 @@ fn standing(journal: &Fold, stand: Stand) -> BTreeSet<&str> {
     journal.iter().filter(|(_, node)| node.stand == stand).map(|(name, _)| name.as_str()).collect()
 }
 
-/// Asserts that each of these addresses, and no other, got one order, which names its node. Opened as by root on a node.
+/// Asserts that each of these addresses, and no other, got one order, which names its node. Opened as by root on a
+/// node.
 fn assert_each_got_its_order_once(crowd: &Crowd, nodes: &ManyNodes, names: &[String]) {
     let orders: BTreeMap<IpAddr, Vec<String>> = crowd.agents.take_orders();
     let addresses: BTreeSet<IpAddr> = names.iter().map(|name| nodes.address(name).unwrap()).collect();
@@ -84,8 +85,8 @@ fn all_at_once_26_05() {
     assert_eq!(crowd.agents.count(), 0);
 }
 
-/// 5 % of the nodes are dead: half of them refuse connections, half are silent. The others get their orders, the dead get their
-/// Reasons, and when they are back reconcile sends them their orders.
+/// 5 % of the nodes are dead: half of them refuse connections, half are silent. The others get their orders, the dead
+/// get their Reasons, and when they are back reconcile sends them their orders.
 #[test]
 fn one_in_twenty_is_dead_24_11() {
     let nodes = ManyNodes { prefix: "cn", count: COUNT, dead: COUNT / 20 };
@@ -112,8 +113,8 @@ fn one_in_twenty_is_dead_24_11() {
     assert_eq!(standing(&journal(&crowd), Stand::Ordered).len(), COUNT);
 }
 
-/// Up to 25.11 all names are one argument, and Linux takes at most 128 KiB in one: Slurm cannot start the program at all, and
-/// reports it in its log only. Reconcile sends all orders.
+/// Up to 25.11 all names are one argument, and Linux takes at most 128 KiB in one: Slurm cannot start the program at
+/// all, and reports it in its log only. Reconcile sends all orders.
 #[test]
 fn names_too_long_for_slurm_to_start_the_program_22_05() {
     let nodes = ManyNodes { prefix: "compute-node-", count: COUNT, dead: 0 };

@@ -238,8 +238,8 @@ fn idle_agent(site: &Site) {
     );
 }
 
-/// Seconds from `scontrol reboot` of an idle node until it is IDLE again: with Slurm's own reboot, through slurm-rollout with
-/// nothing staged, and with a link and a package.
+/// Seconds from `scontrol reboot` of an idle node until it is IDLE again: with Slurm's own reboot, through
+/// slurm-rollout with nothing staged, and with a link and a package.
 fn out_of_service(site: &Site) {
     let seconds = || {
         let begun = Instant::now();

@@ -1,8 +1,8 @@
 //! reboot-program for 10,000 nodes that a real slurmctld has handed over: `cargo bench -p rollout-lab --bench scale`.
 //!
-//! Beside it `curl --parallel` posts the same order to the same addresses, in turns. Once with all agents alive, once with
-//! 5 % of the nodes dead. Printed, never asserted. The agents are one process on the same machine and take their share of
-//! its processors in both cases.
+//! Beside it `curl --parallel` posts the same order to the same addresses, in turns. Once with all agents alive, once
+//! with 5 % of the nodes dead. Printed, never asserted. The agents are one process on the same machine and take their
+//! share of its processors in both cases.
 //!
 //! | figure | how |
 //! |---|---|

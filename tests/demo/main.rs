@@ -25,7 +25,7 @@ commands   = [["/usr/bin/grep", "-q", "1.1", "/usr/share/site-tools/version"]]
 on_failure = "rollback"
 "#;
 
-/// How long the jobs on cn03 and cn04 run.
+/// Duration of the jobs on cn03 and cn04.
 const JOB_SECONDS: &str = "40";
 const LIMIT: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -149,7 +149,7 @@ fn watch(site: &Site, begun: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Each node's boot id, link and package.
+/// Returns each node's boot id, link and package.
 fn facts(site: &Site) -> Result<BTreeMap<String, String>> {
     let mut facts = BTreeMap::new();
     for node in site.cluster.compute_nodes() {

@@ -24,10 +24,10 @@ use crate::systems::netboot::{BOOT_DIRECTORY, NetImage, Netboot, serve, write_im
 
 /// A whole cluster boots in about 5 s; this much is for a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How often to ask slurmctld.
+/// Interval between questions to slurmctld.
 const POLL: Duration = Duration::from_millis(200);
 
-/// What is done to a node's root before its first boot.
+/// Change of a node's root before its first boot.
 pub type Prepare = Arc<dyn Fn(&NodeRoot) -> Result<()> + Send + Sync>;
 
 /// A file of the host's that goes into a node.
@@ -48,18 +48,18 @@ impl File {
     }
 }
 
-/// What a cluster shall be.
+/// Description of a cluster.
 #[derive(Clone)]
 pub struct ClusterSpec {
     /// The system on all nodes, and with it the version of Slurm.
     pub base: Base,
-    /// So many compute nodes: `cn01` to `cnNN`.
+    /// Number of compute nodes: `cn01` to `cnNN`.
     pub nodes: u8,
-    /// Whether there is a second controller, `ctl2`. Both then share Slurm's and slurm-rollout's state directories.
+    /// Adds a second controller, `ctl2`. Both share Slurm's and slurm-rollout's state directories.
     pub backup_controller: bool,
     /// slurm.conf's RebootProgram.
     pub reboot_program: String,
-    /// Whether slurmctld runs it, not slurmd.
+    /// Lets slurmctld run it, not slurmd.
     pub reboot_from_controller: bool,
     /// More SlurmctldParameters.
     pub slurmctld_parameters: Vec<String>,
@@ -67,23 +67,23 @@ pub struct ClusterSpec {
     pub resume_timeout_s: u32,
     /// slurm.conf's ReturnToService.
     pub return_to_service: u8,
-    /// How slurm.conf gives the nodes' addresses.
+    /// Form of the nodes' addresses in slurm.conf.
     pub node_addr: NodeAddr,
     /// More lines for slurm.conf.
     pub slurm_conf_extra: String,
-    /// Packages that the controller has before anything else is done to it.
+    /// Packages that are installed on the controller first.
     pub controller_packages: Preinstalled,
-    /// Packages that every compute node has.
+    /// Packages that are installed on every compute node first.
     pub node_packages: Preinstalled,
     /// Files for every compute node.
     pub node_files: Vec<File>,
     /// Units to enable on every compute node, after `prepare`.
     pub enable_units_on_nodes: Vec<String>,
-    /// Images that the controller serves: then compute nodes boot over the network, the first one where nothing is said.
+    /// Images that the controller serves. Compute nodes then boot over the network, the first image by default.
     pub images: Vec<NetImage>,
-    /// Whether such a node has a disk, on which what it writes over its image is there again in the next boot.
+    /// Gives such a node a disk, which keeps its changes of the image for the next boot.
     pub disks: bool,
-    /// Anything else to do in each root, the controller's included, before the first boot.
+    /// Further change of each root, the controller's included, before the first boot.
     pub prepare: Option<Prepare>,
 }
 
@@ -112,21 +112,21 @@ impl Default for ClusterSpec {
     }
 }
 
-/// A running cluster. Dropping it ends it, and so does the end of this process, whatever that is.
+/// A running cluster. It ends when it is dropped and when this process ends, for whatever reason.
 #[derive(Debug)]
 pub struct Cluster {
-    // Before the nodes: they end when these end.
+    // Dropped before the nodes, which end with them.
     namespaces: Option<Namespaces>,
     directory: PathBuf,
-    /// The controller first.
+    /// The controller is the first one.
     nodes: Vec<Node>,
     backup: Option<Node>,
-    /// What their roots are made of.
+    /// Lower layers of their roots.
     _layers: [Option<Layer>; 2],
 }
 
 impl Cluster {
-    /// Boots a cluster; all its nodes are IDLE when this returns.
+    /// Boots a cluster and returns when all its nodes are IDLE.
     pub fn start(spec: &ClusterSpec) -> Result<Cluster> {
         let base = spec.base.prepare()?;
         let controllers = spec.controller_packages.prepare(spec.base)?;
@@ -190,7 +190,7 @@ impl Cluster {
         }
     }
 
-    /// A compute node by its name; panics on a name that the cluster has not.
+    /// Returns a compute node by its name; panics on an unknown name.
     pub fn node(&self, name: &str) -> &Node {
         let found = self.compute_nodes().iter().find(|node| node.name() == name);
         found.unwrap_or_else(|| panic!("no node {name} in this cluster"))
@@ -206,7 +206,7 @@ impl Cluster {
         self.compute_nodes().iter().map(Node::name).collect()
     }
 
-    /// Where the cluster's files are on the host: `NAME/console.log`, and `NAME/upper` with what the node has changed.
+    /// Directory of the cluster's files on the host: `NAME/console.log`, and `NAME/upper` with the changes of the node.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -217,18 +217,18 @@ impl Cluster {
         self.active_controller().run(&argv)
     }
 
-    /// A node's state and flags as Slurm has them, for example `IDLE+DRAIN`.
+    /// Returns a node's state and flags in Slurm, for example `IDLE+DRAIN`.
     pub fn node_state(&self, name: &str) -> Result<String> {
         let lines = self.scontrol(&["show", "node", "-o", name])?;
         let state = line_of(&lines, name).and_then(state_of).map(String::from);
         state.ok_or_else(|| LabError::Setup(format!("no state of {name} in: {lines}")))
     }
 
-    /// Waits until a node's state is as wanted, and gives it.
+    /// Waits until `wanted` holds for a node's state and returns the state.
     pub fn wait_state(&self, name: &str, wanted: impl Fn(&str) -> bool, limit: Duration) -> Result<String> {
         let until = Instant::now() + limit;
         loop {
-            // slurmctld may be restarting: a failed question is one more state that is not the wanted one.
+            // slurmctld may be restarting: an error is one more unwanted state.
             let seen = self.node_state(name);
             match seen {
                 Ok(state) if wanted(&state) => return Ok(state),
@@ -242,13 +242,13 @@ impl Cluster {
         }
     }
 
-    /// What slurmctld has logged.
+    /// Reads slurmctld's log.
     pub fn slurmctld_log(&self) -> Result<String> {
         self.controller().read_file(SLURMCTLD_LOG)
     }
 
-    /// Cuts a machine off the network, or connects it again. Packets to it and from it are lost in silence: the others, and
-    /// itself, go on sending, as through a switch that drops, and are not told that there is no route.
+    /// Cuts a machine off the network, or connects it again. Packets to it and from it are lost in silence: all
+    /// machines go on sending, as through a switch that drops, and get no "no route".
     pub fn drop_packets(&self, name: &str, dropped: bool) -> Result<()> {
         let cut = self.machines().find(|node| node.name() == name);
         let cut = cut.ok_or_else(|| LabError::Setup(format!("no node {name} in this cluster")))?;
@@ -259,8 +259,8 @@ impl Cluster {
         cut.machine.unplug(dropped)
     }
 
-    /// Gives the controller a router, in the cluster's own network, to addresses that no node has: behind it connections
-    /// to 10.98.x.x are refused, and what is sent to 10.99.x.x is lost in silence.
+    /// Gives the controller a router, in the cluster's own network, to addresses that no node has: behind it
+    /// connections to 10.98.x.x are refused, and packets to 10.99.x.x are lost in silence.
     pub(crate) fn route_to_dead_nodes(&self) -> Result<()> {
         let Some(namespaces) = &self.namespaces else { return Ok(()) };
         let (refuses, drops) = (format!("10.{REFUSES}.0.0/16"), format!("10.{DROPS}.0.0/16"));
@@ -274,7 +274,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The same addresses become the controller's own.
+    /// Makes the same addresses the controller's own.
     pub(crate) fn route_dead_nodes_here(&self) -> Result<()> {
         for dead in [REFUSES, DROPS] {
             let network = format!("10.{dead}.0.0/16");
@@ -284,7 +284,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// All of them.
     fn machines(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().chain(&self.backup)
     }
@@ -300,7 +299,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What there is to see of a start that failed.
+    /// Describes a failed start.
     fn report(&self, node: &Node) -> String {
         let mut text = String::new();
         for machine in [self.controller(), node] {
@@ -338,13 +337,13 @@ fn assemble(namespaces: &Namespaces, base: &Path, layer: Option<&Layer>, host: &
     Ok(Hardware { host, namespaces: namespaces.init, cluster, root, console, netboot: None })
 }
 
-/// The layers below what is a node's own, the uppermost first.
+/// Layers below a node's own, the uppermost first.
 fn below(base: &Path, layer: Option<&Layer>) -> String {
     let layer = layer.map_or(String::new(), |layer| format!("{}:", layer.directory.display()));
     format!("{layer}{}", base.display())
 }
 
-/// Puts one directory for all controllers of the cluster in the place of each state directory. SlurmUser owns them.
+/// Replaces each state directory by one directory that all controllers share. SlurmUser owns them.
 fn share_state(namespaces: &Namespaces, root: &Path) -> Result<()> {
     let script =
         "mkdir -p \"$1\" \"$2$3\" && chroot \"$2\" stat -c %u:%g /var/log/slurm | xargs -I{} chown {} \"$1\"
@@ -357,7 +356,7 @@ fn share_state(namespaces: &Namespaces, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes of a node's root what the cluster needs, and then what the test wants.
+/// Prepares a node's root for the cluster, and then for the test.
 fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> Result<()> {
     root.write_file("/etc/hostname", format!("{}\n", host.name), 0o644)?;
     root.write_file("/etc/machine-id", host.machine_id(), 0o444)?;
@@ -387,7 +386,7 @@ fn install(spec: &ClusterSpec, hosts: &[Host], host: &Host, root: &NodeRoot) -> 
     }
 }
 
-/// Makes `of` know `node`'s hardware address without asking for it, or ask again.
+/// Fixes `node`'s hardware address in the neighbour table of `of`, or lets `of` ask for it again.
 fn neighbour(node: &Node, of: &Node, fixed: bool) -> Result<()> {
     if !of.is_running() {
         return Ok(());
@@ -408,7 +407,7 @@ fn neighbour(node: &Node, of: &Node, fixed: bool) -> Result<()> {
             "permanent",
         ])?;
     } else {
-        // A node that has booted since has forgotten it already.
+        // After a boot the entry is gone already.
         of.exec(&["ip", "neighbour", "delete", &address, "dev", "host0"])?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What can go wrong in the lab. Tests print these, so each carries all there is to know.
+//! Errors of the lab. Tests print them, so each has all details.
 
 use std::io;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Duration;
 /// The lab's result.
 pub type Result<T, E = LabError> = std::result::Result<T, E>;
 
-/// Why the lab could not do what was asked.
+/// Failure of the lab.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// A command ended with something else than 0.
+    /// A command did not end with 0.
     #[error("`{command}` ended with {code:?}: {stderr}{stdout}")]
     Command {
         /// The command as it was started, without the way into the node.
@@ -25,32 +25,32 @@ pub enum LabError {
     /// The operating system refused something.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried, and on which path.
+        /// The attempt, and its path.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something did not happen in time.
+    /// A wait has reached its limit.
     #[error("{what} did not happen within {after:?}; last seen: {seen}")]
     Timeout {
-        /// What was waited for.
+        /// The awaited condition.
         what: String,
-        /// For how long.
+        /// The limit.
         after: Duration,
-        /// What was there instead.
+        /// The last state that was seen.
         seen: String,
     },
     /// The node has no power, or is between two boots.
     #[error("node {0} is not running")]
     Off(String),
-    /// This machine, or what was asked for, cannot make a lab.
+    /// This machine, or the request, cannot make a lab.
     #[error("{0}")]
     Setup(String),
 }
 
-/// Names what was tried when an I/O error passes by.
+/// Adds the attempt to an I/O error.
 pub(crate) trait IoContext<T> {
-    /// Says what was tried on which path.
+    /// Adds a verb and a path.
     fn on(self, verb: &str, path: &Path) -> Result<T>;
 }
 

@@ -1,18 +1,20 @@
-//! The lab: a real Slurm cluster on one machine, for tests that want the real thing.
+//! The lab: a real Slurm cluster on one machine.
 //!
-//! A node is a systemd container that truly boots, runs munge and slurmd as units, and truly reboots; a power cut kills it
-//! as a power cut would. All processes, mounts, bridges and addresses of a cluster live in namespaces of the cluster's own,
-//! which end with the process that holds the [`Cluster`]: clusters run side by side with the same names and addresses, and
-//! nothing is left behind by a test that was killed.
+//! A node is a systemd container that truly boots, runs munge and slurmd as units, and truly reboots; a power cut
+//! kills it at once. All processes, mounts, bridges and addresses of a cluster live in namespaces of its own, which
+//! end with the process that holds the [`Cluster`]: clusters run side by side with the same names and addresses, and
+//! a killed test leaves nothing behind.
 //!
-//! The product is installed from its packages, which are built as a site builds them: once for a base, as one more layer below
-//! every node's root.
+//! The product is installed from its packages, which are built as a site builds them: once for a base, as one more
+//! layer below every node's root.
 //!
-//! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is kept
-//! below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to be looked at.
-//! With `ROLLOUT_LAB_OLD_PACKAGES=1` the packages of the last run are taken as they are: while only tests are edited.
+//! Needs root, Linux, and from the host `debootstrap`, `systemd-nspawn`, `ip`, `unshare` and `nsenter`. Everything is
+//! kept below `ROLLOUT_LAB_DIR` (`/var/cache/slurm-rollout-lab`); with `LAB_KEEP=1` a cluster's files stay there to
+//! be looked at. With `ROLLOUT_LAB_OLD_PACKAGES=1` the packages of the last run are used as they are, which is enough
+//! while only tests change.
 
-// The two bans of clippy.toml are for the product: here run.rs starts the processes, and no file must survive a power cut.
+// The two bans of clippy.toml are for the product: here run.rs starts the processes, and no file must survive a power
+// cut.
 #![allow(clippy::disallowed_methods)]
 
 mod cluster;

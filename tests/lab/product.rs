@@ -1,4 +1,4 @@
-//! slurm-rollout as its packages install it, and what a cluster needs to use it.
+//! slurm-rollout as its packages install it, and the settings with which a cluster uses it.
 
 pub(crate) mod built_packages;
 pub(crate) mod job;
@@ -23,17 +23,17 @@ use crate::systems::layer::Preinstalled;
 /// The target of the static reboot-program. With it on the command line, `crt-static` does not reach build scripts.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The built packages, and in what format a cluster gets them.
+/// The built packages, and the format in which a cluster gets them.
 #[derive(Debug, Clone)]
 pub struct Product {
     packages: BuiltPackages,
     format: Format,
-    /// Laid over the installed agent.
+    /// Replaces the installed agent.
     agent: Option<PathBuf>,
 }
 
 impl Product {
-    /// Builds it as it is shipped, once a process; debs, unless [`Product::with`] says otherwise.
+    /// Builds it as it is shipped, once in each process; debs, unless [`Product::with`] sets a different format.
     pub fn build() -> Result<Product> {
         static BUILT: OnceLock<BuiltPackages> = OnceLock::new();
         let packages = match BUILT.get() {
@@ -46,7 +46,7 @@ impl Product {
         Ok(Product { packages: packages.clone(), format: Format::Deb, agent: None })
     }
 
-    /// The same with an agent that waits at the failpoint that [`FAILPOINT`] names.
+    /// The same with an agent that waits at the failpoint named in [`names::FAILPOINT`].
     pub fn build_with_failpoints() -> Result<Product> {
         let arguments = ["--release", "-p", "slurm-rollout-agent", "--features", "failpoints"];
         let built = build(&arguments, is_for_older_systems()?, "target/failpoints")?;
@@ -59,7 +59,7 @@ impl Product {
         Product { format, ..self }
     }
 
-    /// What it is installed from.
+    /// Packages from which it is installed.
     pub fn packages(&self) -> &BuiltPackages {
         &self.packages
     }
@@ -71,12 +71,12 @@ impl Product {
         Command::new(&["sh", "-ec", script, "sh", &package, REBOOT_PROGRAM]).bytes()
     }
 
-    /// What a node has installed.
+    /// Packages of a node.
     pub(crate) fn node_packages(&self) -> Preinstalled {
         Preinstalled { format: self.format, files: vec![self.packages.agent(self.format).to_owned()] }
     }
 
-    /// Adds it to what a cluster shall be: installed on controller and nodes, called by slurmctld.
+    /// Adds it to the description of a cluster: installed on controller and nodes, called by slurmctld.
     pub fn install(&self, spec: ClusterSpec) -> ClusterSpec {
         let mut spec = called_by_slurmctld(spec);
         let controller = self.packages.controller(self.format).to_owned();
@@ -89,7 +89,7 @@ impl Product {
     }
 }
 
-/// A cluster whose slurm.conf names RebootProgram already.
+/// Lets slurmctld call RebootProgram at its installed path.
 pub(crate) fn called_by_slurmctld(spec: ClusterSpec) -> ClusterSpec {
     let mut spec = spec;
     spec.reboot_program = REBOOT_PROGRAM.into();
@@ -109,8 +109,8 @@ pub fn workspace() -> &'static Path {
 /// The C library of the oldest base. A program that is linked with a newer one does not start there.
 const OLDEST_GLIBC: (u32, u32) = (2, 36);
 
-/// Whether this host's C library is newer than the oldest base's: then agent and CLI are linked statically as well, for
-/// the lab alone. `ROLLOUT_LAB_STATIC=1` does so on any host.
+/// Returns whether this host's C library is newer than the oldest base's: then agent and CLI are linked statically as
+/// well, for the lab alone. `ROLLOUT_LAB_STATIC=1` does so on any host.
 pub(crate) fn is_for_older_systems() -> Result<bool> {
     if std::env::var_os("ROLLOUT_LAB_STATIC").is_some() {
         return Ok(true);
@@ -123,10 +123,10 @@ pub(crate) fn is_for_older_systems() -> Result<bool> {
         .is_none_or(|glibc| glibc > OLDEST_GLIBC))
 }
 
-/// Building all of it anew takes some minutes on two cores.
+/// A build from scratch takes some minutes on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Builds, and says in which directory cargo's profiles then are.
+/// Builds and returns the directory of cargo's profiles.
 fn build(arguments: &[&str], statically: bool, target: &str) -> Result<PathBuf> {
     let target = workspace().join(target);
     let dir = target.display().to_string();
@@ -149,7 +149,7 @@ fn cargo(args: &[&str], flags: &str) -> Result<()> {
     with_cargo(Command::new(&argv)).env("RUSTFLAGS", flags).limit(BUILD_LIMIT).run().map(drop)
 }
 
-/// Lets a command have what cargo and rustup go by.
+/// Passes the variables of cargo and rustup to a command.
 pub(crate) fn with_cargo(command: Command) -> Command {
     let names = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
     let set = names.iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));

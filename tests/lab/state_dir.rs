@@ -1,4 +1,4 @@
-//! Where the lab keeps bases and clusters, and the locks that keep concurrent tests apart.
+//! The lab's directory of bases and clusters, and the locks that keep concurrent tests apart.
 
 use std::fs::{File, OpenOptions, create_dir_all};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{IoContext, Result};
 
-/// The directory named `part` of the lab's state; made if it is not there.
+/// Returns the directory `part` of the lab's state, which is made if necessary.
 pub(crate) fn state_dir(part: &str) -> Result<PathBuf> {
     let state =
         std::env::var_os("ROLLOUT_LAB_DIR").map_or("/var/cache/slurm-rollout-lab".into(), PathBuf::from);
@@ -17,18 +17,18 @@ pub(crate) fn state_dir(part: &str) -> Result<PathBuf> {
     dir.canonicalize().on("resolve", &dir)
 }
 
-/// Opens a file to be locked; what it holds stays.
+/// Opens a file for a lock and keeps its content.
 pub(crate) fn lock_file(path: &Path) -> Result<File> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     opened.on("open", path)
 }
 
-/// Waits until this process alone holds `path`; let go when dropped or dead.
+/// Waits for the lock on `path`, which is released when it is dropped and when this process ends.
 pub(crate) fn lock(path: &Path) -> Result<Flock<File>> {
     Flock::lock(lock_file(path)?, FlockArg::LockExclusive).map_err(|(_, e)| e).on("lock", path)
 }
 
-/// Takes `path` if nobody holds it.
+/// Takes the lock on `path` if it is free.
 pub(crate) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
     Ok(Flock::lock(lock_file(path)?, FlockArg::LockExclusiveNonblock).ok())
 }

@@ -1,7 +1,8 @@
-//! A virtual machine: a node with a firmware, a boot loader and a kernel of its own, for what a container cannot show.
+//! A virtual machine: a node with a firmware, a boot loader and a kernel of its own, for tests that a container
+//! cannot do.
 //!
-//! On its disk are two systems, `compute 1` and `compute 2`, with the agent in both, and no Slurm. The processor is emulated, so
-//! that any host will do; a boot takes some ten seconds.
+//! On its disk are two systems, `compute 1` and `compute 2`, with the agent in both, and no Slurm. The processor is
+//! emulated, so that any host will do; a boot takes some ten seconds.
 
 use std::fs::{create_dir, read, read_dir, remove_dir_all};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -14,30 +15,30 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 
 use crate::error::{IoContext, LabError, Result};
-use crate::processes::run::{Background, Command, Output, tail};
+use crate::processes::run::{Background, Command, Output, in_own_mounts, tail};
 use crate::product::Product;
 use crate::state_dir::{lock, lock_file, state_dir, try_lock};
-use crate::systems::base::{Base, in_own_mounts};
+use crate::systems::base::Base;
 
-/// What makes the disk, as `sh -ec DISK disk LOADER BASE LAYER DIRECTORY`.
+/// Script that makes the disk, run as `sh -ec DISK disk LOADER BASE LAYER DIRECTORY`.
 const DISK: &str = include_str!("virtual_machine/disk.sh");
-/// What starts it in the base, as `sh -ec START start BASE DIRECTORY QEMU...`; the directory is at /mnt.
+/// Script that starts it in the base, run as `sh -ec START start BASE DIRECTORY QEMU...`; the directory is at /mnt.
 const START: &str =
     "mount -t tmpfs lab \"$1/mnt\"; mount --bind \"$2\" \"$1/mnt\"; mount --bind /dev \"$1/dev\"
     log=$2/log base=$1; shift 2
     exec chroot \"$base\" \"$@\" >>\"$log\" 2>&1";
-/// It writes some hundred MB.
+/// The script writes some hundred MB.
 const DISK_LIMIT: Duration = Duration::from_secs(300);
-/// Where the base has an UEFI firmware, and its variables as they are in a new machine.
+/// The base's UEFI firmware, and its variables in a new machine.
 const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
-/// A command in there that takes longer hangs, or the machine has gone down meanwhile.
+/// A command that takes longer hangs, or the machine has gone down meanwhile.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// How long an answer is waited for before it is asked again whether the machine is up.
+/// Time to wait for an answer before checking again that the machine is up.
 const POLL: Duration = Duration::from_secs(1);
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// A boot loader on the disk. The names of its entries are in `virtual_machine_disk.sh`.
+/// A boot loader on the disk. The names of its entries are in `virtual_machine/disk.sh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootLoader {
     /// GRUB, started by a BIOS.
@@ -52,11 +53,11 @@ pub struct VirtualMachine {
     directory: PathBuf,
     loader: BootLoader,
     on: Mutex<Option<On>>,
-    /// Held as long as the directory is in use.
+    /// Lock that marks the directory as in use.
     _used: Flock<std::fs::File>,
 }
 
-/// What there is of a machine that has power.
+/// Parts of a machine that has power.
 #[derive(Debug)]
 struct On {
     _qemu: Background,
@@ -65,7 +66,7 @@ struct On {
 }
 
 impl VirtualMachine {
-    /// A machine with a new disk, off.
+    /// Makes a machine with a new disk. It is off.
     pub fn new(product: &Product, loader: BootLoader) -> Result<VirtualMachine> {
         let base = Base::Machine.prepare()?;
         let layer = product.node_packages().prepare(Base::Machine)?;
@@ -84,13 +85,13 @@ impl VirtualMachine {
         Ok(VirtualMachine { directory, loader, on: Mutex::default(), _used: used })
     }
 
-    /// Gives it power. What its disk and its firmware remember is as it was when the power went.
+    /// Gives it power. Its disk and its firmware have the content from the moment of the power cut.
     pub fn power_on(&self) -> Result<()> {
         let [base, target] =
             [&Base::Machine.prepare()?, &self.directory].map(|path| path.display().to_string());
         let (socket, log) = (self.directory.join("socket"), self.directory.join("log"));
         let mut argv = vec!["sh", "-ec", START, "start", &base, &target, "qemu-system-x86_64"];
-        // No hardware but what is used: the kernel would look at it.
+        // Only the hardware that is used: the kernel would probe all of it.
         argv.extend(["-nodefaults", "-machine", "q35", "-cpu", "max,-svm", "-accel", "tcg", "-m", "512"]);
         argv.extend(["-display", "none", "-drive", "file=/mnt/disk,format=raw,if=virtio"]);
         argv.extend([
@@ -125,17 +126,17 @@ impl VirtualMachine {
         Ok(())
     }
 
-    /// Takes the power away. What was not synced is lost, as it is with a real machine.
+    /// Cuts the power. Data that was not synced is lost, as with a real machine.
     pub fn power_cut(&self) {
         *self.on() = None;
     }
 
-    /// What its console has shown, boot after boot.
+    /// Returns the output of its console, boot after boot.
     pub fn console(&self) -> String {
         String::from_utf8_lossy(&read(self.directory.join("console")).unwrap_or_default()).into_owned()
     }
 
-    /// Runs a script for sh as root, and waits for the machine to be up before.
+    /// Waits for the machine to be up and runs a script for sh as root.
     pub fn exec(&self, script: &str, limit: Duration) -> Result<Output> {
         let until = Instant::now() + limit;
         while self.ask("true", POLL)?.is_none() {
@@ -152,7 +153,7 @@ impl VirtualMachine {
         })
     }
 
-    /// The same, and gives its stdout; an error with its stderr if it does not end with 0.
+    /// The same, and returns stdout; an error with stderr if it does not end with 0.
     pub fn run(&self, script: &str, limit: Duration) -> Result<String> {
         self.exec(script, limit)?.into_stdout()
     }
@@ -161,7 +162,7 @@ impl VirtualMachine {
         self.on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a script for sh as root, once; nothing if no answer comes in time, as from a machine that boots.
+    /// Runs a script for sh as root, once. Returns `None` if no answer comes in time, as from a machine that boots.
     pub fn ask(&self, script: &str, limit: Duration) -> Result<Option<Output>> {
         let mut on = self.on();
         let On { shell, number, .. } = on.as_mut().ok_or_else(|| LabError::Off("vm01".into()))?;
@@ -197,7 +198,7 @@ impl Drop for VirtualMachine {
         if std::env::var_os("LAB_KEEP").is_some() {
             eprintln!("lab: kept {}", self.directory.display());
         } else {
-            // What stays is swept away by the next machine.
+            // The next machine sweeps away the rest.
             let _ = remove_dir_all(&self.directory);
         }
     }
@@ -207,7 +208,7 @@ fn decoded(text: &str) -> Result<String> {
     Command::new(&["base64", "-d"]).stdin(text.as_bytes()).run()
 }
 
-/// A directory for one machine, after those of dead processes are swept away.
+/// Makes a directory for one machine, after a sweep of those of dead processes.
 fn new_directory() -> Result<(PathBuf, Flock<std::fs::File>)> {
     let machines = state_dir("machines")?;
     let _sweeping = lock(&machines.join(".lock"))?;

@@ -1,5 +1,5 @@
-//! A rollout whose change is a newer slurm-rollout-agent: the agent replaces itself. If the new one is not proven, it is
-//! undone, even if it does not come up.
+//! A rollout whose change is a newer slurm-rollout-agent: the agent replaces itself. If the new one is not proven, it
+//! is undone, even if it does not come up.
 
 // A child of this module because both spend most of their time waiting for agents that stay silent.
 mod rescue;

@@ -1,6 +1,6 @@
-//! Images that a site's own program or a service sets: from the manifest over stage, Slurm's reboot, RebootProgram and the
-//! provider to the node's agent and its proof. The services are simulated by their published APIs; the program is one as in
-//! docs/image-providers.md. The lab's boot server has the nodes boot the image that these name.
+//! Images that a site's own program or a service sets: from the manifest over stage, Slurm's reboot, RebootProgram
+//! and the provider to the node's agent and its proof. The services are simulated by their published APIs; the
+//! program is one as in docs/image-providers.md. The lab's boot server has the nodes boot the image that these name.
 
 // The simulated services keep nothing that must survive a power cut.
 #![allow(clippy::disallowed_methods)]
@@ -14,8 +14,8 @@ use crate::prelude::*;
 
 const XNAMES: [&str; 2] = ["x1000c0s0b0n0", "x1000c0s0b0n1"];
 
-/// Boots two nodes without a disk. `config` is a drop-in of controller.toml, `nodes` the site's file of nodes. Image 4 boots
-/// as a different version.
+/// Boots two nodes without a disk. `config` is a drop-in of controller.toml, `nodes` the site's file of nodes. Image
+/// 4 boots as a different version.
 fn site(config: &'static str, nodes: &'static str) -> Site {
     let change = move |root: &NodeRoot| {
         if root.is_controller() {

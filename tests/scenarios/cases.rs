@@ -23,7 +23,8 @@ impl Cases {
         }
         println!("--- {name}");
         let begun = Instant::now();
-        // A case leaves nothing of the test's own half done; the state of the cluster is what the next one has to cope with.
+        // A case leaves nothing of the test's own half done; the state of the cluster is what the next one has to
+        // cope with.
         let outcome = catch_unwind(AssertUnwindSafe(case));
         println!("{:5.1} s {name}", begun.elapsed().as_secs_f32());
         if let Err(panic) = outcome {

@@ -1,5 +1,5 @@
-//! Scenario 6: the agent is killed, or the node's power is cut, at every place that can matter. The node ends updated or
-//! rolled back, never in between, and is never lost without a Reason.
+//! Scenario 6: the agent is killed, or the node's power is cut, at every place that can matter. The node ends updated
+//! or rolled back, never in between, and is never lost without a Reason.
 //!
 //! Each case is one order on one node. Each node of a cluster takes the next case as soon as it is done with one. All
 //! failures are reported at the end.

@@ -1,5 +1,5 @@
-//! Nodes without a disk: each boot begins with an empty upper layer on the image that the boot server names. They keep no
-//! ledger, and the controller tells them after their boot what they should be.
+//! Nodes without a disk: each boot begins with an empty upper layer on the image that the boot server names. They
+//! keep no ledger, and the controller tells them after their boot what they should be.
 
 use crate::prelude::*;
 
@@ -82,7 +82,7 @@ fn from_image_to_image_and_back_while_jobs_run() {
     let text = boot_file(&site, "cn01").stdout;
     assert!(text.contains("# cn01, 10.") && text.ends_with("boot compute-2\n"), "{text}");
 
-    // Nothing is staged: the node waits only for the controller's instructions.
+    // Without a staged change the node waits only for the controller's instructions.
     site.reboot_to_idle("cn01").unwrap();
     assert_eq!(running(&site, "cn01"), "2");
     // It waits for nothing if Slurm knows of no reboot.
@@ -103,8 +103,8 @@ fn from_image_to_image_and_back_while_jobs_run() {
     site.wait_idle(&all, MINUTES).unwrap();
 }
 
-/// An image that does not boot: the node's boot source is put back when its time is over, so that a power cycle is enough.
-/// The node comes back as it was, and is held.
+/// An image that does not boot: the node's boot source is put back when its time is over, so that a power cycle is
+/// enough. The node comes back as it was, and is held.
 #[test]
 fn an_image_that_does_not_boot() {
     let site = site(1);
@@ -209,8 +209,8 @@ fn a_boot_server_that_cannot_be_written() {
     assert!(!boot_file(&site, "cn01").success(), "there was none before");
 }
 
-/// No controller tells the nodes what they should be: one starts slurmd when its time is over, the other one is held and
-/// takes later instructions.
+/// No controller tells the nodes what they should be: one starts slurmd when its time is over, the other one is held
+/// and takes later instructions.
 #[test]
 fn nodes_that_nobody_tells() {
     let change = |root: &NodeRoot| {

@@ -45,7 +45,8 @@ fn visit_node(node: &Node) -> Result<Visit> {
     Visit::of(node.exec(&[AGENT_PATH, "doctor", "--json"])?)
 }
 
-/// Visits until a finding is there: Slurm may be busy with a configuration. Checks the exit code and that there is a cure.
+/// Visits until a finding is there: Slurm may be busy with a configuration. Checks the exit code and that there is a
+/// cure.
 fn found(visit: impl Fn() -> Result<Visit>, level: Level, check: &str, words: &str) -> Finding {
     let visit =
         until(words, MINUTES, visit, |visit: &Visit| visit.find(level, check, words).is_some()).unwrap();
@@ -276,8 +277,8 @@ fn a_ledger_that_cannot_be_read(site: &Site) {
 
 /// An order that takes longer than ResumeTimeout: known from the agent's ledger.
 fn a_resume_timeout_that_is_too_short(site: &Site) {
-    // Slurm 22.05 compares the time of slurm.conf in whole seconds: of two changes in one second it sees only the first, and
-    // would still have slurmd run the program.
+    // Slurm 22.05 compares the time of slurm.conf in whole seconds: of two changes in one second it sees only the
+    // first, and would still have slurmd run the program.
     std::thread::sleep(Duration::from_secs(2));
     edit_slurm_conf(site, "s/^ResumeTimeout=.*/ResumeTimeout=15/");
     site.stage(slow()).unwrap();

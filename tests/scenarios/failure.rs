@@ -1,5 +1,5 @@
-//! Failures: the node goes back to its old version and reports the cause; a held node stays out of service until an admin
-//! releases it.
+//! Failures: the node goes back to its old version and reports the cause; a held node stays out of service until an
+//! admin releases it.
 
 use crate::prelude::*;
 

@@ -1,4 +1,5 @@
-//! The gate before slurmd, with the systemd of every base: shut while a node is not proven, and without effect otherwise.
+//! The gate before slurmd, with the systemd of every base: shut while a node is not proven, and without effect
+//! otherwise.
 
 use crate::prelude::*;
 use rollout_core::hostlist::NodeSet;

@@ -8,7 +8,7 @@ use rollout_lab::Base;
 /// See the head of the file for its format.
 const CASES: &str = include_str!("../../rollout-core/tests/hostlist_cases.txt");
 
-/// How many lists are made up, and of each how many that are damaged in one place.
+/// Number of lists that are made up. Each is also damaged in one place.
 const MADE_UP: usize = 100;
 
 fn unescaped(text: &str) -> String {
@@ -16,7 +16,7 @@ fn unescaped(text: &str) -> String {
     parts.collect::<Vec<_>>().join("\\")
 }
 
-/// What Slurm expands the list to; none where it says that it is no list. Its exit status is 0 either way.
+/// Returns Slurm's expansion of the list, `None` if it refuses the list. Its exit status is 0 either way.
 fn slurm(base: Base, list: &str) -> Option<Vec<String>> {
     let (names, said) = base.scontrol_show_hostnames(list).unwrap();
     assert!(!names.is_empty() || !said.is_empty(), "{base:?} says nothing to {list:?}");
@@ -39,7 +39,8 @@ fn the_table(base: Base) {
         let same = match (kind, base) {
             ("ok", _) => theirs.is_some() && ours == theirs,
             ("bad", _) => theirs.is_none() && ours.is_none(),
-            // What newer ones can: there a newline was part of a name, here text after the last brackets an error.
+            // Newer versions differ: a newline was part of a name there, and text after the last brackets is an error
+            // here.
             ("ok-23.02", Base::Bookworm) => theirs.is_some() && ours != theirs,
             ("ok-23.11", Base::Bookworm) => theirs.is_none(),
             ("ok-23.02" | "ok-23.11", _) => theirs.is_some() && ours == theirs,
@@ -122,7 +123,7 @@ fn made_up_lists(base: Base) {
         let ours = expand(&list).unwrap_or_else(|error| panic!("{list:?}: {error}"));
         assert_eq!(Some(&ours), slurm(base, &list).as_ref(), "{base:?}: {list:?}");
 
-        // What we write for a set of nodes, Slurm reads as that set.
+        // Slurm reads our text for a set of nodes as that set.
         let folded = NodeSet::parse(&list).unwrap().to_string();
         let names = slurm(base, &folded).unwrap();
         assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len(), "{base:?}: {folded:?}");

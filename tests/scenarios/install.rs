@@ -1,4 +1,5 @@
-//! The built packages on a cluster that never had them: installed, upgraded, removed, installed again, by apt and by dnf.
+//! The built packages on a cluster that never had them: installed, upgraded, removed, installed again, by apt and by
+//! dnf.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

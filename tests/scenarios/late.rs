@@ -1,5 +1,5 @@
-//! Scenario 10: Slurm gives up on a node, which then comes back good. It is put back into service if, and only if, Slurm's
-//! Reason shows that Slurm was waiting for our reboot.
+//! Scenario 10: Slurm gives up on a node, which then comes back good. It is put back into service if, and only if,
+//! Slurm's Reason shows that Slurm was waiting for our reboot.
 
 use crate::prelude::*;
 

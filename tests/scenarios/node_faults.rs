@@ -26,7 +26,7 @@ fn a_node_that_lacks_something() {
     site.stage(Manifest::tool("1.1")).unwrap();
     site.reboot("cn[01-04]").unwrap();
 
-    // No room for the ledger: nothing is done, and the Reason says why.
+    // No room for the ledger: nothing is done, and the Reason has the cause.
     let reason = site.wait_reason("cn04", "Read-only file system").unwrap();
     assert!(reason.starts_with("slurm-rollout tool-1.1: refused: "), "{reason}");
     assert_eq!(
@@ -117,7 +117,7 @@ fn a_copied_disk() {
     let reason = site.wait_reason("cn02", "refused").unwrap();
     assert!(reason.contains("was the disk copied?"), "{reason}");
     assert_eq!(cn02.boot_count(), boots);
-    // As the message says.
+    // The remedy that the message names.
     cn02.run(&["rm", &format!("{NODE_STATE_DIR}/order.json")]).unwrap();
     cn02.run(&["systemctl", "restart", "slurm-rollout-agent", "slurmd"]).unwrap();
     cn01.run(&["touch", "/run/go"]).unwrap();
@@ -125,8 +125,8 @@ fn a_copied_disk() {
     assert_eq!(site.tool("cn01").unwrap(), NEW_TOOL);
 }
 
-/// The node boots and is proven, but has less than slurm.conf promises: Slurm refuses its registration and never takes it
-/// back by itself. This is no success.
+/// The node boots and is proven, but has less than slurm.conf promises: Slurm refuses its registration and never
+/// takes it back by itself. This is no success.
 #[test]
 fn a_node_whose_registration_slurm_refuses() {
     let site = start_with_tool(nodes(1));
@@ -155,8 +155,8 @@ fn a_node_whose_registration_slurm_refuses() {
     site.wait_phase("tool-1.1", "cn01", "updated").unwrap();
 }
 
-/// An order comes while the node is going down for another reason and its agent is gone. Slurm takes that boot for the one
-/// that it waits for; nothing is applied, and the change stays staged.
+/// An order comes while the node is going down for another reason and its agent is gone. Slurm takes that boot for
+/// the one that it waits for; nothing is applied, and the change stays staged.
 #[test]
 fn an_order_while_the_node_shuts_down() {
     let site = start_with_tool(nodes(1));

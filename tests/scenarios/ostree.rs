@@ -1,4 +1,5 @@
-//! Images that ostree deploys on the node: real ostree, and the lab's machine boots the deployment that ostree has put first.
+//! Images that ostree deploys on the node: real ostree, and the lab's machine boots the deployment that ostree has
+//! put first.
 
 use crate::prelude::*;
 

@@ -1,5 +1,5 @@
-//! A package manager that fails, hangs, finds its lock held or the disk full: the node goes back, and the cause is named
-//! in the tool's own words.
+//! A package manager that fails, hangs, finds its lock held or the disk full: the node goes back, and the cause is
+//! named in the tool's own words.
 
 use crate::prelude::*;
 
@@ -21,7 +21,7 @@ fn packages() -> Vec<Package> {
 /// A package whose installation fails, and the words of the note for dnf and for apt.
 struct Case {
     package: &'static str,
-    /// Whether the locks are held.
+    /// The locks are held.
     locked: bool,
     /// Time limit of the change. Short only for a package manager that never ends.
     timeout: &'static str,

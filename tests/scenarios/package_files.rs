@@ -1,4 +1,4 @@
-//! What is in the packages, and that they are fit to be handed out: files, versions, linters, and a build without a network.
+//! Content and quality of the packages: files, versions, linters, and a build without a network.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,9 +7,10 @@ use std::path::Path;
 use crate::prelude::*;
 
 /// All files of `slurm-rollout`. First in which kind: `rpm`, `deb`, or `-` for both. Then what it is: `f` a file, `d` a
-/// directory, `l` a link, `c` configuration that an admin may change, `g` what is not there until somebody makes it.
+/// directory, `l` a link, `c` configuration that an admin may change, `g` a file that is made later.
 ///
-/// Debian's packages do not name whose a directory is, but make it when they are installed; licences are in `copyright`.
+/// Debian's packages do not name whose a directory is, but make it when they are installed; licences are in
+/// `copyright`.
 const CONTROLLER_FILES: &str = "
 -   d 0755 root:root   /etc/slurm-rollout
 -   d 0755 root:root   /etc/slurm-rollout/controller.d
@@ -273,7 +274,7 @@ fn the_source_rpm_builds_without_a_network_and_without_a_cache_of_crates() {
         .env("CARGO_HOME", text(&empty))
         .env("CARGO_TARGET_DIR", text(&place.join("target")))
         .limit(5 * MINUTES);
-    // What the compiler makes of it is not looked at here.
+    // The compiled programs are not checked here.
     for profile in ["RELEASE", "TINY"] {
         command = command.env(&format!("CARGO_PROFILE_{profile}_OPT_LEVEL"), "0");
         command = command.env(&format!("CARGO_PROFILE_{profile}_LTO"), "off");

@@ -1,5 +1,5 @@
-//! RebootProgram itself: its binary, every way in which it is started, and its work when something is broken. Here slurmctld's
-//! own RebootProgram does nothing; ours is run by hand as SlurmUser.
+//! RebootProgram itself: its binary, every way in which it is started, and its work when something is broken. Here
+//! slurmctld's own RebootProgram does nothing; ours is run by hand as SlurmUser.
 
 mod broken;
 mod started;

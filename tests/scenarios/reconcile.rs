@@ -1,4 +1,5 @@
-//! Orders that Slurm loses: `slurm-rollout reconcile` finds nodes that were handed over and never ordered, and no others.
+//! Orders that Slurm loses: `slurm-rollout reconcile` finds nodes that were handed over and never ordered, and no
+//! others.
 
 use std::time::Instant;
 
@@ -113,8 +114,8 @@ fn killed_in_the_middle(base: Base, kill: impl Fn(&Site)) {
     for node in ["cn01", "cn02"] {
         site.cluster.drop_packets(node, false).unwrap();
     }
-    // Its claim holds until it would have ended. A slurmctld that had not saved its state runs the program once more, which
-    // then meets the claim.
+    // Its claim holds until it would have ended. A slurmctld that had not saved its state runs the program once more,
+    // which then meets the claim.
     let ordered = || {
         reconcile(&site);
         Ok(["cn01", "cn02"].map(|node| said(&site, "ordered", node)))
@@ -153,7 +154,8 @@ fn slurmctld_is_reconfigured_24_11() {
     });
 }
 
-/// RebootProgram could not be started at all, which 26.05 would have reported. The nodes are in a hidden partition, too.
+/// RebootProgram could not be started at all, which 26.05 would have reported. The nodes are in a hidden partition,
+/// too.
 #[test]
 fn a_program_that_could_not_be_started() {
     let site = site(ClusterSpec { base: Base::Bookworm, ..ClusterSpec::default() });
@@ -275,8 +277,8 @@ fn an_order_whose_answer_was_lost() {
     assert_updated_once(&site, &["cn01"]);
 }
 
-/// A node that was handed over, never ordered, and then rebooted by itself: Slurm takes that for its reboot and may start a
-/// job there at any moment, so the node is left alone. Its change stays staged.
+/// A node that was handed over, never ordered, and then rebooted by itself: Slurm takes that for its reboot and may
+/// start a job there at any moment, so the node is left alone. Its change stays staged.
 #[test]
 fn a_node_that_has_booted_since() {
     let site = site(nodes(1));

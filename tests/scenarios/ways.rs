@@ -1,5 +1,5 @@
-//! Every way in which Slurm hands nodes over: RebootProgram run by slurmctld (all other scenarios) and by slurmd, actions of
-//! Slurm 26.05 on both sides, and reboots for jobs.
+//! Every way in which Slurm hands nodes over: RebootProgram run by slurmctld (all other scenarios) and by slurmd,
+//! actions of Slurm 26.05 on both sides, and reboots for jobs.
 
 mod actions;
 mod by_slurmd;
@@ -12,8 +12,8 @@ fn site(base: Base, nodes: u8, snippet: &'static str) -> Site {
     site_with(base, nodes, snippet, |_| Ok(()))
 }
 
-/// The same, after `change` of each root. Before the boot, not by a reconfigure: a slurmd that re-executes itself for one may
-/// miss the signal to stop, and nodes would take long to reboot.
+/// The same, after `change` of each root. Before the boot, not by a reconfigure: a slurmd that re-executes itself for
+/// one may miss the signal to stop, and nodes would take long to reboot.
 fn site_with(
     base: Base,
     nodes: u8,

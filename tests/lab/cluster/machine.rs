@@ -1,6 +1,6 @@
-//! The hardware of one node: power, and a firmware that boots again what asked for a reboot.
+//! The hardware of one node: power, and a firmware that boots the node again after a reboot.
 //!
-//! One thread a node waits for its systemd-nspawn to end. Exit code 133 is a reboot, any other one a power-off.
+//! One thread for each node waits for its systemd-nspawn to end. Exit code 133 is a reboot, any other one a power-off.
 
 use std::fs::{OpenOptions, read_link, read_to_string};
 use std::path::PathBuf;
@@ -21,39 +21,39 @@ use crate::systems::netboot::Netboot;
 
 /// systemd-nspawn's exit code, with --keep-unit, when the container called reboot(2).
 const REBOOT: i32 = 133;
-/// How long the firmware takes. Slurm counts in whole seconds: a boot in the second of the request would not count as one.
+/// Duration of the firmware. Slurm counts in whole seconds: a boot in the second of the request would not count as one.
 const FIRMWARE: Duration = Duration::from_secs(2);
-/// How often to look whether a container has come up.
+/// Interval between looks for a container that comes up.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What a machine is made of; fixed for its life.
+/// Parts of a machine that never change.
 #[derive(Debug)]
 pub(crate) struct Hardware {
     pub(crate) host: Host,
     /// The cluster's process 1.
     pub(crate) namespaces: u32,
-    /// What the cluster is called among the host's clusters.
+    /// Name of the cluster among the host's clusters.
     pub(crate) cluster: String,
     /// Its root, mounted in the cluster's namespaces.
     pub(crate) root: PathBuf,
-    /// What its console shows, boot after boot.
+    /// Output of its console, boot after boot.
     pub(crate) console: PathBuf,
-    /// Where it has no disk.
+    /// Set for a machine that boots over the network.
     pub(crate) netboot: Option<Netboot>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether the machine shall boot when it is off.
+    /// The machine boots when it is off.
     power: bool,
-    /// The container's process 1, once it is systemd.
+    /// The container's process 1, after it has become systemd.
     init: Option<u32>,
-    /// Whether a systemd-nspawn is there, from before its init to its end.
+    /// A systemd-nspawn runs, from before its init to its end.
     attached: bool,
     boots: u32,
     unplugged: bool,
     closing: bool,
-    /// Why the last boot could not even be started.
+    /// Error that kept the last boot from starting.
     fault: Option<String>,
 }
 
@@ -89,14 +89,14 @@ impl Machine {
         self.shared.changed.notify_all();
     }
 
-    /// Takes the power away and returns when nothing runs any more.
+    /// Cuts the power and returns when no process is left.
     pub(crate) fn power_cut(&self) {
         let mut state = self.shared.state();
         state.power = false;
         self.shared.changed.notify_all();
         while state.attached {
             if let Some(init) = state.init {
-                // Gone in the meantime is as good as killed.
+                // It may have ended already.
                 let _ = kill(Pid::from_raw(init as i32), Signal::SIGKILL);
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +115,7 @@ impl Machine {
         self.shared.state().fault.clone()
     }
 
-    /// Pulls the cable, or puts it in again. It stays so over boots.
+    /// Unplugs the cable, or plugs it in again. This lasts over boots.
     pub(crate) fn unplug(&self, unplugged: bool) -> Result<()> {
         let mut state = self.shared.state();
         state.unplugged = unplugged;
@@ -133,7 +133,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.close();
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been printed already.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -169,7 +169,7 @@ impl Shared {
         }
     }
 
-    /// The firmware's time, cut short when the power goes.
+    /// Waits for the firmware, or until the power is cut.
     fn pause(&self, state: MutexGuard<'_, State>) {
         let rest = self.changed.wait_timeout_while(state, FIRMWARE, |state| state.power && !state.closing);
         drop(rest.unwrap_or_else(PoisonError::into_inner));
@@ -201,7 +201,7 @@ impl Shared {
         Ok(nspawn.wait().on("wait for nspawn of", &self.hardware.root)?.code())
     }
 
-    /// Fetches what a machine without a disk boots. Says whether that boots at all.
+    /// Fetches the image of a machine without a disk. Returns false if that image does not boot.
     fn netboot(&self) -> Result<bool> {
         let Hardware { netboot: Some(netboot), console, namespaces, .. } = &self.hardware else {
             return Ok(true);
@@ -239,7 +239,7 @@ impl Shared {
     }
 }
 
-/// Whether this process is the container's init and is so far that it has the container's root, not the host's.
+/// Returns whether this process is the container's init and already has the container's root, not the host's.
 fn is_booting(pid: u32) -> bool {
     let exe = read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     is_namespace_init(pid) && exe.ends_with("systemd")

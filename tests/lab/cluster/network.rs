@@ -2,16 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-/// The controller's name.
+/// Name of the controller.
 pub(crate) const CONTROLLER: &str = "ctl";
-/// The name of the controller that stands in for it, where there is one.
+/// Name of the backup controller.
 pub(crate) const BACKUP: &str = "ctl2";
 /// The bridge that supervise.sh makes.
 pub(crate) const BRIDGE: &str = "lab";
 /// An end of the bridge itself, for clusters that need a router.
 pub(crate) const ROUTER: &str = "10.77.0.254/24";
 
-/// How slurm.conf names the nodes' addresses.
+/// Form of the nodes' addresses in slurm.conf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeAddr {
     /// `NodeAddr=10.77.0.11`
@@ -41,7 +41,7 @@ impl Host {
         Host { name: BACKUP.into(), number: 2 }
     }
 
-    /// Whether slurmctld runs here.
+    /// Returns whether slurmctld runs here.
     pub(crate) fn is_controller(&self) -> bool {
         self.name == CONTROLLER || self.name == BACKUP
     }
@@ -50,7 +50,7 @@ impl Host {
         Ipv4Addr::new(10, 77, 0, self.number)
     }
 
-    /// Fixed, so that others can go on sending to a node that does not answer.
+    /// Hardware address. It is fixed, so that others can go on sending to a node that does not answer.
     pub(crate) fn mac(&self) -> String {
         format!("02:00:0a:4d:00:{:02x}", self.number)
     }

@@ -12,7 +12,7 @@ use crate::systems::inside::Inside;
 use crate::systems::netboot::Netboot;
 use crate::wait::{MINUTES, until};
 
-/// How often to look whether a node has booted.
+/// Interval between looks for a node that has booted.
 const POLL: Duration = Duration::from_millis(100);
 
 /// A machine of the cluster.
@@ -32,43 +32,43 @@ impl Node {
         self.machine.hardware().host.address()
     }
 
-    /// Whether what is written there is still there after a boot.
+    /// Returns whether the node keeps its files over a boot.
     pub fn has_disk(&self) -> bool {
         self.machine.hardware().netboot.as_ref().is_none_or(Netboot::has_disk)
     }
 
-    /// A command in the booted node; an error if it is not running.
+    /// Returns a command in the booted node; an error if the node is not running.
     pub fn command(&self, argv: &[&str]) -> Result<Command> {
         let init = self.machine.init().ok_or_else(|| LabError::Off(self.name().into()))?;
         Ok(Inside::Booted { init }.command(argv))
     }
 
-    /// Runs a command to its end, whatever that is.
+    /// Runs a command to its end, with any exit code.
     pub fn exec(&self, argv: &[&str]) -> Result<Output> {
         self.command(argv)?.output()
     }
 
-    /// The same as another user than root.
+    /// Runs a command as this user instead of root.
     pub fn exec_as(&self, user: &str, argv: &[&str]) -> Result<Output> {
         self.command(argv)?.user(user).output()
     }
 
-    /// Runs a command and gives its stdout; an error with its stderr if it does not end with 0.
+    /// Runs a command and returns its stdout; an error with its stderr if it does not end with 0.
     pub fn run(&self, argv: &[&str]) -> Result<String> {
         self.command(argv)?.run()
     }
 
-    /// Starts a command and goes on.
+    /// Starts a command in the background.
     pub fn spawn(&self, argv: &[&str]) -> Result<Background> {
         self.command(argv)?.spawn()
     }
 
-    /// Does something in the node's network: what is opened there stays there, also when it is used elsewhere.
+    /// Runs a function in the node's network. Sockets that it opens stay there, also if they are used elsewhere.
     pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let init = self.machine.init().ok_or_else(|| LabError::Off(self.name().into()))?;
         let path = PathBuf::from(format!("/proc/{init}/ns/net"));
         let network = std::fs::File::open(&path).on("open", &path)?;
-        // A thread has a network of its own, so that this process stays where it is.
+        // A thread has a network of its own, so that this process keeps its network.
         let entered = std::thread::scope(|scope| {
             let there = scope.spawn(|| setns(network, CloneFlags::CLONE_NEWNET).map(|()| work()));
             there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -86,25 +86,26 @@ impl Node {
         self.inside().copy_in(source, path, mode)
     }
 
-    /// Copies what is in a directory of the host's into the directory `path`.
+    /// Copies the content of a directory of the host's into the directory `path`.
     pub fn copy_dir_in(&self, source: &Path, path: &str) -> Result<()> {
         self.inside().copy_dir_in(source, path)
     }
 
-    /// A file's content, whether the node is running or not.
+    /// Reads a file, whether the node is running or not.
     pub fn read_file(&self, path: &str) -> Result<String> {
         self.inside().read_file(path)
     }
 
-    /// The node's root as this process can open it. Links with absolute targets lead out of it: prefer [`Node::read_file`].
+    /// Path of the node's root for this process. Links with absolute targets lead out of it: prefer
+    /// [`Node::read_file`].
     pub fn root(&self) -> PathBuf {
         let hardware = self.machine.hardware();
         let below = hardware.root.strip_prefix("/").unwrap_or(&hardware.root);
         PathBuf::from(format!("/proc/{}/root", hardware.namespaces)).join(below)
     }
 
-    /// Kills everything in the node at once. It stays off. What was written but not synced is still there afterwards, as the
-    /// kernel goes on: this shows what an interrupted program leaves, not what a disk loses.
+    /// Kills everything in the node at once. It stays off. Data that was written but not synced is still there
+    /// afterwards, as the kernel goes on: this shows what an interrupted program leaves, not what a disk loses.
     pub fn power_cut(&self) {
         self.machine.power_cut();
     }
@@ -114,7 +115,7 @@ impl Node {
         self.machine.power_on();
     }
 
-    /// How often it was booted.
+    /// Number of its boots.
     pub fn boot_count(&self) -> u32 {
         self.machine.boots()
     }
@@ -124,12 +125,12 @@ impl Node {
         Ok(self.run(&["cat", "/proc/sys/kernel/random/boot_id"])?.trim().to_string())
     }
 
-    /// Whether it has power and is not between two boots.
+    /// Returns whether it has power and is not between two boots.
     pub fn is_running(&self) -> bool {
         self.machine.init().is_some()
     }
 
-    /// Waits until systemd has done all of the boot; failed units do not matter.
+    /// Waits until systemd has finished the boot; failed units do not matter.
     pub fn wait_booted(&self, limit: Duration) -> Result<()> {
         self.wait_boots(0, limit)
     }
@@ -156,18 +157,19 @@ impl Node {
         }
     }
 
-    /// The end of what its console showed.
+    /// End of its console's output.
     pub fn console_tail(&self) -> String {
         let console = &self.machine.hardware().console;
         tail(&String::from_utf8_lossy(&std::fs::read(console).unwrap_or_default()))
     }
 
-    /// What one unit has written into the node's journal, in all boots.
+    /// Reads the journal of one unit, of all boots.
     pub fn journal(&self, unit: &str) -> Result<String> {
         self.run(&["journalctl", "--no-pager", "--output=short-precise", "--unit", unit])
     }
 
-    /// Waits until the journal of a unit has these words and returns it: a line is there some time after it was written.
+    /// Waits until the journal of a unit has these words and returns it: a line is there some time after it was
+    /// written.
     pub fn wait_journal(&self, unit: &str, words: &str) -> Result<String> {
         let what = format!("{words:?} in the journal of {unit} on {}", self.name());
         until(&what, MINUTES, || self.journal(unit), |journal| journal.contains(words))
@@ -207,7 +209,6 @@ impl Node {
         until(&what, MINUTES, || self.has(path), |seen| *seen == present).map(drop)
     }
 
-    /// The way in, as of now.
     pub(crate) fn inside(&self) -> Inside {
         let hardware = self.machine.hardware();
         match self.machine.init() {

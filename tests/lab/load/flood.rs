@@ -1,4 +1,4 @@
-//! A flood: somebody with an account on another node who calls an agent as often as that machine can.
+//! A flood: a user on a different node who calls an agent as often as that machine can.
 
 use std::net::Ipv4Addr;
 
@@ -6,8 +6,8 @@ use crate::cluster::node::Node;
 use crate::error::{LabError, Result};
 use crate::processes::run::Background;
 
-/// Keeps so many connections open on which no request ever comes to its end, and opens another one for each that is hung
-/// up on. They say nothing at all, begin a header, or stop in the middle of a body, a short or a long one.
+/// Keeps this many connections open on which no request ever ends, and opens a new one for each that the agent
+/// closes. They send nothing, begin a header, or stop in the middle of a short or long body.
 const HOLD: &str = r#"
 import resource, selectors, socket, sys, time
 address, count = sys.argv[1], int(sys.argv[2])
@@ -47,7 +47,7 @@ while True:
                 time.sleep(0.001)
 "#;
 
-/// Sends one bad request after the other and counts those that were answered or hung up on.
+/// Sends one bad request after another and counts those that the agent answered or closed.
 const SEND: &str = r#"
 import socket, sys, time
 address, counts = sys.argv[1], sys.argv[2]
@@ -83,7 +83,7 @@ while True:
             file.write(f"{sent:>12}")
 "#;
 
-/// A flood that goes on until it is dropped.
+/// A flood that lasts until it is dropped.
 #[derive(Debug)]
 pub struct Flood<'a> {
     from: &'a Node,
@@ -92,8 +92,8 @@ pub struct Flood<'a> {
 }
 
 impl<'a> Flood<'a> {
-    /// Starts it, from a node to another one's agent: so many connections that say nothing, and so many processes that send
-    /// bad requests.
+    /// Starts it from a node to the agent of a different one: `idle` connections without a request, and `senders`
+    /// processes with bad requests.
     pub fn start(from: &'a Node, to: Ipv4Addr, idle: u32, senders: u32) -> Result<Flood<'a>> {
         let (address, idle) = (to.to_string(), idle.to_string());
         let start = |argv: &[&str]| from.command(argv)?.user("daemon").spawn();
@@ -104,7 +104,7 @@ impl<'a> Flood<'a> {
         Ok(Flood { from, senders, _processes: processes })
     }
 
-    /// How many bad requests have been answered or hung up on.
+    /// Number of bad requests that the agent has answered or closed.
     pub fn sent(&self) -> Result<u64> {
         (0..self.senders).map(|sender| self.sent_by(sender)).sum()
     }

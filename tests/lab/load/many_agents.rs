@@ -1,5 +1,5 @@
-//! Thousands of agents that are one thread pool: all of 127.0.0.0/8 is one machine, so whoever listens on 0.0.0.0 there answers
-//! at every address of it. They take every order, and remember what came for which address.
+//! Thousands of agents that are one thread pool: all of 127.0.0.0/8 is one machine, so a listener on 0.0.0.0 answers
+//! at each of its addresses. The agents take every order and record it by its address.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,41 +12,41 @@ use nix::sys::socket::{Backlog, listen};
 use crate::cluster::node::Node;
 use crate::error::{IoContext, Result};
 
-/// So many answer at the same time.
+/// Number of simultaneous answers.
 const THREADS: usize = 8;
-/// So many may wait for that: a full queue would drop packets, and who sent them waits for a second.
+/// Number of waiting connections. A full queue would drop packets, which their sender repeats after a second.
 const QUEUE: i32 = 4096;
 /// An order for thousands of nodes with names that do not fold fits.
 const MAX_REQUEST: usize = 1024 * 1024;
 
-/// As an agent answers that has the order on disk.
+/// Answer of an agent that has the order on disk.
 const ACCEPTED: &str = "{\"answer\":\"accepted\"}";
-/// As an agent answers that never had an order, on a node that is up for months.
+/// Status of an agent that never had an order, on a node that is up for months.
 const STATUS: &str = "{\"version\":\"0\",\"node\":\"any\",\"boot_id\":\"any\",\"uptime_s\":9999999}";
 
 /// Many agents, until the process ends.
 #[derive(Debug)]
 pub struct ManyAgents {
-    /// Where they listen.
+    /// Port of all agents.
     pub port: u16,
     orders: Arc<Mutex<Orders>>,
 }
 
-/// What was posted.
+/// Requests that were posted.
 #[derive(Debug, Default)]
 struct Orders {
     by_address: BTreeMap<IpAddr, Vec<String>>,
-    /// When the first and the last one came.
+    /// Times of the first and the last one.
     span: Option<(Instant, Instant)>,
 }
 
 impl ManyAgents {
-    /// In a node's network, on this port.
+    /// Starts them in a node's network, on this port.
     pub fn on(node: &Node, port: u16) -> Result<ManyAgents> {
         node.in_network(|| ManyAgents::listen(port))?
     }
 
-    /// In this process's network, on a free port.
+    /// Starts them in this process's network, on a free port.
     pub fn here() -> Result<ManyAgents> {
         ManyAgents::listen(0)
     }
@@ -65,7 +65,7 @@ impl ManyAgents {
             let (listener, orders) = (Arc::clone(&listener), Arc::clone(&orders));
             std::thread::spawn(move || {
                 while let Ok((stream, _)) = listener.accept() {
-                    // Who hangs up in the middle got no order through.
+                    // A connection that ends in the middle brings no order.
                     let _ = serve(stream, &orders);
                 }
             });
@@ -73,17 +73,17 @@ impl ManyAgents {
         Ok(ManyAgents { port, orders })
     }
 
-    /// What was posted so far, by address; each address then begins anew.
+    /// Takes the orders so far, by address.
     pub fn take_orders(&self) -> BTreeMap<IpAddr, Vec<String>> {
         std::mem::take(&mut *locked(&self.orders)).by_address
     }
 
-    /// How many orders came so far.
+    /// Number of orders so far.
     pub fn count(&self) -> usize {
         locked(&self.orders).by_address.values().map(Vec::len).sum()
     }
 
-    /// From the first one that came to the last one.
+    /// Time from the first order to the last one.
     pub fn span(&self) -> Duration {
         locked(&self.orders).span.map_or(Duration::ZERO, |(first, last)| last - first)
     }

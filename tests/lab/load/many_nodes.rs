@@ -1,5 +1,5 @@
-//! A cluster of thousands of nodes on one machine: a real slurmctld that has never seen any of them, and agents that are one
-//! process. Slurm has nodes that are DOWN rebooted at once, so it hands all of them over in one go.
+//! A cluster of thousands of nodes on one machine: a real slurmctld that has never seen any of them, and agents that
+//! are one process. Slurm has nodes that are DOWN rebooted at once, so it hands all of them over in one go.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -16,17 +16,18 @@ const AGENT_PORT: u16 = 6821;
 /// slurmctld reads thousands of nodes, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(200);
-/// So many nodes stand on one line of slurm.conf; a byte of an address has room for them.
+/// Number of nodes on one line of slurm.conf; one byte of an address has room for them.
 const IN_A_LINE: usize = 250;
 
-/// What the nodes are called and where they are.
+/// Names, number and addresses of the nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct ManyNodes {
     /// Their names are this and five digits from 00001.
     pub prefix: &'static str,
-    /// So many, a multiple of 500.
+    /// Number of nodes, a multiple of 500.
     pub count: usize,
-    /// So many of them, the last ones, are dead; a multiple of 500. Half of them refuse connections, half are silent.
+    /// Number of dead nodes, which are the last ones; a multiple of 500. Half of them refuse connections, half are
+    /// silent.
     pub dead: usize,
 }
 
@@ -35,18 +36,18 @@ pub struct ManyNodes {
 pub struct Crowd {
     /// The cluster.
     pub cluster: Cluster,
-    /// The agents that live.
+    /// The living agents.
     pub agents: ManyAgents,
     nodes: ManyNodes,
 }
 
 impl ManyNodes {
-    /// All of them as a hostlist.
+    /// All nodes as a hostlist.
     pub fn list(&self) -> String {
         format!("{}[00001-{:05}]", self.prefix, self.count)
     }
 
-    /// The living ones, and those that are dead.
+    /// Names of the living and of the dead nodes.
     pub fn fates(&self) -> (Vec<String>, Vec<String>) {
         let name = |number| format!("{}{number:05}", self.prefix);
         let living = self.count - self.dead;
@@ -109,7 +110,7 @@ impl ManyNodes {
     }
 }
 
-/// What the second byte of a dead node's address says of it.
+/// Second byte of a dead node's address, by its behaviour.
 pub(crate) const REFUSES: u8 = 98;
 pub(crate) const DROPS: u8 = 99;
 
@@ -119,7 +120,7 @@ impl Crowd {
         self.cluster.controller()
     }
 
-    /// Makes all nodes what they are after having been away for long, whatever came of the last hand-over.
+    /// Makes all nodes DOWN, as after a long absence, whatever the last hand-over has left.
     pub fn all_down(&self) -> Result<()> {
         let name = format!("nodename={}", self.nodes.list());
         // From a reboot that was issued there is no other way to DOWN that Slurm remembers as one.
@@ -145,12 +146,12 @@ impl Crowd {
         }
     }
 
-    /// The dead nodes rise: what was sent to them comes to this machine.
+    /// Makes the dead nodes answer: packets to them come to this machine.
     pub fn raise_the_dead(&self) -> Result<()> {
         self.cluster.route_dead_nodes_here()
     }
 
-    /// How many nodes have this in their state.
+    /// Counts the nodes with this flag in their state.
     fn count(&self, flag: &str) -> Result<usize> {
         let text = self.controller().command(&["scontrol", "show", "node", "-o"])?.limit(LIMIT).run()?;
         let states = text.lines().filter_map(crate::state_of);

@@ -8,7 +8,7 @@ use crate::packages::package::{Package, Scriptlet, Workshop, copy_into, write};
 use crate::processes::run::Command;
 use crate::systems::inside::{Inside, NodeRoot, pack};
 
-/// Where the repository is in a node.
+/// Path of the repository in a node.
 const PLACE: &str = "/srv/deb-repository";
 /// Its entry for apt.
 const ENTRY: &str = "deb [trusted=yes] file:/srv/deb-repository ./\n";
@@ -25,7 +25,7 @@ impl DebRepository {
         DebRepository::build_with(packages, &[])
     }
 
-    /// The same with package files that are there already beside them.
+    /// Builds these packages and adds existing package files.
     pub fn build_with(packages: &[Package], files: &[PathBuf]) -> Result<DebRepository> {
         let workshop = Workshop::new()?;
         let repository = workshop.0.join("repository");
@@ -36,7 +36,7 @@ impl DebRepository {
         Ok(DebRepository { archive: pack(&repository)? })
     }
 
-    /// Makes it the only repository of a node, and apt know it.
+    /// Makes it the only repository of a node, with apt's lists up to date.
     pub fn install_on(&self, node: &Node) -> Result<()> {
         self.install(&node.inside())
     }

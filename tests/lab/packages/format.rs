@@ -1,4 +1,4 @@
-//! The two formats of packages, and what an admin types for each on one machine.
+//! The two formats of packages, with an admin's commands for each on one machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::processes::run::{Command, Output};
 /// apt and dnf take seconds; this much is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// What dpkg does with its question whether an edited file shall be replaced, where nobody answers.
+/// Answer to dpkg's question about an edited file, for a run without a terminal.
 const KEEP_EDITED: &str = "Dpkg::Options::=--force-confold";
 
-/// Which packages.
+/// Format of packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
     /// Debian's, through apt.
@@ -24,7 +24,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// How the package files end, and what a page calls it.
+    /// Extension of package files, and the name in a page.
     pub fn name(self) -> &'static str {
         match self {
             Format::Deb => "deb",
@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// A package in one version, in a manifest's words.
+    /// Specification of a package in one version for a manifest.
     pub fn exactly(self, name: &str, version: &str) -> String {
         match self {
             Format::Deb => format!("{name}={version}"),
@@ -48,7 +48,7 @@ impl Format {
         }
     }
 
-    /// Installs package files of the host's, or upgrades to them. Nothing can be answered, as in a script; dpkg is told so.
+    /// Installs package files of the host's, or upgrades to them, without a terminal, as in a script.
     pub fn install(self, node: &Node, files: &[PathBuf]) -> Result<Output> {
         let mut argv = match self {
             Format::Deb => vec!["apt-get", "-y", "-o", KEEP_EDITED, "install"],

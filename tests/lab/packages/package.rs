@@ -1,4 +1,4 @@
-//! A tiny package, told once for RPM and Debian repositories alike.
+//! A tiny package, described once for RPM and Debian repositories.
 
 use std::fs::{DirBuilder, create_dir_all};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -20,7 +20,7 @@ pub struct Package {
     files: Vec<(String, String, u32)>,
 }
 
-/// When a package runs a script of its own.
+/// Time at which a package runs a script of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scriptlet {
     /// RPM's %pre, Debian's preinst.
@@ -46,7 +46,7 @@ impl Package {
         self
     }
 
-    /// Adds a dependency, in the words of the kind of repository that the package is for.
+    /// Adds a dependency, in the syntax of the repository's format.
     #[must_use]
     pub fn requires(mut self, what: &str) -> Package {
         self.requires.push(what.into());
@@ -90,7 +90,7 @@ pub(crate) fn write(file: &Path, content: &str, mode: u32) -> Result<()> {
     std::fs::set_permissions(file, PermissionsExt::from_mode(mode)).on("chmod", file)
 }
 
-/// Copies files into a directory, which is there from now on.
+/// Copies files into a directory, which is made if necessary.
 pub(crate) fn copy_into(directory: &Path, files: &[PathBuf]) -> Result<()> {
     create_dir_all(directory).on("create", directory)?;
     files.iter().try_for_each(|file| {
@@ -114,7 +114,7 @@ impl Workshop {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
-        // A temporary directory that stays is no error of the test.
+        // A temporary directory that remains is no error of the test.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! A package with some of its files replaced, and all else as it was built: its scripts, its dependencies, its version.
+//! A package with some of its files replaced, and everything else as it was built: scripts, dependencies, version.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub struct Repacked {
 }
 
 impl Repacked {
-    /// Puts other content into files of a package. Each is a path in the package, its content and its mode.
+    /// Replaces files of a package. Each is a path in the package, its content and its mode.
     pub fn build(format: Format, package: &Path, files: &[(&str, &str, u32)]) -> Result<Repacked> {
         let workshop = Workshop::new()?;
         let root = workshop.0.join("root");
@@ -73,7 +73,7 @@ fn spec_of(package: &str, tree: &str) -> Result<String> {
     )?;
     spec.push_str("AutoReqProv: no\n%define debug_package %{nil}\n%define __os_install_post %{nil}\n");
     spec.push_str("%define _build_id_links none\n");
-    // What rpm itself adds, and what follows from the files.
+    // Dependencies that rpm adds itself or derives from the files.
     let own = |line: &&str| !line.starts_with("rpmlib(") && !line.starts_with("config(");
     for what in query("[%{REQUIRENEVRS}\n]")?.lines().filter(own) {
         spec.push_str(&format!("Requires: {what}\n"));

@@ -8,9 +8,9 @@ use crate::packages::package::{Package, Scriptlet, Workshop, copy_into, write};
 use crate::processes::run::Command;
 use crate::systems::inside::{Inside, NodeRoot, pack};
 
-/// Where the repository is in a node.
+/// Path of the repository in a node.
 const PLACE: &str = "/srv/rpm-repository";
-/// Its entry for dnf and zypper. Nothing is cached: a test puts another repository into the same place.
+/// Its entry for dnf and zypper. They cache no data: a test may put a different repository into the same place.
 const ENTRY: &str = "[lab]\nname=lab\nbaseurl=file:///srv/rpm-repository\nenabled=1\ngpgcheck=0\nautorefresh=1\nmetadata_expire=0\n";
 
 /// The package that stands for the Debian system.
@@ -23,13 +23,13 @@ pub struct RpmRepository {
 }
 
 impl RpmRepository {
-    /// Builds these packages, and one more for what no RPM owns on Debian: the shell of scriptlets, and the C library
-    /// without which newer zypper thinks the system broken.
+    /// Builds these packages, and one more for files that no RPM owns on Debian: the shell of scriptlets, and the C
+    /// library without which newer zypper takes the system for broken.
     pub fn build(packages: &[Package]) -> Result<RpmRepository> {
         RpmRepository::build_with(packages, &[])
     }
 
-    /// The same with package files that are there already beside them.
+    /// Builds these packages and adds existing package files.
     pub fn build_with(packages: &[Package], files: &[PathBuf]) -> Result<RpmRepository> {
         let workshop = Workshop::new()?;
         let repository = workshop.0.join("repository");

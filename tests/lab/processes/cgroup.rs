@@ -1,6 +1,7 @@
 //! The control groups a cluster's nodes boot in: one of its own for every boot of every node.
 //!
-//! systemd-nspawn puts the container's systemd next to itself; two nodes started from one group would share `slurmd.service`.
+//! systemd-nspawn puts the container's systemd next to itself; two nodes started from one group would share
+//! `slurmd.service`.
 
 use std::fs::create_dir_all;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ fn hierarchies() -> Vec<PathBuf> {
     ["unified", "systemd"].iter().map(|name| root.join(name)).filter(|path| path.exists()).collect()
 }
 
-/// The groups of the cluster with this id, made or not.
+/// Paths of the groups of the cluster with this id, whether they exist or not.
 pub(crate) fn of_cluster(id: &str) -> Vec<PathBuf> {
     hierarchies().into_iter().map(|path| path.join("rollout-lab").join(id)).collect()
 }

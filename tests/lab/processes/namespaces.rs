@@ -1,6 +1,6 @@
-//! The namespaces that one cluster lives in, and the promise that they end with the process that holds them.
+//! The namespaces of one cluster, which end with the process that holds them.
 //!
-//! The kernel keeps that promise, not this code: see `supervise.sh`. Must not know what a node is.
+//! The kernel guarantees that, not this code: see `supervise.sh`. Must not know what a node is.
 
 use std::fs::{create_dir, read_dir, read_to_string, remove_dir, remove_dir_all};
 use std::io::{BufRead, BufReader};
@@ -22,19 +22,19 @@ const ENOUGH_INSTANCES: u32 = 1024;
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// A cluster's mount, pid and network namespace, its directory, and the hand on its supervisor.
+/// A cluster's mount, pid and network namespace, its directory, and its supervisor.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     /// The cluster's process 1, as this process sees it.
     pub(crate) init: u32,
     /// The cluster's directory on the host.
     pub(crate) directory: PathBuf,
-    /// What this cluster is called among the host's clusters.
+    /// Name of this cluster among the host's clusters.
     pub(crate) id: String,
     supervisor: Child,
 }
 
-/// Where it cannot be raised, a node that is too much says so on its console.
+/// Raises the limit. If that fails, a node that exceeds it reports it on its console.
 fn allow_many_systemds() {
     let allowed = read_to_string(INOTIFY_INSTANCES).ok().and_then(|text| text.trim().parse::<u32>().ok());
     if allowed.is_some_and(|allowed| allowed < ENOUGH_INSTANCES) {
@@ -43,18 +43,18 @@ fn allow_many_systemds() {
 }
 
 impl Namespaces {
-    /// Makes them, after having swept away what dead clusters left on disk.
+    /// Makes them, after a sweep of the files of dead clusters.
     pub(crate) fn new() -> Result<Namespaces> {
         let clusters = state_dir("clusters")?;
         allow_many_systemds();
-        // From here until our own supervisor's log is locked nobody else sweeps.
+        // No other process sweeps from here until our own supervisor's log is locked.
         let _sweeping = lock(&clusters.join(".lock"))?;
         sweep(&clusters)?;
         let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = clusters.join(&id);
         create_dir(&directory).on("create", &directory)?;
         let log = directory.join("supervisor.log");
-        // The lock belongs to the open file, which the supervisor and all it starts inherit as stderr.
+        // The lock belongs to the open file, which the supervisor and its children inherit as stderr.
         let locked =
             Flock::lock(lock_file(&log)?, FlockArg::LockExclusive).map_err(|(_, e)| e).on("lock", &log)?;
         let stderr = locked.try_clone().on("dup", &log)?;
@@ -85,7 +85,7 @@ impl Namespaces {
     }
 }
 
-/// The way for a command of the host's into a cluster's namespaces.
+/// Command line that leads a command of the host's into a cluster's namespaces.
 pub(crate) fn way_in(init: u32) -> Vec<String> {
     ["nsenter", "-t", &init.to_string(), "-m", "-n", "-p", "--"].map(String::from).to_vec()
 }
@@ -96,12 +96,12 @@ impl Drop for Namespaces {
             keep(&self.directory, &self.id);
         }
         drop(self.supervisor.stdin.take());
-        // It ends by itself; a supervisor that was killed by somebody else has ended, too.
+        // It ends by itself; a killed supervisor has ended, too.
         let _ = self.supervisor.wait();
     }
 }
 
-/// Moves a cluster's files to where neither its supervisor nor a sweep removes them.
+/// Moves a cluster's files out of reach of its supervisor and of sweeps.
 fn keep(directory: &Path, id: &str) {
     let moved = state_dir("kept").and_then(|kept| {
         let kept = kept.join(id);
@@ -113,7 +113,7 @@ fn keep(directory: &Path, id: &str) {
     }
 }
 
-/// Removes what is on disk of clusters that no longer live. A cluster lives as long as its supervisor's log is locked.
+/// Removes the files of dead clusters. A cluster is alive while its supervisor's log is locked.
 fn sweep(clusters: &Path) -> Result<()> {
     for entry in read_dir(clusters).on("list", clusters)?.flatten() {
         let directory = entry.path();
@@ -127,7 +127,7 @@ fn sweep(clusters: &Path) -> Result<()> {
         for group in cgroup::of_cluster(&entry.file_name().to_string_lossy()) {
             remove_groups(&group);
         }
-        // The supervisor may be at the very same; what still remains goes with the next sweep.
+        // The supervisor may be removing the same files; the next sweep removes the rest.
         let _ = remove_dir_all(&directory);
     }
     Ok(())
@@ -153,7 +153,7 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
-/// Whether a process is number 1 of a pid namespace.
+/// Returns whether a process is number 1 of a pid namespace.
 pub(crate) fn is_namespace_init(pid: u32) -> bool {
     let status = read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));

@@ -1,6 +1,7 @@
-//! The one door through which the lab starts processes: clean environment, a time limit, and the output of both streams.
+//! The only place where the lab starts processes: clean environment, a time limit, and the output of both streams.
 //!
-//! Output goes to files in memory, not to pipes: a child that leaves something running in the background never blocks us.
+//! Output goes to files in memory, not to pipes: a child that leaves something running in the background never blocks
+//! us.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -17,14 +18,14 @@ use nix::unistd::Pid;
 
 use crate::error::{LabError, Result};
 
-/// What every process of the lab finds in `PATH`, on the host and in nodes.
+/// `PATH` of every process of the lab, on the host and in nodes.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A command without a limit of its own is killed after this long.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// So much of a stream's end goes into an error.
+/// Number of bytes of a stream's end in an error.
 const TAIL: usize = 2000;
 
-/// What a command that has ended left.
+/// Outcome of a command that has ended.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// The exit code; `None` if a signal ended it.
@@ -37,17 +38,17 @@ pub struct Output {
 }
 
 impl Output {
-    /// What a command left that was started in another way.
+    /// Makes the outcome of a command that was not started here.
     pub(crate) fn of(shown: &str, code: Option<i32>, stdout: String, stderr: String) -> Output {
         Output { code, stdout, stderr, shown: shown.lines().next().unwrap_or_default().to_string() }
     }
 
-    /// Whether it ended with 0.
+    /// Returns whether it ended with 0.
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }
 
-    /// What it wrote to stdout if it ended with 0, else an error with what it said.
+    /// Returns stdout if it ended with 0, otherwise an error with both streams.
     pub fn into_stdout(self) -> Result<String> {
         if self.success() {
             return Ok(self.stdout);
@@ -69,7 +70,7 @@ pub(crate) fn tail(text: &str) -> String {
 /// A command about to be started, on the host or in a node.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// How to get to where it runs: `nsenter …`, `chroot …`, or nothing.
+    /// Way to the place where it runs: `nsenter …`, `chroot …`, or empty.
     way: Vec<String>,
     argv: Vec<String>,
     env: Vec<(String, String)>,
@@ -83,7 +84,7 @@ impl Command {
         Command::by_way_of(Vec::new(), argv)
     }
 
-    /// A command that `way` leads to.
+    /// A command behind `way`.
     pub(crate) fn by_way_of(way: Vec<String>, argv: &[&str]) -> Command {
         let argv = argv.iter().map(ToString::to_string).collect();
         Command { way, argv, env: Vec::new(), stdin: Vec::new(), limit: TIME_LIMIT }
@@ -96,21 +97,21 @@ impl Command {
         self
     }
 
-    /// What it reads from stdin.
+    /// Sets its stdin.
     #[must_use]
     pub fn stdin(mut self, content: &[u8]) -> Command {
         self.stdin = content.to_vec();
         self
     }
 
-    /// It is killed after this long.
+    /// Sets the time after which it is killed.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Command {
         self.limit = limit;
         self
     }
 
-    /// The user it runs as; root otherwise.
+    /// Sets its user, which is root by default.
     #[must_use]
     pub fn user(mut self, user: &str) -> Command {
         let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
@@ -118,23 +119,23 @@ impl Command {
         self
     }
 
-    /// Runs it to its end, whatever that is.
+    /// Runs it to its end, with any exit code.
     pub fn output(&self) -> Result<Output> {
         self.finish().map(|(output, _)| output)
     }
 
-    /// Runs it and gives its stdout; an error if it does not end with 0.
+    /// Runs it and returns its stdout; an error if it does not end with 0.
     pub fn run(&self) -> Result<String> {
         self.output()?.into_stdout()
     }
 
-    /// The same for a stdout that is no text.
+    /// Runs it and returns a stdout that is no text.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
         let (output, bytes) = self.finish()?;
         output.into_stdout().map(|_| bytes)
     }
 
-    /// Runs it to its end: the output as text, and once more stdout as it was.
+    /// Runs it to its end and returns the output as text, and stdout as bytes.
     fn finish(&self) -> Result<(Output, Vec<u8>)> {
         let (mut stdout, mut stderr) = (memory()?, memory()?);
         let mut running = self.spawn_to(Stdio::from(clone(&stdout)?), Stdio::from(clone(&stderr)?))?;
@@ -149,7 +150,7 @@ impl Command {
         Ok((Output { code, stdout: text(&bytes), stderr, shown: self.shown() }, bytes))
     }
 
-    /// Starts it and goes on. What it writes is lost; redirect it in the command if it matters.
+    /// Starts it in the background. Its output is lost; redirect it in the command if it matters.
     pub fn spawn(&self) -> Result<Background> {
         self.spawn_to(Stdio::null(), Stdio::null())
     }
@@ -167,7 +168,7 @@ impl Command {
 
     /// The same with a stdin of the caller's.
     pub(crate) fn start_with(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
-        // Set behind the way in, which leads through a clean environment.
+        // Set behind the way in, which clears the environment.
         let mut set: Vec<String> = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !set.is_empty() {
             set.insert(0, "env".into());
@@ -183,7 +184,7 @@ impl Command {
     }
 
     fn shown(&self) -> String {
-        // Of a script, its first line tells enough.
+        // The first line of a script is enough.
         let first_lines = self.argv.iter().map(|arg| arg.lines().next().unwrap_or_default());
         first_lines.collect::<Vec<_>>().join(" ")
     }
@@ -194,14 +195,33 @@ impl Command {
     }
 }
 
-/// A command that runs on while the test does; dropping it kills it.
+/// A command whose mounts end with it, and which is killed with all its children when this process ends.
+pub(crate) fn in_own_mounts(argv: &[&str]) -> Command {
+    let mut all = vec![
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ];
+    all.extend(argv);
+    Command::new(&all)
+}
+
+/// A command in the background; dropping it kills it.
 #[derive(Debug)]
 pub struct Background {
     pid: Pid,
     end: Arc<End>,
 }
 
-/// How a command ended, once it has: its exit code, if no signal ended it.
+/// End of a command: its exit code, if no signal ended it.
 #[derive(Debug, Default)]
 struct End {
     code: Mutex<Option<Option<i32>>>,
@@ -209,7 +229,7 @@ struct End {
 }
 
 impl Background {
-    /// Has a thread wait for the command's end.
+    /// Starts a thread that waits for the command's end.
     fn attend(child: &Child) -> Background {
         let pid = Pid::from_raw(child.id() as i32);
         let end = Arc::new(End::default());
@@ -222,12 +242,12 @@ impl Background {
         Background { pid, end }
     }
 
-    /// Waits for its end and gives its exit code; `None` if a signal ended it.
+    /// Waits for its end and returns its exit code; `None` if a signal ended it.
     pub fn wait(self) -> Option<i32> {
         self.end_within(Duration::MAX).flatten()
     }
 
-    /// Whether it is still there.
+    /// Returns whether it is still running.
     pub fn is_running(&self) -> bool {
         self.end_within(Duration::ZERO).is_none()
     }
@@ -235,7 +255,7 @@ impl Background {
     /// Kills it and all in its process group.
     pub fn kill(&mut self) {
         if self.is_running() {
-            // Gone in the meantime is as good as killed.
+            // It may have ended already.
             let _ = killpg(self.pid, Signal::SIGKILL);
             let _ = self.end_within(Duration::MAX);
         }
@@ -256,9 +276,9 @@ impl Drop for Background {
 
 /// Waits for the end of a child.
 ///
-/// A container that shuts down stops all its processes for a moment. nsenter, which waits outside for the one it brought in,
-/// then stops itself, and nothing in the container can wake it: without us it would never collect that process, and the
-/// container could not end.
+/// A container that shuts down stops all its processes for a moment. nsenter, which waits outside for the process in
+/// it, then stops itself, and no process in the container can wake it: without us it would never collect that
+/// process, and the container could not end.
 fn wait(pid: Pid) -> Option<i32> {
     loop {
         match waitpid(pid, Some(WaitPidFlag::WUNTRACED)) {

@@ -1,6 +1,6 @@
 //! The packages of slurm-rollout, built as a site builds them: with `packaging/build`, from the tree as it is.
 //!
-//! `packaging/build` knows whether the tree has changed since, so whoever needs packages asks for them here.
+//! `packaging/build` notices whether the tree has changed since, so packages are always requested here.
 
 use std::fs::{create_dir_all, read_dir, read_to_string, remove_dir_all};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use crate::processes::run::Command;
 use crate::product::{is_for_older_systems, with_cargo, workspace};
 use crate::state_dir::lock;
 
-/// Compiling all of it anew takes some minutes on two cores, and several tests may wait for one another.
+/// A build from scratch takes some minutes on two cores, and several tests may wait for one another.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
-/// The day of a version that a test makes up: later than all in the change logs, and the same each time.
+/// Date of a version that a test makes: later than all in the change logs, and the same each time.
 const DAY_OF_A_TEST: &str = "4102444800";
 
 /// Both packages, of both kinds.
@@ -22,13 +22,13 @@ const DAY_OF_A_TEST: &str = "4102444800";
 pub struct BuiltPackages {
     /// Their version, without the packages' release.
     pub version: String,
-    /// Whether agent and CLI are static, for the lab's older systems.
+    /// Agent and CLI are static, for the lab's older systems.
     pub is_static: bool,
     /// `slurm-rollout`, RPM.
     pub controller_rpm: PathBuf,
     /// `slurm-rollout-agent`, RPM.
     pub agent_rpm: PathBuf,
-    /// What both RPMs can be built from.
+    /// Source RPM of both.
     pub source_rpm: PathBuf,
     /// `slurm-rollout`, deb.
     pub controller_deb: PathBuf,
@@ -36,17 +36,17 @@ pub struct BuiltPackages {
     pub agent_deb: PathBuf,
     /// The tree that they were made from.
     pub source: PathBuf,
-    /// What `packaging/build` filled.
+    /// Output directory of `packaging/build`.
     pub directory: PathBuf,
 }
 
 impl BuiltPackages {
-    /// Those of this tree.
+    /// Builds the packages of this tree.
     pub fn build() -> Result<BuiltPackages> {
         BuiltPackages::of(workspace(), &default_directory())
     }
 
-    /// Those of this tree with another version, as a release makes it.
+    /// Builds the packages of this tree with a different version, as for a release.
     pub fn build_version(version: &str) -> Result<BuiltPackages> {
         let now = BuiltPackages::build()?;
         let directory = workspace().join(format!("target/packages-{version}"));
@@ -87,9 +87,9 @@ impl BuiltPackages {
         let output = directory.display().to_string();
         let mut argv = vec![program.as_str(), "--output", &output];
         argv.extend(is_static.then_some("--static"));
-        // One for all versions: the crates of others are compiled once.
+        // One directory for all versions: third-party crates are compiled once.
         let target = default_directory().join("work/target").display().to_string();
-        // While only a test is being written, there is no need to wait for packages that would be the same.
+        // While only a test is being written, the packages would be the same.
         let as_they_are =
             std::env::var_os("ROLLOUT_LAB_OLD_PACKAGES").is_some() && directory.join("rpm").exists();
         if !as_they_are {
@@ -114,7 +114,7 @@ impl BuiltPackages {
     }
 }
 
-/// Where `packaging/build` puts what it makes unless it is told otherwise.
+/// Default output directory of `packaging/build`.
 fn default_directory() -> PathBuf {
     workspace().join("target/packages")
 }
@@ -127,7 +127,7 @@ fn version_of(source: &Path) -> Result<String> {
     version.map(String::from).ok_or_else(|| LabError::Setup(format!("no version in {}", path.display())))
 }
 
-/// The one file in a directory that is called so.
+/// Returns the only file in a directory with this prefix and suffix.
 fn only(directory: &Path, prefix: &str, suffix: &str) -> Result<PathBuf> {
     let entries = read_dir(directory).on("list", directory)?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -63,7 +63,8 @@ impl Manifest {
         self.change("image").with("via", via).with("image", image).with("version", version)
     }
 
-    /// Sets a key of the last change, such as `remove`, `timeout`, `boot_timeout`, `arch`: a string or a list of strings.
+    /// Sets a key of the last change, such as `remove`, `timeout`, `boot_timeout`, `arch`: a string or a list of
+    /// strings.
     pub fn with<T: serde::Serialize + ?Sized>(mut self, key: &str, value: &T) -> Manifest {
         if let Some(change) = self.changes.last_mut() {
             change.keys.push((key.into(), toml(value)));

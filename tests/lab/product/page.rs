@@ -1,20 +1,20 @@
-//! The code blocks of a page of documentation, as a reader would use them: in order, each where the page says.
+//! The code blocks of a page of documentation as a reader would use them: in order, each at its place.
 //!
-//! A comment before a block says where that is, unseen in what a browser shows:
-//! `<!-- run: nodes, deb -->` for commands, `<!-- write: driver.toml, controller -->` and `<!-- append: PATH, all -->` for
-//! files. Without `deb` or `rpm` it is for both. A block without a language shows what a command prints, and is not used.
+//! A comment before a block, invisible in a browser, names the place: `<!-- run: nodes, deb -->` for commands, `<!--
+//! write: driver.toml, controller -->` and `<!-- append: PATH, all -->` for files. Without `deb` or `rpm` it is for
+//! both. A block without a language shows what a command prints, and is not used.
 
 use crate::error::{LabError, Result};
 use crate::packages::format::Format;
 
-/// What a reader does with a block.
+/// Use of a block by a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Use {
-    /// Types it.
+    /// The reader types it.
     Run,
-    /// Makes a file of it.
+    /// The reader writes it to a file.
     Write(String),
-    /// Adds it to a file.
+    /// The reader appends it to a file.
     Append(String),
 }
 
@@ -25,17 +25,17 @@ pub struct Block {
     pub section: String,
     /// The line of the page in which its text begins.
     pub line: usize,
-    /// What is done with it.
+    /// Use of the block.
     pub used: Use,
-    /// Where: `controller`, `nodes`, `all`, `build`, or a node's name.
+    /// Place: `controller`, `nodes`, `all`, `build`, or a node's name.
     pub place: String,
-    /// For which packages; for both if nothing is said.
+    /// Format of the packages for which it is; both if it is not set.
     pub format: Option<Format>,
-    /// What is in it.
+    /// Content of the block.
     pub text: String,
 }
 
-/// The blocks of a page that are used with packages of this format. An error if a block says not where.
+/// Returns the blocks of a page for packages of this format. A block without a place is an error.
 pub fn blocks(page: &str, format: Format) -> Result<Vec<Block>> {
     let mut found = Vec::new();
     let mut said = None;

@@ -1,4 +1,4 @@
-//! A cluster with slurm-rollout installed, and what an admin does there.
+//! A cluster with slurm-rollout installed, and an admin's work on it.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -36,16 +36,16 @@ pub struct NodeLine {
     pub node: String,
     /// The rollout's id.
     pub rollout: String,
-    /// Where the node stands.
+    /// Phase of the node.
     pub phase: String,
     /// Slurm's state of it.
     pub slurm_state: Option<String>,
-    /// What a person should know.
+    /// Note for the admin.
     pub note: Option<String>,
 }
 
 impl Site {
-    /// Boots a cluster with the product in it; all nodes are IDLE when this returns.
+    /// Boots a cluster with the product installed and returns when all nodes are IDLE.
     pub fn start(product: &Product, spec: ClusterSpec) -> Result<Site> {
         Ok(Site { cluster: Cluster::start(&product.install(spec))? })
     }
@@ -79,7 +79,7 @@ impl Site {
         Site::start(product, ClusterSpec { prepare: Some(Arc::new(prepare)), ..spec })
     }
 
-    /// The version with which a node's agent answers.
+    /// Returns the version with which a node's agent answers.
     pub fn agent_version(&self, node: &str) -> Result<String> {
         let status = self.cluster.node(node).run(&["slurm-rollout-agent", "status"])?;
         let parsed: serde_json::Value = serde_json::from_str(&status)
@@ -87,7 +87,8 @@ impl Site {
         Ok(parsed["version"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// What a node of [`Site::with_tool`] is: the link's target and the package's version, such as `/opt/app/1 1.0`.
+    /// Returns the state of a node of [`Site::with_tool`]: the link's target and the package's version, such as
+    /// [`OLD_TOOL`].
     pub fn tool(&self, node: &str) -> Result<String> {
         let node = self.cluster.node(node);
         let link = node.run(&["readlink", "/opt/app/current"])?;
@@ -120,21 +121,21 @@ impl Site {
             .map_err(|error| LabError::Setup(format!("status: {error}: {} {}", output.stdout, output.stderr)))
     }
 
-    /// Where one node stands in a rollout.
+    /// Returns the status of one node in a rollout.
     pub fn phase(&self, rollout: &str, node: &str) -> Result<NodeLine> {
         let lines = self.status(rollout)?;
         let line = lines.into_iter().find(|line| line.node == node);
         line.ok_or_else(|| LabError::Setup(format!("{node} is not in {rollout}")))
     }
 
-    /// The lines of a rollout's journal that are whole, as JSON.
+    /// Returns the complete lines of a rollout's journal, as JSON.
     pub fn journal(&self, rollout: &str) -> Result<Vec<serde_json::Value>> {
         let path = format!("/var/lib/slurm-rollout/rollouts/{rollout}/journal");
         let text = self.cluster.active_controller().read_file(&path)?;
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// A node's Reason, without who set it.
+    /// Returns a node's Reason, without its author.
     pub fn reason(&self, node: &str) -> Result<String> {
         let text = self.cluster.scontrol(&["show", "node", "-o", node])?;
         let reason = text.split_once(" Reason=").map_or("", |(_, rest)| rest);
@@ -189,7 +190,7 @@ impl Site {
         self.wait_idle(&[node], MINUTES)
     }
 
-    /// Waits until nodes are IDLE and nothing else.
+    /// Waits until nodes are IDLE without any flag.
     pub fn wait_idle(&self, nodes: &[&str], limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
         for node in nodes {

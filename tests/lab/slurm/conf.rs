@@ -3,13 +3,13 @@
 use crate::cluster::ClusterSpec;
 use crate::cluster::network::{Host, NodeAddr};
 
-/// Where slurmctld writes its log.
+/// Log of slurmctld.
 pub(crate) const SLURMCTLD_LOG: &str = "/var/log/slurm/slurmctld.log";
-/// Where slurmd writes its log.
+/// Log of slurmd.
 pub(crate) const SLURMD_LOG: &str = "/var/log/slurm/slurmd.log";
-/// slurmctld's own state, which belongs to user slurm.
+/// State of slurmctld, which belongs to user slurm.
 pub(crate) const STATE_SAVE_LOCATION: &str = "/var/spool/slurmctld";
-/// slurmd's own state.
+/// State of slurmd.
 pub(crate) const SLURMD_SPOOL: &str = "/var/spool/slurmd";
 
 /// slurm.conf, the same on all nodes.

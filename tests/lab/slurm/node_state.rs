@@ -1,4 +1,4 @@
-//! Reads a node's state out of what `scontrol show node -o` prints. Pure.
+//! A node's state in the output of `scontrol show node -o`. Pure.
 
 /// The `State=` of one node's line: base state and flags, as in `IDLE+DRAIN`.
 ///

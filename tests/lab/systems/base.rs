@@ -1,22 +1,23 @@
-//! The systems that nodes boot: one directory for each Debian suite, made once, then the lower layer of every node's root.
+//! The systems that nodes boot: one directory for each Debian suite, made once, then the lower layer of every node's
+//! root.
 
 use std::fs::{create_dir, read_dir, remove_dir_all, rename};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{IoContext, LabError, Result};
-use crate::processes::run::{Command, PATH};
+use crate::processes::run::{Command, PATH, in_own_mounts};
 use crate::state_dir::{lock, state_dir};
 
-/// What debootstrap installs.
+/// Packages that debootstrap installs.
 const BOOT_PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,ca-certificates";
-/// What apt installs after that.
+/// Packages that apt installs after that.
 const PACKAGES: &str = "slurmctld slurmd slurm-client munge dnf rpm createrepo-c zypper";
-/// Downloads of 300 MB included.
+/// Includes downloads of 300 MB.
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
-/// What is done in the new root, as `sh -ec SETUP setup PACKAGES...`.
+/// Script for the new root, run as `sh -ec SETUP setup PACKAGES...`.
 const SETUP: &str = include_str!("base_setup.sh");
-/// What apt installs for a virtual machine: a kernel and boot loaders, what makes a disk of it all, and the machine itself.
+/// Packages that apt installs for a virtual machine: a kernel and boot loaders, tools to make a disk, and the emulator.
 const MACHINE_PACKAGES: &str = "udev initramfs-tools linux-image-cloud-amd64 grub-pc-bin grub2-common systemd-boot-efi \
                                 systemd-boot-tools munge curl e2fsprogs fdisk dosfstools mtools qemu-system-x86 ovmf";
 /// The same for a virtual machine.
@@ -31,13 +32,13 @@ pub enum Base {
     Trixie,
     /// Slurm 26.05, systemd 262, dnf 4 and dnf5.
     Forky,
-    /// Trixie's kernel and boot loaders, no Slurm: for virtual machines. Trixie's QEMU, too: the emulation of older ones
-    /// crashes its kernel now and then.
+    /// Trixie's kernel and boot loaders, no Slurm: for virtual machines. Trixie's QEMU, too: the emulation of older
+    /// ones crashes its kernel now and then.
     Machine,
 }
 
 impl Base {
-    /// Those with Slurm, the oldest one first.
+    /// Bases with Slurm, the oldest one first.
     pub const ALL: [Base; 3] = [Base::Bookworm, Base::Trixie, Base::Forky];
 
     /// The Debian suite.
@@ -49,12 +50,12 @@ impl Base {
         }
     }
 
-    /// What it is called on disk.
+    /// Name of the base on disk.
     pub(crate) fn name(self) -> &'static str {
         if self == Base::Machine { "machine" } else { self.suite() }
     }
 
-    /// The root directory of this base, made now if it was never made. Never write into it: clusters share it.
+    /// Returns the root directory of this base, which is made if necessary. Never write into it: clusters share it.
     pub fn prepare(self) -> Result<PathBuf> {
         let bases = state_dir("bases")?;
         let base = bases.join(format!("{}-{:016x}", self.name(), self.recipe_hash()));
@@ -73,11 +74,11 @@ impl Base {
         Ok(base)
     }
 
-    /// What `scontrol show hostnames` of this Slurm makes of a hostlist: the names and what it wrote to stderr.
+    /// Runs `scontrol show hostnames` of this Slurm on a hostlist and returns the names and its stderr.
     /// It ends with 0 even on a bad list.
     pub fn scontrol_show_hostnames(self, hostlist: &str) -> Result<(Vec<String>, String)> {
         let root = self.prepare()?.display().to_string();
-        // scontrol wants a slurm.conf, and nothing from it.
+        // scontrol needs a slurm.conf, but nothing from it.
         let argv = ["chroot", &root, "scontrol", "show", "hostnames", hostlist];
         let output = Command::new(&argv).env("SLURM_CONF", "/etc/slurm/hostlist.conf").output()?;
         Ok((output.stdout.lines().map(String::from).collect(), output.stderr))
@@ -105,7 +106,7 @@ impl Base {
         if self == Base::Machine { MACHINE_SETUP } else { SETUP }
     }
 
-    /// Changes with all that a base is made of, so that a changed recipe makes a new base.
+    /// Hash of everything that goes into a base: a changed recipe makes a new base.
     fn recipe_hash(self) -> u64 {
         let recipe = format!("{BOOT_PACKAGES}\n{}\n{}", self.packages().join(" "), self.setup());
         Hash::default().add(recipe.as_bytes()).value()
@@ -122,7 +123,7 @@ impl Base {
         let target = root.display().to_string();
         let include = format!("--include={BOOT_PACKAGES}");
         let mirror = mirror()?;
-        // An older debootstrap has no script by the name of a newer suite; all Debian suites share sid's.
+        // An older debootstrap has no script for a newer suite; all Debian suites share sid's.
         let script = "/usr/share/debootstrap/scripts/sid";
         let debootstrap =
             ["debootstrap", "--variant=minbase", &include, self.suite(), &target, &mirror, script];
@@ -140,7 +141,7 @@ impl Base {
     }
 }
 
-/// By what a thing is made of it is found again. FNV-1a.
+/// Hash of the ingredients of a base or layer, by which it is found again. FNV-1a.
 #[derive(Debug)]
 pub(crate) struct Hash(u64);
 
@@ -162,26 +163,7 @@ impl Hash {
     }
 }
 
-/// A command whose mounts go with it, and which dies, with all it has started, when this process does.
-pub(crate) fn in_own_mounts(argv: &[&str]) -> Command {
-    let mut all = vec![
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "--",
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--",
-    ];
-    all.extend(argv);
-    Command::new(&all)
-}
-
-/// The Debian mirror that this machine itself uses, or `ROLLOUT_LAB_MIRROR`.
+/// Returns the Debian mirror of this machine, or `ROLLOUT_LAB_MIRROR`.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("ROLLOUT_LAB_MIRROR") {
         return Ok(mirror);
@@ -199,7 +181,7 @@ fn mirror() -> Result<String> {
     })
 }
 
-/// Those settings of this machine's apt without which its mirror cannot be used: a proxy, or a frozen copy's dates.
+/// Returns the settings of this machine's apt that its mirror needs: a proxy, or a frozen copy's dates.
 fn apt_settings() -> Result<String> {
     let wanted = [
         "Acquire::Check-Valid-Until ",

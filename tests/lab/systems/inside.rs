@@ -1,6 +1,6 @@
 //! The way into a node: into its booted system, or into the root of one that is off.
 //!
-//! Files are read and written by processes in there, so that links lead to where they lead in the node, never to the host.
+//! Processes in there read and write files, so that links lead to their targets in the node, never on the host.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::error::{IoContext, Result};
 use crate::processes::namespaces::way_in;
 use crate::processes::run::{Command, PATH};
 
-/// A whole system is read and written.
+/// ostree reads and writes a whole system.
 const OSTREE_LIMIT: Duration = Duration::from_secs(300);
 
-/// How to get into a node, now.
+/// Way into a node, as of now.
 #[derive(Debug, Clone)]
 pub(crate) enum Inside {
     /// Booted: the container's process 1, as this process sees it.
     Booted {
-        /// That process.
+        /// The container's process 1.
         init: u32,
     },
     /// Off: its root, mounted in the cluster whose process 1 this is.
@@ -31,7 +31,7 @@ pub(crate) enum Inside {
 }
 
 impl Inside {
-    /// A command in there, with a clean environment.
+    /// Returns a command in there, with a clean environment.
     pub(crate) fn command(&self, argv: &[&str]) -> Command {
         let mut way: Vec<String> = match self {
             Inside::Booted { init } => {
@@ -65,7 +65,7 @@ impl Inside {
         self.unpack(&pack(source)?, path)
     }
 
-    /// Unpacks what [`pack`] made into the directory `path`.
+    /// Unpacks an archive of [`pack`] into the directory `path`.
     pub(crate) fn unpack(&self, archive: &[u8], path: &str) -> Result<()> {
         let script = "mkdir -p \"$1\" && tar -C \"$1\" -xf -";
         self.command(&["sh", "-c", script, "sh", path]).stdin(archive).run().map(drop)
@@ -76,7 +76,7 @@ impl Inside {
     }
 }
 
-/// What is in a directory of the host's, as an archive.
+/// Packs the content of a directory of the host's into an archive.
 pub(crate) fn pack(directory: &Path) -> Result<Vec<u8>> {
     let directory = directory.display().to_string();
     Command::new(&["tar", "-C", &directory, "-cf", "-", "--owner=0", "--group=0", "."]).bytes()
@@ -99,7 +99,7 @@ impl NodeRoot {
         &self.name
     }
 
-    /// Whether slurmctld will run here.
+    /// Returns whether slurmctld will run here.
     pub fn is_controller(&self) -> bool {
         self.name == CONTROLLER || self.name == BACKUP
     }
@@ -114,7 +114,7 @@ impl NodeRoot {
         self.inside.copy_in(source, path, mode)
     }
 
-    /// Copies what is in a directory of the host's into the directory `path`.
+    /// Copies the content of a directory of the host's into the directory `path`.
     pub fn copy_dir_in(&self, source: &Path, path: &str) -> Result<()> {
         self.inside.copy_dir_in(source, path)
     }
@@ -124,8 +124,8 @@ impl NodeRoot {
         self.inside.command(argv).run()
     }
 
-    /// Makes of the root, as it is now, an image that ostree has deployed in it: the node boots that, and finds itself below
-    /// `/sysroot`. The remote `site` has the branches `compute/2` and `compute/3`; see `ostree_image.sh`.
+    /// Makes the root, as it is now, an image that ostree has deployed in it. The node boots the image, and has the
+    /// root at `/sysroot`. The remote `site` has the branches `compute/2` and `compute/3`; see `ostree_image.sh`.
     pub fn deploy_by_ostree(&self) -> Result<()> {
         let argv = ["unshare", "--mount", "--", "sh", "-ec", include_str!("ostree_image.sh")];
         self.inside.command(&argv).limit(OSTREE_LIMIT).run().map(drop)

@@ -1,6 +1,6 @@
 //! Packages that are installed once and then shared: on top of a base, one more lower layer of every node's root.
 //!
-//! Made with the base's own package manager, offline. Kept as the bases are; the last few of each kind.
+//! Made with the base's own package manager, offline. The last few of each kind are kept, beside the bases.
 
 use std::fs::{File, FileTimes, create_dir, read_dir, remove_dir_all, rename};
 use std::path::{Path, PathBuf};
@@ -11,37 +11,38 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::error::{IoContext, Result};
 use crate::packages::format::Format;
 use crate::packages::package::copy_into;
+use crate::processes::run::in_own_mounts;
 use crate::state_dir::{lock, lock_file, state_dir, try_lock};
-use crate::systems::base::{Base, Hash, in_own_mounts};
+use crate::systems::base::{Base, Hash};
 
-/// What mounts the base and installs, as `sh -ec SETUP setup BASE DIRECTORY FORMAT INSTALL`.
+/// Script that mounts the base and installs, run as `sh -ec SETUP setup BASE DIRECTORY FORMAT INSTALL`.
 const SETUP: &str = include_str!("layer_setup.sh");
-/// What is done in the root, as `sh -ec INSTALL install FORMAT`.
+/// Script for the root, run as `sh -ec INSTALL install FORMAT`.
 const INSTALL: &str = include_str!("layer_install.sh");
-/// Installing takes seconds; this much is for a busy machine.
+/// An installation takes seconds; this much is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
-/// So many layers of a base and a format stay: for both roles, of two states of the source, with some room.
+/// Number of layers of a base and a format that are kept: for both roles, of two states of the source, with some room.
 const STAY: usize = 8;
 
 /// Package files of the host's, for nodes that have them from the start.
 #[derive(Debug, Clone, Default)]
 pub struct Preinstalled {
-    /// Of what format all of them are.
+    /// Format of all files.
     pub format: Format,
     /// The files. Without any, nodes for RPM still have `lab-base`.
     pub files: Vec<PathBuf>,
 }
 
-/// A layer in use. It is not removed as long as this lives.
+/// A layer in use, which is not removed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// To be stacked on the base.
+    /// Goes on top of the base.
     pub(crate) directory: PathBuf,
     _used: Flock<File>,
 }
 
 impl Preinstalled {
-    /// The layer with these packages on this base, made now if it was never made.
+    /// Returns the layer with these packages on this base, which is made if necessary.
     pub(crate) fn prepare(&self, base: Base) -> Result<Option<Layer>> {
         if self.files.is_empty() && self.format == Format::Deb {
             return Ok(None);
@@ -85,7 +86,7 @@ impl Preinstalled {
     }
 }
 
-/// Removes those of a kind that were not used for longest and that nobody uses.
+/// Removes the least recently used layers of a kind that are not in use.
 fn sweep(layers: &Path, kind: &str) -> Result<()> {
     let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in read_dir(layers).on("list", layers)?.flatten() {

@@ -1,6 +1,6 @@
-//! Nodes without a disk: the machine that starts the containers is their boot server. It looks where a TFTP server would
-//! for a file named after the node, and boots the image that it names: with an empty upper layer each time, or with that of
-//! the last boot where the node has a disk.
+//! Nodes without a disk: the machine that starts the containers is their boot server. Like a TFTP server it looks for
+//! a file named after the node, and boots the image that the file names: with an empty upper layer each time, or with
+//! the layer of the last boot if the node has a disk.
 
 use std::fs::{create_dir_all, rename};
 use std::path::Path;
@@ -9,24 +9,24 @@ use crate::error::{IoContext, Result};
 use crate::processes::namespaces::Namespaces;
 use crate::systems::inside::NodeRoot;
 
-/// The directory of the controller that is served.
+/// Directory of the controller that it serves.
 pub const BOOT_DIRECTORY: &str = "/srv/boot";
 
-/// What is booted where nothing is said of a node, as `default` of pxelinux.
+/// File for nodes without a file of their own, like `default` of pxelinux.
 const DEFAULT: &str = "default";
 
-/// An image: what it has besides the system of its cluster, and what os-release says of it.
+/// An image: its files besides the system of its cluster, and its os-release.
 #[derive(Debug, Clone)]
 pub struct NetImage {
     /// IMAGE_ID.
     pub image: String,
     /// IMAGE_VERSION.
     pub version: String,
-    /// Under which name the boot server has it.
+    /// Name of the image on the boot server.
     pub served_as: String,
-    /// Files in it, with their content.
+    /// Files of the image, with their content.
     pub files: Vec<(String, String)>,
-    /// Whether it boots. One that does not panics, and the node is off.
+    /// False for an image that panics, which leaves the node off.
     pub boots: bool,
 }
 
@@ -46,13 +46,13 @@ impl NetImage {
     }
 }
 
-/// What it takes to boot one node.
+/// Script that boots one node.
 #[derive(Debug)]
 pub(crate) struct Netboot {
     script: Vec<String>,
 }
 
-/// As `sh -ec BOOT boot SERVED NODE IMAGES DIRECTORY ROOT BELOW DISK`: mounts the node's next root.
+/// Mounts the node's next root, run as `sh -ec BOOT boot SERVED NODE IMAGES DIRECTORY ROOT BELOW DISK`.
 const BOOT: &str = r#"
 served=$1 node=$2 images=$3 directory=$4 root=$5 below=$6 disk=$7
 file=$served/$node.boot
@@ -91,7 +91,7 @@ pub(crate) fn write_images(images: &[NetImage], base: &Path, directory: &Path) -
 }
 
 impl Netboot {
-    /// Of a node whose root is mounted and holds what is its own: that becomes a layer that is never written again.
+    /// Takes over a node whose root is mounted: its own files become a layer that is never written again.
     pub(crate) fn of_node(
         namespaces: &Namespaces,
         (node, directory, root): (&str, &Path, &Path),
@@ -113,13 +113,13 @@ impl Netboot {
         self.script.last().is_some_and(|disk| !disk.is_empty())
     }
 
-    /// What is to be run before the node's container.
+    /// Command to run before the node's container.
     pub(crate) fn script(&self) -> &[String] {
         &self.script
     }
 }
 
-/// Has the controller serve this image to nodes of which nothing is said. SlurmUser may write there.
+/// Lets the controller serve this image by default. SlurmUser may write there.
 pub(crate) fn serve(root: &NodeRoot, image: &NetImage) -> Result<()> {
     let default = format!("{BOOT_DIRECTORY}/{DEFAULT}");
     root.write_file(&default, format!("boot {}\n", image.served_as), 0o644)?;

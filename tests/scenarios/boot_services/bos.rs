@@ -12,8 +12,8 @@ use crate::prelude::*;
 
 const CONFIG: &str = "[bos]\nurl = \"http://127.0.0.1:8080\"\n";
 
-/// Time for which BOS leaves a node without power. Slurm counts in whole seconds, and does not see a boot in the second in
-/// which the reboot began.
+/// Time for which BOS leaves a node without power. Slurm counts in whole seconds, and does not see a boot in the
+/// second in which the reboot began.
 const POWER_OFF: Duration = Duration::from_secs(3);
 
 /// BOS of CSM (v2). It acts only when the test lets it.

@@ -63,8 +63,8 @@ impl Bss {
     }
 }
 
-/// One node has an entry under its xname, with more in it than an image; the other one is known by its MAC address and has
-/// no entry. Both get an image, and then a different one, from which they go back.
+/// One node has an entry under its xname, with more in it than an image; the other one is known by its MAC address
+/// and has no entry. Both get an image, and then a different one, from which they go back.
 #[test]
 fn entries_of_the_boot_script_service() {
     let config = "[bss]\nurl = \"http://127.0.0.1:8080/apis/bss\"\n";

@@ -28,8 +28,8 @@ for node in asked["nodes"]:
 json.dump({"doubts": []} if verb == "check" else {"nodes": answers}, sys.stdout)
 "#;
 
-/// From 1 to 2; then an image that is a different one and goes back; then one that the program does not give to one of the
-/// nodes: first with an error for that node, then by failing.
+/// From 1 to 2; then an image that is a different one and goes back; then one that the program does not give to one
+/// of the nodes: first with an error for that node, then by failing.
 #[test]
 fn a_program_of_the_site() {
     let site = &site(CONFIG, "");

@@ -117,7 +117,8 @@ impl<'a> Attempt<'a> {
         })?;
         self.is_whole()?;
         equal("boots", &(node.boot_count() - self.boots), &self.case.boots())?;
-        // slurmd was started once, after all was settled. After a power cut behind that point it starts at the next boot, too.
+        // slurmd was started once, after all was settled. After a power cut behind that point it starts at the next
+        // boot, too.
         let starts = self.count_slurmd_starts()? - self.slurmd_starts;
         let settled_twice = self.case.place == Place::Failpoint("settled") && self.case.blows == [Blow::Cut];
         ensure(starts == 1 || settled_twice && starts == 2, || format!("slurmd was started {starts} times"))?;
@@ -128,7 +129,7 @@ impl<'a> Attempt<'a> {
         ensure(since.is_some() && started >= since, || format!("settled at {since:?}, slurmd at {started:?}"))
     }
 
-    /// Asserts that the node stays out of service with a Reason, also over another fault, until an admin releases it.
+    /// Asserts that the node stays out of service with a Reason, also over a second fault, until an admin releases it.
     fn ends_held(&self) -> Result<()> {
         let name = self.node.name();
         let is_held = || {

@@ -36,7 +36,7 @@ fn run_by_slurmd(base: Base) {
     for node in ["cn01", "cn03"] {
         site.wait_phase("tool-1.1", node, "updated").unwrap();
     }
-    // Nothing is applied twice: the next reboot is plain. Called by hand, the program does nothing.
+    // No change is applied twice: the next reboot is plain. Called by hand, the program does nothing.
     let cn01 = site.cluster.node("cn01");
     let boots = cn01.boot_count();
     cn01.run(&[REBOOT_NODE]).unwrap();
@@ -78,7 +78,7 @@ fn lost_on_the_node(base: Base) {
     cn02.run(&["mv", "/root/reboot-node", REBOOT_NODE]).unwrap();
     site.wait_reason("cn01", "slurm-rollout RebootProgram: not ordered: ").unwrap();
     site.wait_phase("tool-1.1", "cn03", "verifying").unwrap();
-    // Nothing is reported while they are silent or do as they should.
+    // There is nothing to report while they are silent or do as they should.
     let quiet = || site.rollout(&["reconcile"]).unwrap().into_stdout().unwrap();
     let ordered = |node: &str| format!("{node}: handed over by Slurm and never told: ordered now\n");
     until("cn02 is ordered", MINUTES, || Ok(quiet()), |said| *said == ordered("cn02")).unwrap();

@@ -42,8 +42,8 @@ fn for_a_job_26_05() {
     for_a_job(Base::Forky);
 }
 
-/// helpers.conf, in single lines: Slurm 22.05 has no lists of features. No NodeName has them as its Features: slurmctld would
-/// take all of them for active, and refuse a node with one of them.
+/// helpers.conf, in single lines: Slurm 22.05 has no lists of features. No NodeName has them as its Features:
+/// slurmctld would take all of them for active, and refuse a node with one of them.
 const HELPERS: &str = "Feature=quad Helper=/usr/local/sbin/mode\nFeature=flat Helper=/usr/local/sbin/mode\n\
                        MutuallyExclusive=quad,flat\n";
 

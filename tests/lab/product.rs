@@ -8,7 +8,7 @@ pub(crate) mod page;
 pub(crate) mod site;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cluster::{ClusterSpec, File};
@@ -35,15 +35,14 @@ pub struct Product {
 impl Product {
     /// Builds it as it is shipped, once in each process; debs, unless [`Product::with`] sets a different format.
     pub fn build() -> Result<Product> {
-        static BUILT: OnceLock<BuiltPackages> = OnceLock::new();
-        let packages = match BUILT.get() {
-            Some(packages) => packages,
-            None => {
-                let built = BuiltPackages::build()?;
-                BUILT.get_or_init(|| built)
-            }
+        static BUILT: Mutex<Option<BuiltPackages>> = Mutex::new(None);
+        // Locked during the build: tests that start at the same time share one.
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        let packages = match &*built {
+            Some(packages) => packages.clone(),
+            None => built.insert(BuiltPackages::build()?).clone(),
         };
-        Ok(Product { packages: packages.clone(), format: Format::Deb, agent: None })
+        Ok(Product { packages, format: Format::Deb, agent: None })
     }
 
     /// The same with an agent that waits at the failpoint named in [`names::FAILPOINT`].

@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::store::{StoreError, StoreWriter};
 use crate::survey::survey;
 use rollout_core::controller::follow_up::{
-    AfterRestoring, FollowUp, Instruction, Outcome, Step, due, is_on_its_way, may_be_expected, nodes,
+    AfterRestoring, FollowUp, Instruction, Outcome, Step, due, is_on_its_way, is_urgent, may_be_expected,
+    nodes,
 };
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
@@ -106,7 +107,9 @@ impl Look<'_> {
         for (node, FollowUp { rollout, order, step }) in steps {
             let (Step::Record(outcome), Some(order)) = (step, order) else { continue };
             match outcome {
-                Outcome::Ended { phase, .. } => self.result.done.push(format!("{node}: {}", phase.name())),
+                Outcome::Ended { phase, .. } if self.is_urgent(node, rollout.as_deref()) => {
+                    self.result.done.push(format!("{node}: {}", phase.name()));
+                }
                 Outcome::Lost { why } => self.result.failed.push(format!("{node}: lost: {why}")),
                 _ => {}
             }
@@ -120,6 +123,12 @@ impl Look<'_> {
             self.store.record(rollout, outcomes.into_iter().map(entry).collect())?;
         }
         Ok(())
+    }
+
+    /// Returns whether the node had to be taken through its order. The ends of others, which may be thousands, are in the journal.
+    fn is_urgent(&self, node: &str, rollout: Option<&str>) -> bool {
+        let mut records = self.view.node(node).records().filter(|of| of.rollout_id() == rollout);
+        records.any(|of| is_urgent(of.record))
     }
 
     fn restore_boot_sources(&mut self, steps: &[(String, FollowUp)]) -> Result<(), StoreError> {

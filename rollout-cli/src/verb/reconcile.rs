@@ -55,7 +55,7 @@ fn once(
     let followed_up = follow_up(&context.config, store, Scope::All(&infos))?;
     print_steps(&followed_up, args);
     let code = order_lost(context, store, infos, args)?;
-    trouble.extend(tidy(context, store, args).err());
+    trouble.extend(tidy(context, store).err());
     match trouble.pop() {
         Some(failure) => Err(failure),
         None => Ok((code, followed_up)),
@@ -97,12 +97,8 @@ fn order_lost(
 }
 
 /// Closes rollouts that are over, and archives those whose retention is over.
-fn tidy(context: &Context, store: &StoreWriter, args: &ReconcileArgs) -> Result<(), Failure> {
-    for id in store.close_settled()? {
-        if !args.json {
-            out(&format!("{id}: over\n"));
-        }
-    }
+fn tidy(context: &Context, store: &StoreWriter) -> Result<(), Failure> {
+    store.close_settled()?;
     store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
     Ok(())
 }

@@ -102,7 +102,8 @@ pub fn nodes(snapshot: &Snapshot, now_ms: u64, urgent: bool) -> NodeSet {
 }
 
 /// Returns whether the node needs steps of the controller before its order can end.
-fn is_urgent(record: &NodeRecord) -> bool {
+#[must_use]
+pub fn is_urgent(record: &NodeRecord) -> bool {
     record.volatile || record.boot_change.is_some()
 }
 

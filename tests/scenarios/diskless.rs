@@ -258,3 +258,65 @@ fn a_controller_that_dies_between_boot_file_and_order() {
     }
     site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
 }
+
+/// Two ways in which the journal's last line about a node is not the order that the node has. Both nodes boot the new image, and come
+/// into service only once it is proven.
+#[test]
+fn nodes_whose_last_answer_misleads() {
+    let site = site(2);
+    let controller = site.cluster.controller();
+    // What a proof leaves behind, in this boot only.
+    const PROOF: &str = "/run/proven";
+    let prove = format!("while [ ! -e /run/go ]; do sleep 0.2; done; touch {PROOF}");
+    let is_proven = |node: &str| site.cluster.node(node).exec(&["test", "-e", PROOF]);
+    let let_go = |node: &str, boots: u32| {
+        let node = site.cluster.node(node);
+        node.wait_boots(boots, MINUTES).unwrap();
+        let go = || node.exec(&["touch", "/run/go"]);
+        until("the boot", MINUTES, go, Output::success).unwrap();
+    };
+    in_cases(|cases| {
+        cases.check("the answer is not written down", || {
+            site.stage(manifest("2", "cn01").verify_script(&prove)).unwrap();
+            // The state directory is locked from the change of the boot file on, until RebootProgram has given up.
+            let template = BOOT_TEMPLATE_FILE;
+            let once = format!(
+                "rm {template}; mkfifo -m 644 {template}; exec 3>{template}; \
+                 flock {CONTROLLER_STATE_DIR}/lock sleep 12 & sleep 0.5; \
+                 echo 'boot {{image}}-{{version}}' >&3"
+            );
+            let _writing = controller.spawn(&["sh", "-ec", &once]).unwrap();
+            site.reboot("cn01").unwrap();
+            site.cluster.node("cn01").wait_boots(2, MINUTES).unwrap();
+            controller.run(&["rm", "-f", template]).unwrap();
+            controller.write_file(template, TEMPLATE, 0o644).unwrap();
+            let said: Vec<String> =
+                site.journal("image-2").unwrap().iter().map(|line| line["is"].to_string()).collect();
+            assert_eq!(said, ["\"staged\"", "\"ordering\"", "\"boot-source\""], "the answer is lost");
+            let_go("cn01", 2);
+            site.wait_idle(&["cn01"], MINUTES).unwrap();
+            assert!(is_proven("cn01").unwrap().success(), "in service and not proven");
+            assert_eq!(running(&site, "cn01"), "2");
+            site.wait_phase("image-2", "cn01", "updated").unwrap();
+            assert!(boot_file(&site, "cn01").stdout.contains("boot compute-2"));
+        });
+        cases.check("a second hand-over while the order is under way", || {
+            site.stage(manifest("2", "cn02").named("second").verify_script(&prove)).unwrap();
+            site.reboot("cn02").unwrap();
+            site.wait_phase("second", "cn02", "verifying").unwrap();
+            // An admin takes the first reboot back, and Slurm hands the node over once more.
+            site.cluster.scontrol(&["update", "nodename=cn02", "state=resume"]).unwrap();
+            site.reboot("cn02").unwrap();
+            site.cluster.wait_state("cn02", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
+            std::thread::sleep(Duration::from_secs(3));
+            let cn02 = site.cluster.node("cn02");
+            cn02.power_cut();
+            cn02.power_on();
+            let_go("cn02", 3);
+            site.wait_idle(&["cn02"], MINUTES).unwrap();
+            assert!(is_proven("cn02").unwrap().success(), "in service and not proven");
+            assert_eq!(running(&site, "cn02"), "2");
+            site.wait_phase("second", "cn02", "updated").unwrap();
+        });
+    });
+}

@@ -32,6 +32,7 @@ mod install;
 mod install_page;
 mod install_while_ordered;
 mod late;
+mod lost;
 mod node_faults;
 mod orders;
 mod ostree;

@@ -1,5 +1,4 @@
-//! What becomes of the nodes that Slurm hands to RebootProgram: which staged rollout is theirs, and which of them
-//! another invocation has ordered already.
+//! The nodes that Slurm hands to RebootProgram: the order for each, or the reason for sending none.
 
 use crate::controller::snapshot::{RecordOf, Snapshot};
 use crate::hostlist::NodeSet;
@@ -9,16 +8,15 @@ use crate::slurm::drains::{Drains, still_drained};
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
-/// What an invocation of RebootProgram was called with.
+/// The command line of an invocation of RebootProgram.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The nodes.
     pub nodes: NodeSet,
     /// The features that a job wants them to boot with.
     pub features: Option<String>,
-    /// Reboot them and apply nothing, whatever is staged.
+    /// Reboot them and apply nothing, even if something is staged.
     pub plain: bool,
-    /// By when nodes had been handed over, in milliseconds since 1970: for nodes whose Reason may say so no more.
+    /// Times by which nodes had been handed over, in milliseconds since 1970: the Reason may no longer tell.
     pub handed_over_ms: BTreeMap<String, u64>,
 }
 
@@ -27,17 +25,17 @@ pub struct Request {
 pub struct HandedOver {
     /// NodeName.
     pub node: String,
-    /// When Slurm handed it over, or by when it had, in milliseconds since 1970, where that is known.
+    /// Time of the hand-over, or a time by which it had happened, in milliseconds since 1970, if known.
     pub issued_ms: Option<u64>,
-    /// Whether Slurm would put it back into service by itself.
+    /// Slurm would put it back into service by itself.
     pub returns_by_itself: bool,
-    /// The Reason with which somebody had drained it before.
+    /// Reason of the drain that somebody else had set before.
     pub drained: Option<String>,
-    /// Whether it only reboots, whatever is staged: a job waits for it, or the caller wants it so.
+    /// It only reboots, even if something is staged: a job waits for it, or the caller demands it.
     pub plain: bool,
 }
 
-/// Why a node is not ordered.
+/// The reason for not ordering a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Skipped {
     /// Slurm has no such node.
@@ -55,7 +53,7 @@ pub enum Skipped {
 }
 
 impl Skipped {
-    /// One line for the log.
+    /// Returns one line for the log.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -79,18 +77,18 @@ pub type SkippedNodes = BTreeMap<Skipped, Vec<String>>;
 /// Nodes that get the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderGroup<'a> {
-    /// The rollout that is staged for them; none for a plain reboot.
+    /// The rollout that is staged for them. `None` for a plain reboot.
     pub rollout: Option<&'a str>,
-    /// Whether they are put back into service if Slurm gave up on them meanwhile.
+    /// They return to service even if Slurm gave up on them meanwhile.
     pub resume_if_late: bool,
-    /// The Reason with which somebody had drained them before.
+    /// Reason of the drain that somebody else had set before.
     pub drained: Option<&'a str>,
     /// The order under which their agents have it already, if it was pre-staged.
     pub pre_staged: Option<&'a OrderId>,
 }
 
-/// Takes the nodes that Slurm has really handed over. `slurm` is none where Slurm could not be asked: then slurmctld's
-/// word, by which RebootProgram was called, has to do; only jobs ask for features.
+/// Selects the nodes that Slurm has really handed over. `slurm` is `None` if Slurm could not be asked: the call of RebootProgram is the
+/// only evidence then. Only jobs ask for features.
 #[must_use]
 pub fn handed_over(
     request: &Request,
@@ -179,8 +177,8 @@ fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Opt
     }
 }
 
-/// Whether this is what came of the hand-over at that time. Slurm's time is cut to whole seconds, so an order that
-/// followed a hand-over is never before it.
+/// Returns whether the last order of a record belongs to the hand-over at that time. Slurm's time is cut to whole seconds, so an order
+/// that followed a hand-over is never before it.
 pub(crate) fn is_of(record: &NodeRecord, issued_ms: u64) -> bool {
     record.ordering_ms.is_some_and(|ordering| ordering >= issued_ms)
 }

@@ -13,17 +13,17 @@ use crate::slurm::reason;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Where a node stands, in the words of the documentation.
+/// Phase of a node, in the words of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DisplayPhase {
-    /// To be applied when Slurm hands the node over.
+    /// Waits for Slurm to hand the node over.
     Staged,
     /// Staged, and Slurm waits for the node's jobs.
     Draining,
-    /// The order is being sent, or was taken and nothing more is known.
+    /// The order is being sent, or was accepted and nothing more is known.
     Ordered,
-    /// The changes are being made, or undone.
+    /// The changes are being made or undone.
     Applying,
     /// On its way down or up.
     Rebooting,
@@ -52,31 +52,29 @@ pub enum DisplayPhase {
 pub struct NodeStatus {
     /// NodeName.
     pub node: String,
-    /// The rollout.
     pub rollout: String,
-    /// Where it stands.
     pub phase: DisplayPhase,
-    /// Since when, in milliseconds since 1970.
+    /// Start of the phase, in milliseconds since 1970.
     pub since_ms: u64,
-    /// Slurm's state, none if Slurm could not be asked.
+    /// `None` if Slurm could not be asked.
     pub slurm_state: Option<String>,
-    /// The node's boot id, none if its agent did not answer.
+    /// `None` if its agent did not answer.
     pub boot_id: Option<String>,
-    /// What a person should know: what failed, or what is being waited for.
+    /// The failure, or the event being waited for.
     pub note: Option<String>,
-    /// Its images, where the rollout changes them.
+    /// `None` unless the rollout changes an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<Images>,
 }
 
-/// The images of a node in a rollout, as people name them.
+/// Images of a node in a rollout, as people name them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Images {
-    /// What it gets when Slurm hands it over; none once it has been ordered.
+    /// The image that it gets at the hand-over. `None` once it has been ordered.
     pub staged: Option<String>,
-    /// What it should be running now, as far as that is known.
+    /// The image that it should be running now, if known.
     pub wanted: Option<String>,
-    /// What it says it is running; none if its agent did not answer.
+    /// The image that it reports. `None` if its agent did not answer.
     pub running: Option<String>,
 }
 
@@ -100,7 +98,7 @@ impl Images {
 }
 
 impl DisplayPhase {
-    /// The word.
+    /// Returns the word for people and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -121,7 +119,7 @@ impl DisplayPhase {
         }
     }
 
-    /// Whether an admin has to look at the node.
+    /// Returns whether an admin has to look at the node.
     #[must_use]
     pub fn needs_attention(self) -> bool {
         matches!(self, Self::Held | Self::Failed | Self::Unreachable | Self::Lost | Self::RolledBack)
@@ -252,7 +250,7 @@ fn of_ordered(status: &mut NodeStatus, node: NodeView<'_>, of: RecordOf<'_>) {
     }
 }
 
-/// Nodes with the same rollout, phase and note, folded for a table in sinfo's manner.
+/// Groups nodes by rollout, phase and note, for a table in sinfo's manner.
 #[must_use]
 pub fn by_phase(nodes: &[NodeStatus]) -> Vec<(&str, DisplayPhase, NodeSet, Option<&str>)> {
     let mut groups: BTreeMap<(&str, DisplayPhase, Option<&str>), Vec<String>> = BTreeMap::new();

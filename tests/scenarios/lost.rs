@@ -19,7 +19,8 @@ fn a_node_that_loses_power_after_its_order() {
     site.stage(Manifest::tool("1.1").nodes("cn[01-02]")).unwrap();
     cn02.write_file(FAILPOINT, "applied", 0o644).unwrap();
     site.reboot("cn[01-02]").unwrap();
-    until("the changes are made", MINUTES, || cn02.exec(&["test", "-e", AT_FAILPOINT]), Output::success).unwrap();
+    until("the changes are made", MINUTES, || cn02.exec(&["test", "-e", AT_FAILPOINT]), Output::success)
+        .unwrap();
     cn02.power_cut();
     // Nobody runs status, and the journals have the end of one node and the loss of the other.
     let both = |history: &String| history.contains("1 lost") && history.contains("1 updated");
@@ -37,7 +38,8 @@ fn a_node_that_loses_power_after_its_order() {
     cn02.exec(&["rm", "-f", FAILPOINT, AT_FAILPOINT]).ok();
     cn02.power_on();
     site.wait_idle(&["cn02"], MINUTES).unwrap();
-    until("both ends in history", MINUTES, || history(&site), |history| history.contains("2 updated")).unwrap();
+    until("both ends in history", MINUTES, || history(&site), |history| history.contains("2 updated"))
+        .unwrap();
     let closed = format!("{CONTROLLER_STATE_DIR}/closed/tool-1.1");
     let is_closed = || site.cluster.controller().exec(&["test", "-e", &closed]);
     until("the rollout is closed", MINUTES, is_closed, Output::success).unwrap();

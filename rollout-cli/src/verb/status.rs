@@ -45,10 +45,10 @@ fn select(context: &Context, what: Option<&str>) -> Result<Selection, Failure> {
     let ids = |snapshot: &Snapshot| snapshot.rollouts.iter().map(|rollout| rollout.id.clone()).collect();
     let Some(what) = what else {
         let mut snapshot = context.store.snapshot()?;
-        if snapshot.rollouts.is_empty() {
-            let newest =
-                context.store.closed()?.pop().map(|(id, _)| context.store.rollout(&id)).transpose()?;
-            snapshot.rollouts.extend(newest.map(|rollout| rollout.state));
+        let newest_open_ms = snapshot.rollouts.last().map_or(0, |rollout| rollout.staged_ms);
+        let newest_closed = context.store.closed()?.pop();
+        if let Some((id, _)) = newest_closed.filter(|(_, closed)| closed.staged_ms > newest_open_ms) {
+            snapshot.rollouts.push(context.store.rollout(&id)?.state);
         }
         return Ok(Selection { rollouts: ids(&snapshot), snapshot, only: None });
     };

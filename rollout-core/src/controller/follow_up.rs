@@ -115,11 +115,9 @@ fn needs_follow_up(of: RecordOf<'_>, now_ms: u64) -> bool {
     let open = match record.progress {
         Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held) => true,
         Progress::Unreachable | Progress::Ordering { .. } => true,
-        Progress::Staged
-        | Progress::Refused
-        | Progress::Covered
-        | Progress::Seen(_)
-        | Progress::Superseded => false,
+        // slurmd may have handed it over on the node, which no journal records.
+        Progress::Staged => record.pre_staged,
+        Progress::Refused | Progress::Covered | Progress::Seen(_) | Progress::Superseded => false,
     };
     open || record.unsettled_boot_change().is_some()
 }

@@ -44,7 +44,7 @@ pub const REBOOT_PROGRAM: &str = "RebootProgram";
 const NOT_ORDERED: &str = "not ordered: ";
 
 /// Length limit of our Reasons, in characters: sinfo -R shows one line.
-const MAX_REASON: usize = 320;
+pub const MAX_REASON: usize = 320;
 
 /// The keys that `scontrol show node -o` prints (22.05 to 26.05). Free text (Reason, Comment, Extra) may hold
 /// `word=word`, so only these end a value.

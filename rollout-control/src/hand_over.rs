@@ -12,7 +12,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Order, OrderId, OrderKind};
 use rollout_core::rollout::journal::Entry;
-use rollout_core::slurm::node::{NodeInfo, not_ordered, our_reason};
+use rollout_core::slurm::node::{NodeInfo, PLAIN_REBOOT, not_ordered, our_reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -293,7 +293,7 @@ fn write_down(store: &Store, replies: Vec<Reply>, report: &mut Report) {
     type Fates = BTreeMap<(OrderId, Outcome), Vec<String>>;
     let mut journals: BTreeMap<Option<String>, Fates> = BTreeMap::new();
     for reply in replies {
-        let subject = reply.rollout.as_deref().unwrap_or("plain reboot");
+        let subject = reply.rollout.as_deref().unwrap_or(PLAIN_REBOOT);
         let reason = match &reply.outcome {
             Outcome::Ordered { .. } => None,
             Outcome::Refused(why) => Some(our_reason(subject, &format!("refused: {why}"), None)),

@@ -40,6 +40,8 @@ pub const REBOOT_TIMED_OUT: &str = ": reboot timed out";
 pub const OUR_REASON: &str = "slurm-rollout ";
 /// The subject of Reasons that RebootProgram gives of itself and no rollout.
 pub const REBOOT_PROGRAM: &str = "RebootProgram";
+/// Subject of Reasons about a reboot that belongs to no rollout.
+pub const PLAIN_REBOOT: &str = "plain reboot";
 /// What it says of nodes that it could not order.
 const NOT_ORDERED: &str = "not ordered: ";
 

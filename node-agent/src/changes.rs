@@ -75,8 +75,8 @@ impl ChangeError {
     }
 }
 
-/// A kind of change, implemented by the manifest's type for it. `before` is always what [`Self::observe`] returned;
-/// `state_dir` is the agent's, where a kind may keep files for an undo.
+/// A kind of change, implemented by the manifest's type for it. `before` is the result of [`Self::observe`], and
+/// `state_dir` is the agent's state directory, in which a kind may keep files for an undo.
 pub(crate) trait ChangeKind {
     /// Returns whether the node already is as the change asks. It is not applied then.
     fn is_satisfied(&self) -> Result<bool, ChangeError>;

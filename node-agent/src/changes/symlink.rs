@@ -1,4 +1,4 @@
-//! A symbolic link switched to a different target atomically: whoever follows it meets the old target or the new one.
+//! A symbolic link switched to a different target atomically: to follow it leads to the old target or the new one.
 //!
 //! Only the link itself is ever written. Its directory must exist. A real file or directory in its place is an error,
 //! because it may be somebody's data.

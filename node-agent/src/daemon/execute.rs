@@ -122,7 +122,7 @@ impl Executor {
                 if self.config.is_volatile() {
                     self.file.admit(&self.boot_id)?;
                 }
-                rescue::forget();
+                rescue::remove_copy();
                 // The others were before they were settled: slurmd may start from then on.
                 if ledger.phase == Phase::Released {
                     self.keep_drained(ledger)?;
@@ -136,7 +136,7 @@ impl Executor {
                     log::error(&error.to_string());
                 }
                 if resumes_if_late(ledger) && ledger.boot_id == self.boot_id {
-                    self.slurm.see_that_it_is_taken_back();
+                    self.slurm.ensure_taken_back();
                 }
                 None
             }
@@ -240,7 +240,7 @@ impl Executor {
                 }
             };
             failpoint::here(&format!("recorded-{}", index + 1));
-            let kept = if let Change::Packages(_) = change { rescue::keep() } else { Ok(()) };
+            let kept = if let Change::Packages(_) = change { rescue::keep_copy() } else { Ok(()) };
             let made = kept
                 .and_then(|()| changes::of(change).apply(&before, &self.config.state_dir).map_err(failed));
             failpoint::here(&format!("made-{}", index + 1));

@@ -40,7 +40,7 @@ impl Apt {
         Self { apt_root: apt_root.to_vec(), dpkg_root: dpkg_root.to_vec() }
     }
 
-    /// Sets the environment for runs with nobody there to answer: a changed configuration file stays as it is, and no
+    /// Sets the environment for unattended runs: a changed configuration file stays as it is, and no
     /// service is restarted on a node that is about to reboot.
     fn quiet(program: Program) -> Program {
         let environment = [

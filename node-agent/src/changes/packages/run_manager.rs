@@ -7,7 +7,7 @@ use rollout_host::run::{Output, Program, RunError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time limit for waiting for a lock that somebody else holds: apt-daily and dnf-makecache end within it, a person at a
+/// Time limit for waiting for another process's lock: apt-daily and dnf-makecache end within it, a person at a
 /// prompt does not.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(60);
 

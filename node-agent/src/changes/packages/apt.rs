@@ -16,7 +16,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const APT_GET: &str = "/usr/bin/apt-get";
+pub(super) const APT_GET: &str = "/usr/bin/apt-get";
 
 /// Time limit for reading dpkg's status, which takes well under a second.
 const QUERY: Duration = Duration::from_secs(120);

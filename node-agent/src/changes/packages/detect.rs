@@ -1,6 +1,6 @@
 //! Detection of a node's package manager.
 
-use super::apt::Apt;
+use super::apt::{APT_GET, Apt};
 use super::dnf::{Dnf, Flavour};
 use super::tool::Tool;
 use crate::changes::ChangeError;
@@ -8,7 +8,6 @@ use rollout_core::rollout::manifest::Manager;
 use rollout_host::run::is_program;
 use std::path::Path;
 
-const APT_GET: &str = "/usr/bin/apt-get";
 const DNF: &str = "/usr/bin/dnf";
 const DNF5: &str = "/usr/bin/dnf5";
 

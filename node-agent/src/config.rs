@@ -1,4 +1,4 @@
-//! The agent's configuration. Every key has a default; a node may have no file at all.
+//! The agent's configuration. Every key has a default, so a node may have no file at all.
 
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the configuration is, with drop-ins in `agent.d/`.
+/// The configuration file, with drop-ins in `agent.d/`.
 pub(crate) const PATH: &str = "/etc/slurm-rollout/agent.toml";
 
-/// How long `scontrol` may take. slurmctld may be busy, and nothing else waits for it.
+/// Time limit for `scontrol`. slurmctld may be busy, and nothing else waits for it.
 const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The keys of `agent.toml`.
@@ -23,49 +23,45 @@ const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 pub struct Config {
     /// The node's NodeName; by default the host name up to its first dot, as slurmd has it.
     pub(crate) node_name: Option<String>,
-    /// Where orders are taken.
+    /// Address on which orders are taken.
     pub(crate) listen: SocketAddr,
-    /// SlurmUser: besides root, whose orders are taken.
+    /// SlurmUser, whose orders are taken besides those of root.
     pub(crate) slurm_user: String,
-    /// slurmd's unit.
     pub(crate) slurmd_unit: String,
-    /// `scontrol`.
     pub(crate) scontrol: PathBuf,
-    /// `slurm.conf`, where it is not Slurm's default.
+    /// `slurm.conf`, if it is not Slurm's default.
     pub(crate) slurm_conf: Option<PathBuf>,
-    /// Run as root before a reboot that a job asked for with features; gets them as Slurm lists them, `a,b`.
+    /// Program that is run as root before a reboot that a job requested with features. Its argument is Slurm's list of
+    /// them, `a,b`.
     pub(crate) features_program: Option<PathBuf>,
-    /// munged's socket.
     pub(crate) munge_socket: PathBuf,
-    /// Where the ledger is. It must be there again after a boot.
+    /// Directory of the ledger, of staged orders and of the files for an undo. It must outlive a boot.
     pub(crate) state_dir: PathBuf,
     /// The Unix socket, for root on this node.
     pub(crate) socket: PathBuf,
-    /// Whether the ledger is there again after a boot.
-    pub(crate) ledger: Lasting,
-    /// How long slurmd is kept down on a node that has booted without a ledger and is not told what it should be.
+    pub(crate) ledger: LedgerStorage,
+    /// Time for which slurmd is kept down on a node that has booted without a ledger and has no instructions.
     pub(crate) gate_timeout: TimeLimit,
-    /// What becomes of it then.
     pub(crate) on_gate_timeout: OnGateTimeout,
 }
 
-/// Whether the ledger is there again after a boot.
+/// The lifetime of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Lasting {
-    /// It is.
+pub(crate) enum LedgerStorage {
+    /// The ledger outlives a boot.
     Disk,
-    /// It is not: the node's root is an image and whatever is written to it is lost.
+    /// A boot removes the ledger: the node's root is an image, and everything written to it is lost.
     Volatile,
 }
 
-/// What becomes of a node that is not told in time what it should be.
+/// The fate of a node that gets no instructions within `gate_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OnGateTimeout {
     /// slurmd starts.
     Open,
-    /// It does not, until the node is told or Slurm no longer waits for it.
+    /// slurmd stays down until the node gets instructions or Slurm no longer waits for it.
     Hold,
 }
 
@@ -82,7 +78,7 @@ impl Default for Config {
             munge_socket: munge::SOCKET.into(),
             state_dir: "/var/lib/slurm-rollout-agent".into(),
             socket: answer::SOCKET.into(),
-            ledger: Lasting::Disk,
+            ledger: LedgerStorage::Disk,
             gate_timeout: TimeLimit::from_secs(300),
             on_gate_timeout: OnGateTimeout::Hold,
         }
@@ -95,7 +91,7 @@ impl Config {
     }
 
     pub(crate) fn is_volatile(&self) -> bool {
-        self.ledger == Lasting::Volatile
+        self.ledger == LedgerStorage::Volatile
     }
 
     pub(crate) fn scontrol(&self) -> Scontrol {

@@ -1,6 +1,7 @@
-//! `slurm-rollout-agent`: carries out on its own node what RebootProgram orders, proves it, and gives the node back.
+//! `slurm-rollout-agent`: carries out the orders of RebootProgram on its own node, proves the result, and gives the
+//! node back.
 //!
-//! A library only so that the fuzz targets reach what faces strangers, with the feature `fuzzing`.
+//! It is a library only for the fuzz targets, which reach the parsers of foreign input with the feature `fuzzing`.
 
 mod changes;
 mod config;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use verbs::command_line::{self, Verb};
 use verbs::{client, doctor, gate, reboot_node, rescue};
 
-/// The program.
+/// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
     let mut words = std::env::args();
@@ -48,19 +49,19 @@ pub fn main() -> ExitCode {
 
 fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match verb {
-        Verb::Say(text) => {
+        Verb::Print(text) => {
             print!("{text}");
             Ok(ExitCode::SUCCESS)
         }
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
         Verb::Daemon => driver::run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
-        Verb::Rescue => stand_in_if_needed(Config::load(config)?),
-        Verb::HandOver(what) => reboot_node::tell_the_daemon(&Config::load(config)?, &what),
+        Verb::Rescue => take_over_if_needed(Config::load(config)?),
+        Verb::HandOver(request) => reboot_node::notify_daemon(&Config::load(config)?, &request),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
         Verb::Doctor { json } => doctor::run(config, json),
         Verb::ConfigCheck { json } => check_config(config, json),
         Verb::Status => client::status(&Config::load(config)?),
-        Verb::Order(what) => client::order(&Config::load(config)?, what),
+        Verb::Order(kind) => client::order(&Config::load(config)?, kind),
     }
 }
 
@@ -74,7 +75,7 @@ fn check_config(path: &Path, json: bool) -> Result<ExitCode, Box<dyn std::error:
     Ok(if report.mistakes.is_empty() { Exit::Success } else { Exit::InvalidConfig }.into())
 }
 
-fn stand_in_if_needed(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn take_over_if_needed(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if let Some(why) = rescue::watch(&config) {
         rescue::take_over(&why);
         driver::run_until_terminated(config, Some(why))?;

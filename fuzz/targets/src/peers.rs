@@ -13,7 +13,7 @@ pub(crate) fn connection(data: &[u8]) {
     let Some((peer, bytes)) = data.split_first() else { return };
     let is_root_here = *peer == b'r';
     let served = slurm_rollout_agent::fuzzing::connection(bytes, is_root_here).unwrap();
-    assert_eq!(served.places, 0, "a place is still taken");
+    assert_eq!(served.slots, 0, "a slot is still reserved");
     let answer = String::from_utf8(served.answer).expect("all that is answered is text");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{answer}");
     if !is_root_here {

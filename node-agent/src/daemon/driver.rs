@@ -91,7 +91,7 @@ async fn serve_and_drive(
     let slurm = SlurmNode::new(config.clone(), names);
     let server = server::Server::bind(
         &config,
-        node::itself(&name, config.is_volatile())?,
+        node::identity(&name, config.is_volatile())?,
         (published, staged_published),
         send,
         slurm.clone(),

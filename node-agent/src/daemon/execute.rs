@@ -90,7 +90,7 @@ impl Executor {
                     Ok(()) => {
                         failpoint::here("undone");
                         let as_before = changes_begun(ledger)
-                            .all(|(change, record)| changes::runs_as_before(change, &record.before));
+                            .all(|(change, record)| changes::of(change).runs_as_before(&record.before));
                         Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id, as_before) })
                     }
                     Err(why) => self.failed(ledger, &why, Event::UndoFailed),
@@ -117,13 +117,13 @@ impl Executor {
             }
             Action::OpenGate => {
                 // The ledger was settled before; this is what it means.
-                if let Err(error) = changes::forget() {
+                if let Err(error) = changes::forget(&self.config.state_dir) {
                     log::warning(&error.to_string());
                 }
                 if self.config.is_volatile() {
                     self.file.admit(&self.boot_id)?;
                 }
-                rescue::forget();
+                rescue::remove_copy();
                 // The others were before they were settled: slurmd may start from then on.
                 if ledger.phase == Phase::Released {
                     self.keep_drained(ledger)?;
@@ -137,7 +137,7 @@ impl Executor {
                     log::error(&error.to_string());
                 }
                 if resumes_if_late(ledger) && ledger.boot_id == self.boot_id {
-                    self.slurm.see_that_it_is_taken_back();
+                    self.slurm.ensure_taken_back();
                 }
                 None
             }
@@ -223,8 +223,9 @@ impl Executor {
                     continue;
                 }
                 None => {
-                    let seen =
-                        changes::is_already_so(change).and_then(|so| Ok((so, changes::observe(change)?)));
+                    let seen = changes::of(change)
+                        .is_satisfied()
+                        .and_then(|so| Ok((so, changes::of(change).observe()?)));
                     let (already_so, before) = match seen.map_err(failed) {
                         Ok(seen) => seen,
                         Err(why) => return Ok(Err(why)),
@@ -240,8 +241,9 @@ impl Executor {
                 }
             };
             failpoint::here(&format!("recorded-{}", index + 1));
-            let kept = if let Change::Packages(_) = change { rescue::keep() } else { Ok(()) };
-            let made = kept.and_then(|()| changes::apply(change, &before).map_err(failed));
+            let kept = if let Change::Packages(_) = change { rescue::keep_copy() } else { Ok(()) };
+            let made = kept
+                .and_then(|()| changes::of(change).apply(&before, &self.config.state_dir).map_err(failed));
             failpoint::here(&format!("made-{}", index + 1));
             match (made, ledger.records.get_mut(index)) {
                 (Ok(after), Some(record)) => record.after = Some(after),
@@ -261,7 +263,8 @@ impl Executor {
             if record.after.as_ref().is_some_and(|after| !after.changed) {
                 continue;
             }
-            changes::undo(change, &record.before)
+            changes::of(change)
+                .undo(&record.before, &self.config.state_dir)
                 .map_err(|error| format!("change {} cannot be undone: {error}", index + 1))?;
             failpoint::here(&format!("undone-{}", index + 1));
         }
@@ -285,7 +288,9 @@ impl Executor {
 /// Makes stay what is proven.
 fn confirm(ledger: &Ledger) -> Result<(), String> {
     for (index, (change, _)) in changes_begun(ledger).enumerate() {
-        changes::confirm(change).map_err(|error| format!("change {} does not stay: {error}", index + 1))?;
+        changes::of(change)
+            .confirm()
+            .map_err(|error| format!("change {} does not stay: {error}", index + 1))?;
     }
     Ok(())
 }

@@ -26,7 +26,8 @@ pub(crate) fn staged(ledger: &Ledger) -> Result<(), String> {
 pub(crate) fn old(ledger: &Ledger) -> Result<(), String> {
     let restored = |(_, (_, record)): &(usize, (_, &Record))| record.before != Before::InImage;
     for (index, (change, record)) in changes_begun(ledger).enumerate().filter(restored) {
-        changes::verify_old(change, &record.before)
+        changes::of(change)
+            .verify_old(&record.before)
             .map_err(|error| format!("change {} is not undone: {error}", index + 1))?;
     }
     Ok(())
@@ -44,7 +45,7 @@ fn changes_are_made(desired: &DesiredState, ledger: &Ledger) -> Result<(), Strin
         let after = record.after.as_ref().ok_or_else(|| format!("change {} was not finished", index + 1))?;
         let made = match record.before {
             Before::InImage => changes::is_in_image(change),
-            _ => changes::verify(change, &record.before, after),
+            _ => changes::of(change).verify(&record.before, after),
         };
         made.map_err(|error| format!("change {} is not what was staged: {error}", index + 1))?;
     }

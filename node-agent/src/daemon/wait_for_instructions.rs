@@ -32,7 +32,7 @@ pub(crate) fn until_nothing_is_expected(
     let end = Instant::now() + config.gate_timeout.get();
     let mut said = false;
     loop {
-        let answer = slurm.look(ASKING_SLURM);
+        let answer = slurm.info_within(ASKING_SLURM);
         if told.load(Ordering::SeqCst) {
             return None;
         }

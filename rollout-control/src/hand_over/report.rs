@@ -7,7 +7,7 @@ use rollout_core::controller::hand_over::SkippedNodes;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::Entry;
-use rollout_core::slurm::reason::{REBOOT_PROGRAM_SUBJECT, Reason};
+use rollout_core::slurm::reason::{PLAIN_REBOOT, REBOOT_PROGRAM_SUBJECT, Reason};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -107,7 +107,7 @@ impl Report {
         type SameOutcome = BTreeMap<(OrderId, Outcome), Vec<String>>;
         let mut journals: BTreeMap<Option<String>, SameOutcome> = BTreeMap::new();
         for Reply { node, outcome, order, rollout } in replies {
-            let subject = rollout.as_deref().unwrap_or("plain reboot");
+            let subject = rollout.as_deref().unwrap_or(PLAIN_REBOOT);
             match outcome.cause() {
                 None => self.ordered.push(node.clone()),
                 Some(cause) => {

@@ -11,6 +11,7 @@ use crate::rollout::image::Running;
 use crate::rollout::manifest::{Change, Manager, OnFailure};
 use crate::rollout::undo::NodeChanges;
 use crate::slurm::reason;
+use crate::slurm::reason::PLAIN_REBOOT;
 use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 
@@ -326,7 +327,7 @@ impl Ledger {
     /// How Reasons and messages name the order: the rollout, or the plain reboot.
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.order.rollout().unwrap_or("plain reboot")
+        self.order.rollout().unwrap_or(PLAIN_REBOOT)
     }
 }
 

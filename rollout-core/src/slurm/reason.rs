@@ -10,6 +10,9 @@ use std::fmt;
 /// Subject of the Reasons that concern RebootProgram itself and no rollout.
 pub const REBOOT_PROGRAM_SUBJECT: &str = "RebootProgram";
 
+/// Subject of the Reasons about a reboot that belongs to no rollout.
+pub const PLAIN_REBOOT: &str = "plain reboot";
+
 /// Begins every Reason of ours.
 const PREFIX: &str = "slurm-rollout ";
 
@@ -29,7 +32,7 @@ const REBOOT_TIMED_OUT: &str = ": reboot timed out";
 const REBOOT_REQUESTED: [&str; 2] = ["Reboot ASAP", "reboot requested"];
 
 /// Length limit of our Reasons, in characters: `sinfo -R` shows one line.
-const MAX_LENGTH: usize = 320;
+pub const MAX_LENGTH: usize = 320;
 
 /// A Reason to set on nodes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -317,10 +317,10 @@ pub struct UndoArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A rollout is over when none of its nodes waits for anything. It stays in history,
-and can be undone. An archived rollout leaves both: it is only kept, as a
-directory below archive/ in the state directory. Reconcile archives by itself, by
-the retention in controller.toml.
+A rollout is over when none of its nodes waits for anything. It stays in
+history, and can be undone. An archived rollout cannot: it is only kept, as a
+directory below archive/ in the state directory. Reconcile archives by itself,
+by the retention in controller.toml.
 
 Examples:
   slurm-rollout archive                what the retention allows, now

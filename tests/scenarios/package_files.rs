@@ -40,6 +40,7 @@ rpm d 0755 root:root   /usr/share/licenses/slurm-rollout
 rpm f 0644 root:root   /usr/share/licenses/slurm-rollout/LICENSE
 deb f 0644 root:root   /usr/share/lintian/overrides/slurm-rollout
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout.1.gz
+-   f 0644 root:root   /usr/share/man/man1/slurm-rollout-archive.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-config.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-config-check.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-doctor.1.gz

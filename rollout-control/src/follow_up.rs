@@ -89,7 +89,7 @@ fn on_their_way(view: &View, nodes: &NodeSet) -> NodeSet {
 }
 
 /// Nodes with the same outcome of the same order.
-type SameOutcome = BTreeMap<(OrderId, Outcome), Vec<String>>;
+type SameOutcome = BTreeMap<(Option<OrderId>, Outcome), Vec<String>>;
 
 struct Look<'a> {
     config: &'a Config,
@@ -105,7 +105,7 @@ impl Look<'_> {
     fn record_outcomes(&mut self, steps: &[(String, FollowUp)]) -> Result<(), StoreError> {
         let mut journals: BTreeMap<Option<&str>, SameOutcome> = BTreeMap::new();
         for (node, FollowUp { rollout, order, step }) in steps {
-            let (Step::Record(outcome), Some(order)) = (step, order) else { continue };
+            let Step::Record(outcome) = step else { continue };
             match outcome {
                 Outcome::Ended { phase, .. } if self.is_urgent(node, rollout.as_deref()) => {
                     self.result.done.push(format!("{node}: {}", phase.name()));
@@ -117,10 +117,10 @@ impl Look<'_> {
             journal.entry((order.clone(), outcome.clone())).or_default().push(node.clone());
         }
         for (rollout, outcomes) in journals {
-            let entry = |((order, outcome), nodes): ((OrderId, Outcome), Vec<String>)| {
+            let entry = |((order, outcome), nodes): ((Option<OrderId>, Outcome), Vec<String>)| {
                 outcome.entry(NodeSet::from_iter(nodes), order)
             };
-            self.store.record(rollout, outcomes.into_iter().map(entry).collect())?;
+            self.store.record(rollout, outcomes.into_iter().filter_map(entry).collect())?;
         }
         Ok(())
     }

@@ -102,7 +102,8 @@ pub fn reconcile(
         if !on_the_node {
             report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
         }
-        store.record(rollout.as_deref(), vec![outcome.entry(names.into_iter().collect(), order)])?;
+        let entry = outcome.entry(names.into_iter().collect(), Some(order));
+        store.record(rollout.as_deref(), entry.into_iter().collect())?;
     }
     let nodes = match on_the_node {
         true if to_order.is_empty() => return Ok(Reconciled::NothingLost),

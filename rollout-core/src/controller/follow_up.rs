@@ -76,10 +76,15 @@ pub enum AfterRestoring {
 }
 
 impl Outcome {
-    /// Returns the line of the journal.
+    /// Returns the line of the journal. `None` if the outcome is of an order, and there was none.
     #[must_use]
-    pub fn entry(self, nodes: NodeSet, order: OrderId) -> Entry {
-        match self {
+    pub fn entry(self, nodes: NodeSet, order: Option<OrderId>) -> Option<Entry> {
+        let Some(order) = order else {
+            // A rollout can be superseded before its first order.
+            let Self::Superseded { why } = self else { return None };
+            return Some(Entry::Superseded { nodes, order: None, why });
+        };
+        Some(match self {
             Self::Accepted { volatile } => Entry::Ordered { nodes, order, volatile },
             Self::UnderWay { under_way, volatile } => {
                 Entry::UnderWay { nodes, order, under_way: Some(under_way), volatile }
@@ -88,7 +93,7 @@ impl Outcome {
             Self::Ended { phase, error } => Entry::Seen { nodes, order, phase, error },
             Self::Lost { why } => Entry::Lost { nodes, order, why },
             Self::Superseded { why } => Entry::Superseded { nodes, order: Some(order), why },
-        }
+        })
     }
 }
 
@@ -96,9 +101,12 @@ impl Outcome {
 /// merely observed.
 #[must_use]
 pub fn nodes(snapshot: &Snapshot, now_ms: u64, urgent: bool) -> NodeSet {
-    let wanted = |of: RecordOf<'_>| needs_follow_up(of, now_ms) && (!urgent || is_urgent(of.record));
+    let wanted = |name: &str| {
+        let mut records = snapshot.all_records(name);
+        records.any(|of| needs_follow_up(snapshot, name, of, now_ms) && (!urgent || is_urgent(of.record)))
+    };
     let all = snapshot.nodes();
-    all.iter().filter(|name| snapshot.all_records(name).any(wanted)).map(str::to_owned).collect()
+    all.iter().filter(|name| wanted(name)).map(str::to_owned).collect()
 }
 
 /// Returns whether the node needs steps of the controller before its order can end.
@@ -107,7 +115,7 @@ pub fn is_urgent(record: &NodeRecord) -> bool {
     record.volatile || record.boot_change.is_some()
 }
 
-fn needs_follow_up(of: RecordOf<'_>, now_ms: u64) -> bool {
+fn needs_follow_up(snapshot: &Snapshot, node: &str, of: RecordOf<'_>, now_ms: u64) -> bool {
     let record = of.record;
     if of.rollout.is_none() && record.since_ms.saturating_add(PLAIN_REBOOT_MS) < now_ms {
         return false;
@@ -115,9 +123,10 @@ fn needs_follow_up(of: RecordOf<'_>, now_ms: u64) -> bool {
     let open = match record.progress {
         Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held) => true,
         Progress::Unreachable | Progress::Ordering { .. } => true,
-        // slurmd may have handed it over on the node, which no journal records.
-        Progress::Staged => record.pre_staged,
-        Progress::Refused | Progress::Covered | Progress::Seen(_) | Progress::Superseded => false,
+        // slurmd may have had the node rebooted, with an order that the controller never sent.
+        Progress::Staged if record.pre_staged => true,
+        Progress::Staged | Progress::Refused => newer_owner(snapshot, node, of).is_some(),
+        Progress::Covered | Progress::Seen(_) | Progress::Superseded => false,
     };
     open || record.unsettled_boot_change().is_some()
 }
@@ -143,8 +152,8 @@ pub fn due(node: NodeView<'_>) -> Vec<FollowUp> {
         let step = due_for(node, of)?;
         Some(FollowUp { rollout: of.rollout_id().map(str::to_owned), order: of.record.order.clone(), step })
     };
-    let mut due: Vec<FollowUp> =
-        node.records().filter(|of| needs_follow_up(*of, now_ms)).filter_map(step).collect();
+    let open = |of: &RecordOf<'_>| needs_follow_up(node.snapshot(), node.name, *of, now_ms);
+    let mut due: Vec<FollowUp> = node.records().filter(open).filter_map(step).collect();
     // Another step about the same node comes first: it may change the instruction.
     if due.is_empty() {
         due.extend(instruction::due(node));
@@ -167,14 +176,26 @@ fn due_for(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
     }
 }
 
-/// A rollout over which another one was staged never applies again. An order that was taken still ends.
+/// A rollout over which another one was staged never applies again. An order that may have been taken still ends.
 fn superseded_by_staging(node: NodeView<'_>, of: RecordOf<'_>) -> Option<String> {
-    let owner = node.snapshot().owner(node.name)?;
-    let superseded = of.rollout.is_some()
-        && owner.rollout_id() != of.rollout_id()
-        && of.record.progress.is_pending()
-        && of.record.unsettled_boot_change().is_none();
-    superseded.then(|| format!("{} was staged after it", owner.rollout_id().unwrap_or_default()))
+    let record = of.record;
+    let newer = newer_owner(node.snapshot(), node.name, of)?;
+    let never_taken = match record.progress {
+        Progress::Staged => !record.pre_staged,
+        Progress::Refused => true,
+        _ => false,
+    };
+    let is_free = |agent: &AgentStatus| !agent.awaits && node.report_on(of).is_none();
+    let superseded = record.progress.is_pending()
+        && record.unsettled_boot_change().is_none()
+        && (never_taken || node.agent().is_some_and(is_free));
+    superseded.then(|| format!("{newer} was staged after it"))
+}
+
+/// Returns the rollout that was staged for the node after this one.
+fn newer_owner<'a>(snapshot: &'a Snapshot, node: &'a str, of: RecordOf<'_>) -> Option<&'a str> {
+    of.rollout?;
+    snapshot.owner(node)?.rollout_id().filter(|owner| Some(*owner) != of.rollout_id())
 }
 
 fn due_in_silence(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {

@@ -153,10 +153,10 @@ fn order_for<'a>(
     }
     let armed = snapshot.armed(&handed.node, now_ms).filter(|_| !handed.plain);
     // The boot source has one owner. Any other order would boot what was given to the node for that one, unproven.
-    let owner = snapshot.boot_owner(&handed.node);
     let owned_by_armed =
         |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());
-    if owner.is_some_and(|owner| owner.record.is_claimed(now_ms) || !owned_by_armed(&owner)) {
+    let mut owners = snapshot.boot_owners(&handed.node);
+    if owners.any(|owner| owner.record.is_claimed(now_ms) || !owned_by_armed(&owner)) {
         return Err(Skipped::BootSource);
     }
     Ok(OrderGroup {
@@ -170,7 +170,9 @@ fn order_for<'a>(
 fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Option<Skipped> {
     match record.progress {
         Progress::Ordering { until_ms } if until_ms > now_ms => Some(Skipped::BeingOrdered),
-        Progress::Ordered | Progress::Covered | Progress::Seen(_) if is_of(record, handed.issued_ms?) => {
+        Progress::Ordered | Progress::Covered | Progress::Seen(_) | Progress::Lost
+            if is_of(record, handed.issued_ms?) =>
+        {
             Some(Skipped::Ordered)
         }
         _ => None,

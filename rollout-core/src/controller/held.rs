@@ -41,7 +41,10 @@ pub fn hold(node: NodeView<'_>) -> Option<Hold> {
 #[must_use]
 pub fn retry(node: NodeView<'_>) -> Retry {
     if let Some(hold) = hold(node) {
-        return Retry::Held(hold);
+        return match foreign_boot_owner(node, hold.rollout.as_deref()) {
+            Some(why) => Retry::Nothing(why),
+            None => Retry::Held(hold),
+        };
     }
     let now_ms = node.now_ms();
     if let Some(of) = node.snapshot().pending(node.name) {
@@ -51,6 +54,9 @@ pub fn retry(node: NodeView<'_>) -> Retry {
             false => format!("its order for {rollout} is being sent"),
         });
     }
+    if let Some(why) = foreign_boot_owner(node, None) {
+        return Retry::Nothing(why);
+    }
     let last = node.records().filter(|of| of.rollout.is_some()).max_by_key(|of| of.record.ordering_ms);
     let Some(last) = last else { return Retry::Nothing("no rollout has it".to_owned()) };
     let rollout = last.rollout_id().unwrap_or_default().to_owned();
@@ -59,6 +65,15 @@ pub fn retry(node: NodeView<'_>) -> Retry {
         Ok(false) => Retry::Nothing("its agent does not answer".to_owned()),
         Err(phase) => Retry::Nothing(format!("{} in {rollout}, nothing to retry", phase.name())),
     }
+}
+
+/// Returns the reason for waiting if an order of a rollout other than `rollout` owns the node's boot source, or somebody is changing or
+/// restoring it. Two orders that change one boot source would each take the other's for the one from before.
+fn foreign_boot_owner(node: NodeView<'_>, rollout: Option<&str>) -> Option<String> {
+    let mut owners = node.snapshot().boot_owners(node.name);
+    let owner = owners.find(|of| of.rollout_id() != rollout || of.record.is_claimed(node.now_ms()))?;
+    let owner = owner.rollout_id().unwrap_or_default();
+    Some(format!("its boot source still belongs to {owner}; `slurm-rollout reconcile` settles that first"))
 }
 
 /// Returns whether a node's last order ended without the node having become what was staged, or else its phase.
@@ -71,8 +86,8 @@ fn ended(node: NodeView<'_>, of: RecordOf<'_>) -> Result<bool, Phase> {
     match (reported.or(recorded), of.record.progress) {
         (Some(Phase::RolledBack | Phase::Released), _) => Ok(true),
         (Some(phase), _) => Err(phase),
-        // The node is back and knows nothing of it, or has had another order since.
-        (None, Progress::Lost | Progress::Superseded) => Ok(node.agent().is_some()),
+        // The node is back and knows nothing of it, or has had another order since. One that awaits instructions is not back yet.
+        (None, Progress::Lost | Progress::Superseded) => Ok(node.agent().is_some_and(|agent| !agent.awaits)),
         (None, _) => Ok(false),
     }
 }

@@ -60,7 +60,7 @@ pub fn lost_orders(slurm: &[NodeInfo], snapshot: &Snapshot, now_ms: u64) -> Vec<
 fn lost_order(info: &NodeInfo, snapshot: &Snapshot, now_ms: u64) -> Option<LostOrder> {
     let node = info.name.as_str();
     let armed = snapshot.armed(node, now_ms);
-    if let Some(owner) = snapshot.boot_owner(node) {
+    for owner in snapshot.boot_owners(node) {
         armed.filter(|armed| armed.rollout_id() == owner.rollout_id())?;
     }
     let newest = snapshot.all_records(node).max_by_key(|of| of.record.ordering_ms);

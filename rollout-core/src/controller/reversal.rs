@@ -1,6 +1,6 @@
 //! The decision of `undo`: the desired state that takes a node back to its state before a rollout.
 
-use super::snapshot::{RolloutState, Snapshot};
+use super::snapshot::{RecordOf, RolloutState, Snapshot};
 use crate::agent::phase::Phase;
 use crate::rollout::journal::{NodeRecord, Progress, Restoration};
 use crate::rollout::manifest::DesiredState;
@@ -34,34 +34,39 @@ pub fn way_back(
         None => return Err("its agent was not asked".to_owned()),
     };
     let desired = &rollout.manifest.as_ref().map_err(String::clone)?.desired;
-    let lasting = lasting(changes);
-    let found = lasting.iter().rposition(|changes| changes.rollout == rollout.id);
-    let (changes, since) = match found {
-        Some(index) => (lasting[index].clone(), lasting.last().map(|last| last.rollout.clone())),
-        None if changes.iter().any(|changes| changes.rollout == rollout.id) => {
-            return Err("nothing to undo: it was undone already".to_owned());
+    const NOTHING: &str = "nothing to undo: nothing was another than before";
+    let reported = changes.iter().rfind(|changes| changes.rollout == rollout.id);
+    let (changes, became) = match reported {
+        Some(changes) if changes.made.is_empty() => return Err(NOTHING.to_owned()),
+        Some(reported) => {
+            let made = changes.iter().filter(|changes| !changes.made.is_empty());
+            (reported.clone(), made.map(|changes| changes.rollout.as_str()).collect())
         }
         None => {
             let record = rollout.records.get(node);
             let changes = record.and_then(|record| by_journal(&rollout.id, record));
             let missing = "nothing to undo: it is not known to have become what was staged";
-            (changes.ok_or(missing)?, updated_since(node, snapshot))
+            (changes.ok_or(missing)?, became_by_journal(node, snapshot))
         }
     };
-    if let Some(other) = since.filter(|since| *since != rollout.id) {
+    let lasting = lasting(became);
+    if !lasting.contains(&rollout.id.as_str()) {
+        return Err("nothing to undo: it was undone already".to_owned());
+    }
+    if let Some(other) = lasting.last().filter(|last| **last != rollout.id) {
         return Err(format!("has had {other} since, undo that first"));
     }
-    reverse(desired, &changes)?.ok_or_else(|| "nothing to undo: nothing was another than before".to_owned())
+    reverse(desired, &changes)?.ok_or_else(|| NOTHING.to_owned())
 }
 
-/// Returns the changes that still stand: an undo cancels the rollout before it. Rollouts that changed nothing are left out.
-fn lasting(changes: &[NodeChanges]) -> Vec<&NodeChanges> {
-    let mut lasting: Vec<&NodeChanges> = Vec::new();
-    for changes in changes.iter().filter(|changes| !changes.made.is_empty()) {
-        let name = changes.rollout.split('@').next().unwrap_or_default();
+/// Returns those of the rollouts that a node became that still stand, oldest first: an undo cancels the rollout before it.
+fn lasting(became: Vec<&str>) -> Vec<&str> {
+    let mut lasting: Vec<&str> = Vec::new();
+    for rollout in became {
+        let name = rollout.split('@').next().unwrap_or_default();
         match lasting.last() {
-            Some(last) if undo_name(&last.rollout) == name => drop(lasting.pop()),
-            _ => lasting.push(changes),
+            Some(last) if undo_name(last) == name => drop(lasting.pop()),
+            _ => lasting.push(rollout),
         }
     }
     lasting
@@ -69,15 +74,19 @@ fn lasting(changes: &[NodeChanges]) -> Vec<&NodeChanges> {
 
 /// Returns the changes of a node that keeps no ledger: its image is all that a rollout changes.
 fn by_journal(rollout: &str, record: &NodeRecord) -> Option<NodeChanges> {
-    let change = record.boot_change.as_ref().filter(|change| change.restoration == Restoration::No)?;
+    let proven = record.progress == Progress::Seen(Phase::Updated);
+    let change =
+        record.boot_change.as_ref().filter(|change| change.restoration == Restoration::No && proven)?;
     let running = change.before.running.clone().filter(|_| record.volatile)?;
     Some(NodeChanges { rollout: rollout.to_owned(), made: vec![ChangeMade::Image { running, saved: None }] })
 }
 
-/// Returns the rollout that a node became last, by the journals.
-fn updated_since(node: &str, snapshot: &Snapshot) -> Option<String> {
-    let updated = snapshot.records(node).filter(|of| of.record.progress == Progress::Seen(Phase::Updated));
-    updated.max_by_key(|of| of.record.ordering_ms).and_then(|of| of.rollout_id()).map(str::to_owned)
+/// Returns the rollouts that a node became, oldest order first, by the journals.
+fn became_by_journal<'a>(node: &'a str, snapshot: &'a Snapshot) -> Vec<&'a str> {
+    let mut became: Vec<RecordOf<'_>> =
+        snapshot.records(node).filter(|of| of.record.progress == Progress::Seen(Phase::Updated)).collect();
+    became.sort_by_key(|of| of.record.ordering_ms);
+    became.iter().filter_map(RecordOf::rollout_id).collect()
 }
 
 #[cfg(test)]

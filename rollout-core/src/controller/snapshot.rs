@@ -96,11 +96,11 @@ impl Snapshot {
     }
 
     /// Returns the rollout that owns a node: the one that was staged for it last. A rollout over which another one was staged
-    /// never applies again.
+    /// never applies again. Neither does one that was called off, whatever arrives late about it.
     #[must_use]
     pub fn owner<'a>(&'a self, node: &'a str) -> Option<RecordOf<'a>> {
         // Of two that were staged in the same millisecond, the later rollout.
-        self.records(node).max_by_key(|of| of.record.staged_ms)
+        self.records(node).filter(|of| of.record.staged_ms.is_some()).max_by_key(|of| of.record.staged_ms)
     }
 
     /// Returns the rollout that a node gets if Slurm hands it over now.
@@ -115,10 +115,10 @@ impl Snapshot {
         self.owner(node).filter(|of| of.record.progress.is_pending())
     }
 
-    /// Returns the record whose order owns the node's boot source.
-    #[must_use]
-    pub fn boot_owner<'a>(&'a self, node: &'a str) -> Option<RecordOf<'a>> {
-        self.records(node).find(|of| of.record.unsettled_boot_change().is_some())
+    /// Returns the records whose orders changed the node's boot source and are not settled. There is one at most, unless a held node
+    /// is told to retry while a later order's change is being restored.
+    pub fn boot_owners<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
+        self.records(node).filter(|of| of.record.unsettled_boot_change().is_some())
     }
 
     /// Returns whether a node belongs to a rollout whose journal cannot be read, so that it may have any order.

@@ -9,7 +9,6 @@ use crate::agent::phase::Phase;
 use crate::controller::snapshot::RecordOf;
 use crate::controller::view::NodeView;
 use crate::protocol::answer::AgentStatus;
-use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
 use crate::rollout::journal::{NodeRecord, Progress, Restoration};
 use crate::slurm::node::NodeInfo;
@@ -57,21 +56,22 @@ pub(super) fn due(node: NodeView<'_>) -> Option<FollowUp> {
     }
     let mut rollouts: Vec<RecordOf<'_>> =
         node.records().filter(|of| of.rollout.is_some() && !of.record.is_settled()).collect();
-    rollouts.sort_by_key(|of| std::cmp::Reverse(of.record.ordering_ms));
+    // An order that was taken, or changed the boot source, explains the boot better than one of an unknown outcome.
+    let is_known = |record: &NodeRecord| is_under_way(record) || record.boot_change.is_some();
+    rollouts.sort_by_key(|of| std::cmp::Reverse((is_known(of.record), of.record.ordering_ms)));
     for of in rollouts {
-        match for_rollout(of.record, agent, node.now_ms()) {
+        match for_rollout(of, agent, node.now_ms()) {
             Expected::Nothing => {}
             Expected::Unknown => return None,
             Expected::Instruction(instruction) => {
-                return Some(follow_up(of, of.record.order.clone(), instruction));
+                let change = of.record.boot_change.as_ref();
+                let order = of.record.order.clone().or_else(|| Some(change?.order.clone()));
+                let rollout = of.rollout_id().map(str::to_owned);
+                return Some(FollowUp { rollout, order, step: Step::Instruct(instruction) });
             }
         }
     }
     plain(node)
-}
-
-fn follow_up(of: RecordOf<'_>, order: Option<OrderId>, instruction: Instruction) -> FollowUp {
-    FollowUp { rollout: of.rollout_id().map(str::to_owned), order, step: Step::Instruct(instruction) }
 }
 
 /// The expectation of one rollout of a node that has booted.
@@ -83,33 +83,49 @@ enum Expected {
     Instruction(Instruction),
 }
 
-fn for_rollout(record: &NodeRecord, agent: &AgentStatus, now_ms: u64) -> Expected {
+/// Returns whether the agent is known to have taken the order.
+fn is_under_way(record: &NodeRecord) -> bool {
+    matches!(record.progress, Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held))
+}
+
+fn for_rollout(of: RecordOf<'_>, agent: &AgentStatus, now_ms: u64) -> Expected {
+    let record = of.record;
     let instruct = |phase, error| Expected::Instruction(Instruction::of(record, phase, error));
-    let under_way = matches!(record.progress, Progress::Ordered | Progress::Lost);
     if record.progress == Progress::Seen(Phase::Held) {
         return instruct(Phase::Held, record.why.clone());
     }
     let Some(change) = &record.boot_change else {
-        return if under_way { instruct(Phase::Rebooting, None) } else { Expected::Nothing };
+        return match is_under_way(record) || may_have_changed_the_node(of, now_ms) {
+            true => instruct(Phase::Rebooting, None),
+            false => Expected::Nothing,
+        };
     };
     match &change.restoration {
         // It has booted since, so it runs the rollout's image, or may: proof decides.
-        Restoration::No | Restoration::Claimed { .. } if change.has_booted_since(&agent.boot_id) => {
+        Restoration::No | Restoration::Claimed { .. } if change.may_be_running(&agent.boot_id) => {
             instruct(Phase::Rebooting, None)
         }
         // It has not booted since. The order may still come.
         Restoration::No | Restoration::Claimed { .. } => Expected::Unknown,
-        Restoration::Done { why, .. } if under_way => instruct(Phase::RebootingBack, Some(why.clone())),
-        Restoration::Done { why, .. } if record.progress.is_outcome_unknown(now_ms) => {
+        Restoration::Done { why, .. } => {
             let as_before = change.before.running.is_some() && change.before.running == agent.running;
-            match as_before || !change.has_booted_since(&agent.boot_id) {
+            match !is_under_way(record) && (as_before || !change.may_be_running(&agent.boot_id)) {
                 true => Expected::Nothing,
-                // Restored too late for this boot, or it is unknown.
+                // It goes back, or it was restored too late for this boot, or that is unknown.
                 false => instruct(Phase::RebootingBack, Some(why.clone())),
             }
         }
-        Restoration::Done { .. } => Expected::Nothing,
     }
+}
+
+/// Returns whether the agent may have taken an order that changes the node without the controller's help. An image that the controller
+/// has the node boot leaves a trace in the journal before its order is sent.
+fn may_have_changed_the_node(of: RecordOf<'_>, now_ms: u64) -> bool {
+    let record = of.record;
+    let may_be_taken = record.progress.is_outcome_unknown(now_ms)
+        || record.progress == Progress::Staged && record.pre_staged;
+    may_be_taken
+        && of.rollout.and_then(|rollout| rollout.image()).is_none_or(|image| !image.via.is_on_controller())
 }
 
 /// Returns the instruction to open the gate after a plain reboot.
@@ -120,7 +136,10 @@ fn plain(node: NodeView<'_>) -> Option<FollowUp> {
         return None;
     }
     let order = ordered.and_then(|of| of.record.order.clone());
-    let of_order = |of: RecordOf<'_>| Instruction::of(of.record, Phase::Rebooting, None);
+    let of_order = |of: RecordOf<'_>| match of.record.progress {
+        Progress::Seen(Phase::Held) => Instruction::of(of.record, Phase::Held, of.record.why.clone()),
+        _ => Instruction::of(of.record, Phase::Rebooting, None),
+    };
     let instruction = ordered.map_or_else(Instruction::unknown_reboot, of_order);
     Some(FollowUp { rollout: None, order, step: Step::Instruct(instruction) })
 }

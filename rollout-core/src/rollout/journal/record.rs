@@ -114,10 +114,19 @@ impl NodeRecord {
             .filter(|_| self.progress != Progress::Seen(Phase::Updated))
     }
 
-    /// Returns whether this is an order of the record: the last one, or one of an unknown outcome before it.
+    /// Returns whether this is an order of the record: the last one, one of an unknown outcome before it, or the owner of the boot
+    /// source.
     #[must_use]
     pub fn has_order(&self, order: &OrderId) -> bool {
-        self.order.as_ref() == Some(order) || self.earlier_orders.contains(order)
+        self.order.as_ref() == Some(order)
+            || self.earlier_orders.contains(order)
+            || self.unsettled_boot_change().is_some_and(|change| change.order == *order)
+    }
+
+    /// Returns whether the agent reported an end of the last order after which nothing more happens to it.
+    #[must_use]
+    pub fn has_settled_order(&self) -> bool {
+        matches!(self.progress, Progress::Seen(phase) if phase.is_settled())
     }
 
     /// Returns whether a process may be sending the order, or changing or restoring the boot source, right now.
@@ -162,6 +171,13 @@ impl BootChange {
     #[must_use]
     pub fn has_booted_since(&self, boot_id: &str) -> bool {
         self.boot_id.is_empty() || self.boot_id != boot_id
+    }
+
+    /// Returns whether the node may be running what the rollout gave it: it has booted since the first change that was not restored,
+    /// which another change may have followed.
+    #[must_use]
+    pub fn may_be_running(&self, boot_id: &str) -> bool {
+        self.has_booted_since(boot_id) || self.before.boot_id != boot_id
     }
 }
 
@@ -214,12 +230,13 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         Entry::Unstaged { .. } => record.filter(|record| !can_be_called_off(record, line.t_ms)),
         Entry::PreStaged { order, drained, .. } => {
             record.map(|record| match record.progress.may_be_ordered(line.t_ms) {
+                // Late news of an order that was replaced.
+                true if record.earlier_orders.contains(order) => record,
                 // It changes nothing but who holds the order: a rollout that is no longer staged is no longer applied.
                 true => NodeRecord {
-                    order: Some(order.clone()),
                     pre_staged: true,
                     drained: drained.clone(),
-                    ..record
+                    ..replace_order(record, order, line.t_ms)
                 },
                 false => record,
             })
@@ -247,6 +264,8 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         | Entry::Seen { order, .. }
         | Entry::Lost { order, .. } => ended(record, order, line),
         Entry::Superseded { order, why, .. } => record.map(|record| match record.order == *order {
+            // Its end was seen after all.
+            true if record.has_settled_order() => record,
             true => NodeRecord {
                 progress: Progress::Superseded,
                 since_ms: line.t_ms,
@@ -264,7 +283,9 @@ fn can_be_called_off(record: &NodeRecord, t_ms: u64) -> bool {
 }
 
 fn stage(record: Option<NodeRecord>, t_ms: u64) -> NodeRecord {
-    let kept = record.map(|record| (record.ordering_ms, record.volatile, record.boot_change));
+    // A boot source that was proven or restored before stays settled.
+    let kept =
+        record.map(|record| (record.ordering_ms, record.volatile, record.unsettled_boot_change().cloned()));
     let (ordering_ms, volatile, boot_change) = kept.unwrap_or_default();
     let new = NodeRecord::new(Progress::Staged, t_ms);
     NodeRecord { staged_ms: Some(t_ms), ordering_ms, volatile, boot_change, ..new }
@@ -275,20 +296,26 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
     if record.order.as_ref() != Some(order) {
         // Under another order it is not the one that was pre-staged.
         (record.pre_staged, record.drained) = (false, None);
-        if record.progress.is_outcome_unknown(t_ms) {
-            record.earlier_orders.extend(record.order.take());
-            let extra = record.earlier_orders.len().saturating_sub(MAX_EARLIER_ORDERS);
-            record.earlier_orders.drain(..extra);
-        }
+        record = replace_order(record, order, t_ms);
     }
     NodeRecord {
         progress: Progress::Ordering { until_ms },
         since_ms: t_ms,
-        order: Some(order.clone()),
         ordering_ms: Some(t_ms),
         why: None,
         ..record
     }
+}
+
+/// Makes `order` the last order. The agent may have the one before it, if its outcome is unknown.
+fn replace_order(mut record: NodeRecord, order: &OrderId, t_ms: u64) -> NodeRecord {
+    let replaced = record.order.replace(order.clone()).filter(|replaced| replaced != order);
+    if record.progress.is_outcome_unknown(t_ms) {
+        record.earlier_orders.extend(replaced);
+        let extra = record.earlier_orders.len().saturating_sub(MAX_EARLIER_ORDERS);
+        record.earlier_orders.drain(..extra);
+    }
+    record
 }
 
 fn change_boot(
@@ -297,6 +324,11 @@ fn change_boot(
     before: &Booted,
     (until_ms, t_ms): (u64, u64),
 ) -> NodeRecord {
+    // A change for an earlier order that is recorded late leaves the boot source to its present owner.
+    let owner = record.unsettled_boot_change().map(|change| &change.order);
+    if owner.is_some() && owner == record.order.as_ref() && owner != Some(order) {
+        return record;
+    }
     let boot_id = before.boot_id.clone();
     // If it was not restored, the present boot source is ours, and not the one to go back to.
     let first = record.unsettled_boot_change().map_or_else(|| before.clone(), |change| change.before.clone());
@@ -375,14 +407,17 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
         _ => return record,
     };
     let mut record = match record {
-        Some(record) if record.order.as_ref() != Some(order) => return Some(record),
-        Some(record) => record,
+        // A node that was given up and called off stays so.
+        None if progress == Progress::Lost => return None,
         None => NodeRecord { order: Some(order.clone()), ..NodeRecord::new(progress, line.t_ms) },
+        Some(record) if record.order.as_ref() != Some(order) => return Some(record),
+        // Nothing happens to an order after its end. A node that is held, or has moved on, is not lost.
+        Some(record) if record.has_settled_order() => return Some(record),
+        Some(record) => match (progress, record.progress) {
+            (Progress::Lost, Progress::Seen(_) | Progress::Superseded) => return Some(record),
+            _ => record,
+        },
     };
-    // A node that is known to have come to its end is not lost.
-    if progress == Progress::Lost && matches!(record.progress, Progress::Seen(_) | Progress::Superseded) {
-        return Some(record);
-    }
     end_boot_claim(&mut record, order);
     (record.progress, record.since_ms, record.why) = (progress, line.t_ms, why);
     Some(record)

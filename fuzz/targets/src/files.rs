@@ -3,9 +3,10 @@
 
 use crate::peers::this_node;
 use rollout_core::agent::ledger::{Gate, Ledger, gate};
-use rollout_core::controller::hand_over::{HandedOver, sort};
+use rollout_core::controller::hand_over::{HandedOver, group};
+use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::protocol::order::{Order, OrderKind};
-use rollout_core::rollout::journal::{Line, NodeRecords, fold, lines};
+use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay};
 use std::collections::BTreeSet;
 
 /// Checks decisions of the gate and of a starting agent, both based on `order.json`.
@@ -45,8 +46,8 @@ pub(crate) fn journal(data: &[u8]) {
         assert!(!written.contains('\n'), "{written}");
         named.extend(line.entry.nodes().iter().map(str::to_owned));
     }
-    let folded: NodeRecords = fold(&read);
-    assert!(folded.keys().all(|name| named.contains(name)));
+    let records: NodeRecords = replay(&read);
+    assert!(records.keys().all(|name| named.contains(name)));
     // Each handed-over node is in exactly one group or skipped for exactly one reason.
     let handed: Vec<HandedOver> = named
         .iter()
@@ -58,9 +59,16 @@ pub(crate) fn journal(data: &[u8]) {
             plain: false,
         })
         .collect();
+    let rollout = RolloutState {
+        id: "rollout".to_owned(),
+        staged_ms: 0,
+        by: "root".to_owned(),
+        manifest: Err("not needed".to_owned()),
+        records,
+    };
+    let snapshot = Snapshot { rollouts: vec![rollout], ..Snapshot::default() };
     for now_ms in [0, u64::MAX] {
-        let rollouts = [("rollout".to_owned(), folded.clone())];
-        let (groups, skipped) = sort(&handed, &rollouts, &NodeRecords::new(), now_ms);
+        let (groups, skipped) = group(&handed, &snapshot, now_ms);
         let count = groups.values().chain(skipped.values()).map(Vec::len).sum::<usize>();
         assert_eq!(count, named.len());
     }

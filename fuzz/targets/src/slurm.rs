@@ -1,10 +1,10 @@
 //! Output of scontrol, and slurm.conf. Slurm is trusted, but its users write Comments, and its versions differ in keys.
 
 use rollout_core::controller::hand_over::{Request, handed_over};
-use rollout_core::controller::lost_orders::lost;
+use rollout_core::controller::lost_orders::lost_orders;
+use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::doctor::slurm::power_action;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::NodeRecords;
 use rollout_core::slurm::config::{Release, SlurmConfig};
 use rollout_core::slurm::drains::{Drains, observe};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
@@ -48,7 +48,7 @@ fn nodes(text: &str) {
         assert!(nodes.iter().any(|node| node.name == handed.node && node.is_handed_over()), "{handed:?}");
     }
     // RebootProgram is run again for these nodes.
-    for lost in lost(&nodes, &[], &NodeRecords::new(), u64::MAX) {
+    for lost in lost_orders(&nodes, &Snapshot::default(), u64::MAX) {
         assert!(nodes.iter().any(|node| node.name == lost.node && node.is_handed_over()), "{lost:?}");
     }
 }

@@ -66,23 +66,6 @@ impl Resolver {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_node_without_address_is_reached_by_its_name() {
-        let node = |name: &str, address: &str| NodeInfo {
-            name: name.to_owned(),
-            address: address.to_owned(),
-            ..NodeInfo::default()
-        };
-        let mut addresses = Addresses::from([("n1".to_owned(), "10.0.0.1".to_owned())]);
-        assert_eq!((addresses.of("n1"), addresses.of("n2")), ("10.0.0.1", "n2"));
-        let now = [node("n1", "10.0.0.9"), node("n2", "10.0.0.2")];
-        assert!(!addresses.has(&now[0]));
-        addresses.learn(&now);
-        assert_eq!((addresses.of("n1"), addresses.of("n2")), ("10.0.0.9", "10.0.0.2"));
-        assert!(now.iter().all(|node| addresses.has(node)));
-        assert_eq!(addresses.nodes().to_string(), "n[1-2]");
-    }
-
     const HOSTS: &str = "127.0.0.1 localhost\n# 10.0.0.9 cn01\n10.0.0.1\tcn01 cn01.cluster # first\n10.0.0.2 cn01 CN02\nfd00::3 cn03\nnonsense cn04\n";
 
     #[test]

@@ -26,8 +26,8 @@ impl StoreWriter {
         if closable(&self.snapshot()?, clock::now_ms()).is_empty() {
             return Ok(Vec::new());
         }
-        let lock = self.lock()?;
-        let closable = closable(&self.snapshot()?, clock::now_ms());
+        let (lock, snapshot) = self.lock_with_snapshot()?;
+        let closable = closable(&snapshot, clock::now_ms());
         self.make_dir(&self.closed_dir())?;
         let mut closed = Vec::new();
         for (id, summary) in closable {

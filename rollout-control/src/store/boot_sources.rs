@@ -1,11 +1,13 @@
 //! Previous boot sources of a rollout's nodes, in the notation of their provider. For SlurmUser only: a service may give nodes
 //! secrets with them.
 
+use super::journal_file::Replayed;
+use super::lock::Locked;
 use super::{StoreError, StoreReader, StoreWriter};
 use crate::boot::Saved;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Entry, replay};
+use rollout_core::rollout::journal::Entry;
 use rollout_host::clock;
 use std::collections::BTreeMap;
 
@@ -36,8 +38,8 @@ impl StoreWriter {
     /// # Errors
     /// Fails if they cannot be read or written; then nothing may be changed.
     pub fn save_boot_sources(&self, id: &str, now: BTreeMap<String, Saved>) -> Result<(), StoreError> {
-        let lock = self.lock()?;
-        let records = replay(&self.journal(Some(id)).read()?);
+        let (lock, journal) = self.lock_with_journal(id)?;
+        let records = journal.records();
         let ours =
             |node: &String| records.get(node).is_some_and(|record| record.unsettled_boot_change().is_some());
         let mut saved = self.boot_sources(id)?;
@@ -62,9 +64,8 @@ impl StoreWriter {
         hold_ms: u64,
         by_owner: bool,
     ) -> Result<NodeSet, StoreError> {
-        let lock = self.lock()?;
-        let now_ms = clock::now_ms();
-        let records = replay(&self.journal(Some(id)).read()?);
+        let (lock, journal) = self.lock_with_journal(id)?;
+        let (now_ms, records) = (clock::now_ms(), journal.records());
         let mut claimed: BTreeMap<OrderId, Vec<String>> = BTreeMap::new();
         for (node, order) in nodes {
             let Some(record) = records.get(node) else { continue };
@@ -91,5 +92,14 @@ impl StoreWriter {
             lock.append_at(Some(id), entries, now_ms)?;
         }
         Ok(all)
+    }
+
+    /// Takes the lock and reads one journal. Most of it is read and parsed before.
+    fn lock_with_journal(&self, id: &str) -> Result<(Locked<'_>, Replayed), StoreError> {
+        let (file, mut journal) = (self.journal(Some(id)), Replayed::default());
+        journal.catch_up(&file)?;
+        let lock = self.lock()?;
+        journal.catch_up(&file)?;
+        Ok((lock, journal))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{StoreError, StoreWriter};
 use rollout_core::controller::hand_over::{HandedOver, OrderGroup, SkippedNodes, group};
-use rollout_core::controller::snapshot::Snapshot;
+use rollout_core::controller::snapshot::{Snapshot, Unreadable};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderKind, PlainReboot};
 use rollout_core::rollout::journal::Entry;
@@ -22,7 +22,7 @@ pub struct Claims {
     pub claims: Vec<Claim>,
     /// Nodes that must not be ordered.
     pub skipped: SkippedNodes,
-    /// Nodes of rollouts whose manifest cannot be read any more, with the error: nobody knows what they must become.
+    /// Nodes of rollouts whose manifest or journal cannot be read any more, with the error: nobody knows what they must become.
     pub broken: Vec<(NodeSet, String)>,
 }
 
@@ -38,12 +38,14 @@ impl StoreWriter {
         features: Option<&str>,
         hold_ms: u64,
     ) -> Result<Claims, StoreError> {
-        let lock = self.lock()?;
+        let (lock, snapshot) = self.lock_with_snapshot()?;
         let now_ms = clock::now_ms();
         lock.compact_plain_reboots(now_ms)?;
-        let snapshot = self.snapshot()?;
-        let (groups, skipped) = group(nodes, &snapshot, now_ms);
-        let mut claims = Claims { skipped, ..Claims::default() };
+        // A node whose journal cannot be read may have any order, and boot anything.
+        let (unknown, nodes): (Vec<HandedOver>, Vec<HandedOver>) =
+            nodes.iter().cloned().partition(|handed| snapshot.is_in_unreadable(&handed.node));
+        let (groups, skipped) = group(&nodes, &snapshot, now_ms);
+        let mut claims = Claims { skipped, broken: broken(&unknown, &snapshot), ..Claims::default() };
         for (group, names) in groups {
             let nodes = NodeSet::from_iter(names);
             let kind = match kind(&group, &snapshot, features) {
@@ -63,6 +65,16 @@ impl StoreWriter {
         }
         Ok(claims)
     }
+}
+
+/// Returns the nodes of rollouts that cannot be read, with the error.
+fn broken(nodes: &[HandedOver], snapshot: &Snapshot) -> Vec<(NodeSet, String)> {
+    let of = |rollout: &Unreadable| -> NodeSet {
+        let names = nodes.iter().map(|handed| &handed.node);
+        names.filter(|name| rollout.nodes.contains(name)).cloned().collect()
+    };
+    let broken = snapshot.unreadable.iter().map(|rollout| (of(rollout), rollout.error.clone()));
+    broken.filter(|(nodes, _)| !nodes.is_empty()).collect()
 }
 
 fn kind(group: &OrderGroup<'_>, snapshot: &Snapshot, features: Option<&str>) -> Result<OrderKind, String> {

@@ -3,10 +3,10 @@
 use super::lock::Locked;
 use super::{MODE, StoreError};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Line, lines, replay};
+use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay, replay_line};
 use rollout_host::durable;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -15,6 +15,10 @@ const MAX_PLAIN: u64 = 256 * 1024;
 
 /// Age from which a plain reboot is no longer needed to tell whether Slurm hands a node over for the second time.
 const PLAIN_NEEDED_MS: u64 = 24 * 3600 * 1000;
+
+/// Age of the oldest line from which the journal of plain reboots is compacted. A journal that is long because a whole cluster was
+/// rebooted today would otherwise be rewritten by each claim, and stay as long as it is.
+const PLAIN_OLD_MS: u64 = 2 * PLAIN_NEEDED_MS;
 
 /// One journal.
 pub(super) struct JournalFile {
@@ -26,14 +30,25 @@ impl JournalFile {
         Self { path }
     }
 
-    /// The lines that are whole. No file is an empty journal.
+    /// Returns the lines that are whole. A missing file is an empty journal.
     pub(super) fn read(&self) -> Result<Vec<Line>, StoreError> {
-        let mut bytes = Vec::new();
-        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => Ok(lines(&String::from_utf8_lossy(&bytes)).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(lines(&String::from_utf8_lossy(&self.text()?.unwrap_or_default())).collect())
+    }
+
+    fn text(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut text = Vec::new();
+        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut text)) {
+            Ok(_) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.error("read", source)),
         }
+    }
+
+    /// Returns the first line that is whole. `None` if there is none or it cannot be read.
+    fn first_line(&self) -> Option<Line> {
+        let mut text = Vec::new();
+        BufReader::new(File::open(&self.path).ok()?).read_until(b'\n', &mut text).ok()?;
+        lines(&String::from_utf8_lossy(&text)).next()
     }
 
     /// Appends lines and makes them last. A line that a crash tore is ended first, and stays torn.
@@ -76,8 +91,52 @@ impl JournalFile {
         self.path.exists()
     }
 
+    pub(super) fn missing(&self) -> StoreError {
+        self.error("read", io::ErrorKind::NotFound.into())
+    }
+
     fn error(&self, what: &'static str, source: io::Error) -> StoreError {
         StoreError::Io { path: self.path.clone(), what, source }
+    }
+}
+
+/// A journal's text with its records, for reading it again at little cost.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    text: Vec<u8>,
+    records: NodeRecords,
+}
+
+impl Replayed {
+    /// Reads the journal, again if it was read before. If it only grew, only the new lines are parsed. Returns whether it exists.
+    pub(super) fn catch_up(&mut self, journal: &JournalFile) -> Result<bool, StoreError> {
+        let read = journal.text()?;
+        let exists = read.is_some();
+        let text = read.unwrap_or_default();
+        let only_grew = text.starts_with(&self.text) && self.text.last().is_none_or(|last| *last == b'\n');
+        if !only_grew {
+            self.text.clear();
+            self.records.clear();
+        }
+        for line in lines(&String::from_utf8_lossy(&text[self.text.len()..])) {
+            replay_line(&mut self.records, &line);
+        }
+        self.text = text;
+        Ok(exists)
+    }
+
+    /// Returns the first line that is whole.
+    pub(super) fn first_line(&self) -> Option<Line> {
+        let begin = self.text.split_inclusive(|byte| *byte == b'\n');
+        begin.filter_map(|line| lines(&String::from_utf8_lossy(line)).next()).next()
+    }
+
+    pub(super) fn records(&self) -> &NodeRecords {
+        &self.records
+    }
+
+    pub(super) fn into_records(self) -> NodeRecords {
+        self.records
     }
 }
 
@@ -87,6 +146,10 @@ impl Locked<'_> {
     pub(super) fn compact_plain_reboots(&self, now_ms: u64) -> Result<(), StoreError> {
         let journal = self.journal(None);
         if std::fs::metadata(&journal.path).map_or(0, |file| file.len()) < MAX_PLAIN {
+            return Ok(());
+        }
+        let is_old = |line: Line| line.t_ms.saturating_add(PLAIN_OLD_MS) <= now_ms;
+        if !journal.first_line().is_none_or(is_old) {
             return Ok(());
         }
         let lines = journal.read()?;

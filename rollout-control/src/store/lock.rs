@@ -4,6 +4,7 @@ use super::journal_file::JournalFile;
 use super::{MODE, StoreError, StoreWriter};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::rollout::journal::{Entry, Line};
 use rollout_host::{clock, durable};
 use serde::Serialize;
@@ -54,6 +55,16 @@ impl StoreWriter {
                 Err((_, error)) => return Err(StoreError::io(&path, "locked")(error.into())),
             }
         }
+    }
+}
+
+impl StoreWriter {
+    /// Takes the lock and reads everything about rollouts that are not closed. Most of it is read and parsed before.
+    pub(super) fn lock_with_snapshot(&self) -> Result<(Locked<'_>, Snapshot), StoreError> {
+        let early = self.read_early();
+        let lock = self.lock()?;
+        let snapshot = self.snapshot_after(early)?;
+        Ok((lock, snapshot))
     }
 }
 

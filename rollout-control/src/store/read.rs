@@ -1,16 +1,16 @@
 //! Reading the state directory. Takes no lock and writes nothing.
 
 use super::StoreError;
-use super::journal_file::JournalFile;
+use super::journal_file::{JournalFile, Replayed};
 use rollout_core::controller::closing::ClosedRollout;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot, Unreadable};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Line, replay};
+use rollout_core::rollout::journal::{Line, NodeRecords, replay};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::drains::Drains;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,22 @@ pub struct Rollout {
     pub lines: Vec<Line>,
 }
 
+/// The state directory as it was read before the lock was taken: under the lock, only the difference is parsed. The lock is held
+/// for milliseconds, however much there is.
+#[derive(Debug, Default)]
+pub(super) struct EarlyReading {
+    rollouts: BTreeMap<String, OpenRollout>,
+    plain_reboots: Replayed,
+    learned: Option<(Drains, Addresses)>,
+}
+
+#[derive(Debug, Default)]
+struct OpenRollout {
+    journal: Replayed,
+    /// The manifest, which never changes. `None` if it was not read.
+    manifest: Option<Manifest>,
+}
+
 impl StoreReader {
     /// Returns a reader of the state directory at `dir`.
     #[must_use]
@@ -40,9 +56,35 @@ impl StoreReader {
     /// # Errors
     /// Fails if the directory exists and cannot be read. A rollout that cannot be read is part of the answer.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.snapshot_after(EarlyReading::default())
+    }
+
+    /// Reads everything that a snapshot needs, before the lock is taken. Anything that cannot be read now is read under the lock.
+    pub(super) fn read_early(&self) -> EarlyReading {
+        let mut early =
+            EarlyReading { learned: Some((self.drains(), self.addresses())), ..EarlyReading::default() };
+        // An error is that of the reading under the lock.
+        let _ = early.plain_reboots.catch_up(&self.journal(None));
+        for id in self.open_ids().unwrap_or_default() {
+            let mut rollout = OpenRollout::default();
+            if rollout.journal.catch_up(&self.journal(Some(&id))).is_ok() {
+                rollout.manifest = self.manifest(&id).ok();
+                early.rollouts.insert(id, rollout);
+            }
+        }
+        early
+    }
+
+    /// Reads everything about rollouts that are not closed, and of journals that were read before only the lines after that.
+    pub(super) fn snapshot_after(&self, early: EarlyReading) -> Result<Snapshot, StoreError> {
+        self.snapshot_of(self.open_ids()?.into_iter(), early)
+    }
+
+    fn open_ids(&self) -> Result<BTreeSet<String>, StoreError> {
         let closed = self.names_in(&self.closed_dir())?;
-        let open = self.names_in(&self.rollouts_dir())?.into_iter().filter(|id| !closed.contains(id));
-        self.snapshot_of(open)
+        let mut ids = self.names_in(&self.rollouts_dir())?;
+        ids.retain(|id| !closed.contains(id));
+        Ok(ids)
     }
 
     /// Reads the same, and the closed rollouts that have any of these nodes.
@@ -57,19 +99,21 @@ impl StoreReader {
         };
         let wanted = |id: &String| !closed.contains(id) || has_them(id);
         let ids: Vec<String> = self.names_in(&self.rollouts_dir())?.into_iter().filter(wanted).collect();
-        self.snapshot_of(ids.into_iter())
+        self.snapshot_of(ids.into_iter(), EarlyReading::default())
     }
 
-    fn snapshot_of(&self, ids: impl Iterator<Item = String>) -> Result<Snapshot, StoreError> {
-        let mut snapshot = Snapshot {
-            plain_reboots: replay(&self.journal(None).read()?),
-            drains: self.drains(),
-            addresses: self.addresses(),
-            ..Snapshot::default()
-        };
+    fn snapshot_of(
+        &self,
+        ids: impl Iterator<Item = String>,
+        mut early: EarlyReading,
+    ) -> Result<Snapshot, StoreError> {
+        early.plain_reboots.catch_up(&self.journal(None))?;
+        let (drains, addresses) = early.learned.unwrap_or_else(|| (self.drains(), self.addresses()));
+        let plain_reboots = early.plain_reboots.into_records();
+        let mut snapshot = Snapshot { plain_reboots, drains, addresses, ..Snapshot::default() };
         for id in ids {
-            match self.rollout(&id) {
-                Ok(rollout) => snapshot.rollouts.push(rollout.state),
+            match self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default()) {
+                Ok(rollout) => snapshot.rollouts.push(rollout),
                 Err(error) => {
                     let nodes = self.manifest(&id).map(|manifest| manifest.nodes).unwrap_or_default();
                     snapshot.unreadable.push(Unreadable { id, error: error.to_string(), nodes });
@@ -78,6 +122,16 @@ impl StoreReader {
         }
         snapshot.rollouts.sort_by(|one, other| (one.staged_ms, &one.id).cmp(&(other.staged_ms, &other.id)));
         Ok(snapshot)
+    }
+
+    fn open_rollout(&self, id: &str, mut early: OpenRollout) -> Result<RolloutState, StoreError> {
+        let journal = self.journal(Some(id));
+        if !early.journal.catch_up(&journal)? {
+            return Err(journal.missing());
+        }
+        let manifest = early.manifest.map_or_else(|| self.manifest(id), Ok);
+        let first = early.journal.first_line();
+        Ok(state(id, first.as_ref(), manifest, early.journal.into_records()))
     }
 
     /// Returns the newest rollout of this id or name: `driver` stands for `driver@2` if there are both, `driver@1` for the first
@@ -111,14 +165,7 @@ impl StoreReader {
             return Err(StoreError::NoSuchRollout(id.to_owned()));
         }
         let lines = journal.read()?;
-        let first = lines.first();
-        let state = RolloutState {
-            id: id.to_owned(),
-            staged_ms: first.map_or(0, |line| line.t_ms),
-            by: first.map_or_else(String::new, |line| line.by.clone()),
-            manifest: self.manifest(id).map_err(|error| error.to_string()),
-            records: replay(&lines),
-        };
+        let state = state(id, lines.first(), self.manifest(id), replay(&lines));
         Ok(Rollout { state, lines })
     }
 
@@ -236,5 +283,20 @@ impl StoreReader {
 
     pub(super) fn archive_dir(&self) -> PathBuf {
         self.dir.join("archive")
+    }
+}
+
+fn state(
+    id: &str,
+    first: Option<&Line>,
+    manifest: Result<Manifest, StoreError>,
+    records: NodeRecords,
+) -> RolloutState {
+    RolloutState {
+        id: id.to_owned(),
+        staged_ms: first.map_or(0, |line| line.t_ms),
+        by: first.map_or_else(String::new, |line| line.by.clone()),
+        manifest: manifest.map_err(|error| error.to_string()),
+        records,
     }
 }

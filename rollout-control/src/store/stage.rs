@@ -1,6 +1,7 @@
 //! Staging and unstaging: recording the desired state of nodes. Touches no node.
 
 use super::{MODE, StoreError, StoreWriter};
+use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::controller::staging::{Verdict, check, free_nodes, new_id, unstageable};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Line};
@@ -46,8 +47,8 @@ impl StoreWriter {
     /// # Errors
     /// Fails if a node waits for another rollout, or nothing can be written.
     pub fn stage(&self, text: &str, manifest: &Manifest) -> Result<Staged, StageError> {
-        let _lock = self.lock()?;
-        let staged = self.would_stage(manifest)?;
+        let (_lock, snapshot) = self.lock_with_snapshot()?;
+        let staged = self.staged_now(manifest, &snapshot)?;
         if let Staged::New(id) = &staged {
             self.write_rollout(id, text, manifest.nodes.clone())?;
         }
@@ -59,9 +60,13 @@ impl StoreWriter {
     /// # Errors
     /// Fails if there is no such rollout, or nothing can be written.
     pub fn unstage(&self, id: &str, nodes: Option<&NodeSet>) -> Result<NodeSet, StoreError> {
-        let lock = self.lock()?;
-        let all = self.rollout(id)?.state.records.into_keys().collect();
-        let nodes = unstageable(nodes.unwrap_or(&all), &self.snapshot()?, id, clock::now_ms());
+        let (lock, snapshot) = self.lock_with_snapshot()?;
+        let Some(rollout) = snapshot.rollout(id) else {
+            // If it is closed, it is over for all of its nodes.
+            return self.rollout(id).map(|_| NodeSet::default());
+        };
+        let all = rollout.records.keys().cloned().collect();
+        let nodes = unstageable(nodes.unwrap_or(&all), &snapshot, id, clock::now_ms());
         if !nodes.is_empty() {
             lock.append(Some(id), vec![Entry::Unstaged { nodes: nodes.clone() }])?;
         }
@@ -74,9 +79,9 @@ impl StoreWriter {
     /// # Errors
     /// Fails if there is no such rollout, or nothing can be written.
     pub fn stage_again(&self, id: &str, nodes: &NodeSet) -> Result<NodeSet, StoreError> {
-        let lock = self.lock()?;
+        let (lock, snapshot) = self.lock_with_snapshot()?;
         self.manifest_text(id)?;
-        let nodes = free_nodes(nodes, &self.snapshot()?);
+        let nodes = free_nodes(nodes, &snapshot);
         if !nodes.is_empty() {
             lock.reopen(id)?;
             lock.append(Some(id), vec![Entry::Staged { nodes: nodes.clone() }])?;
@@ -119,12 +124,18 @@ impl super::StoreReader {
     /// # Errors
     /// As for [`StoreWriter::stage`].
     pub fn would_stage(&self, manifest: &Manifest) -> Result<Staged, StageError> {
-        match check(manifest, &self.snapshot()?) {
+        self.staged_now(manifest, &self.snapshot()?)
+    }
+
+    fn staged_now(&self, manifest: &Manifest, snapshot: &Snapshot) -> Result<Staged, StageError> {
+        match check(manifest, snapshot) {
             Verdict::Already(id) => Ok(Staged::Already(id)),
             Verdict::Taken { nodes, rollout } => Err(StageError::Taken { nodes, rollout }),
             Verdict::Free => {
                 let mut known = self.names_in(&self.rollouts_dir())?;
                 known.extend(self.names_in(&self.archive_dir())?);
+                // The summary of a rollout that somebody removed would close the new one at once.
+                known.extend(self.names_in(&self.closed_dir())?);
                 Ok(Staged::New(new_id(&manifest.name, &known)))
             }
         }

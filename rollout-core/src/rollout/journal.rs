@@ -10,7 +10,7 @@ mod entry;
 mod record;
 
 pub use entry::{Booted, Entry, Line, lines};
-pub use record::{BootChange, NodeRecord, NodeRecords, Progress, Restoration, replay};
+pub use record::{BootChange, NodeRecord, NodeRecords, Progress, Restoration, replay, replay_line};
 
 #[cfg(test)]
 mod tests;

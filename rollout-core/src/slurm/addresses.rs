@@ -46,3 +46,25 @@ impl<const N: usize> From<[(String, String); N]> for Addresses {
         Self(addresses.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_address_is_reached_by_its_name() {
+        let node = |name: &str, address: &str| NodeInfo {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            ..NodeInfo::default()
+        };
+        let mut addresses = Addresses::from([("n1".to_owned(), "10.0.0.1".to_owned())]);
+        assert_eq!((addresses.of("n1"), addresses.of("n2")), ("10.0.0.1", "n2"));
+        let now = [node("n1", "10.0.0.9"), node("n2", "10.0.0.2")];
+        assert!(!addresses.has(&now[0]));
+        addresses.learn(&now);
+        assert_eq!((addresses.of("n1"), addresses.of("n2")), ("10.0.0.9", "10.0.0.2"));
+        assert!(now.iter().all(|node| addresses.has(node)));
+        assert_eq!(addresses.nodes().to_string(), "n[1-2]");
+    }
+}

@@ -210,16 +210,21 @@ impl Progress {
 /// Reduces the lines of a journal to a record for each node.
 #[must_use]
 pub fn replay<'a>(lines: impl IntoIterator<Item = &'a Line>) -> NodeRecords {
-    let mut records = BTreeMap::new();
+    let mut records = NodeRecords::new();
     for line in lines {
-        for name in line.entry.nodes().iter() {
-            let record = records.remove(name);
-            if let Some(record) = apply(record, name, line) {
-                records.insert(name.to_owned(), record);
-            }
-        }
+        replay_line(&mut records, line);
     }
     records
+}
+
+/// Continues a replay with the next line.
+pub fn replay_line(records: &mut NodeRecords, line: &Line) {
+    for name in line.entry.nodes().iter() {
+        let record = records.remove(name);
+        if let Some(record) = apply(record, name, line) {
+            records.insert(name.to_owned(), record);
+        }
+    }
 }
 
 /// Applies one line to the record of one node.

@@ -1,4 +1,4 @@
-//! What every verb needs: configuration, the state directory, and a way to fail with one line.
+//! Shared by all verbs: configuration, the state directory, and errors of one line.
 
 use nix::unistd::{User, geteuid, gethostname};
 use rollout_cli::args::Args;
@@ -7,7 +7,7 @@ use rollout_control::store::{Rollout, Store};
 use rollout_core::hostlist::NodeSet;
 use std::os::unix::fs::MetadataExt;
 
-/// Why a verb was not done, for a person.
+/// The error of a verb, for people.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
@@ -17,11 +17,11 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// What every verb needs.
+/// Configuration and state directory of this invocation.
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) store: Store,
-    /// Whether we may write into the state directory: root, and SlurmUser to whom it belongs.
+    /// True for root and for SlurmUser, who owns the state directory.
     pub(crate) may_write: bool,
 }
 
@@ -38,7 +38,7 @@ impl Context {
         Ok(Self { config, store, may_write })
     }
 
-    /// The rollout with this id or name, as it is stored.
+    /// Loads the rollout with this id or name.
     pub(crate) fn rollout(&self, name: &str) -> Result<Rollout, Failure> {
         Ok(self.store.load(&self.store.find(name)?)?)
     }
@@ -54,12 +54,12 @@ impl Context {
     }
 }
 
-/// A hostlist from the command line.
+/// Parses a hostlist from the command line.
 pub(crate) fn nodes(list: &str) -> Result<NodeSet, Failure> {
     NodeSet::parse(list).map_err(|error| Failure(format!("{list:?} is no hostlist: {error}")))
 }
 
-/// Who writes, as journals name it: the person behind sudo, where there is one.
+/// Returns the author of journal lines: the person behind sudo if there is one, else the user, with the host.
 pub(crate) fn who() -> String {
     let user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
     let person = std::env::var("SUDO_USER").ok().or_else(user).unwrap_or_else(|| geteuid().to_string());

@@ -9,7 +9,7 @@ mod systemd_boot;
 
 use super::ChangeError;
 use rollout_core::agent::ledger::{After, Before};
-use rollout_core::rollout::image::{Facts, FileProof, Image, Running, Via};
+use rollout_core::rollout::image::{Facts, FileProof, Image, NodeProvider, Running};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -22,28 +22,28 @@ const CMDLINE: &str = "/proc/cmdline";
 const MAX_PROOF: u64 = 64 * 1024;
 
 pub(super) fn is_already_so(image: &Image) -> Result<bool, ChangeError> {
-    Ok(match image.via {
+    Ok(match image.via.on_node() {
         // What a node boots from is not seen on the node.
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => false,
-        Via::Ostree => is_proven(image)? && ostree::is_already_so()?,
-        Via::BootEntry => is_proven(image)? && boot_entry::is_already_so(image)?,
+        None => false,
+        Some(NodeProvider::Ostree) => is_proven(image)? && ostree::is_already_so()?,
+        Some(NodeProvider::BootEntry) => is_proven(image)? && boot_entry::is_already_so(image)?,
     })
 }
 
 pub(super) fn observe(image: &Image) -> Result<Before, ChangeError> {
-    let saved = match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => None,
-        Via::Ostree => Some(ostree::observe()?),
-        Via::BootEntry => Some(boot_entry::observe(&read(CMDLINE)?)?),
+    let saved = match image.via.on_node() {
+        None => None,
+        Some(NodeProvider::Ostree) => Some(ostree::observe()?),
+        Some(NodeProvider::BootEntry) => Some(boot_entry::observe(&read(CMDLINE)?)?),
     };
     Ok(Before::Image { running: running()?, saved })
 }
 
 pub(super) fn apply(image: &Image, saved: Option<&str>) -> Result<After, ChangeError> {
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => {}
-        Via::Ostree => ostree::apply(image, kept(saved)?)?,
-        Via::BootEntry => boot_entry::apply(image)?,
+    match image.via.on_node() {
+        None => {}
+        Some(NodeProvider::Ostree) => ostree::apply(image, kept(saved)?)?,
+        Some(NodeProvider::BootEntry) => boot_entry::apply(image)?,
     }
     Ok(After { changed: true, added: Vec::new(), removed: Vec::new() })
 }
@@ -60,17 +60,17 @@ pub(super) fn verify(image: &Image, before: &Running) -> Result<(), ChangeError>
 }
 
 pub(super) fn confirm(image: &Image) -> Result<(), ChangeError> {
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command | Via::Ostree => Ok(()),
-        Via::BootEntry => boot_entry::confirm(image),
+    match image.via.on_node() {
+        None | Some(NodeProvider::Ostree) => Ok(()),
+        Some(NodeProvider::BootEntry) => boot_entry::confirm(image),
     }
 }
 
 pub(super) fn undo(image: &Image, saved: Option<&str>) -> Result<(), ChangeError> {
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => Ok(()),
-        Via::Ostree => ostree::undo(kept(saved)?),
-        Via::BootEntry => boot_entry::undo(kept(saved)?),
+    match image.via.on_node() {
+        None => Ok(()),
+        Some(NodeProvider::Ostree) => ostree::undo(kept(saved)?),
+        Some(NodeProvider::BootEntry) => boot_entry::undo(kept(saved)?),
     }
 }
 
@@ -82,10 +82,10 @@ pub(super) fn verify_old(image: &Image, before: &Running, saved: Option<&str>) -
             format!("it is {}, not {}", now.name(), before.name()),
         ));
     }
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => Ok(()),
-        Via::Ostree => ostree::verify_old(kept(saved)?),
-        Via::BootEntry => boot_entry::verify_old(kept(saved)?),
+    match image.via.on_node() {
+        None => Ok(()),
+        Some(NodeProvider::Ostree) => ostree::verify_old(kept(saved)?),
+        Some(NodeProvider::BootEntry) => boot_entry::verify_old(kept(saved)?),
     }
 }
 
@@ -93,12 +93,11 @@ pub(super) fn verify_old(image: &Image, before: &Running, saved: Option<&str>) -
 pub(super) fn runs_as_before(image: &Image, before: &Running, saved: Option<&str>) -> bool {
     let as_before = running().is_ok_and(|now| now == *before);
     as_before
-        && match image.via {
-            Via::BootFile | Via::Bss | Via::Command => true,
-            // It boots the node for what is put back, whatever runs.
-            Via::Bos => false,
-            Via::Ostree => saved.is_some_and(ostree::is_booted),
-            Via::BootEntry => read(CMDLINE).is_ok_and(|cmdline| {
+        && match image.via.on_node() {
+            // Some providers boot the node for what is put back, whatever runs.
+            None => !image.via.reboots(),
+            Some(NodeProvider::Ostree) => saved.is_some_and(ostree::is_booted),
+            Some(NodeProvider::BootEntry) => read(CMDLINE).is_ok_and(|cmdline| {
                 saved.is_some_and(|saved| boot_entry::is_booted_as_before(saved, &cmdline))
             }),
         }

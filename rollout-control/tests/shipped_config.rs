@@ -1,4 +1,4 @@
-//! The configuration file as it is shipped: every key, commented out at its default.
+//! The configuration file as it is shipped: every key, commented out with its default.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -15,7 +15,7 @@ fn shipped() -> String {
     std::fs::read_to_string(SHIPPED).unwrap()
 }
 
-/// The lines of its keys, without the `#` before them.
+/// Returns the lines with keys, without the `#` before them.
 fn lines_of_keys() -> Vec<String> {
     let text = shipped();
     let lines = text.lines().filter_map(|line| line.strip_prefix('#'));
@@ -29,7 +29,7 @@ fn it_is_the_default_as_it_is_and_with_all_its_keys() {
     let path = dir.path().join("controller.toml");
     replace(&path, lines_of_keys().join("\n").as_bytes(), 0o644).unwrap();
     let all = Config::load(&path).unwrap();
-    // A key without a default stands there with an example, and its comment says so.
+    // A key without a default has an example, and its comment says so.
     assert!(
         all.slurm_conf.is_some()
             && all.boot_file.is_some()

@@ -1,4 +1,4 @@
-//! The controller's configuration. Every key has a default; a site may have no file at all.
+//! The controller's configuration. Every key has a default, so a site needs no file.
 
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
 use rollout_core::controller::closing::Retention;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the configuration is, with drop-ins in `controller.d/`.
+/// Path of the configuration, with drop-ins in `controller.d/`.
 pub const PATH: &str = "/etc/slurm-rollout/controller.toml";
 
-/// How long `scontrol` may take where a person waits for it.
+/// Time limit for `scontrol` while a person waits.
 const SCONTROL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The keys of `controller.toml`.
@@ -24,14 +24,13 @@ const SCONTROL_LIMIT: Duration = Duration::from_secs(20);
 pub struct Config {
     /// The state directory. Two controllers may share it.
     pub state_dir: PathBuf,
-    /// The agents' TCP port.
     pub agent_port: u16,
-    /// By when an invocation of RebootProgram has ended. Slurm 26.05 kills it after ResumeTimeout, older versions
-    /// book agent threads as long as it runs.
+    /// Deadline for an invocation of RebootProgram. Slurm 26.05 kills it after ResumeTimeout, older versions reserve agent
+    /// threads as long as it runs.
     pub deadline: TimeLimit,
-    /// How long one agent may take to answer.
+    /// Time limit for the answer of one agent.
     pub agent_timeout: TimeLimit,
-    /// Whether agents are given beforehand what is staged for their nodes.
+    /// Pre-staging on the nodes.
     pub deliver: Deliver,
     /// Age in days from which a closed rollout is archived.
     pub archive_after_days: u32,
@@ -39,15 +38,13 @@ pub struct Config {
     pub archive_beyond: usize,
     /// Age in days from which an archived rollout is deleted. 0 keeps them all.
     pub delete_archived_after_days: u32,
-    /// How many agents are spoken to at the same time.
+    /// Maximum number of agents in contact at the same time.
     pub concurrency: usize,
-    /// `scontrol`.
     pub scontrol: PathBuf,
-    /// `slurm.conf`, where it is neither Slurm's default nor in the environment's `SLURM_CONF`.
+    /// `slurm.conf`, if it is neither Slurm's default nor in `SLURM_CONF` of the environment.
     pub slurm_conf: Option<PathBuf>,
-    /// munged's socket.
     pub munge_socket: PathBuf,
-    /// What boot servers and services call the nodes, for images.
+    /// Names of the nodes in boot servers and services, for images.
     pub nodes_file: PathBuf,
     /// Images via `boot-file`.
     pub boot_file: Option<BootFileConfig>,
@@ -59,15 +56,14 @@ pub struct Config {
     pub command: Option<CommandConfig>,
 }
 
-/// Whether agents are given beforehand what is staged for their nodes.
+/// Pre-staging: agents get the staged changes of their nodes beforehand, for a RebootProgram that slurmd runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deliver {
-    /// Where Slurm's configuration says that slurmd runs our RebootProgram.
+    /// If slurmd runs our RebootProgram by Slurm's configuration.
     Auto,
-    /// Always: slurmd runs it as a PowerAction, which Slurm does not tell.
+    /// For a RebootProgram that slurmd runs as a PowerAction, which Slurm does not report.
     Always,
-    /// Never.
     Never,
 }
 
@@ -104,7 +100,7 @@ impl Config {
         config::load(path)
     }
 
-    /// scontrol with this configuration; slurmctld hands its `SLURM_CONF` to RebootProgram in the environment.
+    /// Returns scontrol with this configuration. RebootProgram gets `SLURM_CONF` from slurmctld in the environment.
     #[must_use]
     pub fn scontrol(&self) -> Scontrol {
         let inherited = || std::env::var_os("SLURM_CONF").map(PathBuf::from);
@@ -123,7 +119,7 @@ impl Config {
         (self.delete_archived_after_days > 0).then(|| days(self.delete_archived_after_days))
     }
 
-    /// munged with this configuration.
+    /// Returns munged with this configuration.
     #[must_use]
     pub fn munge(&self) -> Munge {
         Munge::at(&self.munge_socket)

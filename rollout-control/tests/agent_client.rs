@@ -1,4 +1,4 @@
-//! The client against real sockets: agents that answer, and whatever else may listen there.
+//! The client against real sockets: agents that answer, and other programs that may listen there.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// For exchanges that end of themselves, and for those that are to be cut off. Nothing is said of how fast they are.
+/// Limits for exchanges that end by themselves, and for those that must be cut off. The tests assert nothing about speed.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(400);
 
-/// Much more than any limit given here: an exchange that takes this long has none.
+/// Much longer than any limit given here: an exchange that takes this long has none.
 const ENDLESS: Duration = Duration::from_secs(60);
 
 /// Serves each connection on a thread of its own, on all addresses of this machine.
@@ -36,7 +36,7 @@ fn serve(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     port
 }
 
-/// Reads a request to its end: its head, and its body by Content-Length.
+/// Reads a whole request: its head, and its body by Content-Length.
 fn request(stream: &mut TcpStream) -> (String, String) {
     let mut bytes = Vec::new();
     let mut byte = [0];
@@ -92,7 +92,7 @@ fn each_answer_of_an_agent_is_understood() {
     ] {
         assert_eq!(order(says(http("200 OK", json)), LONG), Ok(answer), "{json}");
     }
-    // An order that is no order is refused with a status of its own.
+    // An invalid order is refused with a status of its own.
     let refused = http("400 Bad Request", r#"{"answer":"refused","why":"MUNGE: replayed"}"#);
     assert_eq!(order(says(refused), LONG), Ok(Answer::Refused { why: "MUNGE: replayed".to_owned() }));
     let chunked =
@@ -197,7 +197,7 @@ fn one_that_never_answers_is_left_at_the_limit() {
         drop(stream);
     });
     assert_eq!(silence(silent, SHORT), late);
-    // Accepted by the kernel, and by nobody else.
+    // Only the kernel accepts this connection.
     let listener = TcpListener::bind((LOCAL, 0)).unwrap();
     assert_eq!(silence(listener.local_addr().unwrap().port(), SHORT), late);
 }
@@ -222,7 +222,7 @@ fn one_that_drips_is_left_at_the_limit() {
     ] {
         silence(drips(first, then), SHORT);
     }
-    // Who does not read what is sent to it does not hold us up either.
+    // A server that does not read the request does not delay us either.
     let deaf = serve(|stream| {
         thread::sleep(ENDLESS);
         drop(stream);
@@ -261,7 +261,7 @@ fn an_answer_that_is_too_long_is_cut_with_an_error() {
     let long = format!(r#"{{"answer":"refused","why":"{}"}}"#, "x".repeat(10 * 1024 * 1024));
     let why = silence(says(http("200 OK", &long)), LONG);
     assert!(why.contains("limit"), "{why}");
-    // So is one that says nothing of its length and never ends, and a head that never ends.
+    // An endless answer without a length is cut off as well, and so is an endless head.
     for first in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n"] {
         let endless = serve(move |mut stream| {
             request(&mut stream);

@@ -1,4 +1,4 @@
-//! The journal's fold over many journals: lines in any order, torn and foreign lines, late answers.
+//! Properties of replaying a journal: lines in any order, torn and foreign lines, late answers.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -62,7 +62,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
-/// What a RebootProgram may still write when it is late.
+/// An entry that a late RebootProgram may still write.
 fn answer() -> impl Strategy<Value = Entry> {
     prop_oneof![
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
@@ -122,13 +122,13 @@ proptest! {
         prop_assert_eq!(&fold(journal.iter()), &whole);
         let said: NodeSet = journal.iter().flat_map(|line| line.entry.nodes().iter()).map(str::to_owned).collect();
         prop_assert!(whole.keys().all(|name| said.contains(name)));
-        // What a node's lines are is all that matters to it, not what is said of others between them.
+        // Only the lines of a node matter to it, not those of others in between.
         for (name, record) in &whole {
             let own: Vec<_> = journal.iter().filter(|line| line.entry.nodes().contains(name)).collect();
             let alone = fold(own);
             prop_assert_eq!(alone.get(name), Some(record));
         }
-        // A node that is staged anew owes nothing to what was before, but when it was ordered and what it boots since.
+        // A node that is staged anew keeps nothing from before but the time of its order and its boot source.
         let anew = |mut fold: NodeRecords, name: &str| {
             fold.remove(name).map(|node| NodeRecord { ordering_ms: None, volatile: false, boot_source: None, ..node })
         };
@@ -148,7 +148,7 @@ proptest! {
         let cut = cut.index(text.len() + 1);
         let torn = String::from_utf8_lossy(&text.as_bytes()[..cut]).into_owned();
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
-        // A line that only lacks its newline is whole.
+        // A line that lacks only its newline is complete.
         let whole = ends.iter().filter(|end| **end <= cut).count();
         prop_assert_eq!(fold(&lines(&torn).collect::<Vec<_>>()), fold(&journal[..whole]));
     }
@@ -192,7 +192,7 @@ proptest! {
             prop_assert_eq!(node.progress, Progress::Seen(Phase::Updated), "{}", name);
             prop_assert!(!node.progress.is_armed(now_ms));
         }
-        // Staged anew, all of them are to be ordered again.
+        // Staged anew, all of them are armed again.
         journal.push(say(Entry::Staged { nodes: all.clone() }));
         prop_assert!(fold(&journal).values().all(|node| node.progress == Progress::Staged && node.progress.is_armed(now_ms)));
     }
@@ -205,10 +205,10 @@ proptest! {
         let mut journal = before;
         journal.push(Line { t_ms: u64::MAX, by: String::new(), entry: Entry::Unstaged { nodes: all } });
         prop_assert!(fold(&journal).values().all(|node| !node.progress.is_armed(u64::MAX)));
-        let kept = fold(&journal);
-        // That an agent took the order is told even so: it is true.
+        let called_off = fold(&journal);
+        // An acceptance by the agent is recorded even then, because it is true.
         journal.extend(late.into_iter().filter(|line| !matches!(line.entry, Entry::Ordered { .. })));
-        prop_assert!(fold(&journal).keys().eq(kept.keys()));
+        prop_assert!(fold(&journal).keys().eq(called_off.keys()));
     }
 
     #[test]

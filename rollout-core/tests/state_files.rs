@@ -1,5 +1,5 @@
-//! State files of version 1, as they were written once, are read for ever: also by a version that does not know all
-//! that a newer one wrote. When the format changes, these fixtures stay, and new ones are put beside them.
+//! State files of version 1 are readable for ever, and files of a newer version are readable as far as their keys are
+//! known. These fixtures stay when the format changes, and new ones are added beside them.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -16,7 +16,7 @@ const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const JOURNAL_OF_IMAGES: &str = include_str!("fixtures/journal-v1-images.jsonl");
 const LEDGER: &str = include_str!("fixtures/ledger-v1.json");
 
-/// Puts a key that nobody knows into every object, except below the keys in `but`.
+/// Adds an unknown key to every object, except below the keys in `but`.
 fn with_unknown_keys(value: &mut Value, but: &[&str]) {
     match value {
         Value::Object(object) => {

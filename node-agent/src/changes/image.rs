@@ -9,7 +9,7 @@ mod systemd_boot;
 
 use super::{ChangeError, ChangeKind};
 use rollout_core::agent::ledger::{After, Before};
-use rollout_core::rollout::image::{Facts, FileProof, Image, Running, Via};
+use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -45,11 +45,10 @@ trait NodeProvider {
 
 /// Returns the provider for `via`, or `None` if it is on the controller's side.
 fn provider(via: Via) -> Option<&'static dyn NodeProvider> {
-    match via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => None,
-        Via::Ostree => Some(&ostree::Ostree),
-        Via::BootEntry => Some(&boot_entry::BootEntry),
-    }
+    Some(match via.on_node()? {
+        image::NodeProvider::Ostree => &ostree::Ostree,
+        image::NodeProvider::BootEntry => &boot_entry::BootEntry,
+    })
 }
 
 impl ChangeKind for Image {

@@ -1,5 +1,5 @@
-//! `doctor`: what is wrong with this installation. Gathers facts; what they mean is decided in `rollout_core::doctor`.
-//! It changes nothing, and goes on with what it can see when something is broken.
+//! `doctor`: problems of this installation. Gathers facts and changes nothing. `rollout_core::doctor` decides about the facts.
+//! If a part is broken, the others are still checked.
 
 mod agents;
 pub(crate) mod files;
@@ -75,7 +75,7 @@ fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {
     answers.map_err(|error| error.to_string())
 }
 
-/// All that hangs on what Slurm says.
+/// Returns the findings that depend on Slurm's answers.
 fn of_slurm(
     config: &Config,
     slurm: &SlurmConfig,
@@ -101,7 +101,7 @@ fn of_slurm(
     findings
 }
 
-/// RebootProgram's file and the state directory, for SlurmUser.
+/// Returns the findings about RebootProgram's file and the state directory, for SlurmUser.
 fn of_this_controller(
     config: &Config,
     slurm: &SlurmConfig,
@@ -110,7 +110,7 @@ fn of_this_controller(
     let mut findings = Vec::new();
     let who = slurm.slurm_user().map(|user| files::identity(&user));
     let path = match (slurm::program(slurm), action) {
-        // slurmd's program is on the nodes.
+        // The program of slurmd is on the nodes.
         (Program::File { path, .. }, _) if !matches!(HandOverMode::of(slurm), HandOverMode::Node { .. }) => {
             Some(path)
         }
@@ -120,11 +120,11 @@ fn of_this_controller(
         _ => None,
     };
     if let Some(path) = &path {
-        match files::way(Path::new(path)) {
-            files::Seen::Denied(why) => findings.push(not_seen("reboot-program", &why)),
-            files::Seen::PathEntries(way) => {
+        match files::path_entries(Path::new(path)) {
+            files::Look::Denied(why) => findings.push(not_checked("reboot-program", &why)),
+            files::Look::Done(entries) => {
                 let is_ours = files::names_us(Path::new(path));
-                let facts = access::ProgramFacts { path, way, is_ours, release: slurm::release(slurm) };
+                let facts = access::ProgramFacts { path, entries, is_ours, release: slurm::release(slurm) };
                 findings.extend(access::program(&facts, who.as_ref()));
             }
         }
@@ -135,32 +135,32 @@ fn of_this_controller(
     }
     match StoreReader::new(&config.state_dir).snapshot() {
         Ok(snapshot) => findings.extend(rollouts::rollouts(&snapshot)),
-        Err(error) => findings.push(not_seen("rollouts", &error.to_string())),
+        Err(error) => findings.push(Finding::warning("rollouts", error.to_string())),
     }
     findings
 }
 
 fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
     let path = config.state_dir.as_path();
-    let way = match files::way(path) {
-        files::Seen::Denied(why) => return vec![not_seen("state-directory", &why)],
-        files::Seen::PathEntries(way) => way,
+    let entries = match files::path_entries(path) {
+        files::Look::Denied(why) => return vec![not_checked("state-directory", &why)],
+        files::Look::Done(entries) => entries,
     };
     let facts = access::StateFacts {
         path: &path.display().to_string(),
-        slurm_user_writes: way.is_ok().then(|| files::can_write(who, path)).flatten(),
+        slurm_user_writes: entries.is_ok().then(|| files::can_write(who, path)).flatten(),
         free: files::free(path),
         foreign: files::foreign(who, path),
-        way,
+        entries,
     };
     access::state(&facts, who)
 }
 
-fn not_seen(check: &str, why: &str) -> Finding {
+fn not_checked(check: &str, why: &str) -> Finding {
     Finding::warning(check, format!("not looked at: {why}")).cured_by("run `slurm-rollout doctor` as root")
 }
 
-/// Agents, clocks, and ResumeTimeout against what the agents tell.
+/// Returns the findings about agents and clocks, and about ResumeTimeout compared with the agents' answers.
 fn of_agents(
     config: &Config,
     slurm: Option<&SlurmConfig>,
@@ -202,7 +202,7 @@ fn of_agents(
     findings
 }
 
-/// The PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show it.
+/// Returns the PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show it.
 fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
     let Program::PowerAction(name) = slurm::program(slurm) else { return None };
     let text = std::fs::read_to_string(slurm.get("SLURM_CONF")?).ok()?;

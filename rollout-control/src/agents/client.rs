@@ -1,4 +1,4 @@
-//! One HTTP exchange with one agent: an order with its answer, or the question where it stands.
+//! One HTTP exchange with one agent: an order, or a question about its node.
 
 use rollout_core::protocol::answer::{AgentStatus, Answer, ORDER_PATH, PAST_PATH, STATUS_PATH};
 use rollout_core::rollout::undo::NodeChanges;
@@ -11,17 +11,18 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
-/// No answer of an agent is longer.
+/// Length limit of an agent's answer, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// Hundreds of agents are spoken to at the same time, and an exchange is short. By default each has two of 128 KiB.
+/// Buffer size of a connection. Hundreds are open at the same time, and an exchange is short. By default each has two
+/// buffers of 128 KiB.
 const BUFFER: usize = 8 * 1024;
 
-/// Length limit of what an agent says to people, in characters. It goes to journals, terminals and Slurm's Reasons, and
-/// nothing proves who said it: it is brought to one line without control characters.
+/// Length limit of an agent's texts for people, in characters. They go to journals, terminals and Slurm's Reasons, and
+/// their origin is not proven, so they are brought to one line without control characters.
 const MAX_WHY: usize = 1500;
 
-/// Length limit of the names and versions that it says. A NodeName has at most 255 characters.
+/// Length limit of names and versions, in characters. A NodeName has at most 255.
 const MAX_NAME: usize = 256;
 
 /// An agent gave no answer.
@@ -45,10 +46,11 @@ pub enum NoAnswer {
     Other(String),
 }
 
-/// Whether a connection was established, so that the request may have been sent.
+/// State of the connection to a silent host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connected {
     No,
+    /// The request may have been sent.
     Unknown,
 }
 
@@ -76,7 +78,7 @@ impl NoAnswer {
     }
 }
 
-/// Speaks to agents by their addresses.
+/// An HTTP client for agents, by their addresses.
 #[derive(Debug, Clone)]
 pub struct AgentClient {
     http: Agent,
@@ -85,7 +87,7 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// A client for agents on this port, each exchange to end within `limit`.
+    /// Returns a client for agents on this port, with a time limit for each exchange.
     #[must_use]
     pub fn new(port: u16, limit: Duration) -> Self {
         let config = Agent::config_builder()
@@ -105,17 +107,17 @@ impl AgentClient {
         }
     }
 
-    /// The same with a limit of its own for the connection. That is the kernels' affair and takes no longer than the
-    /// network, whatever the agent has to do.
+    /// Sets a separate limit for connecting. The kernels establish a connection, so it takes no longer than the network
+    /// does, however busy the agent is.
     #[must_use]
     pub fn connecting_within(self, limit: Duration) -> Self {
         Self { connect_within: Some(limit), ..self }
     }
 
-    /// Gives an agent a sealed order.
+    /// Sends a sealed order.
     ///
     /// # Errors
-    /// Why there was no answer, in one line.
+    /// If there is no answer, or it is not an agent's.
     pub fn order(&self, address: IpAddr, sealed: &str) -> Result<Answer, NoAnswer> {
         let request = self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain");
         let answer = read(request.config().timeout_connect(self.connect_within).build().send(sealed))?;
@@ -125,14 +127,14 @@ impl AgentClient {
         })
     }
 
-    /// Asks an agent where it stands.
+    /// Asks an agent for its status.
     ///
     /// # Errors
-    /// Why there was no answer, in one line.
+    /// If there is no answer, or it is not an agent's.
     pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
         let request = self.http.get(self.url(address, STATUS_PATH)).config();
         let mut status: AgentStatus = read(request.timeout_connect(self.connect_within).build().call())?;
-        // All of it may end on a terminal.
+        // Any of these texts may be shown on a terminal.
         for text in [&mut status.version, &mut status.node] {
             *text = one_line(text, MAX_NAME);
         }
@@ -150,10 +152,10 @@ impl AgentClient {
         Ok(status)
     }
 
-    /// Asks an agent what rollouts made of its node, oldest first.
+    /// Asks an agent for the changes that rollouts made on its node, oldest first.
     ///
     /// # Errors
-    /// Why there was no answer, in one line.
+    /// If there is no answer, or it is not an agent's.
     pub fn pasts(&self, address: IpAddr) -> Result<Vec<NodeChanges>, NoAnswer> {
         let request = self.http.get(self.url(address, PAST_PATH)).config();
         read(request.timeout_connect(self.connect_within).build().call())
@@ -206,7 +208,7 @@ impl From<ureq::Error> for NoAnswer {
     }
 }
 
-/// Takes addresses only, so that no name service is linked in: names were resolved before.
+/// Accepts addresses only, so that no name service is linked in. Names are resolved before.
 #[derive(Debug)]
 struct LiteralAddress;
 

@@ -70,9 +70,9 @@ fn reboot_programs_as_slurm_reads_them() {
         ("24.11.5", "(null)", Program::Unset),
         ("24.11.5", "/a/b", file("/a/b", &[])),
         ("24.11.5", "/a/b --config /c", file("/a/b", &["--config", "/c"])),
-        ("24.11.5", "reboot", Program::Nonsense("reboot".into())),
+        ("24.11.5", "reboot", Program::Invalid("reboot".into())),
         ("26.05.5", "rollout", Program::PowerAction("rollout".into())),
-        ("26.05.5", "a b", Program::Nonsense("a b".into())),
+        ("26.05.5", "a b", Program::Invalid("a b".into())),
     ] {
         let config = config(&format!("SLURM_VERSION = {version}; RebootProgram = {value}"));
         assert_eq!(program(&config), expected, "{version} {value}");

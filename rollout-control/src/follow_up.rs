@@ -270,7 +270,9 @@ impl Look<'_> {
                 Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => {
                     self.looked.done.push(format!("{node}: told how to go on"));
                 }
-                Ok(Answer::Refused { why }) | Err(why) => self.looked.failed.push(format!("{node}: {why}")),
+                Ok(Answer::Refused { why, .. }) | Err(why) => {
+                    self.looked.failed.push(format!("{node}: {why}"))
+                }
             }
         }
     }

@@ -268,9 +268,9 @@ impl Messenger {
             Ok(address) => address,
         };
         match self.client.order(address, sealed) {
-            Ok(Answer::Accepted { volatile }) => errand.ends(Outcome::Ordered { volatile }),
+            Ok(Answer::Accepted { volatile, .. }) => errand.ends(Outcome::Ordered { volatile }),
             Ok(Answer::UnderWay { .. }) => errand.ends(Outcome::Ordered { volatile: false }),
-            Ok(Answer::Refused { why }) => errand.ends(Outcome::Refused(why)),
+            Ok(Answer::Refused { why, .. }) => errand.ends(Outcome::Refused(why)),
             Err(silence) if silence.nothing_sent && Instant::now() + KNOCK_AGAIN < give_up => {
                 // A name is looked up once.
                 errand.address = address.to_string();

@@ -133,7 +133,7 @@ fn tell(config: &Config, store: &Store, orders: &[Order]) -> Result<Told, Delive
     for (name, answer) in answers {
         match answer {
             Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => taken.push(name),
-            Ok(Answer::Refused { why }) | Err(why) => failed.entry(why).or_default().push(name),
+            Ok(Answer::Refused { why, .. }) | Err(why) => failed.entry(why).or_default().push(name),
         }
     }
     let failed = failed.into_iter().map(|(why, names)| (why, NodeSet::from_iter(names))).collect();

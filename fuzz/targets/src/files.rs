@@ -1,7 +1,8 @@
 //! State files: written by us, and then by a crash, a full disk, another version or an admin.
 
 use crate::peers::this_node;
-use rollout_core::agent::ledger::{Gate, Ledger, gate};
+use rollout_core::agent::gate::{Gate, gate};
+use rollout_core::agent::ledger::Ledger;
 use rollout_core::controller::hand_over::{HandedOver, sort};
 use rollout_core::protocol::order::{Order, OrderKind};
 use rollout_core::rollout::journal::{Line, NodeRecords, fold, lines};

@@ -23,7 +23,7 @@ mod undo_cache;
 
 use super::ChangeError;
 use list::Difference;
-use rollout_core::agent::ledger::{After, Before};
+use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::manifest::{Manager, Packages};
 use run_manager::Patience;
 use tool::{Direction, Tool, Wish};

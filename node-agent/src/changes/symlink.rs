@@ -14,14 +14,14 @@ pub(super) fn is_already_so(link: &Symlink) -> Result<bool, ChangeError> {
     Ok(read(Path::new(&link.path))? == link.target && check_target(link).is_ok())
 }
 
-pub(super) fn observe(link: &Symlink) -> Result<rollout_core::agent::ledger::Before, ChangeError> {
-    Ok(rollout_core::agent::ledger::Before::Symlink { target: read(Path::new(&link.path))? })
+pub(super) fn observe(link: &Symlink) -> Result<rollout_core::agent::record::Before, ChangeError> {
+    Ok(rollout_core::agent::record::Before::Symlink { target: read(Path::new(&link.path))? })
 }
 
 pub(super) fn apply(
     link: &Symlink,
     before: Option<&str>,
-) -> Result<rollout_core::agent::ledger::After, ChangeError> {
+) -> Result<rollout_core::agent::record::After, ChangeError> {
     let path = Path::new(&link.path);
     match &link.target {
         Some(target) => {
@@ -32,7 +32,7 @@ pub(super) fn apply(
         None => remove(path)?,
     }
     let changed = before != link.target.as_deref();
-    Ok(rollout_core::agent::ledger::After { changed, added: Vec::new(), removed: Vec::new() })
+    Ok(rollout_core::agent::record::After { changed, added: Vec::new(), removed: Vec::new() })
 }
 
 pub(super) fn verify(link: &Symlink) -> Result<(), ChangeError> {
@@ -149,7 +149,7 @@ fn temporary(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollout_core::agent::ledger::Before;
+    use rollout_core::agent::record::Before;
     use std::os::unix::fs::symlink;
 
     struct Tree(tempfile::TempDir);

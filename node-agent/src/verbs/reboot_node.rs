@@ -27,7 +27,7 @@ pub(crate) fn tell_the_daemon(config: &Config, what: &HandOverRequest) -> Result
         .and_then(|answer| Ok(serde_json::from_str(&answer)?));
     let why = match told {
         Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => return Ok(ExitCode::SUCCESS),
-        Ok(Answer::Refused { why }) => why,
+        Ok(Answer::Refused { why, .. }) => why,
         Err(error) => error.to_string(),
     };
     let names = NodeSet::from_names([node::name(config)?.as_str()])?;

@@ -49,7 +49,7 @@ pub(crate) fn tell_held(
                 };
                 out(&format!("{name}: {told}\n"));
             }
-            Ok(Answer::Refused { why }) => failed.push(format!("{name}: {why}")),
+            Ok(Answer::Refused { why, .. }) => failed.push(format!("{name}: {why}")),
             Err(why) => failed.push(format!("{name}: no answer from its agent: {why}")),
         }
     }

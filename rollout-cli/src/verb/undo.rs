@@ -7,10 +7,11 @@ use crate::verb::stage::give_to_agents;
 use rollout_cli::args::UndoArgs;
 use rollout_control::agents::client::AgentClient;
 use rollout_control::store::Rollout;
+use rollout_core::agent::changes_made::{ChangeMade, NodeChanges};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Booted, NodeRecord};
 use rollout_core::rollout::manifest::{DesiredState, Manifest};
-use rollout_core::rollout::undo::{ChangeMade, NodeChanges, reverse};
+use rollout_core::rollout::undo::reverse;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 

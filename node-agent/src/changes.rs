@@ -9,7 +9,7 @@ mod image;
 mod packages;
 mod symlink;
 
-use rollout_core::agent::ledger::{After, Before};
+use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::Change;
 use rollout_host::run::RunError;

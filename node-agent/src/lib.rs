@@ -17,7 +17,7 @@ mod state;
 mod verbs;
 
 use config::Config;
-use daemon::{driver, reboot};
+use daemon::{reboot, run_until_terminated};
 use rollout_host::config::ConfigReport;
 use rollout_host::exit_code::Exit;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
             Ok(ExitCode::SUCCESS)
         }
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
-        Verb::Daemon => driver::run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
+        Verb::Daemon => run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
         Verb::Rescue => take_over_if_needed(Config::load(config)?),
         Verb::HandOver(request) => reboot_node::notify_daemon(&Config::load(config)?, &request),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
@@ -78,7 +78,7 @@ fn check_config(path: &Path, json: bool) -> Result<ExitCode, Box<dyn std::error:
 fn take_over_if_needed(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if let Some(why) = rescue::watch(&config) {
         rescue::take_over(&why);
-        driver::run_until_terminated(config, Some(why))?;
+        run_until_terminated(config, Some(why))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ pub(crate) mod fuzzing;
 mod listen;
 
 use crate::config::Config;
-use crate::daemon::driver::{Published, Request};
+use crate::daemon::channel::{Published, Request};
 use crate::log;
 use crate::node;
 use crate::server::connections::{Slot, Slots};
@@ -20,12 +20,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::{
     AgentStatus, Answer, HAND_OVER_PATH, HandOverRequest, MAX_BODY, ORDER_PATH, PAST_PATH, STATUS_PATH,
 };
 use rollout_core::protocol::order::{Order, OrderKind};
-use rollout_core::rollout::undo::NodeChanges;
 use rollout_core::slurm::reason::REBOOT_PROGRAM_SUBJECT;
 use rollout_core::text::one_line;
 use rollout_host::clock;
@@ -78,7 +78,6 @@ struct Shared {
     slurm_user: String,
     munge: Munge,
     published: watch::Receiver<Published>,
-    staged: watch::Receiver<Option<String>>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
     slots: Arc<Slots>,
@@ -104,7 +103,7 @@ impl Server {
     pub(crate) fn bind(
         config: &Config,
         identity: AgentStatus,
-        (published, staged): (watch::Receiver<Published>, watch::Receiver<Option<String>>),
+        published: watch::Receiver<Published>,
         orders: mpsc::Sender<Request>,
         slurm: SlurmNode,
     ) -> Result<Self, String> {
@@ -114,7 +113,6 @@ impl Server {
             munge: Munge::at(&config.munge_socket),
             slurm,
             published,
-            staged,
             orders,
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
@@ -242,25 +240,25 @@ async fn answer(
                 Ok(payload) => {
                     let answer = shared.accept(peer, &payload).await;
                     let (status, answer) = answer.map_or_else(
-                        |(status, why)| (status, Answer::Refused { why }),
+                        |(status, why)| (status, Answer::Refused { why, order: None }),
                         |a| (StatusCode::OK, a),
                     );
-                    if let Answer::Refused { why } = &answer {
+                    if let Answer::Refused { why, .. } = &answer {
                         log::warning(&refused(why));
                     }
                     (status, answer)
                 }
                 Err((status, why)) => {
                     shared.peer_log.warning(|| refused(&why));
-                    (status, Answer::Refused { why })
+                    (status, Answer::Refused { why, order: None })
                 }
             };
             json(status, &answer)
         }
         (&Method::POST, HAND_OVER_PATH) if peer.is_root_here() => {
             let (status, answer) = match shared.hand_over(request.into_body()).await {
-                Ok(()) => (StatusCode::ACCEPTED, Answer::Accepted { volatile: false }),
-                Err((status, why)) => (status, Answer::Refused { why }),
+                Ok(()) => (StatusCode::ACCEPTED, Answer::Accepted { volatile: false, order: None }),
+                Err((status, why)) => (status, Answer::Refused { why, order: None }),
             };
             json(status, &answer)
         }
@@ -271,7 +269,7 @@ async fn answer(
                 format!("asked for what there is not: {}", one_line(&asked, MAX_LOGGED_REQUEST))
             });
             let why = format!("only POST {ORDER_PATH} and GET {STATUS_PATH}");
-            json(StatusCode::NOT_FOUND, &Answer::Refused { why })
+            json(StatusCode::NOT_FOUND, &Answer::Refused { why, order: None })
         }
     })
 }
@@ -289,25 +287,18 @@ impl Shared {
     }
 
     fn pasts(&self) -> Vec<NodeChanges> {
-        match &*self.published.borrow() {
-            Published::Ledger(ledger) => ledger.pasts(),
-            Published::NoOrder | Published::Awaits | Published::Trouble(_) => Vec::new(),
-        }
+        self.published.borrow().changes_made.clone()
     }
 
     fn status(&self) -> AgentStatus {
-        let (order, trouble) = match &*self.published.borrow() {
-            Published::NoOrder | Published::Awaits => (None, None),
-            Published::Ledger(ledger) => (Some(ledger.status()), None),
-            Published::Trouble(why) => (None, Some(one_line(why, MAX_TROUBLE))),
-        };
+        let Published { status, trouble, .. } = &*self.published.borrow();
         AgentStatus {
             uptime_s: node::uptime().as_secs(),
             clock_s: Some(clock::now_s()),
-            order,
-            staged: self.staged.borrow().clone(),
-            trouble,
-            awaits: matches!(&*self.published.borrow(), Published::Awaits),
+            order: status.order.clone(),
+            staged: status.staged.clone(),
+            trouble: trouble.as_ref().map(|why| one_line(why, MAX_TROUBLE)),
+            awaits: status.awaits,
             ..self.identity.clone()
         }
     }
@@ -330,7 +321,7 @@ impl Shared {
                 // Somebody called the program by hand, so Slurm is not told.
                 Err(why) => return log::warning(&format!("hand-over by slurmd: {why}")),
             };
-            if let Ok(Answer::Refused { why }) | Err(why) = answer {
+            if let Ok(Answer::Refused { why, .. }) | Err(why) = answer {
                 log::error(&format!("hand-over by slurmd refused: {why}"));
                 shared.slurm.give_reason(REBOOT_PROGRAM_SUBJECT, &format!("refused: {why}"));
             }
@@ -358,7 +349,7 @@ impl Shared {
     async fn to_driver(&self, order: Order) -> Result<Answer, Refusal> {
         let ending = |_| (StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned());
         let (send, answer) = oneshot::channel();
-        self.orders.send((order, send)).await.map_err(|error| ending(error.to_string()))?;
+        self.orders.send(Request { order, answer: send }).await.map_err(|error| ending(error.to_string()))?;
         answer.await.map_err(|error| ending(error.to_string()))
     }
 

@@ -5,8 +5,9 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_core::agent::ledger::{Before, Ledger};
+use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::{Event, Phase};
+use rollout_core::agent::record::Before;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
 use rollout_core::rollout::journal::{Progress, fold, lines};
@@ -132,7 +133,10 @@ fn keys_that_came_later_may_be_missing() {
     }
     let ledger: Ledger = serde_json::from_value(oldest).unwrap();
     assert_eq!(ledger.ordered_s, None);
-    assert_eq!((ledger.tries, ledger.records.len(), ledger.error, ledger.seen.len()), (0, 0, None, 0));
+    assert_eq!(
+        (ledger.tries, ledger.records.len(), ledger.error, ledger.accepted_orders.len()),
+        (0, 0, None, 0)
+    );
 }
 
 #[test]

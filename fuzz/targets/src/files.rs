@@ -2,7 +2,8 @@
 //! admin.
 
 use crate::peers::this_node;
-use rollout_core::agent::ledger::{Gate, Ledger, gate};
+use rollout_core::agent::gate::{Gate, gate};
+use rollout_core::agent::ledger::Ledger;
 use rollout_core::controller::hand_over::{HandedOver, group};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::protocol::order::{Order, OrderKind};

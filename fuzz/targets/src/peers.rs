@@ -1,6 +1,7 @@
 //! Input from sockets: requests to the agent, the orders in them, and answers of munged.
 
-use rollout_core::agent::ledger::{Ledger, Verdict, consider};
+use rollout_core::agent::accept::{Verdict, consider};
+use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::{Order, OrderKind};
@@ -48,7 +49,7 @@ pub(crate) fn order(data: &[u8]) {
                 }
             }
             Verdict::UnderWay(_) => assert!(is_ours),
-            Verdict::Refuse(_) => {}
+            Verdict::Refuse { .. } => {}
         }
     }
 }
@@ -57,7 +58,7 @@ pub(crate) fn order(data: &[u8]) {
 fn ledger(phase: Phase) -> Ledger {
     let mut ledger: Ledger =
         serde_json::from_str(include_str!("../../../rollout-core/tests/fixtures/ledger-v1.json")).unwrap();
-    ledger.seen.clear();
+    ledger.accepted_orders.clear();
     ledger.phase = phase;
     ledger
 }

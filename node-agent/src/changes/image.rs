@@ -8,7 +8,7 @@ mod ostree;
 mod systemd_boot;
 
 use super::{ChangeError, ChangeKind};
-use rollout_core::agent::ledger::{After, Before};
+use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
 use std::fs::File;
 use std::io::Read;

@@ -25,7 +25,7 @@ mod undo_cache;
 
 use super::{ChangeError, ChangeKind};
 use list::Difference;
-use rollout_core::agent::ledger::{After, Before};
+use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::manifest::Packages;
 use run_manager::TimeBudget;
 use std::path::Path;

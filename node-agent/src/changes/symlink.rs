@@ -4,7 +4,7 @@
 //! because it may be somebody's data.
 
 use super::{ChangeError, ChangeKind};
-use rollout_core::agent::ledger::{After, Before};
+use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::manifest::Symlink;
 use rollout_host::durable;
 use std::io;

@@ -21,7 +21,7 @@ struct Rig {
     runtime: Runtime,
     shared: Arc<Shared>,
     orders: Arc<AtomicUsize>,
-    _publish: (watch::Sender<Published>, watch::Sender<Option<String>>),
+    _publish: watch::Sender<Published>,
 }
 
 thread_local! {
@@ -44,14 +44,12 @@ impl Rig {
         let config = Config { scontrol: missing, ..Config::default() };
         let nodes = NodeSet::from_names(["cn001"]).map_err(|error| error.to_string())?;
         let (publish, published) = watch::channel(Published::default());
-        let (publish_staged, staged) = watch::channel(None);
         let (send, mut requests) = mpsc::channel::<Request>(16);
         let shared = Shared {
             identity: AgentStatus { node: "cn001".to_owned(), ..AgentStatus::default() },
             slurm_user: config.slurm_user.clone(),
             munge: Munge::at("/nonexistent/slurm-rollout/munge"),
             published,
-            staged,
             orders: send,
             slurm: SlurmNode::new(config, nodes),
             slots: Slots::new(MAX_CONNECTIONS),
@@ -64,15 +62,15 @@ impl Rig {
         let orders = Arc::new(AtomicUsize::new(0));
         let taken = Arc::clone(&orders);
         runtime.spawn(async move {
-            while let Some((order, answer)) = requests.recv().await {
+            while let Some(Request { order, answer }) = requests.recv().await {
                 // The order of a hand-over comes only when Slurm was asked, after the connection has ended.
                 if !matches!(order.kind, OrderKind::LocalHandOver(_)) {
                     taken.fetch_add(1, Ordering::SeqCst);
                 }
-                let _ = answer.send(Answer::Accepted { volatile: false });
+                let _ = answer.send(Answer::Accepted { volatile: false, order: None });
             }
         });
-        Ok(Self { runtime, shared: Arc::new(shared), orders, _publish: (publish, publish_staged) })
+        Ok(Self { runtime, shared: Arc::new(shared), orders, _publish: publish })
     }
 
     fn serve(&self, bytes: &[u8], is_root_here: bool) -> std::io::Result<Served> {

@@ -31,7 +31,7 @@ pub(crate) fn order(config: &Config, kind: OrderKind) -> Result<ExitCode, Box<dy
     let answer = exchange(config, &format!("POST {ORDER_PATH}"), &serde_json::to_string(&order)?)?;
     match serde_json::from_str(&answer)? {
         Answer::Accepted { .. } | Answer::UnderWay { .. } => Ok(ExitCode::SUCCESS),
-        Answer::Refused { why } => Err(why.into()),
+        Answer::Refused { why, .. } => Err(why.into()),
     }
 }
 

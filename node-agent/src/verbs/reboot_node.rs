@@ -26,7 +26,7 @@ pub(crate) fn notify_daemon(config: &Config, request: &HandOverRequest) -> Resul
             .and_then(|answer| Ok(serde_json::from_str(&answer)?));
     let why = match answer {
         Ok(Answer::Accepted { .. } | Answer::UnderWay { .. }) => return Ok(ExitCode::SUCCESS),
-        Ok(Answer::Refused { why }) => why,
+        Ok(Answer::Refused { why, .. }) => why,
         Err(error) => error.to_string(),
     };
     let names = NodeSet::from_names([node::name(config)?.as_str()])?;

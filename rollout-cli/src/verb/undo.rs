@@ -6,10 +6,10 @@ use crate::table::out;
 use rollout_cli::args::UndoArgs;
 use rollout_control::agents::ask_all::ask_agents;
 use rollout_control::agents::client::AgentClient;
+use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::controller::reversal::{undo_name, way_back};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::manifest::{DesiredState, Manifest};
-use rollout_core::rollout::undo::NodeChanges;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! One HTTP exchange with one agent: an order, or a question about its node.
 
+use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::protocol::answer::{AgentStatus, Answer, ORDER_PATH, PAST_PATH, STATUS_PATH};
-use rollout_core::rollout::undo::NodeChanges;
 use rollout_core::text::one_line;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -122,7 +122,7 @@ impl AgentClient {
         let request = self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain");
         let answer = read(request.config().timeout_connect(self.connect_within).build().send(sealed))?;
         Ok(match answer {
-            Answer::Refused { why } => Answer::Refused { why: one_line(&why, MAX_WHY) },
+            Answer::Refused { why, order } => Answer::Refused { why: one_line(&why, MAX_WHY), order },
             other => other,
         })
     }

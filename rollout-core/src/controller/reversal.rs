@@ -1,10 +1,11 @@
 //! The decision of `undo`: the desired state that takes a node back to its state before a rollout.
 
 use super::snapshot::{RecordOf, RolloutState, Snapshot};
+use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::agent::phase::Phase;
 use crate::rollout::journal::{NodeRecord, Progress, Restoration};
 use crate::rollout::manifest::DesiredState;
-use crate::rollout::undo::{ChangeMade, NodeChanges, reverse};
+use crate::rollout::undo::reverse;
 
 /// Length limit of the name of an undo, as of every rollout's name.
 const MAX_NAME: usize = 64;

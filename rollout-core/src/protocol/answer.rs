@@ -2,13 +2,13 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `POST /v1/order` | a MUNGE credential with an [`Order`](super::order::Order); on the Unix socket the order itself | [`Answer`] |
+//! | `POST /v1/order` | a MUNGE credential with an [`Order`](crate::protocol::order::Order); on the Unix socket the order itself | [`Answer`] |
 //! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOverRequest`] | [`Answer`] |
 //! | `GET /v1/status` | none | [`AgentStatus`] |
-//! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::rollout::undo::NodeChanges), oldest first |
+//! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::agent::changes_made::NodeChanges), oldest first |
 
-use super::order::OrderId;
 use crate::agent::phase::Phase;
+use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,11 @@ pub enum Answer {
         /// The ledger does not survive the boot: the node will need its instructions once more.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         volatile: bool,
+        /// Id under which the order is carried out. It is the order's own, except that a hand-over by slurmd is carried
+        /// out under the pre-staged order's id, `retry` and `release` under the held order's, and the notice of a
+        /// restored boot source under that of the order being undone. `None` from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderId>,
     },
     /// The node is already carrying out an order that leads to the same result.
     UnderWay {
@@ -71,6 +76,10 @@ pub enum Answer {
     Refused {
         /// One line for a person.
         why: String,
+        /// Id of the order in the way: the node is held by it or carrying it out. The refused order's own id if that was
+        /// carried out before. `None` if no order is in the way, and from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderId>,
     },
 }
 

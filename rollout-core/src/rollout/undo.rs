@@ -4,80 +4,9 @@
 //! An undo is a rollout as any other. It names links, versions and images outright, so that an admin can read what
 //! will happen.
 
-use crate::agent::ledger::{Before, Ledger};
-use crate::agent::phase::Phase;
-use crate::protocol::order::OrderKind;
+use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::rollout::image::{Image, Proof, Running};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
-use serde::{Deserialize, Serialize};
-
-/// What a rollout made of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeChanges {
-    /// The rollout.
-    pub rollout: String,
-    /// One for each change that made anything another, in the order of the changes.
-    pub made: Vec<ChangeMade>,
-}
-
-/// What one change made another, and what it takes to bring it back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ChangeMade {
-    /// A link points elsewhere.
-    Symlink {
-        /// Where it stands.
-        path: String,
-        /// Where it pointed; none if there was no link.
-        before: Option<String>,
-    },
-    /// Packages came and went, in the notation of [`Before::Packages`].
-    Packages {
-        /// By which manager.
-        manager: Manager,
-        /// What came.
-        added: Vec<String>,
-        /// What went.
-        removed: Vec<String>,
-    },
-    /// Another image was booted.
-    Image {
-        /// What was running.
-        running: Running,
-        /// What the provider on the node keeps of it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        saved: Option<String>,
-    },
-}
-
-impl Ledger {
-    /// What its order made of the node; none unless that order is over and the node is what was staged.
-    #[must_use]
-    pub fn past(&self) -> Option<NodeChanges> {
-        let OrderKind::Apply(apply) = &self.order.kind else { return None };
-        if self.phase != Phase::Updated {
-            return None;
-        }
-        let made = apply.desired.changes.iter().zip(&self.records).filter_map(|(change, record)| {
-            let after = record.after.as_ref().filter(|after| after.changed)?;
-            Some(match (change, &record.before) {
-                (Change::Symlink(link), Before::Symlink { target }) => {
-                    ChangeMade::Symlink { path: link.path.clone(), before: target.clone() }
-                }
-                (Change::Packages(_), Before::Packages { manager, .. }) => ChangeMade::Packages {
-                    manager: *manager,
-                    added: after.added.clone(),
-                    removed: after.removed.clone(),
-                },
-                (Change::Image(_), Before::Image { running, saved }) => {
-                    ChangeMade::Image { running: running.clone(), saved: saved.clone() }
-                }
-                _ => return None,
-            })
-        });
-        Some(NodeChanges { rollout: apply.rollout.clone(), made: made.collect() })
-    }
-}
 
 /// What brings a node back to what it was before a rollout with this aim; none if that made nothing another. The commands
 /// that proved the new are left out.
@@ -148,7 +77,7 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
     Ok(back)
 }
 
-/// What there is only one version of: name and architecture. The notation is [`Before::Packages`]'s.
+/// What there is only one version of: name and architecture. The notation is that of [`ChangeMade::Packages`].
 fn key(manager: Manager, package: &str) -> (&str, &str) {
     match manager {
         Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),

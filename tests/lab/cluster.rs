@@ -21,9 +21,8 @@ use crate::systems::base::Base;
 use crate::systems::inside::{Inside, NodeRoot};
 use crate::systems::layer::{Layer, Preinstalled};
 use crate::systems::netboot::{BOOT_DIRECTORY, NetImage, Netboot, serve, write_images};
+use crate::wait::MINUTES;
 
-/// A whole cluster boots in about 5 s; this much is for a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(120);
 /// Interval between questions to slurmctld.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -289,7 +288,7 @@ impl Cluster {
     }
 
     fn wait_idle(&self) -> Result<()> {
-        let until = Instant::now() + START_LIMIT;
+        let until = Instant::now() + MINUTES;
         for node in self.compute_nodes() {
             let left = until.saturating_duration_since(Instant::now());
             if let Err(error) = self.wait_state(node.name(), |state| state == "IDLE", left) {

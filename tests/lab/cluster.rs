@@ -21,9 +21,8 @@ use crate::systems::base::Base;
 use crate::systems::inside::{Inside, NodeRoot};
 use crate::systems::layer::{Layer, Preinstalled};
 use crate::systems::netboot::{BOOT_DIRECTORY, NetImage, Netboot, serve, write_images};
+use crate::wait::MINUTES;
 
-/// A whole cluster boots in about 5 s; this much is for a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(120);
 /// Interval between questions to slurmctld.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -37,7 +36,6 @@ pub struct File {
     pub source: PathBuf,
     /// In the node.
     pub path: String,
-    /// Its permissions.
     pub mode: u32,
 }
 
@@ -48,7 +46,7 @@ impl File {
     }
 }
 
-/// Description of a cluster.
+/// Description of a cluster. The default has two nodes of Slurm 24.11.
 #[derive(Clone)]
 pub struct ClusterSpec {
     /// The system on all nodes, and with it the version of Slurm.
@@ -57,25 +55,20 @@ pub struct ClusterSpec {
     pub nodes: u8,
     /// Adds a second controller, `ctl2`. Both share Slurm's and slurm-rollout's state directories.
     pub backup_controller: bool,
-    /// slurm.conf's RebootProgram.
     pub reboot_program: String,
     /// Lets slurmctld run it, not slurmd.
     pub reboot_from_controller: bool,
-    /// More SlurmctldParameters.
     pub slurmctld_parameters: Vec<String>,
     /// slurm.conf's ResumeTimeout, in seconds.
     pub resume_timeout_s: u32,
-    /// slurm.conf's ReturnToService.
     pub return_to_service: u8,
     /// Form of the nodes' addresses in slurm.conf.
     pub node_addr: NodeAddr,
-    /// More lines for slurm.conf.
     pub slurm_conf_extra: String,
     /// Packages that are installed on the controller first.
     pub controller_packages: Preinstalled,
     /// Packages that are installed on every compute node first.
     pub node_packages: Preinstalled,
-    /// Files for every compute node.
     pub node_files: Vec<File>,
     /// Units to enable on every compute node, after `prepare`.
     pub enable_units_on_nodes: Vec<String>,
@@ -289,7 +282,7 @@ impl Cluster {
     }
 
     fn wait_idle(&self) -> Result<()> {
-        let until = Instant::now() + START_LIMIT;
+        let until = Instant::now() + MINUTES;
         for node in self.compute_nodes() {
             let left = until.saturating_duration_since(Instant::now());
             if let Err(error) = self.wait_state(node.name(), |state| state == "IDLE", left) {

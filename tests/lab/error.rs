@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// The lab's result.
+/// Result of a function of the lab.
 pub type Result<T, E = LabError> = std::result::Result<T, E>;
 
-/// Failure of the lab.
+/// Failure of the lab itself, or of a command that it ran.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// A command did not end with 0.
@@ -27,15 +27,12 @@ pub enum LabError {
     Io {
         /// The attempt, and its path.
         what: String,
-        /// The system's error.
         source: io::Error,
     },
     /// A wait has reached its limit.
     #[error("{what} did not happen within {after:?}; last seen: {seen}")]
     Timeout {
-        /// The awaited condition.
         what: String,
-        /// The limit.
         after: Duration,
         /// The last state that was seen.
         seen: String,

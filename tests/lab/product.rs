@@ -70,7 +70,6 @@ impl Product {
         Command::new(&["sh", "-ec", script, "sh", &package, REBOOT_PROGRAM]).bytes()
     }
 
-    /// Packages of a node.
     pub(crate) fn node_packages(&self) -> Preinstalled {
         Preinstalled { format: self.format, files: vec![self.packages.agent(self.format).to_owned()] }
     }

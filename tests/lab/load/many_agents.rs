@@ -27,7 +27,6 @@ const STATUS: &str = "{\"version\":\"0\",\"node\":\"any\",\"boot_id\":\"any\",\"
 /// Many agents, until the process ends.
 #[derive(Debug)]
 pub struct ManyAgents {
-    /// Port of all agents.
     pub port: u16,
     orders: Arc<Mutex<Orders>>,
 }

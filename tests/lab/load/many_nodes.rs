@@ -34,9 +34,7 @@ pub struct ManyNodes {
 /// The cluster: one machine, on which slurmctld and the agents run.
 #[derive(Debug)]
 pub struct Crowd {
-    /// The cluster.
     pub cluster: Cluster,
-    /// The living agents.
     pub agents: ManyAgents,
     nodes: ManyNodes,
 }

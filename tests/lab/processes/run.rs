@@ -30,9 +30,7 @@ const TAIL: usize = 2000;
 pub struct Output {
     /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// All it wrote to stdout.
     pub stdout: String,
-    /// All it wrote to stderr.
     pub stderr: String,
     shown: String,
 }

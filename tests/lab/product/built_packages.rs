@@ -24,15 +24,10 @@ pub struct BuiltPackages {
     pub version: String,
     /// Agent and CLI are static, for the lab's older systems.
     pub is_static: bool,
-    /// `slurm-rollout`, RPM.
     pub controller_rpm: PathBuf,
-    /// `slurm-rollout-agent`, RPM.
     pub agent_rpm: PathBuf,
-    /// Source RPM of both.
     pub source_rpm: PathBuf,
-    /// `slurm-rollout`, deb.
     pub controller_deb: PathBuf,
-    /// `slurm-rollout-agent`, deb.
     pub agent_deb: PathBuf,
     /// The tree that they were made from.
     pub source: PathBuf,

@@ -155,7 +155,7 @@ commands = [["/usr/bin/grep","-q","^1.1$","/usr/share/tool/version"]]
     fn the_text_is_a_manifest() {
         assert_eq!(Manifest::tool("1.1").to_string(), TOOL);
         let all = Manifest::new("all", "cn01")
-            .symlink("/opt/a", "/opt/\"quoted\" \\ \t")
+            .symlink("/opt/a", "/opt/\"quoted\" \\")
             .packages("apt", &["tool=1.1"])
             .with("remove", &["extra"])
             .with("timeout", "8s")

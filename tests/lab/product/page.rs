@@ -10,7 +10,6 @@ use crate::packages::format::Format;
 /// Use of a block by a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Use {
-    /// The reader types it.
     Run,
     /// The reader writes it to a file.
     Write(String),
@@ -25,13 +24,11 @@ pub struct Block {
     pub section: String,
     /// The line of the page in which its text begins.
     pub line: usize,
-    /// Use of the block.
     pub used: Use,
     /// Place: `controller`, `nodes`, `all`, `build`, or a node's name.
     pub place: String,
     /// Format of the packages for which it is; both if it is not set.
     pub format: Option<Format>,
-    /// Content of the block.
     pub text: String,
 }
 

@@ -25,20 +25,15 @@ pub const NEW_TOOL: &str = "/opt/app/2 1.1";
 /// A cluster with slurm-rollout installed.
 #[derive(Debug)]
 pub struct Site {
-    /// The cluster.
     pub cluster: Cluster,
 }
 
 /// A node in `slurm-rollout status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeLine {
-    /// NodeName.
     pub node: String,
-    /// The rollout's id.
     pub rollout: String,
-    /// Phase of the node.
     pub phase: String,
-    /// Slurm's state of it.
     pub slurm_state: Option<String>,
     /// Note for the admin.
     pub note: Option<String>,

@@ -3,13 +3,10 @@
 use crate::cluster::ClusterSpec;
 use crate::cluster::network::{Host, NodeAddr};
 
-/// Log of slurmctld.
 pub(crate) const SLURMCTLD_LOG: &str = "/var/log/slurm/slurmctld.log";
-/// Log of slurmd.
 pub(crate) const SLURMD_LOG: &str = "/var/log/slurm/slurmd.log";
 /// State of slurmctld, which belongs to user slurm.
 pub(crate) const STATE_SAVE_LOCATION: &str = "/var/spool/slurmctld";
-/// State of slurmd.
 pub(crate) const SLURMD_SPOOL: &str = "/var/spool/slurmd";
 
 /// slurm.conf, the same on all nodes.

@@ -50,7 +50,6 @@ impl Base {
         }
     }
 
-    /// Name of the base on disk.
     pub(crate) fn name(self) -> &'static str {
         if self == Base::Machine { "machine" } else { self.suite() }
     }

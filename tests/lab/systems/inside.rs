@@ -17,15 +17,11 @@ const OSTREE_LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone)]
 pub(crate) enum Inside {
     /// Booted: the container's process 1, as this process sees it.
-    Booted {
-        /// The container's process 1.
-        init: u32,
-    },
+    Booted { init: u32 },
     /// Off: its root, mounted in the cluster whose process 1 this is.
     Root {
         /// The cluster's process 1.
         namespaces: u32,
-        /// The node's root on the host.
         root: PathBuf,
     },
 }

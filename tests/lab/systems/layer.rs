@@ -27,7 +27,6 @@ const STAY: usize = 8;
 /// Package files of the host's, for nodes that have them from the start.
 #[derive(Debug, Clone, Default)]
 pub struct Preinstalled {
-    /// Format of all files.
     pub format: Format,
     /// The files. Without any, nodes for RPM still have `lab-base`.
     pub files: Vec<PathBuf>,

@@ -18,9 +18,7 @@ const DEFAULT: &str = "default";
 /// An image: its files besides the system of its cluster, and its os-release.
 #[derive(Debug, Clone)]
 pub struct NetImage {
-    /// IMAGE_ID.
     pub image: String,
-    /// IMAGE_VERSION.
     pub version: String,
     /// Name of the image on the boot server.
     pub served_as: String,
@@ -46,7 +44,6 @@ impl NetImage {
     }
 }
 
-/// Script that boots one node.
 #[derive(Debug)]
 pub(crate) struct Netboot {
     script: Vec<String>,

@@ -10,7 +10,7 @@ use rollout_core::agent::phase::{Event, Phase};
 use rollout_core::agent::record::Before;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
-use rollout_core::rollout::journal::{Progress, fold, lines};
+use rollout_core::rollout::journal::{Progress, replay, lines};
 use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
@@ -38,7 +38,7 @@ fn a_journal_of_version_1_is_read() {
     for (line, text) in read.iter().zip(JOURNAL.lines()) {
         assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
     }
-    let nodes = fold(&read);
+    let nodes = replay(&read);
     let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.progress)).collect();
     assert_eq!(
         stands,
@@ -62,7 +62,7 @@ fn a_journal_of_images_is_read() {
     for (line, text) in read.iter().zip(JOURNAL_OF_IMAGES.lines()) {
         assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
     }
-    let nodes = fold(&read);
+    let nodes = replay(&read);
     let ours = |name: &str| nodes[name].boots_ours().map(|source| source.before.boot_id.as_str());
     assert_eq!((ours("cn001"), ours("cn002"), ours("cn003")), (Some("b1"), None, None));
     assert_eq!(

@@ -1,8 +1,8 @@
 //! `slurm-rollout`: what an admin types. One file a verb; what is decided is decided in rollout-core.
 
+mod after_staging;
 mod context;
 mod images;
-mod staged;
 mod status_of;
 mod table;
 mod verb;

@@ -45,7 +45,7 @@ pub enum PreStageError {
 /// Returns whether agents must hold staged orders in advance. `slurm` is asked only if the configuration leaves it to Slurm's.
 ///
 /// # Errors
-/// Those of `slurm`.
+/// Fails if `slurm` does.
 pub fn is_wanted<E>(config: &Config, slurm: impl FnOnce() -> Result<SlurmConfig, E>) -> Result<bool, E> {
     match config.deliver {
         Deliver::Always => Ok(true),

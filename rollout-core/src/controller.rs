@@ -7,6 +7,7 @@
 //! | [`staging`] | the nodes that a manifest can be staged for |
 //! | [`pre_staging`] | orders that agents must hold in advance |
 //! | [`hand_over`] | the nodes that Slurm hands to RebootProgram |
+//! | [`lost_nodes`] | nodes that accepted their order and did not come back |
 //! | [`lost_orders`] | orders that never reached an agent |
 //! | [`follow_up`] | steps that are due after an order was sent |
 //! | [`held`] | `retry` and `release` |
@@ -18,6 +19,7 @@ pub mod closing;
 pub mod follow_up;
 pub mod hand_over;
 pub mod held;
+pub mod lost_nodes;
 pub mod lost_orders;
 pub mod pre_staging;
 pub mod reversal;

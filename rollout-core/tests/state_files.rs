@@ -10,7 +10,7 @@ use rollout_core::agent::phase::{Event, Phase};
 use rollout_core::agent::record::Before;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
-use rollout_core::rollout::journal::{Progress, replay, lines};
+use rollout_core::rollout::journal::{Progress, lines, replay};
 use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");

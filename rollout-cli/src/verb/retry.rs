@@ -1,8 +1,8 @@
 //! `retry NODES`: held nodes carry out their order once more, at once; nodes that went back are staged again for their next
 //! `scontrol reboot`.
 
+use crate::after_staging::pre_stage_and_print_next;
 use crate::context::{Context, Failure, limits, nodes};
-use crate::staged::hand_to_agents;
 use crate::table::out;
 use rollout_cli::args::RetryArgs;
 use rollout_control::held::{self, Holds};
@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failu
         let staged = store.stage_again(&rollout, &names)?;
         if !staged.is_empty() {
             out(&format!("{rollout}: {staged} staged again\n"));
-            hand_to_agents(context, &store, &rollout, &staged)?;
+            pre_stage_and_print_next(context, &store, &rollout, &staged)?;
         }
         let taken = names.difference(&staged);
         if !taken.is_empty() {

@@ -2,8 +2,8 @@
 
 mod image;
 
+use crate::after_staging::pre_stage_and_print_next;
 use crate::context::{Context, Failure};
-use crate::staged::hand_to_agents;
 use crate::table::out;
 use rollout_cli::args::StageArgs;
 use rollout_control::store::Staged;
@@ -42,7 +42,7 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     let plural = if nodes.len() == 1 { "" } else { "s" };
     out(&format!("{id}: {what} for {} node{plural}: {nodes}\n", nodes.len()));
     if let Some(store) = &store {
-        hand_to_agents(context, store, &id, nodes)?;
+        pre_stage_and_print_next(context, store, &id, nodes)?;
     }
     Ok(ExitCode::SUCCESS)
 }

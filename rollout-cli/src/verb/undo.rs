@@ -1,7 +1,7 @@
 //! `undo ROLLOUT`: stages the changes that take its nodes back to their state before it.
 
+use crate::after_staging::pre_stage_and_print_next;
 use crate::context::{Context, Failure, limits, nodes};
-use crate::staged::hand_to_agents;
 use crate::table::out;
 use rollout_cli::args::UndoArgs;
 use rollout_control::agents::ask_all::ask_agents;
@@ -76,5 +76,5 @@ fn stage(
     let store = context.writer()?;
     let id = store.stage(&text, &manifest)?.into_id();
     out(&format!("{id}: staged for {nodes}; `slurm-rollout show {id}` tells what it is\n"));
-    hand_to_agents(context, &store, &id, nodes)
+    pre_stage_and_print_next(context, &store, &id, nodes)
 }

@@ -9,6 +9,7 @@ mod instruction;
 
 pub use instruction::{Instruction, may_be_expected};
 
+use super::lost_nodes;
 use super::snapshot::{RecordOf, Snapshot};
 use super::view::{NodeView, booted_ms};
 use crate::agent::phase::Phase;
@@ -71,7 +72,7 @@ pub enum AfterRestoring {
     TellAgent,
     /// The node did not come back, and only Slurm can show it.
     TellSlurm,
-    /// Nobody carries the order out: the node waits for the rollout as before.
+    /// The order is not carried out: the node waits for the rollout as before.
     StageAgain,
 }
 
@@ -213,24 +214,7 @@ fn due_in_silence(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
             _ => restore_boot("the order was not taken", AfterRestoring::Nothing),
         });
     }
-    lost(node, of).map(|why| Step::Record(Outcome::Lost { why }))
-}
-
-/// Returns the reason if a node accepted its order and did not come back: its agent is silent, and Slurm has given up on it or its
-/// time is over.
-#[must_use]
-pub fn lost(node: NodeView<'_>, of: RecordOf<'_>) -> Option<String> {
-    let record = of.record;
-    let silent = node.answer().is_some_and(|answer| answer.is_err());
-    if record.progress != Progress::Ordered || of.rollout.is_none() || !silent {
-        return None;
-    }
-    let limit_ms = time_limit_ms(of);
-    if node.slurm().is_some_and(|info| info.timed_out_waiting_for_our_reboot()) {
-        return Some("Slurm gave up waiting for its reboot, and its agent does not answer".to_owned());
-    }
-    let overdue = node.now_ms() > record.since_ms.saturating_add(limit_ms);
-    overdue.then(|| format!("its agent has been silent for more than {} min", limit_ms / 60_000))
+    lost_nodes::lost(node, of).map(|why| Step::Record(Outcome::Lost { why }))
 }
 
 fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) -> Option<Step> {
@@ -310,13 +294,6 @@ fn restore_boot(why: &str, then: AfterRestoring) -> Step {
 fn boot_timeout_ms(of: RecordOf<'_>) -> u64 {
     let limit = of.rollout.and_then(|rollout| rollout.image()).map(|image| image.boot_timeout.get());
     limit.map_or(BOOT_TIMEOUT_MS, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Returns the time after which a silent node counts as lost.
-fn time_limit_ms(of: RecordOf<'_>) -> u64 {
-    let desired = of.rollout.and_then(|rollout| Some(&rollout.manifest.as_ref().ok()?.desired));
-    let limit = desired.map_or(0, |desired| u64::try_from(desired.longest().as_millis()).unwrap_or(u64::MAX));
-    limit.saturating_add(BOOT_TIMEOUT_MS)
 }
 
 #[cfg(test)]

@@ -40,9 +40,9 @@ pub enum Remedy {
     Order,
     /// Record that the agent has the order.
     Record,
-    /// Nothing: the node has booted since. Slurm takes that for the boot it waits for and may start a job any moment.
+    /// No remedy: the node has booted since. Slurm takes that for the boot it waits for and may start a job any moment.
     Booted,
-    /// Nothing new: the agent is as silent as before.
+    /// No remedy yet: the agent is as silent as before.
     Silent,
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 /// The verdict on staging a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// None of its nodes waits for another rollout.
+    /// Its nodes wait for no other rollout.
     Free,
     /// The same manifest is staged for the same nodes already, under this id.
     Already(String),

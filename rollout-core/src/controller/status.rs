@@ -1,6 +1,6 @@
 //! The status of a node for display: journal, agents and Slurm joined to one line.
 
-use super::follow_up;
+use super::lost_nodes;
 use super::snapshot::RecordOf;
 use super::view::NodeView;
 use crate::agent::phase::Phase;
@@ -229,7 +229,7 @@ fn of_ordered(status: &mut NodeStatus, node: NodeView<'_>, of: RecordOf<'_>) {
     match node.answer() {
         None => {}
         Some(Err(why)) => {
-            if let Some(why) = follow_up::lost(node, of) {
+            if let Some(why) = lost_nodes::lost(node, of) {
                 (status.phase, status.note) = (DisplayPhase::Lost, Some(why));
             } else if node.slurm().is_some_and(NodeInfo::is_handed_over) {
                 status.phase = DisplayPhase::Rebooting;

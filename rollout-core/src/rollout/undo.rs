@@ -1,18 +1,16 @@
-//! Undoing a rollout later: what a node's order made of it, as much as the ledger keeps of that, and the changes that bring
-//! the node back to what it was.
+//! The changes that return a node to its state before a rollout, computed from the changes in its ledger.
 //!
-//! An undo is a rollout as any other. It names links, versions and images outright, so that an admin can read what
-//! will happen.
+//! An undo is a rollout like any other. It names links, versions and images outright, so that an admin can read it first.
 
 use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::rollout::image::{Image, Proof, Running};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
 
-/// What brings a node back to what it was before a rollout with this aim; none if that made nothing another. The commands
-/// that proved the new are left out.
+/// Returns the desired state that undoes a rollout on a node, without the commands that verified the rollout. `None` if the rollout
+/// changed nothing.
 ///
 /// # Errors
-/// Why that cannot be said.
+/// Returns the reason if it cannot be computed.
 pub fn reverse(desired: &DesiredState, past: &NodeChanges) -> Result<Option<DesiredState>, String> {
     let changes = past.made.iter().rev().map(|made| back(desired, past, made));
     let changes = changes.collect::<Result<Vec<Change>, String>>()?;
@@ -32,7 +30,7 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
         ChangeMade::Packages { manager, added, removed } => {
             let returns =
                 |package: &&String| removed.iter().any(|old| key(*manager, old) == key(*manager, package));
-            // A version that another one replaces goes by itself.
+            // A version that is replaced by an older one needs no removal.
             let remove =
                 added.iter().filter(|package| !returns(package)).map(|package| removal(*manager, package));
             let timeout = desired.changes.iter().find_map(|change| match change {
@@ -54,7 +52,7 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
 }
 
 fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&str>) -> Result<Image, String> {
-    // An image without a name is proven by its kernel.
+    // An image without a name is verified by its kernel.
     let named = running.image.is_some();
     let proof = Proof {
         os_release: named,
@@ -77,7 +75,8 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
     Ok(back)
 }
 
-/// What there is only one version of: name and architecture. The notation is that of [`ChangeMade::Packages`].
+/// Returns name and architecture of a package, of which one version replaces another. The notation is that of
+/// [`ChangeMade::Packages`].
 fn key(manager: Manager, package: &str) -> (&str, &str) {
     match manager {
         Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),

@@ -15,10 +15,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a provider may take. A person waits.
+/// Time limit for a provider. A person waits.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What is doubtful, one line each.
+/// Returns warnings, one line each. An image that cannot work is an error.
 pub(super) fn check(
     context: &Context,
     manifest: &Manifest,

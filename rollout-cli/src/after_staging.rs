@@ -8,7 +8,7 @@ use rollout_core::hostlist::NodeSet;
 
 /// Gives agents the staged order if slurmd runs RebootProgram, and prints the `scontrol reboot` to go on with. Agents that do not answer
 /// get the order later.
-pub(crate) fn hand_to_agents(
+pub(crate) fn pre_stage_and_print_next(
     context: &Context,
     store: &StoreWriter,
     id: &str,

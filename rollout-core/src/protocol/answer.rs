@@ -139,3 +139,70 @@ pub struct OrderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_s: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The answers of version 0.1.0.
+    #[derive(Debug, PartialEq, Eq, Deserialize)]
+    #[serde(tag = "answer", rename_all = "kebab-case")]
+    enum OldAnswer {
+        Accepted {
+            #[serde(default)]
+            volatile: bool,
+        },
+        UnderWay {
+            phase: Phase,
+        },
+        Refused {
+            why: String,
+        },
+    }
+
+    #[test]
+    fn controllers_and_agents_of_0_1_0_are_understood() {
+        let id = || Some(OrderId::from_random(7));
+        let hex = "00000000000000000000000000000007";
+        let (phase, why, rollout) = (Phase::Applying, "busy".to_owned(), Some("driver".to_owned()));
+        for (answer, json, old, without_new_keys) in [
+            (
+                Answer::Accepted { volatile: true, order: id() },
+                json!({ "answer": "accepted", "volatile": true, "order": hex }),
+                OldAnswer::Accepted { volatile: true },
+                Answer::Accepted { volatile: true, order: None },
+            ),
+            (
+                Answer::UnderWay { phase, order: id(), rollout, volatile: true },
+                json!({
+                    "answer": "under-way", "phase": "applying", "order": hex, "rollout": "driver", "volatile": true
+                }),
+                OldAnswer::UnderWay { phase },
+                Answer::UnderWay { phase, order: None, rollout: None, volatile: false },
+            ),
+            (
+                Answer::Refused { why: why.clone(), order: id() },
+                json!({ "answer": "refused", "why": "busy", "order": hex }),
+                OldAnswer::Refused { why: why.clone() },
+                Answer::Refused { why, order: None },
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&answer).unwrap(), json);
+            assert_eq!(serde_json::from_value::<Answer>(json.clone()).unwrap(), answer);
+            assert_eq!(serde_json::from_value::<OldAnswer>(json.clone()).unwrap(), old, "an old controller");
+            let mut json = json;
+            let object = json.as_object_mut().unwrap();
+            let is_old = |key: &str| {
+                !matches!((key, &old), ("order" | "rollout", _) | ("volatile", OldAnswer::UnderWay { .. }))
+            };
+            object.retain(|key, _| is_old(key));
+            assert_eq!(
+                serde_json::from_value::<Answer>(json.clone()).unwrap(),
+                without_new_keys,
+                "an old agent"
+            );
+            assert_eq!(serde_json::to_value(&without_new_keys).unwrap(), json, "and no key without a value");
+        }
+    }
+}

@@ -70,7 +70,7 @@ pub struct OnDisk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     Ledger(Box<Ledger>),
-    Staged(PreStaged),
+    Staged(Box<PreStaged>),
     /// slurmd may run in this boot.
     Admitted,
 }
@@ -165,7 +165,7 @@ impl Agent {
     pub fn wrote(&mut self, write: Write) {
         match write {
             Write::Ledger(ledger) => self.ledger = Some(*ledger),
-            Write::Staged(staged) => self.staged = staged,
+            Write::Staged(staged) => self.staged = *staged,
             Write::Admitted => self.admitted = true,
         }
     }
@@ -280,7 +280,9 @@ impl Agent {
             }
         }
         match self.staged.after(order) {
-            Ok(staged) => Reaction { writes: vec![Write::Staged(staged)], ..self.accepted(order.id.clone()) },
+            Ok(staged) => {
+                Reaction { writes: vec![Write::Staged(Box::new(staged))], ..self.accepted(order.id.clone()) }
+            }
             Err(why) => refused(why, Some(order.id.clone())),
         }
     }
@@ -336,7 +338,7 @@ impl Agent {
         let accepted = self.accepted(ledger.order.id.clone());
         let used_up = ledger.order.rollout().and_then(|rollout| self.staged.without(rollout));
         let mut writes = vec![Write::Ledger(Box::new(ledger))];
-        writes.extend(used_up.map(Write::Staged));
+        writes.extend(used_up.map(|staged| Write::Staged(Box::new(staged))));
         Reaction { writes, action: Some(action), ..accepted }
     }
 

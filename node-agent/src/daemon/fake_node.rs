@@ -240,7 +240,7 @@ impl Tools for FakeNode {
         self.tool("keep drained", |state| state.drain_kept = Some(reason.to_owned())).unwrap();
     }
 
-    fn see_that_it_is_taken_back(&self) {
+    fn ensure_taken_back(&self) {
         self.tool("take back", |_| ()).unwrap();
     }
 }

@@ -24,4 +24,6 @@ pub mod reversal;
 pub mod snapshot;
 pub mod staging;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod view;

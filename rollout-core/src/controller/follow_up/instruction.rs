@@ -152,3 +152,6 @@ pub fn may_be_expected(info: &NodeInfo) -> bool {
         || info.timed_out_waiting_for_our_reboot()
         || (info.shows_our_reason() && info.has("DOWN"))
 }
+
+#[cfg(test)]
+mod tests;

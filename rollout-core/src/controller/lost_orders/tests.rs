@@ -1,22 +1,29 @@
 use super::*;
 use crate::agent::phase::Phase;
-use crate::protocol::answer::OrderStatus;
+use crate::controller::snapshot::RolloutState;
+use crate::controller::testing::{Boot, IMAGE, LINK, agent, id, record, rollout};
+use crate::rollout::journal::{NodeRecord, NodeRecords};
 
-fn id(number: u128) -> OrderId {
-    OrderId::from_random(number)
+/// Returns a record of order 1 at this time.
+fn at((progress, ordering_ms): (Progress, u64)) -> NodeRecord {
+    let record = record(progress);
+    let ordering_ms = record.ordering_ms.map(|_| ordering_ms);
+    NodeRecord { since_ms: 1, ordering_ms, ..record }
 }
 
-fn fold(record: Option<(Progress, u64)>) -> NodeRecords {
-    let node = |(progress, since_ms)| {
-        let ordering_ms = (progress != Progress::Staged).then_some(since_ms);
-        let order = ordering_ms.map(|_| id(1));
-        let record = NodeRecord { order, ordering_ms, ..NodeRecord::new(progress, since_ms) };
-        ("n1".to_owned(), record)
-    };
-    record.map(node).into_iter().collect()
+fn in_rollout(record: NodeRecord) -> RolloutState {
+    rollout("r", LINK, &[("n1", record)])
 }
 
-/// Handed over at 100 s where Slurm still says so.
+fn in_plain(record: Option<NodeRecord>) -> NodeRecords {
+    record.into_iter().map(|record| ("n1".to_owned(), record)).collect()
+}
+
+fn snapshot(rollouts: Vec<RolloutState>, plain_reboots: NodeRecords) -> Snapshot {
+    Snapshot { rollouts, plain_reboots, ..Snapshot::default() }
+}
+
+/// Returns the node, handed over at 100 s if Slurm still shows that.
 fn info(state: &str, issued: bool) -> NodeInfo {
     NodeInfo {
         name: "n1".into(),
@@ -28,11 +35,11 @@ fn info(state: &str, issued: bool) -> NodeInfo {
 }
 
 #[test]
-fn only_nodes_that_nobody_told_are_lost() {
+fn only_orders_that_no_agent_answered_are_lost() {
     let now = 200_000;
     let ordering = |until_ms| Progress::Ordering { until_ms };
     let issued = "DOWN+REBOOT_ISSUED";
-    // What came of the last order, and when it was sent; since when the node is taken to be handed over.
+    // State, whether Slurm shows the time, progress and time of the last order; the time from which the node counts as handed over.
     for (state, says_when, record, handed_over_ms) in [
         (issued, true, None, Some(100_000)),
         (issued, true, Some((Progress::Staged, 1)), Some(100_000)),
@@ -41,6 +48,8 @@ fn only_nodes_that_nobody_told_are_lost() {
         (issued, true, Some((Progress::Ordered, 100_000)), None),
         (issued, true, Some((Progress::Seen(Phase::Held), 100_500)), None),
         (issued, true, Some((Progress::Refused, 100_500)), None),
+        (issued, true, Some((Progress::Covered, 100_500)), None),
+        (issued, true, Some((Progress::Lost, 100_500)), None),
         (issued, true, Some((Progress::Unreachable, 100_500)), Some(100_000)),
         (issued, true, Some((ordering(now), 100_500)), Some(100_000)),
         (issued, true, Some((ordering(now + 1), 100_500)), None),
@@ -53,29 +62,34 @@ fn only_nodes_that_nobody_told_are_lost() {
         ("ALLOCATED+POWERING_UP", true, None, None),
     ] {
         let node = info(state, says_when);
-        let of_rollout = (vec![("r".to_owned(), fold(record))], NodeRecords::new());
-        let of_plain = (vec![("r".to_owned(), NodeRecords::new())], fold(record));
-        for (rollouts, plain) in [of_rollout, of_plain] {
-            let found = lost(std::slice::from_ref(&node), &rollouts, &plain, now);
+        let record = record.map(at);
+        let of_rollout = snapshot(record.clone().map(in_rollout).into_iter().collect(), NodeRecords::new());
+        let of_plain = snapshot(Vec::new(), in_plain(record.clone()));
+        for snapshot in [of_rollout, of_plain] {
+            let found = lost_orders(std::slice::from_ref(&node), &snapshot, now);
             let handed_over: Vec<u64> = found.iter().map(|lost| lost.handed_over_ms).collect();
             assert_eq!(handed_over.first().copied(), handed_over_ms, "{state} {says_when} {record:?}");
         }
     }
     let just_now = NodeInfo { reason_s: Some(190), ..info(issued, true) };
-    assert!(lost(&[just_now], &[], &NodeRecords::new(), now).is_empty(), "RebootProgram may be on its way");
+    assert!(
+        lost_orders(&[just_now], &Snapshot::default(), now).is_empty(),
+        "RebootProgram may be on its way"
+    );
 }
 
 #[test]
 fn the_order_that_went_unanswered_is_known_by_its_rollout() {
-    let silent = fold(Some((Progress::Unreachable, 100_500)));
-    let killed = fold(Some((Progress::Ordering { until_ms: 110_000 }, 100_500)));
-    let before = fold(Some((Progress::Unreachable, 50_000)));
-    for (rollouts, plain, rollout, order, known_silent) in [
-        (vec![("r".to_owned(), silent.clone())], before.clone(), Some("r"), Some(1), true),
-        (vec![("r".to_owned(), before.clone())], killed, None, Some(1), false),
-        (vec![("r".to_owned(), before)], NodeRecords::new(), None, None, false),
+    let silent = at((Progress::Unreachable, 100_500));
+    let killed = at((Progress::Ordering { until_ms: 110_000 }, 100_500));
+    let before = at((Progress::Unreachable, 50_000));
+    for (of_rollout, plain, rollout, order, known_silent) in [
+        (silent, Some(before.clone()), Some("r"), Some(1), true),
+        (before.clone(), Some(killed), None, Some(1), false),
+        (before, None, None, None, false),
     ] {
-        let found = lost(&[info("DOWN+REBOOT_ISSUED", true)], &rollouts, &plain, 200_000);
+        let snapshot = snapshot(vec![in_rollout(of_rollout)], in_plain(plain));
+        let found = lost_orders(&[info("DOWN+REBOOT_ISSUED", true)], &snapshot, 200_000);
         let [lost] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((lost.rollout.as_deref(), lost.order.clone()), (rollout, order.map(id)));
         assert_eq!(lost.known_silent, known_silent);
@@ -83,76 +97,81 @@ fn the_order_that_went_unanswered_is_known_by_its_rollout() {
 }
 
 #[test]
-fn what_an_agent_was_given_is_known_by_its_order() {
-    let given = |progress, ordering_ms| {
-        let order = Some(id(7));
-        let record = NodeRecord { order, ordering_ms, pre_staged: true, ..NodeRecord::new(progress, 1) };
-        vec![("r".to_owned(), NodeRecords::from([("n1".to_owned(), record)]))]
+fn a_pre_staged_order_is_known_by_its_id() {
+    let pre_staged = |progress, ordering_ms| {
+        let record = record(progress).pre_staged(7);
+        snapshot(vec![in_rollout(NodeRecord { ordering_ms, ..record })], NodeRecords::new())
     };
     let not_ordered = NodeInfo {
         reason: Some(crate::slurm::reason::Reason::not_ordered("no agent").to_string()),
         ..info("DOWN+REBOOT_ISSUED", true)
     };
     for node in [info("DOWN+REBOOT_ISSUED", true), not_ordered] {
-        for (rollouts, order, known_silent) in [
-            (given(Progress::Staged, None), Some(Some(7)), false),
+        for (snapshot, order, known_silent) in [
+            (pre_staged(Progress::Staged, None), Some(Some(7)), false),
             // Silent at another hand-over, and at this one.
-            (given(Progress::Unreachable, Some(50_000)), Some(Some(7)), false),
-            (given(Progress::Unreachable, Some(100_500)), Some(Some(7)), true),
+            (pre_staged(Progress::Unreachable, Some(50_000)), Some(Some(7)), false),
+            (pre_staged(Progress::Unreachable, Some(100_500)), Some(Some(7)), true),
             // It is known to have been done before, or to be begun now.
-            (given(Progress::Seen(Phase::Updated), None), Some(None), false),
-            (given(Progress::Ordered, Some(100_500)), None, false),
+            (pre_staged(Progress::Seen(Phase::Updated), None), Some(None), false),
+            (pre_staged(Progress::Ordered, Some(100_500)), None, false),
         ] {
-            let found = lost(std::slice::from_ref(&node), &rollouts, &NodeRecords::new(), 200_000);
+            let found = lost_orders(std::slice::from_ref(&node), &snapshot, 200_000);
             let orders = found.first().map(|lost| lost.order.clone());
-            assert_eq!(orders, order.map(|order: Option<u128>| order.map(id)), "{rollouts:?}");
-            assert!(found.iter().all(|lost| lost.known_silent == known_silent), "{rollouts:?}");
+            assert_eq!(orders, order.map(|order: Option<u128>| order.map(id)), "{snapshot:?}");
+            assert!(found.iter().all(|lost| lost.known_silent == known_silent), "{snapshot:?}");
         }
     }
 }
 
-fn agent(uptime_s: u64, order: Option<u128>) -> AgentStatus {
-    AgentStatus {
-        version: String::new(),
-        node: "n1".into(),
-        boot_id: String::new(),
-        uptime_s,
-        clock_s: None,
-        order: order.map(|number| OrderStatus {
-            id: id(number),
-            rollout: None,
-            phase: Phase::Updated,
-            since_s: 0,
-            error: None,
-            changed: false,
-            took_s: None,
-        }),
-        ..AgentStatus::default()
+#[test]
+fn a_boot_source_of_an_order_goes_before_a_lost_order() {
+    let silent = at((Progress::Unreachable, 50_000)).with_boot(Boot::Changed);
+    let ordered = at((Progress::Ordered, 50_000)).with_boot(Boot::Changed);
+    let next = record(Progress::Staged).staged_at(60_000);
+    let issued = [info("DOWN+REBOOT_ISSUED", true)];
+    for (records, is_lost) in [
+        // The owner's order is sent again.
+        (vec![silent.clone()], true),
+        // Otherwise it is settled first.
+        (vec![silent, next.clone()], false),
+        (vec![ordered.clone()], false),
+        (vec![ordered, next], false),
+    ] {
+        let rollouts = records.iter().enumerate();
+        let rollouts =
+            rollouts.map(|(index, of)| rollout(&format!("r{index}"), IMAGE, &[("n1", of.clone())]));
+        let found = lost_orders(&issued, &snapshot(rollouts.collect(), NodeRecords::new()), 200_000);
+        assert_eq!(!found.is_empty(), is_lost, "{records:?}");
+    }
+}
+
+fn up_for(uptime_s: u64, order: Option<u128>) -> AgentStatus {
+    let agent = agent("").up_for(uptime_s);
+    match order {
+        Some(number) => agent.at(number, Phase::Updated),
+        None => agent,
     }
 }
 
 #[test]
-fn on_the_node_only_an_agent_that_has_nothing_to_do_is_told() {
-    let in_phase = |phase, uptime_s, order| {
-        let mut agent = agent(uptime_s, Some(order));
-        agent.order.iter_mut().for_each(|order| order.phase = phase);
-        agent
-    };
-    // What the agent was given, and what it says.
+fn on_the_node_only_an_agent_that_has_nothing_to_do_is_ordered() {
+    let in_phase = |phase, uptime_s, order| agent("").up_for(uptime_s).at(order, phase);
+    // The pre-staged order, and the agent's answer.
     for (order, agent, due) in [
         (Some(1), None, None),
-        (Some(1), Some(agent(1000, None)), Some(Remedy::Order)),
-        (None, Some(agent(1000, None)), Some(Remedy::Order)),
-        (None, Some(agent(1000, Some(2))), Some(Remedy::Order)),
+        (Some(1), Some(up_for(1000, None)), Some(Remedy::Order)),
+        (None, Some(up_for(1000, None)), Some(Remedy::Order)),
+        (None, Some(up_for(1000, Some(2))), Some(Remedy::Order)),
         (None, Some(in_phase(Phase::Held, 1000, 2)), Some(Remedy::Order)),
         // slurmd had it rebooted: it is on its way, or was there.
         (Some(1), Some(in_phase(Phase::Applying, 1000, 1)), Some(Remedy::Record)),
         (Some(1), Some(in_phase(Phase::Verifying, 5, 1)), Some(Remedy::Record)),
         (None, Some(in_phase(Phase::Rebooting, 1000, 2)), None),
-        (None, Some(agent(5, Some(2))), None),
-        (None, Some(agent(5, None)), None),
+        (None, Some(up_for(5, Some(2))), None),
+        (None, Some(up_for(5, None)), None),
         // Carried out at an earlier hand-over: when that is written down, this one is a plain reboot.
-        (Some(1), Some(agent(1000, Some(1))), Some(Remedy::Record)),
+        (Some(1), Some(up_for(1000, Some(1))), Some(Remedy::Record)),
     ] {
         let lost = LostOrder {
             node: "n1".into(),
@@ -166,25 +185,25 @@ fn on_the_node_only_an_agent_that_has_nothing_to_do_is_told() {
 }
 
 #[test]
-fn the_agent_is_asked_before_it_is_told() {
+fn the_agent_is_asked_before_it_is_ordered() {
     let now_ms = 200_000;
-    // The order that went unanswered, whether that is known; what the agent says.
+    // The order that went unanswered, whether that is known, and the agent's answer.
     for (order, known_silent, agent, due) in [
         (None, false, None, Remedy::Order),
         (Some(1), false, None, Remedy::Order),
         (Some(1), true, None, Remedy::Silent),
-        (None, false, Some(agent(1000, None)), Remedy::Order),
-        (Some(1), true, Some(agent(1000, None)), Remedy::Order),
-        // What it did before does not matter.
-        (Some(1), true, Some(agent(1000, Some(2))), Remedy::Order),
-        (None, false, Some(agent(1000, Some(1))), Remedy::Order),
-        (Some(1), false, Some(agent(1000, Some(1))), Remedy::Record),
-        (Some(1), false, Some(agent(5, Some(1))), Remedy::Record),
+        (None, false, Some(up_for(1000, None)), Remedy::Order),
+        (Some(1), true, Some(up_for(1000, None)), Remedy::Order),
+        // Its orders before do not matter.
+        (Some(1), true, Some(up_for(1000, Some(2))), Remedy::Order),
+        (None, false, Some(up_for(1000, Some(1))), Remedy::Order),
+        (Some(1), false, Some(up_for(1000, Some(1))), Remedy::Record),
+        (Some(1), false, Some(up_for(5, Some(1))), Remedy::Record),
         // Up for as long as Slurm waits, give or take what is rounded.
-        (None, false, Some(agent(100, None)), Remedy::Order),
-        (None, false, Some(agent(99, None)), Remedy::Order),
-        (None, false, Some(agent(98, None)), Remedy::Booted),
-        (Some(1), true, Some(agent(5, Some(2))), Remedy::Booted),
+        (None, false, Some(up_for(100, None)), Remedy::Order),
+        (None, false, Some(up_for(99, None)), Remedy::Order),
+        (None, false, Some(up_for(98, None)), Remedy::Booted),
+        (Some(1), true, Some(up_for(5, Some(2))), Remedy::Booted),
     ] {
         let lost = LostOrder {
             node: "n1".into(),

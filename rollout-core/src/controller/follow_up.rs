@@ -169,7 +169,10 @@ fn due_for(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
         return Some(Step::Record(Outcome::Superseded { why }));
     }
     let Some(agent) = node.agent() else { return due_in_silence(node, of) };
-    match node.report_on(of) {
+    // An agent that reports an order from before one whose end is recorded has lost its ledger.
+    let ended = matches!(of.record.progress, Progress::Seen(_));
+    let report = node.report_on(of).filter(|report| !ended || of.record.order.as_ref() == Some(&report.id));
+    match report {
         Some(report) => due_by_report(of, agent, report),
         None if agent.awaits => None,
         None => due_without_report(node, of, agent),
@@ -241,7 +244,8 @@ fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) ->
         return due_at_end(record, report);
     }
     match record.progress {
-        Progress::Seen(_) => return Some(Step::Record(Outcome::Retried)),
+        Progress::Seen(Phase::Held) => return Some(Step::Record(Outcome::Retried)),
+        Progress::Seen(_) => return None,
         Progress::Ordered => {}
         _ => return Some(Step::Record(Outcome::Accepted { volatile })),
     }
@@ -257,7 +261,7 @@ fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) ->
 
 fn due_at_end(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
     let phase = report.phase;
-    if record.progress != Progress::Seen(phase) {
+    if record.progress != Progress::Seen(phase) && !record.has_settled_order() {
         return Some(Step::Record(Outcome::Ended { phase, error: report.error.clone() }));
     }
     // Every change of a boot source ends proven or restored.

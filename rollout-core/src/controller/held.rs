@@ -91,3 +91,6 @@ fn ended(node: NodeView<'_>, of: RecordOf<'_>) -> Result<bool, Phase> {
         (None, _) => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,3 +69,6 @@ fn by_rollout(
     };
     snapshot.rollouts.iter().map(of_rollout).filter(|(_, nodes)| !nodes.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests;

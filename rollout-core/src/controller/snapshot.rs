@@ -134,3 +134,6 @@ impl Snapshot {
         rollouts.chain(self.plain_reboots.keys()).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,3 +65,6 @@ pub fn new_id(name: &str, known: &BTreeSet<String>) -> String {
     let numbered = (2..).map(|number| format!("{name}@{number}"));
     std::iter::once(name.to_owned()).chain(numbered).find(|id| !known.contains(id)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 const PROGRESSES: [(&str, Progress); 12] = [
     ("staged", Progress::Staged),
-    ("sending", SENDING),
+    ("sending", Progress::Ordering { until_ms: 140_000 }),
     ("killed while sending", KILLED),
     ("ordered", Progress::Ordered),
     ("refused", Progress::Refused),
@@ -39,8 +39,9 @@ fn answers() -> Vec<(String, Node)> {
     answers
 }
 
-fn describe(step: Option<&Step>) -> String {
-    match step {
+fn describe(due: Option<&FollowUp>) -> String {
+    let whose = if due.is_some_and(|due| due.rollout.is_some()) { "by its rollout" } else { "plainly" };
+    match due.map(|due| &due.step) {
         None => "nothing".to_owned(),
         Some(Step::Record(Outcome::Accepted { .. })) => "record ordered".to_owned(),
         Some(Step::Record(Outcome::UnderWay { .. })) => "record the earlier order".to_owned(),
@@ -50,7 +51,7 @@ fn describe(step: Option<&Step>) -> String {
         Some(Step::Record(Outcome::Superseded { .. })) => "record superseded".to_owned(),
         Some(Step::RestoreBoot { then, .. }) => format!("restore the boot source, then {then:?}"),
         Some(Step::TellBootRestored) => "tell that the boot source is restored".to_owned(),
-        Some(Step::Instruct(instruction)) => format!("instruct {}", instruction.phase.name()),
+        Some(Step::Instruct(instruction)) => format!("instruct {whose}, {}", instruction.phase.name()),
     }
 }
 
@@ -64,7 +65,9 @@ fn print() -> String {
                 let record = record(progress).with_order(2).after_order(1).with_boot(boot);
                 // Late enough for the restored boot source, too early for a timeout.
                 let node = node.and_in("driver", IMAGE, record).slurm("DOWN+REBOOT_ISSUED", "").at_s(130);
-                let step = describe(step(&node).as_ref());
+                let due = due(node.0.node("n1"));
+                assert!(due.len() < 2, "{due:?}");
+                let step = describe(due.first());
                 match steps.iter_mut().find(|(known, _)| *known == step) {
                     Some((_, answers)) => answers.push(answer),
                     None => steps.push((step, vec![answer])),

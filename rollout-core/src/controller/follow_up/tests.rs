@@ -181,9 +181,20 @@ fn an_order_is_known_by_its_id_and_while_it_is_under_way_by_its_rollout() {
         // It ended before, when it was another one's turn.
         (twice.clone(), agent(NEW_BOOT).at(9, Phase::Updated).for_rollout("driver"), None),
         (twice, agent(NEW_BOOT).at(9, Phase::Verifying).for_rollout("other"), None),
-        // Staged again while the boot source is an earlier order's, which an older version allowed: its good end is no reason to
-        // restore the boot source.
-        (again, agent(NEW_BOOT).at(1, Phase::Updated), under_way(1)),
+        // Staged again while the boot source is an earlier order's, which an older version allowed: a good end of that order is no
+        // reason to restore it.
+        (again.clone(), agent(NEW_BOOT).at(1, Phase::Updated), None),
+        (again.clone(), agent(NEW_BOOT).at(1, Phase::Verifying), None),
+        (
+            again.clone(),
+            agent(NEW_BOOT).at(1, Phase::Undoing),
+            back("the rollout is undone", AfterRestoring::TellAgent),
+        ),
+        (
+            again,
+            agent(NEW_BOOT).at(1, Phase::RolledBack),
+            back("the node is rolled-back", AfterRestoring::Nothing),
+        ),
     ] {
         let node = Node::new().and_in("driver", LINK, record.clone()).agent(agent.clone());
         assert_eq!(step(&node), due, "{record:?} {agent:?}");

@@ -367,14 +367,10 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
         let new = NodeRecord { ordering_ms, ..NodeRecord::new(progress, line.t_ms) };
         return accepted.then(|| accept(NodeRecord { order: Some(order.clone()), ..new }, line));
     };
-    // The end that an agent reported is not undone by an answer that was written late. An order that was taken all the same is not
-    // superseded.
-    let over = match record.progress {
-        Progress::Seen(_) => true,
-        Progress::Superseded => progress != Progress::Ordered,
-        _ => false,
-    };
-    if record.order.as_ref() != Some(order) || over {
+    // The end that an agent reported is not undone by an answer that was written late.
+    if record.order.as_ref() != Some(order)
+        || matches!(record.progress, Progress::Seen(_) | Progress::Superseded)
+    {
         return Some(record);
     }
     record.ordering_ms.get_or_insert(line.t_ms);

@@ -265,8 +265,8 @@ fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) ->
     }
 }
 
-/// Returns the step for a node that waits for the rollout again, while its boot source still belongs to an earlier order of it. An
-/// image that this order has proven is left to the next one.
+/// Returns the step for a node that waits for the rollout again, while its boot source still belongs to an earlier order.
+/// An image that this order has proven is left to the next one.
 fn due_for_boot_owner(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
     record.unsettled_boot_change().filter(|change| change.order == report.id)?;
     match report.phase {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const JOURNAL_OF_IMAGES: &str = include_str!("fixtures/journal-v1-images.jsonl");
+const JOURNAL_OF_ANSWERS: &str = include_str!("fixtures/journal-v1-answers.jsonl");
 const LEDGER: &str = include_str!("fixtures/ledger-v1.json");
 
 /// Adds an unknown key to every object, except below the keys in `but`.
@@ -63,13 +64,44 @@ fn a_journal_of_images_is_read() {
         assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
     }
     let nodes = replay(&read);
-    let ours = |name: &str| nodes[name].boots_ours().map(|source| source.before.boot_id.as_str());
-    assert_eq!((ours("cn001"), ours("cn002"), ours("cn003")), (Some("b1"), None, None));
+    let before =
+        |name: &str| nodes[name].unsettled_boot_change().map(|change| change.before.boot_id.as_str());
+    assert_eq!((before("cn001"), before("cn002"), before("cn003")), (Some("b1"), None, None));
     assert_eq!(
         (nodes["cn001"].volatile, nodes["cn002"].why.as_deref()),
         (true, Some("the node was not back in time"))
     );
     assert_eq!(nodes["cn003"].progress, Progress::Unreachable);
+}
+
+#[test]
+fn a_journal_of_answers_is_read() {
+    let read: Vec<_> = lines(JOURNAL_OF_ANSWERS).collect();
+    assert_eq!(read.len(), JOURNAL_OF_ANSWERS.lines().count(), "no line is passed over");
+    for (line, text) in read.iter().zip(JOURNAL_OF_ANSWERS.lines()) {
+        assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
+    }
+    let nodes = replay(&read);
+    let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.progress)).collect();
+    assert_eq!(
+        stands,
+        [
+            ("cn001", Progress::Ordered),
+            ("cn002", Progress::Ordered),
+            ("cn003", Progress::Unreachable),
+            ("cn004", Progress::Lost),
+            ("cn005", Progress::Superseded),
+            ("cn006", Progress::Covered),
+            ("cn007", Progress::Superseded),
+        ]
+    );
+    let order = |name: &str| nodes[name].order.as_ref().map(ToString::to_string);
+    assert_eq!(order("cn001").as_deref(), Some("00000000000000000000000000000001"));
+    assert_eq!(order("cn002").as_deref(), Some("00000000000000000000000000000002"));
+    let change = nodes["cn003"].unsettled_boot_change().unwrap();
+    assert!(change.is_being_restored(71_999) && !change.is_being_restored(72_000));
+    let change = nodes["cn001"].unsettled_boot_change().unwrap();
+    assert_eq!((change.order.to_string(), nodes["cn001"].volatile), (order("cn001").unwrap(), true));
 }
 
 #[test]

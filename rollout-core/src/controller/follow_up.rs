@@ -171,7 +171,7 @@ fn due_for(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
     }
     let Some(agent) = node.agent() else { return due_in_silence(node, of) };
     // An agent that reports an order from before one whose end is recorded has lost its ledger.
-    let ended = matches!(of.record.progress, Progress::Seen(_));
+    let ended = matches!(of.record.progress, Progress::Seen(_) | Progress::Superseded);
     let report = node.report_on(of).filter(|report| !ended || of.record.order.as_ref() == Some(&report.id));
     match report {
         Some(report) => due_by_report(of, agent, report),
@@ -189,10 +189,10 @@ fn superseded_by_staging(node: NodeView<'_>, of: RecordOf<'_>) -> Option<String>
         Progress::Refused => true,
         _ => false,
     };
-    let is_free = |agent: &AgentStatus| !agent.awaits && node.report_on(of).is_none();
     let superseded = record.progress.is_pending()
         && record.unsettled_boot_change().is_none()
-        && (never_taken || node.agent().is_some_and(is_free));
+        && node.report_on(of).is_none()
+        && (never_taken || node.agent().is_some_and(|agent| !agent.awaits));
     superseded.then(|| format!("{newer} was staged after it"))
 }
 
@@ -220,6 +220,9 @@ fn due_in_silence(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
 fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) -> Option<Step> {
     let record = of.record;
     let volatile = agent.volatile;
+    if record.order.is_none() {
+        return due_for_boot_owner(record, report);
+    }
     if record.order.as_ref() != Some(&report.id) {
         let under_way = report.id.clone();
         return Some(Step::Record(Outcome::UnderWay { under_way, volatile }));
@@ -228,7 +231,10 @@ fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) ->
         return due_at_end(record, report);
     }
     match record.progress {
-        Progress::Seen(Phase::Held) => return Some(Step::Record(Outcome::Retried)),
+        // It had come to rest, and goes on.
+        Progress::Seen(Phase::Held) | Progress::Superseded => {
+            return Some(Step::Record(Outcome::Retried));
+        }
         Progress::Seen(_) => return None,
         Progress::Ordered => {}
         _ => return Some(Step::Record(Outcome::Accepted { volatile })),
@@ -239,6 +245,19 @@ fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) ->
             Some(restore_boot(why, AfterRestoring::TellAgent))
         }
         (Phase::Undoing, Some(_)) => Some(Step::TellBootRestored),
+        _ => None,
+    }
+}
+
+/// Returns the step for a node that waits for the rollout again, while its boot source still belongs to an earlier order.
+/// An image that this order has proven is left to the next one.
+fn due_for_boot_owner(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
+    record.unsettled_boot_change().filter(|change| change.order == report.id)?;
+    match report.phase {
+        Phase::Undoing => Some(restore_boot("the rollout is undone", AfterRestoring::TellAgent)),
+        Phase::Held | Phase::RolledBack | Phase::Released => {
+            Some(restore_boot(&format!("the node is {}", report.phase.name()), AfterRestoring::Nothing))
+        }
         _ => None,
     }
 }

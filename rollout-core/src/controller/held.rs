@@ -67,8 +67,8 @@ pub fn retry(node: NodeView<'_>) -> Retry {
     }
 }
 
-/// Returns the reason for waiting if an order of a rollout other than `rollout` owns the node's boot source, or somebody is changing or
-/// restoring it. Two orders that change one boot source would each take the other's for the one from before.
+/// Returns the reason for waiting if an order of a rollout other than `rollout` owns the node's boot source, or a process is
+/// changing or restoring it. Two orders that change one boot source would each take the other's for the one from before.
 fn foreign_boot_owner(node: NodeView<'_>, rollout: Option<&str>) -> Option<String> {
     let mut owners = node.snapshot().boot_owners(node.name);
     let owner = owners.find(|of| of.rollout_id() != rollout || of.record.is_claimed(node.now_ms()))?;
@@ -86,7 +86,7 @@ fn ended(node: NodeView<'_>, of: RecordOf<'_>) -> Result<bool, Phase> {
     match (reported.or(recorded), of.record.progress) {
         (Some(Phase::RolledBack | Phase::Released), _) => Ok(true),
         (Some(phase), _) => Err(phase),
-        // The node is back and knows nothing of it, or has had another order since. One that awaits instructions is not back yet.
+        // The node is back without this order. One that awaits instructions is not back yet.
         (None, Progress::Lost | Progress::Superseded) => Ok(node.agent().is_some_and(|agent| !agent.awaits)),
         (None, _) => Ok(false),
     }

@@ -115,8 +115,8 @@ impl Snapshot {
         self.owner(node).filter(|of| of.record.progress.is_pending())
     }
 
-    /// Returns the records whose orders changed the node's boot source and are not settled. There is one at most, unless a held node
-    /// is told to retry while a later order's change is being restored.
+    /// Returns the records with an unsettled change of the node's boot source. There is one at most, unless an older version
+    /// had a held node retry while a later order's change was unsettled.
     pub fn boot_owners<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
         self.records(node).filter(|of| of.record.unsettled_boot_change().is_some())
     }

@@ -118,8 +118,8 @@ fn for_rollout(of: RecordOf<'_>, agent: &AgentStatus, now_ms: u64) -> Expected {
     }
 }
 
-/// Returns whether the agent may have taken an order that changes the node without the controller's help. An image that the controller
-/// has the node boot leaves a trace in the journal before its order is sent.
+/// Returns whether the agent may have taken an order that changes the node without the controller's help. A boot source is
+/// changed in the journal before its order is sent.
 fn may_have_changed_the_node(of: RecordOf<'_>, now_ms: u64) -> bool {
     let record = of.record;
     let may_be_taken = record.progress.is_outcome_unknown(now_ms)

@@ -90,7 +90,8 @@ fn evidence_decides_what_is_due() {
     let other = |boot| Some(agent(boot).at(7, Phase::Updated));
     let accepted = recorded(Outcome::Accepted { volatile: false });
     for (progress, boot, agent, now_s, due) in [
-        // Silence: the node is booting. After its boot timeout of a minute its boot source goes back, whoever may have the order.
+        // Silence: the node is booting. After its boot timeout of a minute its boot source is restored, whatever the
+        // outcome of its order.
         (ordered, Boot::Changed, None, 160, None),
         (ordered, Boot::Changed, None, 161, back(LATE, After::TellSlurm)),
         (Progress::Lost, Boot::Changed, None, 161, back(LATE, After::TellSlurm)),
@@ -181,9 +182,20 @@ fn an_order_is_known_by_its_id_and_while_it_is_under_way_by_its_rollout() {
         // It ended before, when it was another one's turn.
         (twice.clone(), agent(NEW_BOOT).at(9, Phase::Updated).for_rollout("driver"), None),
         (twice, agent(NEW_BOOT).at(9, Phase::Verifying).for_rollout("other"), None),
-        // Staged again while the boot source is an earlier order's, which an older version allowed: its good end is no reason to
-        // restore the boot source.
-        (again, agent(NEW_BOOT).at(1, Phase::Updated), under_way(1)),
+        // Staged again while the boot source is an earlier order's, which an older version allowed: a good end of that
+        // order is no reason to restore it.
+        (again.clone(), agent(NEW_BOOT).at(1, Phase::Updated), None),
+        (again.clone(), agent(NEW_BOOT).at(1, Phase::Verifying), None),
+        (
+            again.clone(),
+            agent(NEW_BOOT).at(1, Phase::Undoing),
+            back("the rollout is undone", AfterRestoring::TellAgent),
+        ),
+        (
+            again,
+            agent(NEW_BOOT).at(1, Phase::RolledBack),
+            back("the node is rolled-back", AfterRestoring::Nothing),
+        ),
     ] {
         let node = Node::new().and_in("driver", LINK, record.clone()).agent(agent.clone());
         assert_eq!(step(&node), due, "{record:?} {agent:?}");
@@ -268,7 +280,7 @@ fn a_node_that_does_not_come_back_is_lost() {
         (ordered().silent().slurm("DOWN+REBOOT_ISSUED", "driver : reboot issued"), Some(limit_s + 1)),
         (ordered().silent().slurm("DOWN", gave_up), Some(110)),
         (ordered().silent(), Some(limit_s + 1)),
-        // Nobody asked it, or it answers.
+        // It was not asked, or it answers.
         (ordered().slurm("DOWN", gave_up), None),
         (ordered().agent(agent(OLD_BOOT)).slurm("DOWN", gave_up), None),
         // Only an order that was accepted.

@@ -46,7 +46,7 @@ fn agents_with_a_pre_staged_order_are_told_of_changed_drains() {
         (staged(Some("bad disk")), Some(drain("bad disk")), None),
         (staged(Some("bad fan")), Some(drain("bad disk")), Some(bad())),
         (staged(Some("bad disk")), None, Some(None)),
-        // Nothing is pre-staged, or not any more.
+        // No order is pre-staged, or not any more.
         (record(Progress::Staged), Some(drain("bad disk")), None),
         (NodeRecord { progress: Progress::Ordered, ..staged(None) }, Some(drain("bad disk")), None),
     ] {

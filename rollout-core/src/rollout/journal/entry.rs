@@ -96,8 +96,8 @@ pub enum Entry {
         nodes: NodeSet,
         /// The order that was sent.
         order: OrderId,
-        /// The order under way. `None` if the agent did not report it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// The order under way. `None` if the agent did not report it. Its key must not be `by`, which is the writer of the line.
+        #[serde(default, rename = "under_way", skip_serializing_if = "Option::is_none")]
         by: Option<OrderId>,
     },
     /// The agents refused the order.

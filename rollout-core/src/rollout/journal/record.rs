@@ -420,7 +420,7 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
         None if progress == Progress::Lost => return None,
         None => NodeRecord { order: Some(order.clone()), ..NodeRecord::new(progress, line.t_ms) },
         Some(record) if record.order.as_ref() != Some(order) => return Some(record),
-        // An order that has ended does not change any more. A node that is held, or has moved on, is not lost.
+        // An order is over with its end. A node that is held, or has moved on, is not lost.
         Some(record) if record.has_settled_order() => return Some(record),
         Some(record) => match (progress, record.progress) {
             (Progress::Lost, Progress::Seen(_) | Progress::Superseded) => return Some(record),

@@ -261,7 +261,7 @@ fn only_orders_that_are_still_to_come_can_be_called_off() {
 
 #[test]
 fn a_claim_holds_until_its_end() {
-    // Whether it may be ordered at 1000 ms, is pending, and has an unknown outcome.
+    // Progress; whether it may be ordered at 1000 ms, is pending, and has an unknown outcome.
     for (progress, may_be_ordered, pending, unknown) in [
         (Progress::Staged, true, true, false),
         (Progress::Refused, true, true, false),

@@ -8,8 +8,8 @@ use crate::protocol::order::OrderId;
 const HELD: Progress = Progress::Seen(Phase::Held);
 const KILLED: Progress = Progress::Ordering { until_ms: 105_000 };
 
-/// Returns the instruction: its rollout, the number of its order, its phase and its error. The order of a reboot that no journal
-/// knows is none.
+/// Returns the instruction: its rollout, its order, its phase and its error. A reboot that no journal has is without an
+/// order.
 fn instructed(node: &Node) -> Option<(Option<String>, Option<OrderId>, Phase, Option<String>)> {
     let due = due(node.0.node("n1"))?;
     let Step::Instruct(instruction) = due.step else { panic!("{:?}", due.step) };
@@ -21,7 +21,7 @@ fn a_node_is_instructed_by_the_order_that_may_have_booted_it() {
     use {Boot as B, Phase as P};
     let (ordered, silent, refused) = (Progress::Ordered, Progress::Unreachable, Progress::Refused);
     let nhc = Some("nhc failed");
-    // `None`: its gate stays shut. `Some(None)`: a plain reboot, which opens the gate. Otherwise it must prove what it is.
+    // `None`: its gate stays shut. `Some(None)`: a plain reboot, which opens the gate. Otherwise it must prove itself.
     for (progress, boot, boot_id, expected) in [
         // It has booted since its boot source was changed: whatever the answer was, it may run the new image. C1.
         (ordered, B::Changed, NEW_BOOT, Some(Some((P::Rebooting, None)))),
@@ -161,7 +161,7 @@ fn a_plain_reboot_opens_the_gate_only_if_nothing_else_is_known() {
         (plain(Progress::Covered), None),
         (issued(plain(Progress::Covered)), Some((None, Phase::Rebooting))),
         (issued(plain(Progress::Seen(Phase::Updated))), Some((None, Phase::Rebooting))),
-        // Nobody ordered it.
+        // It was never ordered.
         (issued(awaits()), Some((None, Phase::Rebooting))),
         (awaits(), None),
         (awaits().slurm("IDLE", ""), None),

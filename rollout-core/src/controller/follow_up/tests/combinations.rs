@@ -1,4 +1,5 @@
-//! The step for every combination of journal, boot source and agent, printed. A change of behavior is a change of `combinations.txt`.
+//! The step for every combination of journal, boot source and agent, printed. A change of behavior is a change of
+//! `combinations.txt`.
 
 use super::*;
 use std::fmt::Write as _;

@@ -91,7 +91,7 @@ fn the_first_state_that_was_not_restored_is_the_one_to_go_back_to() {
 fn a_claim_on_a_boot_source_ends_with_its_time_or_its_outcome() {
     let given = [staged(), ordering(1, 500), changed(1, "b1", 600)];
     let with = |more: &[Entry]| after(&[&given[..], more].concat()).unwrap();
-    // Whether it is claimed before 500 ms, before 600 ms, before 700 ms, and afterwards.
+    // Later lines; whether it is claimed before 500 ms, before 600 ms, before 700 ms, and afterwards.
     for (more, claimed) in [
         (vec![], [true, true, false, false]),
         (vec![ordered(1)], [false, false, false, false]),

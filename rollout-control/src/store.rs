@@ -119,7 +119,8 @@ impl StoreWriter {
     /// Fails if it cannot be written. The timer comes half a minute later.
     pub fn call_follow_up(&self) -> Result<(), StoreError> {
         let path = self.dir().join("watch");
-        rollout_host::durable::replace(&path, b"", MODE).map_err(StoreError::io(&path, "written"))
+        rollout_host::durable::replace(&path, b"", MODE).map_err(StoreError::io(&path, "written"))?;
+        self.give(&path)
     }
 
     fn make_dir(&self, dir: &Path) -> Result<(), StoreError> {

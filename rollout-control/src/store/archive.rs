@@ -64,7 +64,8 @@ impl StoreWriter {
         }
         let lock = self.lock()?;
         self.make_dir(&self.archive_dir())?;
-        for id in ids.iter().filter(|id| self.is_closed(id)) {
+        let closed = self.names_in(&self.closed_dir())?;
+        for id in ids.iter().filter(|id| closed.contains(*id)) {
             let (from, to) = (self.rollout_dir(id), self.archive_dir().join(id));
             // A crash between the two leaves a summary without a rollout, which nothing reads.
             match durable::rename(&from, &to) {
@@ -105,9 +106,11 @@ impl Locked<'_> {
     }
 }
 
-/// Returns whether a rollout's journal was last written longer ago. Unknown counts as young.
+/// Returns whether a rollout's journal was last written longer ago. Unknown counts as young. If there is no journal, a crash came in
+/// the middle of deleting the rollout.
 fn is_older(dir: &Path, age: Duration) -> bool {
-    let written = std::fs::metadata(dir.join("journal")).and_then(|journal| journal.modified());
+    let journal = std::fs::metadata(dir.join("journal")).or_else(|_| std::fs::metadata(dir));
+    let written = journal.and_then(|file| file.modified());
     let age_now = written.ok().and_then(|written| SystemTime::now().duration_since(written).ok());
     age_now.is_some_and(|now| now > age)
 }

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::journal_file::{JournalFile, Replayed};
-use rollout_core::controller::closing::ClosedRollout;
+use rollout_core::controller::closing::{ClosedRollout, summary};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot, Unreadable};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Line, NodeRecords, replay};
@@ -181,14 +181,14 @@ impl StoreReader {
         })
     }
 
-    /// Returns the summaries of closed rollouts, oldest first. One that cannot be read is left out: its rollout can still be read.
+    /// Returns the summaries of closed rollouts, oldest first. One that is damaged is made anew of its rollout.
     ///
     /// # Errors
     /// Fails if the directory exists and cannot be read.
     pub fn closed(&self) -> Result<Vec<(String, ClosedRollout)>, StoreError> {
         let names = self.names_in(&self.closed_dir())?;
         let mut closed: Vec<_> =
-            names.into_iter().filter_map(|id| Some((id.clone(), self.closed_rollout(&id)?))).collect();
+            names.into_iter().filter_map(|id| Some((id.clone(), self.summary_of(&id)?))).collect();
         closed.sort_by(|one, other| (one.1.staged_ms, &one.0).cmp(&(other.1.staged_ms, &other.0)));
         Ok(closed)
     }
@@ -209,6 +209,10 @@ impl StoreReader {
     #[must_use]
     pub fn is_closed(&self, id: &str) -> bool {
         self.closed_path(id).exists()
+    }
+
+    fn summary_of(&self, id: &str) -> Option<ClosedRollout> {
+        self.closed_rollout(id).or_else(|| Some(summary(&self.rollout(id).ok()?.state, 0)))
     }
 
     fn closed_rollout(&self, id: &str) -> Option<ClosedRollout> {

@@ -63,6 +63,8 @@ impl StoreWriter {
             lock.append_at(group.rollout, vec![entry], now_ms)?;
             claims.claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
         }
+        // Freeing a large snapshot takes longer than writing the claims.
+        drop(lock);
         Ok(claims)
     }
 }

@@ -104,7 +104,21 @@ impl JournalFile {
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     text: Vec<u8>,
+    first: Option<Written>,
     records: NodeRecords,
+}
+
+/// Time and writer of a line.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written {
+    pub(super) t_ms: u64,
+    pub(super) by: String,
+}
+
+impl Written {
+    pub(super) fn of(line: &Line) -> Self {
+        Self { t_ms: line.t_ms, by: line.by.clone() }
+    }
 }
 
 impl Replayed {
@@ -115,20 +129,19 @@ impl Replayed {
         let text = read.unwrap_or_default();
         let only_grew = text.starts_with(&self.text) && self.text.last().is_none_or(|last| *last == b'\n');
         if !only_grew {
-            self.text.clear();
-            self.records.clear();
+            *self = Self::default();
         }
         for line in lines(&String::from_utf8_lossy(&text[self.text.len()..])) {
+            self.first.get_or_insert_with(|| Written::of(&line));
             replay_line(&mut self.records, &line);
         }
         self.text = text;
         Ok(exists)
     }
 
-    /// Returns the first line that is whole.
-    pub(super) fn first_line(&self) -> Option<Line> {
-        let begin = self.text.split_inclusive(|byte| *byte == b'\n');
-        begin.filter_map(|line| lines(&String::from_utf8_lossy(line)).next()).next()
+    /// Returns time and writer of the first line that is whole.
+    pub(super) fn first(&self) -> Option<Written> {
+        self.first.clone()
     }
 
     pub(super) fn records(&self) -> &NodeRecords {

@@ -1,7 +1,7 @@
 //! Reading the state directory. Takes no lock and writes nothing.
 
 use super::StoreError;
-use super::journal_file::{JournalFile, Replayed};
+use super::journal_file::{JournalFile, Replayed, Written};
 use rollout_core::controller::closing::{ClosedRollout, summary};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot, Unreadable};
 use rollout_core::hostlist::NodeSet;
@@ -130,8 +130,8 @@ impl StoreReader {
             return Err(journal.missing());
         }
         let manifest = early.manifest.map_or_else(|| self.manifest(id), Ok);
-        let first = early.journal.first_line();
-        Ok(state(id, first.as_ref(), manifest, early.journal.into_records()))
+        let first = early.journal.first();
+        Ok(state(id, first, manifest, early.journal.into_records()))
     }
 
     /// Returns the newest rollout of this id or name: `driver` stands for `driver@2` if there are both, `driver@1` for the first
@@ -165,7 +165,7 @@ impl StoreReader {
             return Err(StoreError::NoSuchRollout(id.to_owned()));
         }
         let lines = journal.read()?;
-        let state = state(id, lines.first(), self.manifest(id), replay(&lines));
+        let state = state(id, lines.first().map(Written::of), self.manifest(id), replay(&lines));
         Ok(Rollout { state, lines })
     }
 
@@ -292,14 +292,15 @@ impl StoreReader {
 
 fn state(
     id: &str,
-    first: Option<&Line>,
+    first: Option<Written>,
     manifest: Result<Manifest, StoreError>,
     records: NodeRecords,
 ) -> RolloutState {
+    let Written { t_ms: staged_ms, by } = first.unwrap_or_default();
     RolloutState {
         id: id.to_owned(),
-        staged_ms: first.map_or(0, |line| line.t_ms),
-        by: first.map_or_else(String::new, |line| line.by.clone()),
+        staged_ms,
+        by,
         manifest: manifest.map_err(|error| error.to_string()),
         records,
     }

@@ -7,11 +7,14 @@
 //! | figure | how |
 //! |---|---|
 //! | ms | from the program's start to its end, for one node, in turns without and with history; medians |
+//! | CPU | processor time of the program and of scontrol, of the same runs |
 //! | MiB | VmHWM of the process alone, looked at every 0.2 ms, in runs of their own; the largest of them |
 //! | at once | [`AT_ONCE`] invocations of one node each, started together, while a rollout of [`NODES`] nodes is open |
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use rollout_control::store::StoreWriter;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
@@ -56,13 +59,25 @@ fn main() {
     }
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        without.push(none.timed(round));
+        // Neither one always goes first.
+        if round % 2 == 0 {
+            without.push(none.timed(round));
+        }
         with.push(history.timed(round));
+        if round % 2 == 1 {
+            without.push(none.timed(round));
+        }
     }
-    let ratio = median(with.iter().zip(&without).map(|(with, without)| with / without).collect());
-    let (without, with) = (median(without), median(with));
-    println!("one node: {without:.1} ms without history, {with:.1} ms with it, {:.2} times", with / without);
-    println!("  median of the ratios of {ROUNDS} pairs: {ratio:.2}");
+    for (name, figure) in [("time", 0), ("CPU", 1)] {
+        let of = |runs: &[[f64; 2]]| median(runs.iter().map(|run| run[figure]).collect());
+        let ratios = with.iter().zip(&without).map(|(with, without)| with[figure] / without[figure]);
+        let (without, with, ratio) = (of(&without), of(&with), median(ratios.collect()));
+        println!(
+            "one node, {name}: {without:.1} ms without history, {with:.1} ms with it, {:.2} times",
+            with / without
+        );
+        println!("  median of the ratios of {ROUNDS} pairs: {ratio:.2}");
+    }
     let most = |state: &State| {
         let rounds = ROUNDS..ROUNDS + MEMORY_ROUNDS;
         rounds.map(|round| state.memory(round)).max().unwrap_or_default() as f64 / 1024.0
@@ -151,13 +166,13 @@ impl State {
         program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Returns the milliseconds of one invocation.
-    fn timed(&self, node: usize) -> f64 {
-        let begin = Instant::now();
+    /// Returns the milliseconds of one invocation, and those of processor time.
+    fn timed(&self, node: usize) -> [f64; 2] {
+        let (begin, before) = (Instant::now(), processor_ms());
         let status = self.start(&format!("x{node}")).wait().unwrap();
         let ms = begin.elapsed().as_secs_f64() * 1000.0;
         assert!(status.success(), "{status}");
-        ms
+        [ms, processor_ms() - before]
     }
 
     /// Returns the peak memory of one invocation in KiB.
@@ -283,6 +298,13 @@ fn size(dir: &Path) -> u64 {
         if path.is_dir() { size(&path) } else { fs::metadata(path).unwrap().len() }
     });
     sizes.sum()
+}
+
+/// Returns the processor time of all processes that have ended, in milliseconds.
+fn processor_ms() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let time = usage.user_time() + usage.system_time();
+    time.num_microseconds() as f64 / 1000.0
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

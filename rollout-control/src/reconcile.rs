@@ -48,13 +48,14 @@ pub enum Reconciled {
     },
 }
 
-/// Returns Slurm's report about all its nodes. Drains set by others are recorded.
+/// Returns Slurm's report about all its nodes. Drains set by others and addresses are recorded.
 ///
 /// # Errors
 /// Fails if Slurm cannot be asked, or nothing can be written.
 pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, ReconcileError> {
     let infos = config.scontrol().show_all_nodes()?;
     store.learn_drains(&infos)?;
+    store.learn_addresses(&infos)?;
     Ok(infos)
 }
 

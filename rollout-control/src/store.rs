@@ -36,6 +36,7 @@ pub use stage::{StageError, Staged};
 
 use rollout_core::rollout::journal::Entry;
 use rollout_core::rollout::manifest::ManifestError;
+use rollout_host::clock;
 use std::fs::DirBuilder;
 use std::io;
 use std::ops::Deref;
@@ -105,12 +106,15 @@ impl StoreWriter {
     /// Appends events to the journal of a rollout, or of plain reboots.
     ///
     /// # Errors
-    /// Fails if they cannot be made to last; then none of them counts.
+    /// Fails if they cannot be written; then none of them counts. Fails as well if they cannot be made to last.
     pub fn record(&self, rollout: Option<&str>, entries: Vec<Entry>) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.lock()?.append(rollout, entries)
+        let lock = self.lock()?;
+        let appended = lock.append_at(rollout, entries, clock::now_ms())?;
+        drop(lock);
+        appended.sync()
     }
 
     /// Starts the follow-up of nodes: a path unit watches this file, which holds nothing.

@@ -82,22 +82,25 @@ fn silence(port: u16, limit: Duration) -> String {
 #[test]
 fn each_answer_of_an_agent_is_understood() {
     for (json, answer) in [
-        (r#"{"answer":"accepted"}"#, Answer::Accepted { volatile: false }),
-        (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted { volatile: false }),
+        (r#"{"answer":"accepted"}"#, Answer::Accepted { volatile: false, order: None }),
+        (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted { volatile: false, order: None }),
         (
             r#"{"answer":"under-way","phase":"rebooting-back"}"#,
             Answer::UnderWay { phase: Phase::RebootingBack, order: None, rollout: None, volatile: false },
         ),
-        (r#"{"answer":"refused","why":"busy"}"#, Answer::Refused { why: "busy".to_owned() }),
+        (r#"{"answer":"refused","why":"busy"}"#, Answer::Refused { why: "busy".to_owned(), order: None }),
     ] {
         assert_eq!(order(says(http("200 OK", json)), LONG), Ok(answer), "{json}");
     }
     // An invalid order is refused with a status of its own.
     let refused = http("400 Bad Request", r#"{"answer":"refused","why":"MUNGE: replayed"}"#);
-    assert_eq!(order(says(refused), LONG), Ok(Answer::Refused { why: "MUNGE: replayed".to_owned() }));
+    assert_eq!(
+        order(says(refused), LONG),
+        Ok(Answer::Refused { why: "MUNGE: replayed".to_owned(), order: None })
+    );
     let chunked =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n{\"answer\":\"accepted\"}\r\n0\r\n\r\n";
-    assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted { volatile: false }));
+    assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted { volatile: false, order: None }));
 }
 
 #[test]
@@ -109,7 +112,7 @@ fn the_order_is_posted_as_it_is() {
     });
     let sealed = format!("MUNGE:{}:", "AwQF".repeat(100_000));
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted { volatile: false }));
+    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted { volatile: false, order: None }));
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("post /v1/order http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{head}");
@@ -117,7 +120,7 @@ fn the_order_is_posted_as_it_is() {
     assert!(body == sealed);
     assert_eq!(
         client.order(LOCAL, "once more"),
-        Ok(Answer::Accepted { volatile: false }),
+        Ok(Answer::Accepted { volatile: false, order: None }),
         "on a connection of its own"
     );
 }
@@ -139,7 +142,7 @@ fn the_status_is_read_and_its_error_is_one_line() {
 #[test]
 fn a_refusal_cannot_write_on_the_terminal_nor_fill_the_journal() {
     let why = format!("no\\n\\u001b[31m{}", "long ".repeat(5000));
-    let Ok(Answer::Refused { why }) =
+    let Ok(Answer::Refused { why, .. }) =
         order(says(http("200 OK", &format!(r#"{{"answer":"refused","why":"{why}"}}"#))), LONG)
     else {
         panic!("a refusal")
@@ -286,7 +289,10 @@ fn addresses_of_both_families_are_spoken_to() {
         let _ = stream.write_all(http("200 OK", r#"{"answer":"accepted"}"#).as_bytes());
     });
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(Ipv6Addr::LOCALHOST.into(), "x"), Ok(Answer::Accepted { volatile: false }));
+    assert_eq!(
+        client.order(Ipv6Addr::LOCALHOST.into(), "x"),
+        Ok(Answer::Accepted { volatile: false, order: None })
+    );
 }
 
 /// Many agents at once, each at an address of its own: a third takes the order, a third refuses, a third is silent.
@@ -309,8 +315,8 @@ fn silent_agents_hold_up_no_other() {
     assert_eq!(answers.len(), nodes.len());
     for (node, answer) in answers {
         match node % 3 {
-            0 => assert_eq!(answer, Ok(Answer::Accepted { volatile: false }), "{node}"),
-            1 => assert_eq!(answer, Ok(Answer::Refused { why: format!("I am 127.0.0.{node}") })),
+            0 => assert_eq!(answer, Ok(Answer::Accepted { volatile: false, order: None }), "{node}"),
+            1 => assert_eq!(answer, Ok(Answer::Refused { why: format!("I am 127.0.0.{node}"), order: None })),
             _ => assert_eq!(answer.unwrap_err().cause(), "it did not come in time", "{node}"),
         }
     }

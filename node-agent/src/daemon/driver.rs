@@ -53,8 +53,8 @@ pub(crate) struct Driver {
 
 /// The next input while no action is under way.
 enum Input {
-    Request(Request),
-    /// Nobody will send instructions, for this reason.
+    Request(Box<Request>),
+    /// No instructions will come, for this reason.
     NothingExpected(String),
 }
 
@@ -88,7 +88,7 @@ impl Driver {
             action = match action {
                 Some(action) => self.act(action).await?,
                 None => match self.next_input().await {
-                    Some(Input::Request(request)) => self.take(request, None),
+                    Some(Input::Request(request)) => self.take(*request, None),
                     Some(Input::NothingExpected(why)) => {
                         log::info(&format!("slurmd may start: {why}"));
                         let admitted = self.agent.nothing_expected();
@@ -103,10 +103,10 @@ impl Driver {
 
     async fn next_input(&mut self) -> Option<Input> {
         let Some(waiting) = self.waiting.as_mut() else {
-            return self.requests.recv().await.map(Input::Request);
+            return self.requests.recv().await.map(Box::new).map(Input::Request);
         };
         tokio::select! {
-            request = self.requests.recv() => request.map(Input::Request),
+            request = self.requests.recv() => request.map(Box::new).map(Input::Request),
             why = &mut waiting.asking => {
                 let why = why.unwrap_or_else(|error| Some(error.to_string()));
                 Some(Input::NothingExpected(why.unwrap_or_default()))

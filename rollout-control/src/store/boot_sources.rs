@@ -89,7 +89,9 @@ impl StoreWriter {
         };
         let entries: Vec<Entry> = claimed.into_iter().map(entry).collect();
         if !entries.is_empty() {
-            lock.append_at(Some(id), entries, now_ms)?;
+            let appended = lock.append_at(Some(id), entries, now_ms)?;
+            drop(lock);
+            appended.sync()?;
         }
         Ok(all)
     }

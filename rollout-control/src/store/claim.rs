@@ -1,5 +1,6 @@
 //! Claiming handed-over nodes: under the lock, each node is given to one invocation of RebootProgram only.
 
+use super::journal_file::Appended;
 use super::{StoreError, StoreWriter};
 use rollout_core::controller::hand_over::{HandedOver, OrderGroup, SkippedNodes, group};
 use rollout_core::controller::snapshot::{Snapshot, Unreadable};
@@ -46,6 +47,7 @@ impl StoreWriter {
             nodes.iter().cloned().partition(|handed| snapshot.is_in_unreadable(&handed.node));
         let (groups, skipped) = group(&nodes, &snapshot, now_ms);
         let mut claims = Claims { skipped, broken: broken(&unknown, &snapshot), ..Claims::default() };
+        let mut appended = Vec::new();
         for (group, names) in groups {
             let nodes = NodeSet::from_iter(names);
             let kind = match kind(&group, &snapshot, features) {
@@ -60,11 +62,12 @@ impl StoreWriter {
             let order = Order::new(id, nodes, kind);
             let until_ms = now_ms.saturating_add(hold_ms);
             let entry = Entry::Ordering { nodes: order.nodes.clone(), order: order.id.clone(), until_ms };
-            lock.append_at(group.rollout, vec![entry], now_ms)?;
+            appended.push(lock.append_at(group.rollout, vec![entry], now_ms)?);
             claims.claims.push(Claim { rollout: group.rollout.map(str::to_owned), order });
         }
-        // Freeing a large snapshot takes longer than writing the claims.
+        // Neither the disk nor freeing a large snapshot holds up others.
         drop(lock);
+        appended.into_iter().try_for_each(Appended::sync)?;
         Ok(claims)
     }
 }

@@ -1,4 +1,4 @@
-//! A journal on disk: lines are only ever appended, under the store's lock, and are on disk when that is done.
+//! A journal on disk: lines are only ever appended, under the store's lock, and synced after that.
 
 use super::lock::Locked;
 use super::{MODE, StoreError};
@@ -21,6 +21,7 @@ const PLAIN_NEEDED_MS: u64 = 24 * 3600 * 1000;
 const PLAIN_OLD_MS: u64 = 2 * PLAIN_NEEDED_MS;
 
 /// One journal.
+#[derive(Debug, Clone)]
 pub(super) struct JournalFile {
     path: PathBuf,
 }
@@ -51,15 +52,15 @@ impl JournalFile {
         lines(&String::from_utf8_lossy(&text)).next()
     }
 
-    /// Appends lines and makes them last. A line that a crash tore is ended first, and stays torn.
-    pub(super) fn append(&self, lines: &[Line]) -> Result<(), StoreError> {
+    /// Appends lines. A line that a crash tore is ended first, and stays torn.
+    pub(super) fn append(&self, lines: &[Line]) -> Result<Appended, StoreError> {
         let mut text = Vec::new();
         for line in lines {
             serde_json::to_writer(&mut text, line).map_err(|error| self.error("written", error.into()))?;
             text.push(b'\n');
         }
-        let mut write = || -> io::Result<()> {
-            let new = !self.path.exists();
+        let mut write = || -> io::Result<Appended> {
+            let is_new = !self.path.exists();
             let mut file = OpenOptions::new()
                 .read(true)
                 .append(true)
@@ -67,22 +68,20 @@ impl JournalFile {
                 .mode(MODE)
                 .custom_flags(nix::libc::O_NOFOLLOW)
                 .open(&self.path)?;
-            if new {
+            if is_new {
                 durable::give_to_owner_of_directory(&self.path)?;
+                durable::sync_parent(&self.path)?;
             }
             if is_torn(&mut file)? {
                 text.insert(0, b'\n');
             }
             let length = file.metadata()?.len();
-            if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
+            if let Err(error) = file.write_all(&text) {
                 // On a full disk the first of the lines may be whole: none of them counts.
                 let _ = file.set_len(length).and_then(|()| file.sync_data());
                 return Err(error);
             }
-            if new {
-                durable::sync_parent(&self.path)?;
-            }
-            Ok(())
+            Ok(Appended { journal: self.clone(), file })
         };
         write().map_err(|source| self.error("written", source))
     }
@@ -97,6 +96,22 @@ impl JournalFile {
 
     fn error(&self, what: &'static str, source: io::Error) -> StoreError {
         StoreError::Io { path: self.path.clone(), what, source }
+    }
+}
+
+/// Lines that were appended and may not be on disk yet.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Appended {
+    journal: JournalFile,
+    file: File,
+}
+
+impl Appended {
+    /// Makes the lines last. This needs no lock: others need not wait for the disk, and the file system writes the lines of several
+    /// processes at once. Others may act on lines that a power cut takes away afterwards; their writer has not acted on them yet.
+    pub(super) fn sync(self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(|source| self.journal.error("written", source))
     }
 }
 

@@ -4,9 +4,11 @@ use super::{MODE, StoreError, StoreWriter};
 use rollout_core::slurm::drains::{Drains, observe};
 use rollout_core::slurm::node::NodeInfo;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 impl StoreWriter {
-    /// Keeps the addresses that Slurm reports now.
+    /// Keeps the addresses that Slurm reports now. If others are writing, this is left to the next time: the addresses only save
+    /// asking, and many invocations of RebootProgram at once need the lock for their nodes.
     ///
     /// # Errors
     /// Fails if they cannot be written.
@@ -15,7 +17,10 @@ impl StoreWriter {
         if nodes.iter().all(|node| known.has(node)) {
             return Ok(());
         }
-        let lock = self.lock()?;
+        let lock = match self.lock_within(Duration::ZERO) {
+            Err(StoreError::Locked { .. }) => return Ok(()),
+            lock => lock?,
+        };
         let mut known = self.addresses();
         known.learn(nodes);
         lock.replace_json(&self.addresses_path(), &known, MODE)

@@ -1,6 +1,6 @@
 //! The lock of the state directory. Every write goes through its guard.
 
-use super::journal_file::JournalFile;
+use super::journal_file::{Appended, JournalFile};
 use super::{MODE, StoreError, StoreWriter};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -29,8 +29,13 @@ impl StoreWriter {
     /// Takes the lock.
     ///
     /// # Errors
-    /// Fails if it cannot be had within [`LIMIT`].
+    /// Fails if it cannot be had within `LIMIT`.
     pub fn lock(&self) -> Result<Locked<'_>, StoreError> {
+        self.lock_within(LIMIT)
+    }
+
+    /// Takes the lock if it can be had within a time limit.
+    pub(super) fn lock_within(&self, limit: Duration) -> Result<Locked<'_>, StoreError> {
         let path = self.dir().join("lock");
         let open = OpenOptions::new()
             .write(true)
@@ -41,7 +46,7 @@ impl StoreWriter {
             .open(&path);
         let mut file = open.map_err(StoreError::io(&path, "opened"))?;
         self.give(&path)?;
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + limit;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(flock) => return Ok(Locked { store: self, _flock: flock }),
@@ -72,17 +77,18 @@ impl Locked<'_> {
     /// Appends events to the journal of a rollout, or of plain reboots.
     ///
     /// # Errors
-    /// Fails if they cannot be made to last; then none of them counts.
+    /// Fails if they cannot be written; then none of them counts. Fails as well if they cannot be made to last.
     pub fn append(&self, rollout: Option<&str>, entries: Vec<Entry>) -> Result<(), StoreError> {
-        self.append_at(rollout, entries, clock::now_ms())
+        self.append_at(rollout, entries, clock::now_ms())?.sync()
     }
 
+    /// Appends events that were not made to last yet.
     pub(super) fn append_at(
         &self,
         rollout: Option<&str>,
         entries: Vec<Entry>,
         t_ms: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Appended, StoreError> {
         let line = |entry| Line { t_ms, by: self.store.by.clone(), entry };
         self.journal(rollout).append(&entries.into_iter().map(line).collect::<Vec<_>>())
     }

@@ -1,13 +1,13 @@
 //! M5, M6 and M12: actions on a node whose newest rollout is not the one that they are about.
 
 use crate::world::{LINK, NEW_BOOT, OLD_BOOT, World, agent, id, manifest, n1, with_order};
+use rollout_core::agent::changes_made::{ChangeMade, NodeChanges};
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::closing::closable;
 use rollout_core::controller::held::{Hold, Retry, hold, retry};
 use rollout_core::controller::reversal::way_back;
 use rollout_core::controller::staging::{Verdict, check};
 use rollout_core::rollout::journal::{Entry, Progress};
-use rollout_core::rollout::undo::{ChangeMade, NodeChanges};
 
 /// M5: A holds the node. B is staged, and its order is refused.
 #[test]

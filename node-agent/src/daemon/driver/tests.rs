@@ -387,7 +387,7 @@ fn a_node_without_a_ledger_is_restored_or_admitted() {
     };
     let mut rig = Rig { dir: fresh, node: Arc::new(node), volatile: true, stands_in: None };
     let restoring = order(1, OrderKind::RestoreLedger(restore));
-    assert_eq!(rig.life(&[restoring.clone()]), (End::Idle, vec![Some(answer)]));
+    assert_eq!(rig.life(std::slice::from_ref(&restoring)), (End::Idle, vec![Some(answer)]));
     let ledger = rig.ledger();
     assert_eq!(
         (ledger.phase, ledger.order.id.clone(), admitted(&rig)),

@@ -220,9 +220,20 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a Line>) -> NodeRecords {
 /// Continues a replay with the next line.
 pub fn replay_line(records: &mut NodeRecords, line: &Line) {
     for name in line.entry.nodes().iter() {
-        let record = records.remove(name);
-        if let Some(record) = apply(record, name, line) {
-            records.insert(name.to_owned(), record);
+        // In its place: large journals are read by each hand-over.
+        let known = records.get_mut(name);
+        let place =
+            known.map(|record| (std::mem::replace(record, NodeRecord::new(Progress::Staged, 0)), record));
+        match place {
+            Some((record, place)) => match apply(Some(record), name, line) {
+                Some(record) => *place = record,
+                None => drop(records.remove(name)),
+            },
+            None => {
+                if let Some(record) = apply(None, name, line) {
+                    records.insert(name.to_owned(), record);
+                }
+            }
         }
     }
 }

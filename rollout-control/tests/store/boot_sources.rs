@@ -49,7 +49,7 @@ fn what_nodes_booted_from_is_kept_for_slurm_user_alone_until_it_is_restored() {
     assert!(store.unstage(&image, None).unwrap().is_empty(), "nobody would restore it");
     let owner = |node: &str| {
         let snapshot = store.snapshot().unwrap();
-        snapshot.boot_owner(node).and_then(|of| of.rollout_id().map(str::to_owned))
+        snapshot.boot_owners(node).next().and_then(|of| of.rollout_id().map(str::to_owned))
     };
     assert_eq!((owner("n1"), owner("n2")), (Some(image.clone()), Some(image.clone())));
     restored(&store, &image, "n1", 2);

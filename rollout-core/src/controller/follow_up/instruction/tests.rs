@@ -8,9 +8,10 @@ use crate::protocol::order::OrderId;
 const HELD: Progress = Progress::Seen(Phase::Held);
 const KILLED: Progress = Progress::Ordering { until_ms: 105_000 };
 
-/// Returns the instruction: its rollout, its order, its phase and its error. A reboot that no journal has is without an
-/// order.
-fn instructed(node: &Node) -> Option<(Option<String>, Option<OrderId>, Phase, Option<String>)> {
+/// An instruction: its rollout, its order, its phase and its error. A reboot that no journal has is without an order.
+type Instructed = (Option<String>, Option<OrderId>, Phase, Option<String>);
+
+fn instructed(node: &Node) -> Option<Instructed> {
     let due = due(node.0.node("n1"))?;
     let Step::Instruct(instruction) = due.step else { panic!("{:?}", due.step) };
     Some((due.rollout, due.order, instruction.phase, instruction.error))

@@ -130,7 +130,7 @@ fn nothing_happens_to_an_order_after_its_end() {
             superseded(1),
             unstaged(),
         ] {
-            assert_eq!(after(&[&ended[..], &[late.clone()]].concat()), whole, "{end:?} {late:?}");
+            assert_eq!(after(&[&ended[..], std::slice::from_ref(&late)].concat()), whole, "{end:?} {late:?}");
         }
     }
 }

@@ -65,7 +65,7 @@ fn a_boot_source_has_one_owner_until_it_is_proven_or_restored() {
 fn lines_about_a_boot_source_count_for_their_own_order_only() {
     let twice = [staged(), ordering(1, 105), changed(1, "b1", 105), ordering(2, 500), changed(2, "b1", 600)];
     for late in [restoring(1, 900), restored(1), changed(1, "b1", 900), restored(7), restoring(7, 900)] {
-        assert_eq!(after(&[&twice[..], &[late.clone()]].concat()), after(&twice), "{late:?}");
+        assert_eq!(after(&[&twice[..], std::slice::from_ref(&late)].concat()), after(&twice), "{late:?}");
     }
     // A process that was thought dead changes it after it was restored: it must be restored again.
     let again = [&twice[..], &[unreachable(2), restored(2), changed(1, "b1", 900)]].concat();

@@ -20,12 +20,18 @@ use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::{Entry, Line, NodeRecord, Progress, replay};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::node::NodeInfo;
+use std::sync::LazyLock;
 use strategies::{answer, journal, line, order, time};
 
 const NODES: [&str; 5] = ["gpu01", "n1", "n2", "n3", "n4"];
 
-const IMAGE: &str = "kind = 'image'\nvia = 'boot-file'\nimage = 'compute'";
-const LINK: &str = "kind = 'symlink'\npath = '/a'\ntarget = '/b'";
+static IMAGE: LazyLock<Manifest> =
+    LazyLock::new(|| manifest("kind='image'\nvia='boot-file'\nimage='compute'"));
+static LINK: LazyLock<Manifest> = LazyLock::new(|| manifest("kind='symlink'\npath='/a'\ntarget='/b'"));
+
+fn manifest(change: &str) -> Manifest {
+    Manifest::parse(&format!("name='r'\nnodes='n1'\n[[change]]\n{change}\n")).unwrap()
+}
 
 /// Journals of two rollouts, the first one of an image, and of plain reboots.
 type Journals = (Vec<Line>, Vec<Line>, Vec<Line>);
@@ -35,15 +41,15 @@ fn journals() -> impl Strategy<Value = Journals> {
 }
 
 fn snapshot((first, second, plain): &Journals) -> Snapshot {
-    let rollout = |id: &str, change: &str, journal: &[Line]| RolloutState {
+    let rollout = |id: &str, manifest: &Manifest, journal: &[Line]| RolloutState {
         id: id.into(),
         staged_ms: 0,
         by: "root".into(),
-        manifest: Ok(Manifest::parse(&format!("name='r'\nnodes='n1'\n[[change]]\n{change}\n")).unwrap()),
+        manifest: Ok(manifest.clone()),
         records: replay(journal),
     };
     Snapshot {
-        rollouts: vec![rollout("first", IMAGE, first), rollout("second", LINK, second)],
+        rollouts: vec![rollout("first", &IMAGE, first), rollout("second", &LINK, second)],
         plain_reboots: replay(plain),
         ..Snapshot::default()
     }

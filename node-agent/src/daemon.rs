@@ -49,8 +49,8 @@ const QUEUE: usize = 16;
 /// Idle time after which a thread ends that opened a credential or carried out an action.
 const THREAD_STAYS: Duration = Duration::from_secs(1);
 
-/// Runs the daemon until SIGTERM or SIGINT. The next agent continues an interrupted action. `stands_in` is the reason for
-/// standing in for the installed agent, if this is a copy of it.
+/// Runs the daemon until SIGTERM or SIGINT. The next agent continues an interrupted action. `stands_in` is the reason
+/// for standing in for the installed agent, if this is a copy of it.
 pub(crate) fn run_until_terminated(
     config: Config,
     stands_in: Option<String>,

@@ -7,8 +7,8 @@ use rollout_core::protocol::order::{GiveBack, LocalHandOver, Order, OrderId, Pla
 pub use crate::config::Config;
 pub use crate::server::fuzzing::{Served, connection};
 
-/// Returns the orders that hand-overs by slurmd to node `me` become with this `staged.json`: for a reboot that applies the
-/// pre-staged order, and for one that does not. `None` if the file is passed over.
+/// Returns the orders that hand-overs by slurmd to node `me` become with this `staged.json`: for a reboot that applies
+/// the pre-staged order, and for one that does not. `None` if the file is passed over.
 #[must_use]
 pub fn handed_over(staged: &[u8], me: &NodeSet) -> Option<[Order; 2]> {
     let content = PreStaged::parse(staged).ok()?;

@@ -1,8 +1,8 @@
 //! The cost of past rollouts for a hand-over: `cargo bench -p reboot-program --bench history`.
 //!
-//! Runs the real RebootProgram with a real munged, a script as scontrol and one process as all agents. One state directory has no
-//! past, the other one [`ROLLOUTS`] closed rollouts of [`NODES`] nodes each, with journals as batches of [`BATCH`] nodes leave them.
-//! Printed, never asserted.
+//! Runs the real RebootProgram with a real munged, a script as scontrol and one process as all agents. One state
+//! directory has no past, the other one [`ROLLOUTS`] closed rollouts of [`NODES`] nodes each, with journals as batches
+//! of [`BATCH`] nodes leave them. Printed, never asserted.
 //!
 //! | figure | how |
 //! |---|---|
@@ -192,7 +192,8 @@ impl State {
         peak
     }
 
-    /// Starts many invocations. Returns the number of nodes that were ordered, and the milliseconds until the last one ended.
+    /// Starts many invocations. Returns the number of nodes that were ordered, and the milliseconds until the last one
+    /// ended.
     fn at_once(&self, first: usize) -> (usize, f64) {
         let begin = Instant::now();
         let nodes = first..first + AT_ONCE;

@@ -1,4 +1,5 @@
-//! The end of every verb that stages something: agents that must hold the order in advance get it, and the admin gets the next command.
+//! The end of every verb that stages something: agents that must hold the order in advance get it, and the admin gets
+//! the next command.
 
 use crate::context::{Context, Failure};
 use crate::table::out;
@@ -6,8 +7,8 @@ use rollout_control::pre_stage::{is_wanted, pre_stage};
 use rollout_control::store::StoreWriter;
 use rollout_core::hostlist::NodeSet;
 
-/// Gives agents the staged order if slurmd runs RebootProgram, and prints the `scontrol reboot` to go on with. Agents that do not answer
-/// get the order later.
+/// Gives agents the staged order if slurmd runs RebootProgram, and prints the `scontrol reboot` to go on with. Agents
+/// that do not answer get the order later.
 pub(crate) fn pre_stage_and_print_next(
     context: &Context,
     store: &StoreWriter,

@@ -1,7 +1,8 @@
 //! The command line and its help.
 //!
 //! The text after the options (`after_help`) is written for a terminal of 80 columns, in the format that
-//! `rollout_manual::help` reads: paragraphs, headings that end in a colon, lists indented by two, verbatim text by four.
+//! `rollout_manual::help` reads: paragraphs, headings that end in a colon, lists indented by two, verbatim text by
+//! four.
 
 use clap::{Parser, Subcommand, ValueHint};
 use rollout_control::config;

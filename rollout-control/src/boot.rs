@@ -1,9 +1,9 @@
-//! The boot sources of nodes, on the controller's side: one narrow trait, and a file for each provider. [`change`] is the
-//! only user.
+//! The boot sources of nodes, on the controller's side: one narrow trait, and a file for each provider. [`change`] is
+//! the only user.
 //!
-//! A provider changes the boot sources of nodes when they are handed over, immediately before their orders are sent, and
-//! puts the old ones back when the rollout is undone. So a node that reboots by itself boots its old image. Providers do
-//! not depend on Slurm, journals or agents.
+//! A provider changes the boot sources of nodes when they are handed over, immediately before their orders are sent,
+//! and puts the old ones back when the rollout is undone. So a node that reboots by itself boots its old image.
+//! Providers do not depend on Slurm, journals or agents.
 
 pub mod change;
 
@@ -67,8 +67,8 @@ pub type Outcomes<T> = BTreeMap<String, Result<T, String>>;
 
 /// A provider. All calls can be repeated. All end by `until`, with an error for the nodes that were not reached.
 pub trait BootSource: Send + Sync {
-    /// Checks before staging that the provider can be used, has the image, and that SlurmUser could set it for these nodes.
-    /// Changes nothing. Returns doubts, if there are any.
+    /// Checks before staging that the provider can be used, has the image, and that SlurmUser could set it for these
+    /// nodes. Changes nothing. Returns doubts, if there are any.
     ///
     /// # Errors
     /// The reason why this image cannot be staged for these nodes.

@@ -25,8 +25,8 @@ pub struct Config {
     /// The state directory. Two controllers may share it.
     pub state_dir: PathBuf,
     pub agent_port: u16,
-    /// Deadline for an invocation of RebootProgram. Slurm 26.05 kills it after ResumeTimeout, older versions reserve agent
-    /// threads as long as it runs.
+    /// Deadline for an invocation of RebootProgram. Slurm 26.05 kills it after ResumeTimeout, older versions reserve
+    /// agent threads as long as it runs.
     pub deadline: TimeLimit,
     /// Time limit for the answer of one agent.
     pub agent_timeout: TimeLimit,

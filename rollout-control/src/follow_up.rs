@@ -1,5 +1,5 @@
-//! Following up nodes whose order was sent: recording how it goes, restoring boot sources, and instructing nodes without a ledger. Each
-//! call looks once; the caller decides when to look again.
+//! Following up nodes whose order was sent: recording how it goes, restoring boot sources, and instructing nodes
+//! without a ledger. Each call looks once; the caller decides when to look again.
 
 use crate::agents::ask_all::{Limits, send_sealed};
 use crate::agents::seal::seal;
@@ -33,8 +33,8 @@ const RESTORING: Duration = Duration::from_secs(60);
 /// The nodes to follow up.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
-    /// All nodes with an open order. Slurm reported this about all its nodes just now: nodes that may await instructions without an
-    /// order are looked at as well.
+    /// All nodes with an open order. Slurm reported this about all its nodes just now: nodes that may await
+    /// instructions without an order are looked at as well.
     All(&'a [NodeInfo]),
     /// Only nodes that wait for a step of the controller.
     Urgent,
@@ -125,7 +125,8 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Returns whether the node had to be taken through its order. The ends of others, which may be thousands, are in the journal.
+    /// Returns whether the node had to be taken through its order. The ends of others, which may be thousands, are in
+    /// the journal.
     fn is_urgent(&self, node: &str, rollout: Option<&str>) -> bool {
         let mut records = self.view.node(node).records().filter(|of| of.rollout_id() == rollout);
         records.any(|of| is_urgent(of.record))

@@ -1,5 +1,5 @@
-//! One invocation of RebootProgram, within one deadline: ask Slurm, claim the nodes, seal the orders, send all of them at once, record
-//! each answer, and tell Slurm which nodes got no order.
+//! One invocation of RebootProgram, within one deadline: ask Slurm, claim the nodes, seal the orders, send all of them
+//! at once, record each answer, and tell Slurm which nodes got no order.
 
 mod report;
 mod send;
@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 const KEPT_FOR_REASONS: Duration = Duration::from_millis(2500);
 const KEPT_FOR_THE_END: Duration = Duration::from_millis(300);
 
-/// Time limit for Slurm's report about the nodes. It usually takes milliseconds. If it does not come, the addresses of the last
-/// report have to do.
+/// Time limit for Slurm's report about the nodes. It usually takes milliseconds. If it does not come, the addresses of
+/// the last report have to do.
 const ASKING_SLURM: Duration = Duration::from_millis(2500);
 
 /// Time for which a claim outlives the deadline, before another RebootProgram may order the nodes.
@@ -37,8 +37,8 @@ const CLAIM_SLACK: Duration = Duration::from_secs(5);
 /// Time limit for a scontrol that is over its time to end. One that hangs in the kernel is left behind.
 const ENDING_SCONTROL: Duration = Duration::from_millis(300);
 
-/// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline. `by` names us in journals. If the state
-/// directory cannot be used, nobody knows the staged rollouts: nothing is ordered, and Slurm shows the cause.
+/// Orders nodes that Slurm has handed over, until `begun` plus the configured deadline. `by` names us in journals. If
+/// the state directory cannot be used, nobody knows the staged rollouts: nothing is ordered, and Slurm shows the cause.
 #[must_use]
 pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -> Report {
     let end = begun + config.deadline.get() - KEPT_FOR_THE_END.min(config.deadline.get());
@@ -107,8 +107,8 @@ impl Invocation<'_> {
         Ok(())
     }
 
-    /// Changes the boot sources for a claim, if its rollout has an image for the controller to set. Returns the nodes that must not be
-    /// ordered: trouble with one rollout's files keeps no other rollout's nodes from their orders.
+    /// Changes the boot sources for a claim, if its rollout has an image for the controller to set. Returns the nodes
+    /// that must not be ordered: trouble with one rollout's files keeps no other rollout's nodes from their orders.
     fn change_boot_sources(&self, claim: &Claim) -> BTreeMap<String, String> {
         let OrderKind::Apply(apply) = &claim.order.kind else { return BTreeMap::new() };
         let changed =

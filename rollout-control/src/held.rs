@@ -40,8 +40,8 @@ pub struct Told {
 /// Held nodes, by NodeName.
 pub type Holds = BTreeMap<String, Hold>;
 
-/// Has held nodes carry out their orders once more. A node whose order changes its boot source gets its image again; if the node cannot
-/// be told then, its boot source is restored.
+/// Has held nodes carry out their orders once more. A node whose order changes its boot source gets its image again; if
+/// the node cannot be told then, its boot source is restored.
 ///
 /// # Errors
 /// Fails if nothing can be sealed, or the journals cannot be used; then no node was told.
@@ -108,7 +108,8 @@ fn send(config: &Config, view: &View, holds: &Holds, sealed: &str, limits: Limit
     told
 }
 
-/// Records the admin's word under the order that held each node. A journal that cannot be written concerns its own nodes only.
+/// Records the admin's word under the order that held each node. A journal that cannot be written concerns its own
+/// nodes only.
 fn record(store: &StoreWriter, holds: &Holds, told: &mut Told, entry: impl Fn(NodeSet, OrderId) -> Entry) {
     for (hold, nodes) in by_hold(holds.iter().filter(|(node, _)| told.done.contains(node))) {
         let entry = entry(nodes.iter().cloned().collect(), hold.order.clone());

@@ -1,7 +1,7 @@
 //! The controller's side of slurm-rollout with its I/O: the state directory, and sending orders to many agents.
 //!
-//! Used by reboot-program, which is static and small, and by the CLI. rollout-core decides; this crate reads, locks, writes, seals
-//! and sends. It must not look up names through NSS.
+//! Used by reboot-program, which is static and small, and by the CLI. rollout-core decides; this crate reads, locks,
+//! writes, seals and sends. It must not look up names through NSS.
 //!
 //! | module | holds |
 //! |---|---|

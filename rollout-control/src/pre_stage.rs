@@ -1,5 +1,5 @@
-//! Giving agents staged orders in advance, if slurmd runs RebootProgram: on the node nobody can ask the controller. The agent does
-//! nothing with them until slurmd reports that Slurm has the node rebooted.
+//! Giving agents staged orders in advance, if slurmd runs RebootProgram: on the node nobody can ask the controller. The
+//! agent does nothing with them until slurmd reports that Slurm has the node rebooted.
 
 use crate::agents::ask_all::{Limits, send_sealed};
 use crate::agents::seal::{SealError, seal};
@@ -42,7 +42,8 @@ pub enum PreStageError {
     Seal(#[from] SealError),
 }
 
-/// Returns whether agents must hold staged orders in advance. `slurm` is asked only if the configuration leaves it to Slurm's.
+/// Returns whether agents must hold staged orders in advance. `slurm` is asked only if the configuration leaves it to
+/// Slurm's.
 ///
 /// # Errors
 /// Fails if `slurm` does.
@@ -86,8 +87,8 @@ pub fn pre_stage(
     Ok(told)
 }
 
-/// Tells agents with a pre-staged order of drains that others have set or removed since, and records which agents know. The others are
-/// told the next time.
+/// Tells agents with a pre-staged order of drains that others have set or removed since, and records which agents know.
+/// The others are told the next time.
 ///
 /// # Errors
 /// Fails if nothing can be sealed or written.

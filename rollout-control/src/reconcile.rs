@@ -59,12 +59,13 @@ pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, 
     Ok(infos)
 }
 
-/// Looks among these nodes, all that Slurm has, for those that it shows as being rebooted and that got no order, and hands them over
-/// as RebootProgram does. If no node is being rebooted this does nothing.
+/// Looks among these nodes, all that Slurm has, for those that it shows as being rebooted and that got no order, and
+/// hands them over as RebootProgram does. If no node is being rebooted this does nothing.
 ///
-/// The agents are asked first. One that has the order, although its answer was lost, gets no other one. A node that has booted since
-/// the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment. If slurmd runs
-/// RebootProgram, all nodes that are being rebooted are asked: only they know whether they were told.
+/// The agents are asked first. One that has the order, although its answer was lost, gets no other one. A node that has
+/// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any
+/// moment. If slurmd runs RebootProgram, all nodes that are being rebooted are asked: only they know whether they were
+/// told.
 ///
 /// # Errors
 /// Fails if Slurm cannot be asked or the state directory cannot be used.
@@ -167,8 +168,8 @@ impl Sorted {
 /// A rollout whose orders were given to agents, and the result.
 pub type PreStaged = (String, Result<Told, PreStageError>);
 
-/// Gives agents the staged orders that did not reach them yet, and tells them of changed drains, if slurmd runs RebootProgram. A rollout
-/// that cannot be read holds up no other one: its error is in the result.
+/// Gives agents the staged orders that did not reach them yet, and tells them of changed drains, if slurmd runs
+/// RebootProgram. A rollout that cannot be read holds up no other one: its error is in the result.
 ///
 /// # Errors
 /// Fails if Slurm cannot be asked, the state directory cannot be read, or nothing can be sealed.

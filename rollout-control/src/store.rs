@@ -13,9 +13,9 @@
 //! watch                         touched when nodes need a follow-up (slurm-rollout-reconcile.path)
 //! ```
 //!
-//! A [`StoreReader`] takes no lock. A [`StoreWriter`] writes nothing but through its lock guard, [`Locked`]. A writer that dies leaves
-//! at most a torn last line; readers skip it and the next writer ends it. flock works between the hosts of an NFS as well (Linux turns
-//! it into a byte-range lock there), so two controllers may share the directory.
+//! A [`StoreReader`] takes no lock. A [`StoreWriter`] writes nothing but through its lock guard, [`Locked`]. A writer
+//! that dies leaves at most a torn last line; readers skip it and the next writer ends it. flock works between the
+//! hosts of an NFS as well (Linux turns it into a byte-range lock there), so two controllers may share the directory.
 //!
 //! Each rollout stands for itself: one that cannot be read keeps nothing else from being read or written.
 
@@ -136,7 +136,8 @@ impl StoreWriter {
         }
     }
 
-    /// Gives a file that root's CLI made to the owner of the directory: SlurmUser's RebootProgram must be able to write it.
+    /// Gives a file that root's CLI made to the owner of the directory: SlurmUser's RebootProgram must be able to write
+    /// it.
     fn give(&self, path: &Path) -> Result<(), StoreError> {
         rollout_host::durable::give_to_owner_of_directory(path)
             .map_err(StoreError::io(path, "given to the owner of the state directory"))

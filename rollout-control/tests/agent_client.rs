@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Limits for exchanges that end by themselves, and for those that must be cut off. The tests assert nothing about speed.
+/// Limits for exchanges that end by themselves, and for those that must be cut off. The tests assert nothing about
+/// speed.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(400);
 

@@ -34,8 +34,8 @@ impl Site {
         let text = format!("#!/bin/sh\ndir={}\n{body}\n", site.dir.path().display());
         let draft = site.dir.path().join("draft");
         replace(&draft, text.as_bytes(), 0o644).unwrap();
-        // A different process writes the program. If this one did, a child of a parallel test could inherit the open file,
-        // and the kernel runs no file that is open for writing.
+        // A different process writes the program. If this one did, a child of a parallel test could inherit the open
+        // file, and the kernel runs no file that is open for writing.
         let install = Program::new("/usr/bin/install", LONG).args(["-m", "755"]);
         install.arg(draft).arg(site.program()).run().unwrap();
         site

@@ -1,5 +1,5 @@
-//! The state directory of many threads and processes at once, and of processes that are killed. The processes are this test's own
-//! program, with a role in their environment.
+//! The state directory of many threads and processes at once, and of processes that are killed. The processes are this
+//! test's own program, with a role in their environment.
 #![allow(
     clippy::disallowed_methods,
     reason = "starts itself; rollout_host::run is for programs of the system"
@@ -210,7 +210,8 @@ fn claim_patiently(store: &StoreWriter, nodes: &[String]) -> Vec<Claim> {
     }
 }
 
-/// Claims windows of nodes from several threads at once, and at last all of them. Windows of different threads and processes overlap.
+/// Claims windows of nodes from several threads at once, and at last all of them. Windows of different threads and
+/// processes overlap.
 fn claim_much(store: &StoreWriter, number: usize) -> Vec<Claim> {
     let (all, barrier) = (Arc::new(all_nodes()), Arc::new(Barrier::new(THREADS)));
     let threads: Vec<_> = (0..THREADS)
@@ -435,8 +436,8 @@ fn one_of_many_processes_restores_a_boot_source() {
     assert_eq!(claimed, [0, 0, 0, 0, 0, 20]);
 }
 
-/// Slurm up to 25.11 starts one RebootProgram for all nodes that came free in the same second, so there may be many at once. Past
-/// rollouts and a large open one must not make them wait for each other beyond the lock's limit.
+/// Slurm up to 25.11 starts one RebootProgram for all nodes that came free in the same second, so there may be many at
+/// once. Past rollouts and a large open one must not make them wait for each other beyond the lock's limit.
 #[test]
 fn many_invocations_at_once_each_get_their_node() {
     const INVOCATIONS: usize = 64;

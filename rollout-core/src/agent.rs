@@ -1,8 +1,9 @@
 //! The agent of one node, as far as it decides.
 //!
-//! [`Agent`] makes every decision and does no I/O. The daemon persists, answers and executes. It calls
-//! [`Agent::start`] with the content of the disk and then [`Agent::resume`], [`Agent::order`] for each genuine order, and
-//! [`Agent::finished`] at the end of each action. Each of these returns a [`Reaction`], of which nothing has happened yet:
+//! [`Agent`] makes every decision and does no I/O. The daemon persists, answers and executes. It calls [`Agent::start`]
+//! with the content of the disk and then [`Agent::resume`], [`Agent::order`] for each genuine order, and
+//! [`Agent::finished`] at the end of each action. Each of these returns a [`Reaction`], of which nothing has happened
+//! yet:
 //!
 //! 1. Its writes are made durable in their order, and each is confirmed with [`Agent::wrote`]. The agent changes by that
 //!    alone, so its state is never ahead of the disk. If the first write fails, the reaction is dropped: the agent is as

@@ -10,7 +10,8 @@
 //! | [`node`] | one node, from within: units, gate, ledger |
 //! | [`rollouts`] | lost nodes, and rollouts that cannot be read |
 //!
-//! Findings are worded for somebody who is called at night: the fact, its consequence, and the command or line that helps.
+//! Findings are worded for somebody who is called at night: the fact, its consequence, and the command or line that
+//! helps.
 
 pub mod access;
 pub mod agents;

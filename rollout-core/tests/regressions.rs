@@ -1,4 +1,5 @@
-//! Faults that were found once, each as a short story: lines of journals, the answers of the agent, and the decision that was wrong.
+//! Faults that were found once, each as a short story: lines of journals, the answers of the agent, and the decision
+//! that was wrong.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"

@@ -259,8 +259,8 @@ fn a_controller_that_dies_between_boot_file_and_order() {
     site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
 }
 
-/// Two ways in which the journal's last line about a node is not the order that the node has. Both nodes boot the new image, and come
-/// into service only once it is proven.
+/// Two ways in which the journal's last line about a node is not the order that the node has. Both nodes boot the new
+/// image, and come into service only once it is proven.
 #[test]
 fn nodes_whose_last_answer_misleads() {
     let site = site(2);

@@ -1,5 +1,5 @@
-//! A node that accepts its order and does not come back is lost: nobody has to look for that to be known, and it ends by itself when
-//! the node returns.
+//! A node that accepts its order and does not come back is lost: nobody has to look for that to be known, and it ends
+//! by itself when the node returns.
 
 use crate::prelude::*;
 

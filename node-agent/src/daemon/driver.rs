@@ -1,5 +1,5 @@
-//! The only loop and the only writer. [`Agent`] decides about each input; the driver makes the writes durable, sends the
-//! answer, and has the executor carry out the action.
+//! The only loop and the only writer. [`Agent`] decides about each input; the driver makes the writes durable, sends
+//! the answer, and has the executor carry out the action.
 
 use crate::config::Config;
 use crate::daemon::boot_restored::BootRestored;
@@ -74,7 +74,8 @@ impl Driver {
     /// Continues the order under way, then takes orders, until the server is gone.
     ///
     /// # Errors
-    /// Returns the reason if the state cannot be written. Nothing further may be done then; systemd starts the agent again.
+    /// Returns the reason if the state cannot be written. Nothing further may be done then; systemd starts the agent
+    /// again.
     pub(crate) async fn drive(mut self) -> Result<(), StateError> {
         self.ledger_file.sweep();
         if let Err(error) = self.ledger_file.keep_reserve() {
@@ -183,8 +184,8 @@ impl Driver {
         }
     }
 
-    /// Makes the writes of an order. The first one decides whether it is taken; a failure of a later one is repaired by the
-    /// ids in the ledger.
+    /// Makes the writes of an order. The first one decides whether it is taken; a failure of a later one is repaired by
+    /// the ids in the ledger.
     fn persist_order(&mut self, writes: Vec<Write>) -> Result<(), StateError> {
         let mut writes = writes.into_iter();
         if let Some(first) = writes.next() {

@@ -1,5 +1,5 @@
-//! The actions. Each one is carried out to its end and reports its outcome; the ledger is on disk before anything happens
-//! that it tells of.
+//! The actions. Each one is carried out to its end and reports its outcome; the ledger is on disk before anything
+//! happens that it tells of.
 
 use crate::daemon::boot_restored::BootRestored;
 use crate::daemon::tools::Tools;
@@ -13,6 +13,7 @@ use rollout_core::agent::record::Before;
 use rollout_core::agent::steps::{NextChange, RebootBy};
 use rollout_core::agent::{Identity, Outcome};
 use rollout_core::rollout::manifest::Change;
+use rollout_core::slurm::reason;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -169,7 +170,7 @@ impl Executor {
 
     /// Undoes the changes in reverse order.
     fn undo(&self, ledger: &Ledger, boot_restored: &BootRestored) -> Result<Outcome, Stop> {
-        self.tools.give_reason(ledger.subject(), &format!("going back: {}", ledger.reason()));
+        self.tools.give_reason(ledger.subject(), &reason::going_back(ledger.error.as_deref()));
         failpoint::here("undoing");
         self.stop_slurmd()?;
         for begun in ledger.changes_to_undo() {
@@ -206,7 +207,7 @@ impl Executor {
 
     /// Keeps slurmd down and gives Slurm the reason.
     fn hold(&self, ledger: &Ledger) -> Outcome {
-        let why = format!("held: {}", ledger.reason());
+        let why = reason::held(ledger.error.as_deref());
         log::error(&format!("{}: {why}", ledger.subject()));
         if let Err(error) = self.tools.stop_slurmd() {
             log::error(&error);
@@ -239,8 +240,8 @@ impl Executor {
         Ok(Outcome::Ended)
     }
 
-    /// Keeps a drain that somebody else set, which Slurm would remove with the reboot. The ledger comes first, because the
-    /// Reason is gone while Slurm is being told.
+    /// Keeps a drain that somebody else set, which Slurm would remove with the reboot. The ledger comes first, because
+    /// the Reason is gone while Slurm is being told.
     fn keep_drain(&self, ledger: &mut Ledger) -> Result<(), StateError> {
         let drained = self.tools.drained_by_others(ledger.drained.as_deref());
         if ledger.settle_drain(drained.as_deref()) {

@@ -28,7 +28,8 @@ pub(crate) fn wait_for(limit: Duration) {
     wait(GRACE);
 }
 
-/// Returns the cgroup of the installed agent, as in `/proc/PID/cgroup`: our own, or that of the agent that we stand in for.
+/// Returns the cgroup of the installed agent, as in `/proc/PID/cgroup`: our own, or that of the agent that we stand in
+/// for.
 fn agents_group(ours: &str) -> String {
     ours.replace("/slurm-rollout-rescue.service", "/slurm-rollout-agent.service")
 }
@@ -74,8 +75,8 @@ fn programs() -> Vec<(i32, String)> {
     .collect()
 }
 
-/// Returns the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone. Such a program leads a
-/// process group in the session of its agent. A daemon that a package started has a session of its own.
+/// Returns the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone. Such a program leads
+/// a process group in the session of its agent. A daemon that a package started has a session of its own.
 fn started_by_one_that_is_gone(stat: &str) -> Option<&str> {
     // A name may contain blanks and parentheses.
     let (pid, rest) = stat.split_once(" (")?;

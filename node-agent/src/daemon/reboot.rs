@@ -1,8 +1,9 @@
 //! Rebooting the node: through systemd, and by force if it is still up at the time limit.
 //!
 //! A shutdown can hang on a unit that does not stop, and by then systemd has stopped the agent. So the agent leaves a
-//! process behind that outlives it (the unit has KillMode=process) and forces the reboot. systemd kills that process at the
-//! very end, after all units are stopped. A hang after that is in the kernel, for which systemd has RebootWatchdogSec.
+//! process behind that outlives it (the unit has KillMode=process) and forces the reboot. systemd kills that process at
+//! the very end, after all units are stopped. A hang after that is in the kernel, for which systemd has
+//! RebootWatchdogSec.
 
 use crate::log;
 use crate::slurm::slurmd::SYSTEMCTL;

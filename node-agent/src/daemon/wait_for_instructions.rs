@@ -1,7 +1,7 @@
 //! Asking Slurm whether a node that has booted without a ledger will get instructions.
 //!
-//! Agents never ask the controller for instructions; it sends them. But Slurm knows whether the node is being rebooted at
-//! all, and a node that came back by itself must not wait for instructions that will never come.
+//! Agents never ask the controller for instructions; it sends them. But Slurm knows whether the node is being rebooted
+//! at all, and a node that came back by itself must not wait for instructions that will never come.
 
 use crate::config::{Config, OnGateTimeout};
 use crate::log;

@@ -1,10 +1,10 @@
 //! The ledger on disk: `order.json` while an order is carried out or the node is held, `last.json` once it is settled.
 //!
-//! The existence of `order.json` alone closes the gate (ConditionPathExists of its unit), so a node without an order never
-//! runs a line of our code before slurmd.
+//! The existence of `order.json` alone closes the gate (ConditionPathExists of its unit), so a node without an order
+//! never runs a line of our code before slurmd.
 //!
-//! On nodes whose ledger does not survive a boot (`ledger = "volatile"`), `admitted` holds the id of the boot in which slurmd
-//! may run.
+//! On nodes whose ledger does not survive a boot (`ledger = "volatile"`), `admitted` holds the id of the boot in which
+//! slurmd may run.
 
 use crate::state::{MODE, StateError};
 use rollout_core::agent::ledger::Ledger;
@@ -12,8 +12,8 @@ use rollout_host::durable;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Size of the file that is given up for the ledger on a full disk, so that an order which fills it can still be recorded
-/// and undone. A ledger with the package list of a large node has about 200 kB.
+/// Size of the file that is given up for the ledger on a full disk, so that an order which fills it can still be
+/// recorded and undone. A ledger with the package list of a large node has about 200 kB.
 const RESERVE: usize = 1024 * 1024;
 
 /// The ledger's files in the state directory.
@@ -42,7 +42,8 @@ impl LedgerFile {
         }
     }
 
-    /// Reads the newest ledger: `order.json`, else `last.json`. A `last.json` that is damaged or another node's is ignored.
+    /// Reads the newest ledger: `order.json`, else `last.json`. A `last.json` that is damaged or another node's is
+    /// ignored.
     pub(crate) fn newest(&self, me: &str) -> Result<Option<Ledger>, StateError> {
         Ok(match self.unsettled_of(me)? {
             Some(ledger) => Some(ledger),

@@ -1,5 +1,5 @@
-//! The gate's unit before slurmd: exits with 0 if slurmd may start, else with 1. It goes by the files alone, so it holds
-//! even if the daemon is not running.
+//! The gate's unit before slurmd: exits with 0 if slurmd may start, else with 1. It goes by the files alone, so it
+//! holds even if the daemon is not running.
 
 use crate::config::{Config, OnGateTimeout};
 use crate::log;
@@ -16,8 +16,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Additional time for the daemon, which asks Slurm and decides first. The gate's own limit is for a node without one.
 const DAEMON_FIRST: Duration = Duration::from_secs(5);
 
-/// Waits while the node is being proven after a boot, or, without a ledger, until it has its instructions or the time is
-/// over.
+/// Waits while the node is being proven after a boot, or, without a ledger, until it has its instructions or the time
+/// is over.
 pub(crate) fn wait(config: &Config) -> ExitCode {
     let file = LedgerFile::in_dir(&config.state_dir);
     let end = Instant::now() + config.gate_timeout.get() + DAEMON_FIRST;

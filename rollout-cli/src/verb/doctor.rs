@@ -202,7 +202,8 @@ fn of_agents(
     findings
 }
 
-/// Returns the PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show it.
+/// Returns the PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show
+/// it.
 fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
     let Program::PowerAction(name) = slurm::program(slurm) else { return None };
     let text = std::fs::read_to_string(slurm.get("SLURM_CONF")?).ok()?;

@@ -1,7 +1,8 @@
-//! IP addresses of agents. NodeAddr, or the host of a URL, is an address itself, or a name that is looked up in `/etc/hosts` or through `getent`.
+//! IP addresses of agents. NodeAddr, or the host of a URL, is an address itself, or a name that is looked up in
+//! `/etc/hosts` or through `getent`.
 //!
-//! A static program cannot load a site's name service modules (glibc would mix two C libraries). So names that are not in
-//! the file are left to `getent`, which is the site's own, dynamic, and has every module. See docs/design.md.
+//! A static program cannot load a site's name service modules (glibc would mix two C libraries). So names that are not
+//! in the file are left to `getent`, which is the site's own, dynamic, and has every module. See docs/design.md.
 
 use rollout_host::run::Program;
 use std::collections::HashMap;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Stack size that is enough for one HTTP exchange. Thousands of threads with the default of 2 MiB would need much address
-/// space.
+/// Stack size that is enough for one HTTP exchange. Thousands of threads with the default of 2 MiB would need much
+/// address space.
 const STACK: usize = 256 * 1024;
 
 /// Limit for connecting to an agent, which the kernel of its host answers. [`connect_limit`] lowers it for thousands of
@@ -89,8 +89,8 @@ where
     Results { results, deadline }
 }
 
-/// Returns a limit for connecting with which all `items` get their first turn in half of the time until `deadline`, even
-/// if none of their hosts answers.
+/// Returns a limit for connecting with which all `items` get their first turn in half of the time until `deadline`,
+/// even if none of their hosts answers.
 #[must_use]
 pub fn connect_limit(items: usize, concurrency: usize, deadline: Instant) -> Duration {
     let rounds = u32::try_from(items.div_ceil(concurrency.max(1))).unwrap_or(u32::MAX).max(1);
@@ -103,8 +103,8 @@ fn locked<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<R> Results<R> {
-    /// Waits for a result, and returns it with those that arrive within `pause`. Returns `None` when all items are done or
-    /// the deadline has passed. Threads that still work then are left behind.
+    /// Waits for a result, and returns it with those that arrive within `pause`. Returns `None` when all items are done
+    /// or the deadline has passed. Threads that still work then are left behind.
     pub fn batch(&self, pause: Duration) -> Option<Vec<R>> {
         let mut batch = Vec::new();
         let mut end = self.deadline;

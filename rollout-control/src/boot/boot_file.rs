@@ -1,8 +1,8 @@
 //! `boot-file`: one file or link for each node in a directory that the site's TFTP or HTTP server serves. iPXE, GRUB and
 //! pxelinux look there for a file named after the node, its MAC or its IP address.
 //!
-//! A file is replaced as a whole, and the old one is saved and put back byte for byte. Other files in the directory are not
-//! touched.
+//! A file is replaced as a whole, and the old one is saved and put back byte for byte. Other files in the directory are
+//! not touched.
 
 use super::{BootNode, BootSource, Outcomes, Saved};
 use rollout_core::rollout::image::Image;
@@ -167,8 +167,8 @@ fn value_of(node: &BootNode, image: Option<&Image>, value: &str) -> Option<Strin
     }
 }
 
-/// Replaces `{name}` by values. `{{` is a brace, and so is one without a name after it, since the scripts of GRUB and iPXE
-/// have many.
+/// Replaces `{name}` by values. `{{` is a brace, and so is one without a name after it, since the scripts of GRUB and
+/// iPXE have many.
 fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! Changing the boot sources of nodes and restoring them. The journal has each step before it is taken, and a boot source has one owner
-//! at a time.
+//! Changing the boot sources of nodes and restoring them. The journal has each step before it is taken, and a boot
+//! source has one owner at a time.
 //!
 //! A node whose agent does not answer, or whose boot source cannot be read, is left alone. Sends no order.
 
@@ -27,8 +27,8 @@ const CLAIM_SLACK: Duration = Duration::from_secs(5);
 /// Nodes that must not be ordered, with the reason.
 pub type NotGiven = BTreeMap<String, String>;
 
-/// Gives the nodes of an order the image to boot, if the controller brings that about. Returns the nodes for which that is not
-/// certain: they must not be ordered.
+/// Gives the nodes of an order the image to boot, if the controller brings that about. Returns the nodes for which that
+/// is not certain: they must not be ordered.
 ///
 /// # Errors
 /// Fails if the journal cannot be read or written; then nothing was changed.
@@ -170,8 +170,8 @@ pub enum By {
 #[derive(Debug, Default)]
 pub struct Restored {
     pub done: NodeSet,
-    /// Nodes for which it failed, with the reason. Nodes that another process is restoring, or whose boot source belongs to another
-    /// order by now, are in neither.
+    /// Nodes for which it failed, with the reason. Nodes that another process is restoring, or whose boot source
+    /// belongs to another order by now, are in neither.
     pub failed: BTreeMap<String, String>,
 }
 

@@ -1,7 +1,8 @@
 //! Programs that set boot sources: the site's own (Warewulf, xCAT, OpenStack, Foreman), and ours for services.
 //!
-//! The last argument is the verb. Input and output are described in [`question`](super::question). Empty output is a valid
-//! answer to all verbs but `read`. An exit code other than 0 is an error of all nodes for which the program named none.
+//! The last argument is the verb. Input and output are described in [`question`](super::question). Empty output is a
+//! valid answer to all verbs but `read`. An exit code other than 0 is an error of all nodes for which the program named
+//! none.
 
 use super::question::{Answer, CheckAnswer, NodeQuestion, Question, Verb};
 use super::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};

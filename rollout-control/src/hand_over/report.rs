@@ -11,7 +11,8 @@ use rollout_core::slurm::reason::{PLAIN_REBOOT, REBOOT_PROGRAM_SUBJECT, Reason};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Limit of different Reasons. One scontrol sets a Reason on all nodes with the same cause; more causes than this share one Reason.
+/// Limit of different Reasons. One scontrol sets a Reason on all nodes with the same cause; more causes than this share
+/// one Reason.
 const MAX_REASONS: usize = 16;
 
 /// The outcome of an invocation.
@@ -145,8 +146,8 @@ impl Report {
     }
 }
 
-/// Returns the Reasons to set: one for each cause, or a single one that sends the admin to `status` if there are more than
-/// [`MAX_REASONS`].
+/// Returns the Reasons to set: one for each cause, or a single one that sends the admin to `status` if there are more
+/// than [`MAX_REASONS`].
 fn reasons_to_set(failed: &BTreeMap<Reason, Vec<String>>) -> Vec<(Reason, NodeSet)> {
     if failed.len() > MAX_REASONS {
         let reason = Reason::ours(REBOOT_PROGRAM_SUBJECT, "not ordered, see `slurm-rollout status`");

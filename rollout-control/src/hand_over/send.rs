@@ -86,7 +86,8 @@ impl Sender {
     }
 }
 
-/// Returns the outcome of an order, by the agent's answer to it. An order under way is that order's outcome, not this one's.
+/// Returns the outcome of an order, by the agent's answer to it. An order under way is that order's outcome, not this
+/// one's.
 fn outcome(answer: Answer, claim: &Claim) -> Outcome {
     match answer {
         Answer::Accepted { volatile, .. } => Outcome::Ordered { volatile },

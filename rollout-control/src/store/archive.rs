@@ -37,7 +37,8 @@ impl StoreWriter {
         Ok(closed)
     }
 
-    /// Archives the closed rollouts whose retention is over, and deletes archived ones that are older than `delete_after`.
+    /// Archives the closed rollouts whose retention is over, and deletes archived ones that are older than
+    /// `delete_after`.
     ///
     /// # Errors
     /// Fails if the state directory cannot be read or written.
@@ -52,8 +53,8 @@ impl StoreWriter {
         Ok(Archived { archived, deleted })
     }
 
-    /// Archives these closed rollouts: `archive/ID` keeps manifest and journal, and no verb reads it any more. Returns the ids of those
-    /// that were closed.
+    /// Archives these closed rollouts: `archive/ID` keeps manifest and journal, and no verb reads it any more. Returns
+    /// the ids of those that were closed.
     ///
     /// # Errors
     /// Fails if the state directory cannot be written.
@@ -106,8 +107,8 @@ impl Locked<'_> {
     }
 }
 
-/// Returns whether a rollout's journal was last written longer ago. Unknown counts as young. If there is no journal, a crash came in
-/// the middle of deleting the rollout.
+/// Returns whether a rollout's journal was last written longer ago. Unknown counts as young. If there is no journal, a
+/// crash came in the middle of deleting the rollout.
 fn is_older(dir: &Path, age: Duration) -> bool {
     let journal = std::fs::metadata(dir.join("journal")).or_else(|_| std::fs::metadata(dir));
     let written = journal.and_then(|file| file.modified());

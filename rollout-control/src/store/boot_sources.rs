@@ -1,5 +1,5 @@
-//! Previous boot sources of a rollout's nodes, in the notation of their provider. For SlurmUser only: a service may give nodes
-//! secrets with them.
+//! Previous boot sources of a rollout's nodes, in the notation of their provider. For SlurmUser only: a service may
+//! give nodes secrets with them.
 
 use super::journal_file::Replayed;
 use super::lock::Locked;
@@ -32,8 +32,8 @@ impl StoreReader {
 }
 
 impl StoreWriter {
-    /// Keeps the present boot sources of nodes, before a rollout changes them. For a node that boots from what the rollout gave it,
-    /// the source from before stays.
+    /// Keeps the present boot sources of nodes, before a rollout changes them. For a node that boots from what the
+    /// rollout gave it, the source from before stays.
     ///
     /// # Errors
     /// Fails if they cannot be read or written; then nothing may be changed.
@@ -51,9 +51,9 @@ impl StoreWriter {
         lock.replace_json(&self.rollout_dir(id).join(FILE), &saved, MODE)
     }
 
-    /// Claims boot sources for restoring, for `hold_ms` milliseconds: nobody else changes or restores them meanwhile. Returns the
-    /// nodes that were claimed. The others belong to another order by now, or another process is at work on them. The process that
-    /// changed them itself and has not recorded an outcome is `by_owner`.
+    /// Claims boot sources for restoring, for `hold_ms` milliseconds: nobody else changes or restores them meanwhile.
+    /// Returns the nodes that were claimed. The others belong to another order by now, or another process is at work on
+    /// them. The process that changed them itself and has not recorded an outcome is `by_owner`.
     ///
     /// # Errors
     /// Fails if the journal cannot be read or written; then nothing may be restored.

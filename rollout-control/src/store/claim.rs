@@ -23,13 +23,14 @@ pub struct Claims {
     pub claims: Vec<Claim>,
     /// Nodes that must not be ordered.
     pub skipped: SkippedNodes,
-    /// Nodes of rollouts whose manifest or journal cannot be read any more, with the error: nobody knows what they must become.
+    /// Nodes of rollouts whose manifest or journal cannot be read any more, with the error: nobody knows what they must
+    /// become.
     pub broken: Vec<(NodeSet, String)>,
 }
 
 impl StoreWriter {
-    /// Claims the nodes for `hold_ms` milliseconds. The claims are in the journals when this returns. `features` go with plain
-    /// reboots.
+    /// Claims the nodes for `hold_ms` milliseconds. The claims are in the journals when this returns. `features` go
+    /// with plain reboots.
     ///
     /// # Errors
     /// Fails if a journal cannot be written; then nothing may be ordered.

@@ -16,8 +16,8 @@ const MAX_PLAIN: u64 = 256 * 1024;
 /// Age from which a plain reboot is no longer needed to tell whether Slurm hands a node over for the second time.
 const PLAIN_NEEDED_MS: u64 = 24 * 3600 * 1000;
 
-/// Age of the oldest line from which the journal of plain reboots is compacted. A journal that is long because a whole cluster was
-/// rebooted today would otherwise be rewritten by each claim, and stay as long as it is.
+/// Age of the oldest line from which the journal of plain reboots is compacted. A journal that is long because a whole
+/// cluster was rebooted today would otherwise be rewritten by each claim, and stay as long as it is.
 const PLAIN_OLD_MS: u64 = 2 * PLAIN_NEEDED_MS;
 
 /// One journal.
@@ -108,8 +108,9 @@ pub(super) struct Appended {
 }
 
 impl Appended {
-    /// Makes the lines last. This needs no lock: others need not wait for the disk, and the file system writes the lines of several
-    /// processes at once. Others may act on lines that a power cut takes away afterwards; their writer has not acted on them yet.
+    /// Makes the lines last. This needs no lock: others need not wait for the disk, and the file system writes the
+    /// lines of several processes at once. Others may act on lines that a power cut takes away afterwards; their writer
+    /// has not acted on them yet.
     pub(super) fn sync(self) -> Result<(), StoreError> {
         self.file.sync_data().map_err(|source| self.journal.error("written", source))
     }
@@ -137,7 +138,8 @@ impl Written {
 }
 
 impl Replayed {
-    /// Reads the journal, again if it was read before. If it only grew, only the new lines are parsed. Returns whether it exists.
+    /// Reads the journal, again if it was read before. If it only grew, only the new lines are parsed. Returns whether
+    /// it exists.
     pub(super) fn catch_up(&mut self, journal: &JournalFile) -> Result<bool, StoreError> {
         let read = journal.text()?;
         let exists = read.is_some();

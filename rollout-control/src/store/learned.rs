@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl StoreWriter {
-    /// Keeps the addresses that Slurm reports now. If others are writing, this is left to the next time: the addresses only save
-    /// asking, and many invocations of RebootProgram at once need the lock for their nodes.
+    /// Keeps the addresses that Slurm reports now. If others are writing, this is left to the next time: the addresses
+    /// only save asking, and many invocations of RebootProgram at once need the lock for their nodes.
     ///
     /// # Errors
     /// Fails if they cannot be written.

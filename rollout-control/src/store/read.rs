@@ -28,8 +28,8 @@ pub struct Rollout {
     pub lines: Vec<Line>,
 }
 
-/// The state directory as it was read before the lock was taken: under the lock, only the difference is parsed. The lock is held
-/// for milliseconds, however much there is.
+/// The state directory as it was read before the lock was taken: under the lock, only the difference is parsed. The
+/// lock is held for milliseconds, however much there is.
 #[derive(Debug, Default)]
 pub(super) struct EarlyReading {
     rollouts: BTreeMap<String, OpenRollout>,
@@ -59,7 +59,8 @@ impl StoreReader {
         self.snapshot_after(EarlyReading::default())
     }
 
-    /// Reads everything that a snapshot needs, before the lock is taken. Anything that cannot be read now is read under the lock.
+    /// Reads everything that a snapshot needs, before the lock is taken. Anything that cannot be read now is read under
+    /// the lock.
     pub(super) fn read_early(&self) -> EarlyReading {
         let mut early =
             EarlyReading { learned: Some((self.drains(), self.addresses())), ..EarlyReading::default() };
@@ -75,7 +76,8 @@ impl StoreReader {
         early
     }
 
-    /// Reads everything about rollouts that are not closed, and of journals that were read before only the lines after that.
+    /// Reads everything about rollouts that are not closed, and of journals that were read before only the lines after
+    /// that.
     pub(super) fn snapshot_after(&self, early: EarlyReading) -> Result<Snapshot, StoreError> {
         self.snapshot_of(self.open_ids()?.into_iter(), early)
     }
@@ -134,8 +136,8 @@ impl StoreReader {
         Ok(state(id, first, manifest, early.journal.into_records()))
     }
 
-    /// Returns the newest rollout of this id or name: `driver` stands for `driver@2` if there are both, `driver@1` for the first
-    /// one.
+    /// Returns the newest rollout of this id or name: `driver` stands for `driver@2` if there are both, `driver@1` for
+    /// the first one.
     ///
     /// # Errors
     /// Fails if there is none.
@@ -193,7 +195,8 @@ impl StoreReader {
         Ok(closed)
     }
 
-    /// Returns NodeAddr of each node, as Slurm last reported it. A file that cannot be read counts as empty: it only saves asking.
+    /// Returns NodeAddr of each node, as Slurm last reported it. A file that cannot be read counts as empty: it only
+    /// saves asking.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.read_json(&self.addresses_path())
@@ -224,7 +227,8 @@ impl StoreReader {
         Manifest::parse(&self.manifest_text(id)?).map_err(wrong)
     }
 
-    /// Returns the names in a directory. A missing one is empty. A name that begins with a dot was being written during a crash.
+    /// Returns the names in a directory. A missing one is empty. A name that begins with a dot was being written during
+    /// a crash.
     pub(super) fn names_in(&self, dir: &Path) -> Result<BTreeSet<String>, StoreError> {
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => entries,

@@ -73,8 +73,8 @@ impl StoreWriter {
         Ok(nodes)
     }
 
-    /// Stages a rollout once more for nodes that went back. Returns those for which it did: not those that wait for another one by
-    /// now. A closed rollout is open again.
+    /// Stages a rollout once more for nodes that went back. Returns those for which it did: not those that wait for
+    /// another one by now. A closed rollout is open again.
     ///
     /// # Errors
     /// Fails if there is no such rollout, or nothing can be written.

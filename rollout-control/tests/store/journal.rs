@@ -108,7 +108,8 @@ fn compaction_keeps_the_plain_reboots_of_a_day() {
     assert_eq!(claims.skipped[&Skipped::Ordered], ["new1"]);
 }
 
-/// After a plain reboot of a whole cluster the journal stays long for a day. Rewriting it for each claim would not shorten it.
+/// After a plain reboot of a whole cluster the journal stays long for a day. Rewriting it for each claim would not
+/// shorten it.
 #[test]
 fn a_journal_that_is_long_because_of_today_is_not_rewritten() {
     let (dir, store) = store();

@@ -2,6 +2,7 @@
 
 use crate::agent::ledger::Ledger;
 use crate::agent::phase::Phase;
+use crate::slurm::reason;
 
 /// Decision about a start of slurmd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub fn gate(unsettled: Option<&Ledger>, admitted: Option<bool>, boot_id: &str) -
         Phase::Applying | Phase::Undoing | Phase::Rebooting | Phase::RebootingBack => {
             closed(ledger.phase.name())
         }
-        Phase::Held => closed(&format!("held: {}", ledger.reason())),
+        Phase::Held => closed(&reason::held(ledger.error.as_deref())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The agent's record of the order that it carries out.
 //!
-//! The ledger is the truth about an order on its node. The agent writes it before it acts. This module holds its content
-//! and the bookkeeping; [`steps`](super::steps) reads the next step of an action from it.
+//! The ledger is the truth about an order on its node. The agent writes it before it acts. This module holds its
+//! content and the bookkeeping; [`steps`](super::steps) reads the next step of an action from it.
 
 use crate::agent::changes_made::NodeChanges;
 use crate::agent::phase::{Event, Phase};
@@ -51,8 +51,9 @@ pub struct Ledger {
     /// Time of acceptance, in seconds since 1970. `None` in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered_s: Option<u64>,
-    /// The system that the node was running when it accepted an order for which the controller changes its boot source. Any
-    /// later boot may lead to the new image, which must not pass for the old one. `None` in ledgers of older agents.
+    /// The system that the node was running when it accepted an order for which the controller changes its boot source.
+    /// Any later boot may lead to the new image, which must not pass for the old one. `None` in ledgers of older
+    /// agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered_running: Option<Running>,
     /// Number of times that this phase was begun.
@@ -64,8 +65,8 @@ pub struct Ledger {
     /// Reason of the drain that somebody else set. The node stays drained when it is given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<String>,
-    /// The drain of a released node was kept while its gate opened. It is the admin's from then on: a later start of the
-    /// agent must not set it again.
+    /// The drain of a released node was kept while its gate opened. It is the admin's from then on: a later start of
+    /// the agent must not set it again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain_kept: bool,
     /// The failure, in one line, its first cause in front.
@@ -128,7 +129,8 @@ impl Ledger {
         ledger
     }
 
-    /// Returns whether the ledger is another node's: this disk, or its image, was copied in the middle of that node's order.
+    /// Returns whether the ledger is another node's: this disk, or its image, was copied in the middle of that node's
+    /// order.
     #[must_use]
     pub fn is_of_another_node(&self, me: &str) -> bool {
         self.node.as_deref().is_some_and(|node| node != me)
@@ -161,8 +163,8 @@ impl Ledger {
         self.accepted_orders.drain(..extra);
     }
 
-    /// Records the running system as the one to return to, unless one is recorded or the controller leaves the boot source
-    /// alone.
+    /// Records the running system as the one to return to, unless one is recorded or the controller leaves the boot
+    /// source alone.
     pub fn expect_to_return_to(&mut self, running: Option<&Running>) {
         if self.ordered_running.is_none() && self.boot_source_timeout().is_some() {
             self.ordered_running = running.cloned();
@@ -191,8 +193,8 @@ impl Ledger {
         });
     }
 
-    /// Forgets the work of a held order before it is carried out once more. Either nothing of it is left on the node, or
-    /// an admin has dealt with it: `retry` means that. The system to return to stays, unless it was proven since.
+    /// Forgets the work of a held order before it is carried out once more. Either nothing of it is left on the node,
+    /// or an admin has dealt with it: `retry` means that. The system to return to stays, unless it was proven since.
     pub fn begin_again(&mut self, id: OrderId, boot_id: &str, now_s: u64) {
         let recorded = self.records.iter().find_map(|record| match &record.before {
             Before::Image { running, .. } => Some(running.clone()),
@@ -206,7 +208,8 @@ impl Ledger {
         self.remember(id);
     }
 
-    /// Returns the event with which an agent that just started continues. Work that was interrupted too often has failed.
+    /// Returns the event with which an agent that just started continues. Work that was interrupted too often has
+    /// failed.
     pub fn started(&mut self, boot_id: &str) -> Event {
         let continues = Event::Started { rebooted: boot_id != self.boot_id };
         // A reboot is no work that could be interrupted: it is the interruption.
@@ -226,9 +229,10 @@ impl Ledger {
         self.records.iter().any(Record::may_have_changed)
     }
 
-    /// Returns whether the node must boot once more after an undo, because Slurm still waits for a boot or something was
-    /// changed. A changed image alone needs no boot if the node `runs_as_before`: it never left the old system, or came
-    /// back to it by itself. Without a record of the old image, only a boot from the restored source leads back to it.
+    /// Returns whether the node must boot once more after an undo, because Slurm still waits for a boot or something
+    /// was changed. A changed image alone needs no boot if the node `runs_as_before`: it never left the old system, or
+    /// came back to it by itself. Without a record of the old image, only a boot from the restored source leads back to
+    /// it.
     #[must_use]
     pub fn reboot_due(&self, boot_id: &str, runs_as_before: bool) -> bool {
         let needs_no_boot = |record: &Record| runs_as_before && matches!(record.before, Before::Image { .. });
@@ -270,8 +274,8 @@ impl Ledger {
         }
     }
 
-    /// Returns the time from acceptance to the end. A released order was waiting for the admin, and a clock that was set
-    /// back makes the difference meaningless: `None`.
+    /// Returns the time from acceptance to the end. A released order was waiting for the admin, and a clock that was
+    /// set back makes the difference meaningless: `None`.
     fn took_s(&self) -> Option<u64> {
         match self.phase {
             Phase::Updated | Phase::RolledBack => self.since_s.checked_sub(self.ordered_s?),

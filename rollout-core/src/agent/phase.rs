@@ -1,5 +1,5 @@
-//! Phases of an order on its node, and [`step`], which leads from one to the next. `tests/transitions.txt` has the whole
-//! table, so that a change of behavior is a change of that file.
+//! Phases of an order on its node, and [`step`], which leads from one to the next. `tests/transitions.txt` has the
+//! whole table, so that a change of behavior is a change of that file.
 //!
 //! ```text
 //! Ordered ─ Applying ─ Rebooting ─(boot)─ Verifying ──────────────────────────────── Updated

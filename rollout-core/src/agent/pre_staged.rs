@@ -1,5 +1,5 @@
-//! The pre-staged order, which an agent keeps if slurmd runs RebootProgram. It causes no work until slurmd hands the node
-//! over.
+//! The pre-staged order, which an agent keeps if slurmd runs RebootProgram. It causes no work until slurmd hands the
+//! node over.
 
 use crate::hostlist::NodeSet;
 use crate::protocol::order::{
@@ -82,8 +82,9 @@ impl PreStaged {
         (self.rollout() == Some(rollout)).then(|| Self { staged: None, ..self.clone() })
     }
 
-    /// Translates a hand-over by slurmd to node `me`: to the pre-staged order, unless that is among the orders that were
-    /// `carried_out`, or to a plain reboot with this `id`. An earlier drain is known from the pre-staged order alone.
+    /// Translates a hand-over by slurmd to node `me`: to the pre-staged order, unless that is among the orders that
+    /// were `carried_out`, or to a plain reboot with this `id`. An earlier drain is known from the pre-staged order
+    /// alone.
     #[must_use]
     pub fn order_for(
         &self,

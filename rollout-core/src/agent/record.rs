@@ -65,7 +65,8 @@ impl Record {
         Self { before, after: Some(After::unchanged()) }
     }
 
-    /// Returns whether the node may differ from before. An interrupted change has no `after` and may have done anything.
+    /// Returns whether the node may differ from before. An interrupted change has no `after` and may have done
+    /// anything.
     #[must_use]
     pub fn may_have_changed(&self) -> bool {
         self.after.as_ref().is_none_or(|after| after.changed)

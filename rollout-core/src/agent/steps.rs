@@ -12,8 +12,8 @@ use crate::rollout::manifest::{Change, DesiredState, Reboot};
 use crate::time_limit::TimeLimit;
 use std::time::Duration;
 
-/// An agent that starts later than this after an order was settled leaves slurmd and Slurm alone. Until then it makes sure
-/// that the node comes back, because its predecessor may have died in between.
+/// An agent that starts later than this after an order was settled leaves slurmd and Slurm alone. Until then it makes
+/// sure that the node comes back, because its predecessor may have died in between.
 const JUST_SETTLED: Duration = Duration::from_secs(600);
 
 /// A change that was begun, with its record. Numbers start at 1, as in messages.
@@ -41,8 +41,8 @@ pub enum RebootBy {
     Agent,
     /// The boot service reboots a node whose boot source it changed.
     BootService,
-    /// The boot service reboots the node for the restored boot source as well, unless nothing had changed. The agent does
-    /// so if the service does not.
+    /// The boot service reboots the node for the restored boot source as well, unless nothing had changed. The agent
+    /// does so if the service does not.
     BootServiceThenAgent,
 }
 
@@ -53,8 +53,8 @@ pub struct Opening {
     pub admit: bool,
     /// Start slurmd. Not at a later start of the agent: an admin may have stopped it.
     pub start_slurmd: bool,
-    /// Resume the node if Slurm has given up on it. Not after a later boot: Slurm may have given up on a different reboot,
-    /// of which the agent was never told.
+    /// Resume the node if Slurm has given up on it. Not after a later boot: Slurm may have given up on a different
+    /// reboot, of which the agent was never told.
     pub resume_if_late: bool,
 }
 
@@ -77,8 +77,8 @@ impl Ledger {
     /// Checks that its changes can be made on this node, in this boot.
     ///
     /// # Errors
-    /// Returns the reason if the node would lose them in the boot, or if the image from before is unknown: a node that has
-    /// booted since may run the new one already.
+    /// Returns the reason if the node would lose them in the boot, or if the image from before is unknown: a node that
+    /// has booted since may run the new one already.
     pub fn check_applicable(&self, volatile: bool, boot_id: &str) -> Result<(), String> {
         if self.desired().is_none() {
             return Ok(());
@@ -137,8 +137,8 @@ impl Ledger {
         begun.map(|(index, (change, record))| BegunChange { number: index + 1, change, record })
     }
 
-    /// Returns the changes to undo, in this order. It is all of them after an interruption as well: undoing twice changes
-    /// nothing.
+    /// Returns the changes to undo, in this order. It is all of them after an interruption as well: undoing twice
+    /// changes nothing.
     pub fn changes_to_undo(&self) -> impl Iterator<Item = BegunChange<'_>> {
         self.begun_changes().rev().filter(|begun| begun.record.may_have_changed())
     }
@@ -164,8 +164,8 @@ impl Ledger {
         self.begun_changes().filter(|begun| begun.record.before != Before::InImage)
     }
 
-    /// Returns the time within which the controller must restore the boot source during an undo. `None` if the controller
-    /// has not changed it. The node must not boot before, since it would boot the failed image once more.
+    /// Returns the time within which the controller must restore the boot source during an undo. `None` if the
+    /// controller has not changed it. The node must not boot before, since it would boot the failed image once more.
     #[must_use]
     pub fn boot_source_timeout(&self) -> Option<TimeLimit> {
         self.image_on_controller().map(|image| image.boot_timeout)
@@ -207,8 +207,8 @@ impl Ledger {
         packages.chain([desired.verify.timeout]).map(TimeLimit::get).max().unwrap_or_default()
     }
 
-    /// Returns whether the drain has to be kept while the gate opens, and recorded as kept then. A proof keeps it before the
-    /// order is settled, because slurmd may start from then on; a release is settled at once.
+    /// Returns whether the drain has to be kept while the gate opens, and recorded as kept then. A proof keeps it
+    /// before the order is settled, because slurmd may start from then on; a release is settled at once.
     #[must_use]
     pub fn keeps_drain_last(&self) -> bool {
         self.phase == Phase::Released && !self.drain_kept

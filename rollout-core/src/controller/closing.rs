@@ -1,5 +1,5 @@
-//! Rollouts that are over. A closed rollout is read only by `history`, `show`, `undo` and `retry`: past rollouts cost a hand-over
-//! nothing.
+//! Rollouts that are over. A closed rollout is read only by `history`, `show`, `undo` and `retry`: past rollouts cost a
+//! hand-over nothing.
 
 use super::snapshot::{RolloutState, Snapshot};
 use super::status;
@@ -33,8 +33,8 @@ pub struct Retention {
 
 /// Returns the rollouts that can be closed, with their summaries.
 ///
-/// A rollout that was staged over an older one stays open until the older one's end for the node is in the journal: it is the only
-/// evidence that the older one never applies again.
+/// A rollout that was staged over an older one stays open until the older one's end for the node is in the journal: it
+/// is the only evidence that the older one never applies again.
 #[must_use]
 pub fn closable(snapshot: &Snapshot, now_ms: u64) -> Vec<(String, ClosedRollout)> {
     let over = |rollout: &&RolloutState| rollout.is_settled() && !covers_another(rollout, snapshot);

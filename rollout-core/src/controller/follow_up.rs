@@ -1,9 +1,9 @@
-//! The steps that are due for nodes whose order was sent: recording how it goes, restoring boot sources, and instructing nodes that
-//! kept no ledger over their boot.
+//! The steps that are due for nodes whose order was sent: recording how it goes, restoring boot sources, and
+//! instructing nodes that kept no ledger over their boot.
 //!
-//! Agents only answer, so the controller has to look. Evidence decides: the order that the agent reports, its boot id, and whether
-//! it awaits instructions. The journal's last line only says which orders may be out there. If neither is conclusive, no gate is
-//! opened.
+//! Agents only answer, so the controller has to look. Evidence decides: the order that the agent reports, its boot id,
+//! and whether it awaits instructions. The journal's last line only says which orders may be out there. If neither is
+//! conclusive, no gate is opened.
 
 mod instruction;
 
@@ -98,8 +98,8 @@ impl Outcome {
     }
 }
 
-/// Returns the nodes whose agents must be asked. With `urgent`, only nodes that wait for a step of the controller: the others are
-/// merely observed.
+/// Returns the nodes whose agents must be asked. With `urgent`, only nodes that wait for a step of the controller: the
+/// others are merely observed.
 #[must_use]
 pub fn nodes(snapshot: &Snapshot, now_ms: u64, urgent: bool) -> NodeSet {
     let wanted = |name: &str| {
@@ -210,7 +210,8 @@ fn due_in_silence(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
             Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held) => {
                 restore_boot("the node was not back in time", AfterRestoring::TellSlurm)
             }
-            // The agent may have taken the order and hang in the boot. In that case it stays unproven, and its gate shut.
+            // The agent may have taken the order and hang in the boot. In that case it stays unproven, and its gate
+            // shut.
             _ => restore_boot("the order was not taken", AfterRestoring::Nothing),
         });
     }
@@ -249,8 +250,8 @@ fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) ->
     }
 }
 
-/// Returns the step for a node that waits for the rollout again, while its boot source still belongs to an earlier order.
-/// An image that this order has proven is left to the next one.
+/// Returns the step for a node that waits for the rollout again, while its boot source still belongs to an earlier
+/// order. An image that this order has proven is left to the next one.
 fn due_for_boot_owner(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
     record.unsettled_boot_change().filter(|change| change.order == report.id)?;
     match report.phase {

@@ -87,8 +87,8 @@ pub struct OrderGroup<'a> {
     pub pre_staged: Option<&'a OrderId>,
 }
 
-/// Selects the nodes that Slurm has really handed over. `slurm` is `None` if Slurm could not be asked: the call of RebootProgram is the
-/// only evidence then. Only jobs ask for features.
+/// Selects the nodes that Slurm has really handed over. `slurm` is `None` if Slurm could not be asked: the call of
+/// RebootProgram is the only evidence then. Only jobs ask for features.
 #[must_use]
 pub fn handed_over(
     request: &Request,
@@ -179,8 +179,8 @@ fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Opt
     }
 }
 
-/// Returns whether the last order of a record belongs to the hand-over at that time. Slurm's time is cut to whole seconds, so an order
-/// that followed a hand-over is never before it.
+/// Returns whether the last order of a record belongs to the hand-over at that time. Slurm's time is cut to whole
+/// seconds, so an order that followed a hand-over is never before it.
 pub(crate) fn is_of(record: &NodeRecord, issued_ms: u64) -> bool {
     record.ordering_ms.is_some_and(|ordering| ordering >= issued_ms)
 }

@@ -1,4 +1,5 @@
-//! The decisions of `retry` and `release`. A node is held by the order that its agent reports, whatever was staged since.
+//! The decisions of `retry` and `release`. A node is held by the order that its agent reports, whatever was staged
+//! since.
 
 use super::snapshot::RecordOf;
 use super::view::NodeView;
@@ -67,8 +68,9 @@ pub fn retry(node: NodeView<'_>) -> Retry {
     }
 }
 
-/// Returns the reason for waiting if an order of a rollout other than `rollout` owns the node's boot source, or a process is
-/// changing or restoring it. Two orders that change one boot source would each take the other's for the one from before.
+/// Returns the reason for waiting if an order of a rollout other than `rollout` owns the node's boot source, or a
+/// process is changing or restoring it. Two orders that change one boot source would each take the other's for the one
+/// from before.
 fn foreign_boot_owner(node: NodeView<'_>, rollout: Option<&str>) -> Option<String> {
     let mut owners = node.snapshot().boot_owners(node.name);
     let owner = owners.find(|of| of.rollout_id() != rollout || of.record.is_claimed(node.now_ms()))?;

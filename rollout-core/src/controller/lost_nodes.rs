@@ -5,8 +5,8 @@ use super::snapshot::RecordOf;
 use super::view::NodeView;
 use crate::rollout::journal::Progress;
 
-/// Returns the reason if a node accepted its order and did not come back: its agent is silent, and Slurm has given up on it or its
-/// time is over.
+/// Returns the reason if a node accepted its order and did not come back: its agent is silent, and Slurm has given up
+/// on it or its time is over.
 #[must_use]
 pub fn lost(node: NodeView<'_>, of: RecordOf<'_>) -> Option<String> {
     let record = of.record;

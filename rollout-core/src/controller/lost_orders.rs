@@ -1,7 +1,7 @@
 //! Orders that got lost between Slurm and a node.
 //!
-//! Slurm runs RebootProgram once for a hand-over, and marks the node first. It never asks again, whether the program was killed with
-//! slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
+//! Slurm runs RebootProgram once for a hand-over, and marks the node first. It never asks again, whether the program
+//! was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
 
 use super::hand_over::is_of;
 use super::snapshot::{RecordOf, Snapshot};
@@ -17,8 +17,9 @@ const ON_ITS_WAY_MS: u64 = 15_000;
 /// Error of a boot time: an agent reports its uptime in whole seconds, and Slurm its times.
 const ROUNDING_MS: u64 = 1_000;
 
-/// A node that Slurm shows as being rebooted and that got no order, as far as the journals record it: RebootProgram never ran or was
-/// killed, or the agent did not answer it. If slurmd runs RebootProgram on the node, no journal records that.
+/// A node that Slurm shows as being rebooted and that got no order, as far as the journals record it: RebootProgram
+/// never ran or was killed, or the agent did not answer it. If slurmd runs RebootProgram on the node, no journal
+/// records that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostOrder {
     /// NodeName.
@@ -48,9 +49,9 @@ pub enum Remedy {
 
 /// Returns the nodes whose orders got lost.
 ///
-/// A refusal is an answer. If a node's Reason no longer tells when the node was handed over, only an unanswered last order counts:
-/// otherwise nobody can tell whether it belonged to this hand-over. A node whose boot source belongs to an earlier order is left
-/// to the follow-up of that order.
+/// A refusal is an answer. If a node's Reason no longer tells when the node was handed over, only an unanswered last
+/// order counts: otherwise nobody can tell whether it belonged to this hand-over. A node whose boot source belongs to
+/// an earlier order is left to the follow-up of that order.
 #[must_use]
 pub fn lost_orders(slurm: &[NodeInfo], snapshot: &Snapshot, now_ms: u64) -> Vec<LostOrder> {
     let being_rebooted = slurm.iter().filter(|info| info.has("REBOOT_ISSUED"));
@@ -106,8 +107,8 @@ impl LostOrder {
         if booted_ms(agent, now_ms) > last_ms { Remedy::Booted } else { Remedy::Order }
     }
 
-    /// Returns the remedy if slurmd runs RebootProgram on the node. The controller does not see these orders, so an agent that is
-    /// silent, is carrying out something or has booted since is only doing what it should.
+    /// Returns the remedy if slurmd runs RebootProgram on the node. The controller does not see these orders, so an
+    /// agent that is silent, is carrying out something or has booted since is only doing what it should.
     #[must_use]
     pub fn remedy_on_the_node(&self, agent: Option<&AgentStatus>, now_ms: u64) -> Option<Remedy> {
         let agent = agent?;

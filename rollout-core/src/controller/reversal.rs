@@ -60,7 +60,8 @@ pub fn way_back(
     reverse(desired, &changes)?.ok_or_else(|| NOTHING.to_owned())
 }
 
-/// Returns those of the rollouts that a node became that still stand, oldest first: an undo cancels the rollout before it.
+/// Returns those of the rollouts that a node became that still stand, oldest first: an undo cancels the rollout before
+/// it.
 fn lasting(became: Vec<&str>) -> Vec<&str> {
     let mut lasting: Vec<&str> = Vec::new();
     for rollout in became {

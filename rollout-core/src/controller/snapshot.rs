@@ -95,8 +95,8 @@ impl Snapshot {
         self.records(node).chain(plain)
     }
 
-    /// Returns the rollout that owns a node: the one that was staged for it last. A rollout over which another one was staged
-    /// never applies again. Neither does one that was called off, whatever arrives late about it.
+    /// Returns the rollout that owns a node: the one that was staged for it last. A rollout over which another one was
+    /// staged never applies again. Neither does one that was called off, whatever arrives late about it.
     #[must_use]
     pub fn owner<'a>(&'a self, node: &'a str) -> Option<RecordOf<'a>> {
         // Of two that were staged in the same millisecond, the later rollout.
@@ -109,14 +109,15 @@ impl Snapshot {
         self.owner(node).filter(|of| of.record.progress.may_be_ordered(now_ms))
     }
 
-    /// Returns the rollout for which a node waits, including an order that is being sent: nothing else can be staged then.
+    /// Returns the rollout for which a node waits, including an order that is being sent: nothing else can be staged
+    /// then.
     #[must_use]
     pub fn pending<'a>(&'a self, node: &'a str) -> Option<RecordOf<'a>> {
         self.owner(node).filter(|of| of.record.progress.is_pending())
     }
 
-    /// Returns the records with an unsettled change of the node's boot source. There is one at most, unless an older version
-    /// had a held node retry while a later order's change was unsettled.
+    /// Returns the records with an unsettled change of the node's boot source. There is one at most, unless an older
+    /// version had a held node retry while a later order's change was unsettled.
     pub fn boot_owners<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
         self.records(node).filter(|of| of.record.unsettled_boot_change().is_some())
     }

@@ -17,7 +17,8 @@ pub enum Verdict {
     Taken { nodes: NodeSet, rollout: String },
 }
 
-/// Decides whether a manifest can be staged. An order that is being sent keeps its node as well: its outcome is unknown.
+/// Decides whether a manifest can be staged. An order that is being sent keeps its node as well: its outcome is
+/// unknown.
 #[must_use]
 pub fn check(manifest: &Manifest, snapshot: &Snapshot) -> Verdict {
     for rollout in &snapshot.rollouts {
@@ -45,8 +46,8 @@ pub fn free_nodes(nodes: &NodeSet, snapshot: &Snapshot) -> NodeSet {
 
 /// Returns the nodes of a rollout for which it can be called off now.
 ///
-/// An order that was taken is carried out. A node that boots from what the rollout gave it must have its boot source restored
-/// first: afterwards nobody would know of it.
+/// An order that was taken is carried out. A node that boots from what the rollout gave it must have its boot source
+/// restored first: afterwards nobody would know of it.
 #[must_use]
 pub fn unstageable(nodes: &NodeSet, snapshot: &Snapshot, rollout: &str, now_ms: u64) -> NodeSet {
     let records = snapshot.rollout(rollout).map(|rollout| &rollout.records);
@@ -59,7 +60,8 @@ pub fn unstageable(nodes: &NodeSet, snapshot: &Snapshot, rollout: &str, now_ms: 
     nodes.iter().filter(wanted).map(str::to_owned).collect()
 }
 
-/// Returns the id of a new rollout: its name, or the name with the first number behind it that is free (`driver`, `driver@2`).
+/// Returns the id of a new rollout: its name, or the name with the first number behind it that is free (`driver`,
+/// `driver@2`).
 #[must_use]
 pub fn new_id(name: &str, known: &BTreeSet<String>) -> String {
     let numbered = (2..).map(|number| format!("{name}@{number}"));

@@ -93,8 +93,8 @@ pub fn booted_ms(agent: &AgentStatus, now_ms: u64) -> u64 {
 
 /// Returns the agent's report about the order of a record, if it has that one.
 ///
-/// The agent may have the rollout under an order whose answer was lost. If its id is unknown here, the rollout's name is enough
-/// while the order is under way.
+/// The agent may have the rollout under an order whose answer was lost. If its id is unknown here, the rollout's name
+/// is enough while the order is under way.
 #[must_use]
 pub fn report_on<'a>(
     agent: &'a AgentStatus,

@@ -65,7 +65,8 @@ pub struct StateFacts<'a> {
 }
 
 impl Entry {
-    /// Returns whether `who` has all of these permissions (4 read, 2 write, 1 execute or enter), by owner, group and mode.
+    /// Returns whether `who` has all of these permissions (4 read, 2 write, 1 execute or enter), by owner, group and
+    /// mode.
     #[must_use]
     pub fn allows(&self, who: &Identity, wanted: u32) -> bool {
         if who.uid == 0 {

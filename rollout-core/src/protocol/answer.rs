@@ -76,8 +76,8 @@ pub enum Answer {
     Refused {
         /// One line for a person.
         why: String,
-        /// Id of the order in the way: the node is held by it or carrying it out. The refused order's own id if that was
-        /// carried out before. `None` if no order is in the way, and from agents up to 0.1.0.
+        /// Id of the order in the way: the node is held by it or carrying it out. The refused order's own id if that
+        /// was carried out before. `None` if no order is in the way, and from agents up to 0.1.0.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         order: Option<OrderId>,
     },
@@ -97,7 +97,8 @@ pub struct AgentStatus {
     /// The node's clock when it answered, in seconds since 1970. Older agents do not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_s: Option<u64>,
-    /// The order that is being carried out, or was carried out last. `None` if the node never had one, or is in trouble.
+    /// The order that is being carried out, or was carried out last. `None` if the node never had one, or is in
+    /// trouble.
     #[serde(default)]
     pub order: Option<OrderStatus>,
     /// The rollout that is applied when slurmd has the node rebooted, if slurmd runs RebootProgram.
@@ -112,8 +113,8 @@ pub struct AgentStatus {
     /// The ledger does not survive a boot (`ledger = "volatile"`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub volatile: bool,
-    /// The agent keeps slurmd down until it gets its instructions: the node has booted, has no ledger, and Slurm shows it as
-    /// being rebooted.
+    /// The agent keeps slurmd down until it gets its instructions: the node has booted, has no ledger, and Slurm shows
+    /// it as being rebooted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits: bool,
 }
@@ -134,8 +135,8 @@ pub struct OrderStatus {
     /// The order altered something on the node that has not been undone.
     #[serde(default)]
     pub changed: bool,
-    /// Time from acceptance to the end of the order, in seconds by the node's clock. `None` while it is carried out, if an
-    /// admin ended it, and from older agents.
+    /// Time from acceptance to the end of the order, in seconds by the node's clock. `None` while it is carried out, if
+    /// an admin ended it, and from older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_s: Option<u64>,
 }

@@ -1,7 +1,7 @@
 //! Images: the image that a node should boot, the provider that makes it boot, and the proof by the booted system.
 //!
-//! An image has an identity that the running system can show. The provider's name for it (a file, a kernel, a deployment)
-//! concerns only the manifest and the provider.
+//! An image has an identity that the running system can show. The provider's name for it (a file, a kernel, a
+//! deployment) concerns only the manifest and the provider.
 
 use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};

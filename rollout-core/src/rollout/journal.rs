@@ -1,10 +1,10 @@
-//! The journal of a rollout: one JSON line for each thing that happened to its nodes, and [`replay`], which reduces these lines to
-//! a record for each node.
+//! The journal of a rollout: one JSON line for each thing that happened to its nodes, and [`replay`], which reduces
+//! these lines to a record for each node.
 //!
 //! Replay takes any lines in any order and never fails. Torn lines and lines of a newer format are skipped.
 //!
-//! Every line about an order names that order. A line about an order that is not the node's last one is late news and changes
-//! nothing.
+//! Every line about an order names that order. A line about an order that is not the node's last one is late news and
+//! changes nothing.
 
 mod entry;
 mod record;

@@ -56,7 +56,8 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Packages {
-    /// Packages to install, in the package manager's notation: `name`, `name-version` (dnf), `name=version` (apt), globs.
+    /// Packages to install, in the package manager's notation: `name`, `name-version` (dnf), `name=version` (apt),
+    /// globs.
     #[serde(default)]
     pub install: Vec<String>,
     /// Packages to remove, in the same notation.
@@ -323,8 +324,8 @@ impl DesiredState {
                     }
                 }
                 Change::Packages(packages) => {
-                    // Undo and proof compare the whole list of installed packages, so two changes of it at different times
-                    // could not both be undone and proven.
+                    // Undo and proof compare the whole list of installed packages, so two changes of it at different
+                    // times could not both be undone and proven.
                     if std::mem::replace(&mut packages_seen, true) {
                         return Err(value(key, "a second packages change: write all packages into one"));
                     }

@@ -1,13 +1,14 @@
 //! The changes that return a node to its state before a rollout, computed from the changes in its ledger.
 //!
-//! An undo is a rollout like any other. It names links, versions and images outright, so that an admin can read it first.
+//! An undo is a rollout like any other. It names links, versions and images outright, so that an admin can read it
+//! first.
 
 use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::rollout::image::{Image, Proof, Running};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
 
-/// Returns the desired state that undoes a rollout on a node, without the commands that verified the rollout. `None` if the rollout
-/// changed nothing.
+/// Returns the desired state that undoes a rollout on a node, without the commands that verified the rollout. `None` if
+/// the rollout changed nothing.
 ///
 /// # Errors
 /// Returns the reason if it cannot be computed.

@@ -47,8 +47,8 @@ pub fn was_drained_meanwhile(node: &NodeInfo) -> Option<&str> {
     (node.has("DRAIN") && !reason.is_empty() && !is_of_a_reboot(node)).then_some(reason)
 }
 
-/// Returns the Reason of the known drain of this node, if the node still has DRAIN. Without it, somebody has cleared the
-/// drain.
+/// Returns the Reason of the known drain of this node, if the node still has DRAIN. Without it, somebody has cleared
+/// the drain.
 #[must_use]
 pub fn still_drained(known: &Drains, node: &NodeInfo) -> Option<String> {
     known.get(&node.name).filter(|_| node.has("DRAIN")).map(|drain| drain.reason.clone())

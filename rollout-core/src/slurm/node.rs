@@ -118,8 +118,8 @@ impl NodeInfo {
         self.has("REBOOT_ISSUED") || self.has("POWERING_UP")
     }
 
-    /// Returns whether the node is handed over for a job that will start on it (`sbatch --reboot`, or features that need
-    /// a boot), and not by `scontrol reboot`, which leaves the node DOWN (`_do_reboot` in
+    /// Returns whether the node is handed over for a job that will start on it (`sbatch --reboot`, or features that
+    /// need a boot), and not by `scontrol reboot`, which leaves the node DOWN (`_do_reboot` in
     /// `src/slurmctld/job_scheduler.c`).
     #[must_use]
     pub fn is_rebooted_for_a_job(&self) -> bool {
@@ -151,8 +151,8 @@ impl NodeInfo {
         self.shows_our_reason() && self.has("DRAIN") && !self.has("DOWN") && !self.is_handed_over()
     }
 
-    /// Returns the latest time at which Slurm may have handed the node over, in seconds since 1970, if its Reason tells:
-    /// Slurm's own Reason, or that of a RebootProgram that could not order it ([`Reason::not_ordered`]).
+    /// Returns the latest time at which Slurm may have handed the node over, in seconds since 1970, if its Reason
+    /// tells: Slurm's own Reason, or that of a RebootProgram that could not order it ([`Reason::not_ordered`]).
     #[must_use]
     pub fn handed_over_s(&self) -> Option<u64> {
         self.classified_reason().filter(Classified::is_of_a_hand_over)?;
@@ -170,9 +170,9 @@ impl NodeInfo {
     }
 }
 
-/// Parses the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Skips lines that are no node, because a
-/// Comment may contain a newline, which scontrol prints raw. Also skips names that no node can have, because the names
-/// become hostlists.
+/// Parses the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Skips lines that are no node, because
+/// a Comment may contain a newline, which scontrol prints raw. Also skips names that no node can have, because the
+/// names become hostlists.
 #[must_use]
 pub fn parse_nodes(text: &str) -> Vec<NodeInfo> {
     text.lines().filter(|line| line.starts_with("NodeName=")).map(parse_node).filter(is_named).collect()

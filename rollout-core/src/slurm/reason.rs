@@ -1,7 +1,9 @@
-//! The Reason of a node: one constructor for the Reasons set by slurm-rollout, one recognizer for those that Slurm reports.
+//! The Reason of a node: one constructor for the Reasons set by slurm-rollout, one recognizer for those that Slurm
+//! reports.
 //!
-//! A Reason carries state between processes: it tells a drain of an admin from one of ours, and a node that is late from one
-//! that is broken. So no text reaches Slurm but as a [`Reason`], and none is taken apart but by [`Reason::classify`].
+//! A Reason carries state between processes: it tells a drain of an admin from one of ours, and a node that is late
+//! from one that is broken. So no text reaches Slurm but as a [`Reason`], and none is taken apart but by
+//! [`Reason::classify`].
 
 use crate::slurm::node::NodeInfo;
 use crate::text::one_line;
@@ -39,8 +41,8 @@ pub const MAX_LENGTH: usize = 320;
 pub struct Reason(String);
 
 impl Reason {
-    /// Returns a Reason of ours about `subject`, which is a rollout, [`REBOOT_PROGRAM_SUBJECT`] or the like. The text is
-    /// brought to one line of limited length.
+    /// Returns a Reason of ours about `subject`, which is a rollout, [`REBOOT_PROGRAM_SUBJECT`] or the like. The text
+    /// is brought to one line of limited length.
     #[must_use]
     pub fn ours(subject: &str, text: &str) -> Self {
         Self(one_line(&format!("{PREFIX}{subject}: {text}"), MAX_LENGTH))

@@ -1,4 +1,5 @@
-//! The life of an agent on a [`Node`]: the inputs that the daemon gives it, and the actions as that node carries them out.
+//! The life of an agent on a [`Node`]: the inputs that the daemon gives it, and the actions as that node carries them
+//! out.
 
 use crate::world::{Died, Fault, ME, Node, Op, Sent, Wanted};
 use rollout_core::agent::ledger::Ledger;
@@ -418,7 +419,8 @@ impl Node {
         self.written.push(self.disk.clone());
     }
 
-    /// Notes what an accepted order means for the node: its state is the one to come back to, and Slurm has handed it over.
+    /// Notes what an accepted order means for the node: its state is the one to come back to, and Slurm has handed it
+    /// over.
     fn accepts(&mut self, order: &Order, write: &Write) {
         let Write::Ledger(ledger) = write else { panic!("{write:?} comes first") };
         assert!(order.nodes.contains(ME), "an order for another node was accepted");

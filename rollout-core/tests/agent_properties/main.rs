@@ -1,6 +1,6 @@
-//! Properties of [`rollout_core::agent::Agent`], the object that the daemon drives, on a node whose disk, boots and changes
-//! are values. Orders, failures, crashes and power cuts come at any point and in any order. After each write to the disk
-//! and each answer, the rules in `rules.rs` are checked.
+//! Properties of [`rollout_core::agent::Agent`], the object that the daemon drives, on a node whose disk, boots and
+//! changes are values. Orders, failures, crashes and power cuts come at any point and in any order. After each write to
+//! the disk and each answer, the rules in `rules.rs` are checked.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -97,7 +97,8 @@ fn end(life: &Life, script: Vec<Op>) -> (Option<Phase>, Vec<String>, usize) {
     (node.disk.ledger.map(|ledger| ledger.phase), vec![a, b, node.running, node.boots], node.points)
 }
 
-/// The same life, cut off at each of its points in turn, by a crash, a power cut or a full disk, ends in the same place.
+/// The same life, cut off at each of its points in turn, by a crash, a power cut or a full disk, ends in the same
+/// place.
 #[test]
 fn a_cut_at_any_single_point_ends_where_the_undisturbed_order_ends() {
     let links = |hold| Wanted::Links { rollout: 1, hold };

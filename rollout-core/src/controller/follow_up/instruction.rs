@@ -1,7 +1,8 @@
-//! The instruction for a node that has booted, keeps no ledger, and holds slurmd down until it learns which system it must be.
+//! The instruction for a node that has booted, keeps no ledger, and holds slurmd down until it learns which system it
+//! must be.
 //!
-//! The default is no instruction: the gate stays shut. A plain one, which opens the gate without a proof, is given only if nothing
-//! that is known allows that the node booted from a rollout's image.
+//! The default is no instruction: the gate stays shut. A plain one, which opens the gate without a proof, is given only
+//! if nothing that is known allows that the node booted from a rollout's image.
 
 use super::FollowUp;
 use super::Step;
@@ -118,8 +119,8 @@ fn for_rollout(of: RecordOf<'_>, agent: &AgentStatus, now_ms: u64) -> Expected {
     }
 }
 
-/// Returns whether the agent may have taken an order that changes the node without the controller's help. A boot source is
-/// changed in the journal before its order is sent.
+/// Returns whether the agent may have taken an order that changes the node without the controller's help. A boot source
+/// is changed in the journal before its order is sent.
 fn may_have_changed_the_node(of: RecordOf<'_>, now_ms: u64) -> bool {
     let record = of.record;
     let may_be_taken = record.progress.is_outcome_unknown(now_ms)
@@ -144,8 +145,8 @@ fn plain(node: NodeView<'_>) -> Option<FollowUp> {
     Some(FollowUp { rollout: None, order, step: Step::Instruct(instruction) })
 }
 
-/// Returns whether a node that has booted and has no ledger may have had an order, by its state in Slurm: Slurm waits for its reboot,
-/// gave up waiting, or shows a Reason of ours. Otherwise nothing is expected of it.
+/// Returns whether a node that has booted and has no ledger may have had an order, by its state in Slurm: Slurm waits
+/// for its reboot, gave up waiting, or shows a Reason of ours. Otherwise nothing is expected of it.
 #[must_use]
 pub fn may_be_expected(info: &NodeInfo) -> bool {
     info.has("REBOOT_ISSUED")

@@ -39,7 +39,8 @@ fn only_orders_that_no_agent_answered_are_lost() {
     let now = 200_000;
     let ordering = |until_ms| Progress::Ordering { until_ms };
     let issued = "DOWN+REBOOT_ISSUED";
-    // State, whether Slurm shows the time, progress and time of the last order; the time from which the node counts as handed over.
+    // State, whether Slurm shows the time, progress and time of the last order; the time from which the node counts as
+    // handed over.
     for (state, says_when, record, handed_over_ms) in [
         (issued, true, None, Some(100_000)),
         (issued, true, Some((Progress::Staged, 1)), Some(100_000)),

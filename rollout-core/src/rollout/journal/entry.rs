@@ -47,7 +47,8 @@ pub enum Entry {
     #[serde(rename = "boot-source")]
     BootChange {
         nodes: NodeSet,
-        /// The order for which it is changed. It owns the boot source until it is proven or the boot source is restored.
+        /// The order for which it is changed. It owns the boot source until it is proven or the boot source is
+        /// restored.
         order: OrderId,
         /// State before the change, by NodeName.
         before: BTreeMap<String, Booted>,
@@ -91,12 +92,14 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         volatile: bool,
     },
-    /// The agents were already carrying out an order that includes this plain reboot. They never had the order that was sent.
+    /// The agents were already carrying out an order that includes this plain reboot. They never had the order that was
+    /// sent.
     Covered {
         nodes: NodeSet,
         /// The order that was sent.
         order: OrderId,
-        /// The order under way. `None` if the agent did not report it. Its key must not be `by`, which is the writer of the line.
+        /// The order under way. `None` if the agent did not report it. Its key must not be `by`, which is the writer of
+        /// the line.
         #[serde(default, rename = "under_way", skip_serializing_if = "Option::is_none")]
         by: Option<OrderId>,
     },
@@ -145,8 +148,8 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// State of a node before its boot source was changed. The secrets needed to restore it are kept apart from the journal, which
-/// everybody may read.
+/// State of a node before its boot source was changed. The secrets needed to restore it are kept apart from the
+/// journal, which everybody may read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Booted {
     /// The system that the node was running.
@@ -211,8 +214,8 @@ impl Entry {
     }
 }
 
-/// Parses the lines of a journal. Lines that this version cannot read are skipped: a line torn by a crash, or one that a newer
-/// version wrote.
+/// Parses the lines of a journal. Lines that this version cannot read are skipped: a line torn by a crash, or one that
+/// a newer version wrote.
 pub fn lines(text: &str) -> impl Iterator<Item = Line> + '_ {
     text.lines().filter_map(|line| serde_json::from_str(line).ok())
 }

@@ -23,7 +23,8 @@ pub struct NodeRecord {
     pub order: Option<OrderId>,
     /// Orders before it, since the node was last staged, of which no outcome is known. The agent may have any of them.
     pub earlier_orders: Vec<OrderId>,
-    /// Time at which a RebootProgram last began to order the node, in milliseconds since 1970. Survives staging it anew.
+    /// Time at which a RebootProgram last began to order the node, in milliseconds since 1970. Survives staging it
+    /// anew.
     pub ordering_ms: Option<u64>,
     /// The agent holds the order in advance.
     pub pre_staged: bool,
@@ -114,8 +115,8 @@ impl NodeRecord {
             .filter(|_| self.progress != Progress::Seen(Phase::Updated))
     }
 
-    /// Returns whether this is an order of the record: the last one, one of an unknown outcome before it, or the owner of the boot
-    /// source.
+    /// Returns whether this is an order of the record: the last one, one of an unknown outcome before it, or the owner
+    /// of the boot source.
     #[must_use]
     pub fn has_order(&self, order: &OrderId) -> bool {
         self.order.as_ref() == Some(order)
@@ -166,15 +167,15 @@ impl BootChange {
         matches!(self.restoration, Restoration::Claimed { until_ms } if until_ms > now_ms)
     }
 
-    /// Returns whether the node has booted since its boot source was changed. An unknown boot id counts as a boot: such a node may
-    /// run anything.
+    /// Returns whether the node has booted since its boot source was changed. An unknown boot id counts as a boot: such
+    /// a node may run anything.
     #[must_use]
     pub fn has_booted_since(&self, boot_id: &str) -> bool {
         self.boot_id.is_empty() || self.boot_id != boot_id
     }
 
-    /// Returns whether the node may be running what the rollout gave it: it has booted since the first change that was not restored,
-    /// which another change may have followed.
+    /// Returns whether the node may be running what the rollout gave it: it has booted since the first change that was
+    /// not restored, which another change may have followed.
     #[must_use]
     pub fn may_be_running(&self, boot_id: &str) -> bool {
         self.has_booted_since(boot_id) || self.before.boot_id != boot_id
@@ -182,8 +183,8 @@ impl BootChange {
 }
 
 impl Progress {
-    /// Returns whether the node gets the order when Slurm hands it over now. A refusal or silence does not use up a staged
-    /// rollout. Neither does a RebootProgram that died while it was sending.
+    /// Returns whether the node gets the order when Slurm hands it over now. A refusal or silence does not use up a
+    /// staged rollout. Neither does a RebootProgram that died while it was sending.
     #[must_use]
     pub fn may_be_ordered(self, now_ms: u64) -> bool {
         match self {
@@ -193,8 +194,8 @@ impl Progress {
         }
     }
 
-    /// Returns whether the node is waiting for this rollout, or may be. Nothing else can be staged for it then. In contrast to
-    /// [`Progress::may_be_ordered`] this includes an order that is being sent.
+    /// Returns whether the node is waiting for this rollout, or may be. Nothing else can be staged for it then. In
+    /// contrast to [`Progress::may_be_ordered`] this includes an order that is being sent.
     #[must_use]
     pub fn is_pending(self) -> bool {
         matches!(self, Self::Staged | Self::Refused | Self::Unreachable | Self::Ordering { .. })
@@ -371,15 +372,15 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
         _ => (Progress::Ordered, None),
     };
     let Some(mut record) = record else {
-        // Late news of a refusal or of silence arms no node that was called off meanwhile. An accepted order is recorded: the
-        // journal of plain reboots may begin anywhere.
+        // Late news of a refusal or of silence arms no node that was called off meanwhile. An accepted order is
+        // recorded: the journal of plain reboots may begin anywhere.
         let accepted = progress == Progress::Ordered;
         let ordering_ms = Some(line.t_ms);
         let new = NodeRecord { ordering_ms, ..NodeRecord::new(progress, line.t_ms) };
         return accepted.then(|| accept(NodeRecord { order: Some(order.clone()), ..new }, line));
     };
-    // The end that an agent reported is not undone by an answer that was written late. An order that was taken all the same is not
-    // superseded.
+    // The end that an agent reported is not undone by an answer that was written late. An order that was taken all the
+    // same is not superseded.
     let over = match record.progress {
         Progress::Seen(_) => true,
         Progress::Superseded => progress != Progress::Ordered,

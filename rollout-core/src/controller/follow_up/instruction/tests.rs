@@ -10,7 +10,6 @@ const KILLED: Progress = Progress::Ordering { until_ms: 105_000 };
 
 /// Returns the instruction: its rollout, its order, its phase and its error. A reboot that no journal has is without an
 /// order.
-/// Rollout, order, phase and error of an instruction.
 type Instructed = (Option<String>, Option<OrderId>, Phase, Option<String>);
 
 fn instructed(node: &Node) -> Option<Instructed> {

@@ -47,7 +47,7 @@ fn main() {
     let begin = Instant::now();
     for rollout in 0..ROLLOUTS {
         past(&history.state, &format!("past{rollout}"));
-        history.store().close_settled().unwrap();
+        history.store().close_settled(&NodeSet::default()).unwrap();
     }
     let built = begin.elapsed().as_secs();
     println!(

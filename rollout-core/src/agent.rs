@@ -18,7 +18,7 @@
 //! | [`ledger`], [`record`] | the agent's record of the order that it carries out |
 //! | [`steps`] | the steps of each action, by the ledger |
 //! | [`accept`] | which orders are accepted |
-//! | [`gate`] | whether slurmd may start |
+//! | [`mod@gate`] | whether slurmd may start |
 //! | [`pre_staged`] | the order that is kept until slurmd hands the node over |
 //! | [`changes_made`] | changes of past rollouts, for a later undo |
 

@@ -185,7 +185,7 @@ proptest! {
     fn a_closed_rollout_is_not_armed_by_late_answers(
         journals in journals(), late in vec(line(answer()), 0..12), now_ms in time(),
     ) {
-        let closed: Vec<String> = closable(&snapshot(&journals), 0).into_iter().map(|(id, _)| id).collect();
+        let closed: Vec<String> = closable(&snapshot(&journals), &NodeSet::default(), 0).into_iter().map(|(id, _)| id).collect();
         let mut after = journals.clone();
         for (id, journal) in [("first", &mut after.0), ("second", &mut after.1)] {
             if closed.iter().any(|closed| closed == id) {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &ArchiveArgs) -> Result<ExitCode, Failure> {
     let store = context.writer()?;
-    store.close_settled()?;
     if args.rollouts.is_empty() {
         let archived =
             store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
@@ -23,7 +22,8 @@ pub(crate) fn run(context: &Context, args: &ArchiveArgs) -> Result<ExitCode, Fai
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure(format!(
-        "{}: not over yet, so not archived; see `slurm-rollout status`, and unstage the nodes that will not come back",
+        "{}: not over yet, so not archived; see `slurm-rollout status`, and unstage the nodes that will not come back. \
+         `slurm-rollout reconcile` closes a rollout soon after its end",
         open.join(", ")
     )))
 }

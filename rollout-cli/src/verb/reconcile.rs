@@ -54,8 +54,10 @@ fn once(
     };
     let followed_up = follow_up(&context.config, store, Scope::All(&infos))?;
     print_steps(&followed_up, args);
+    let handed_over =
+        infos.iter().filter(|info| info.is_handed_over()).map(|info| info.name.clone()).collect();
     let code = order_lost(context, store, infos, args)?;
-    trouble.extend(tidy(context, store).err());
+    trouble.extend(tidy(context, store, &handed_over).err());
     match trouble.pop() {
         Some(failure) => Err(failure),
         None => Ok((code, followed_up)),
@@ -97,8 +99,8 @@ fn order_lost(
 }
 
 /// Closes rollouts that are over, and archives those whose retention is over.
-fn tidy(context: &Context, store: &StoreWriter) -> Result<(), Failure> {
-    store.close_settled()?;
+fn tidy(context: &Context, store: &StoreWriter, handed_over: &NodeSet) -> Result<(), Failure> {
+    store.close_settled(handed_over)?;
     store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::lock::Locked;
 use super::{MODE, StoreError, StoreWriter};
 use rollout_core::controller::closing::{Retention, closable, expired};
+use rollout_core::hostlist::NodeSet;
 use rollout_host::{clock, durable};
 use std::io;
 use std::path::Path;
@@ -18,16 +19,17 @@ pub struct Archived {
 }
 
 impl StoreWriter {
-    /// Closes the rollouts whose nodes are all settled. Returns their ids.
+    /// Closes the rollouts whose nodes are all settled, except those of nodes that Slurm still shows as `handed_over`. Returns their
+    /// ids.
     ///
     /// # Errors
     /// Fails if the state directory cannot be read or written.
-    pub fn close_settled(&self) -> Result<Vec<String>, StoreError> {
-        if closable(&self.snapshot()?, clock::now_ms()).is_empty() {
+    pub fn close_settled(&self, handed_over: &NodeSet) -> Result<Vec<String>, StoreError> {
+        if closable(&self.snapshot()?, handed_over, clock::now_ms()).is_empty() {
             return Ok(Vec::new());
         }
         let (lock, snapshot) = self.lock_with_snapshot()?;
-        let closable = closable(&snapshot, clock::now_ms());
+        let closable = closable(&snapshot, handed_over, clock::now_ms());
         self.make_dir(&self.closed_dir())?;
         let mut closed = Vec::new();
         for (id, summary) in closable {

@@ -104,7 +104,7 @@ fn a_crash_while_archiving_is_made_up_for_the_next_time() {
     assert!(open(&store).is_empty());
     assert!(matches!(store.find("driver"), Err(StoreError::NoSuchRollout(_))));
     assert!(store.snapshot_with_past_of(&set("n1")).unwrap().unreadable.is_empty());
-    assert!(store.close_settled().unwrap().is_empty());
+    assert!(store.close_settled(&NodeSet::default()).unwrap().is_empty());
     let again = staged(&store, "driver", "n1");
     assert_eq!(again, "driver@2", "the summary does not close it");
     assert_eq!(armed(&store, &again), "n1");

@@ -11,11 +11,11 @@ fn a_settled_rollout_is_closed_with_a_summary() {
     let (dir, store) = store();
     let driver = staged(&store, "driver", "n[1-3]");
     settle(&store, &driver, "n[1-2]", Phase::Updated);
-    assert!(store.close_settled().unwrap().is_empty(), "n3 still waits");
+    assert!(store.close_settled(&NodeSet::default()).unwrap().is_empty(), "n3 still waits");
     assert!(!dir.path().join("closed").exists());
     settle(&store, &driver, "n3", Phase::RolledBack);
     let (begin, staged_ms) = (clock::now_ms(), store.rollout(&driver).unwrap().state.staged_ms);
-    assert_eq!(store.close_settled().unwrap(), [driver.as_str()]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver.as_str()]);
     assert!(store.is_closed(&driver));
     let path = dir.path().join("closed/driver");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
@@ -33,7 +33,7 @@ fn a_settled_rollout_is_closed_with_a_summary() {
     let typed: ClosedRollout = serde_json::from_value(expected).unwrap();
     assert_eq!(store.closed().unwrap(), [(driver, typed)]);
     let before = files(dir.path());
-    assert!(store.close_settled().unwrap().is_empty());
+    assert!(store.close_settled(&NodeSet::default()).unwrap().is_empty());
     assert_eq!(files(dir.path()), before, "once");
 }
 
@@ -42,7 +42,7 @@ fn a_rollout_that_was_called_off_is_closed() {
     let (_dir, store) = store();
     let driver = staged(&store, "driver", "n[1-3]");
     store.unstage(&driver, None).unwrap();
-    assert_eq!(store.close_settled().unwrap(), [driver.as_str()]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver.as_str()]);
     let closed = store.closed().unwrap();
     assert!(closed[0].1.phases.is_empty());
     assert_eq!(closed[0].1.nodes, set("n[1-3]"));
@@ -80,7 +80,7 @@ fn a_closed_rollout_that_is_staged_again_is_open() {
     let (dir, store) = store();
     let driver = staged(&store, "driver", "n[1-3]");
     settle(&store, &driver, "n[1-3]", Phase::RolledBack);
-    store.close_settled().unwrap();
+    store.close_settled(&NodeSet::default()).unwrap();
     staged(&store, "kernel", "n3");
     assert!(store.stage_again(&driver, &set("n3")).unwrap().is_empty());
     assert!(store.is_closed(&driver), "nothing was staged");
@@ -94,7 +94,7 @@ fn a_closed_rollout_that_is_staged_again_is_open() {
         [(None, "n1".to_owned()), (Some("driver"), "n2".to_owned())]
     );
     settle(&store, &driver, "n2", Phase::Updated);
-    assert_eq!(store.close_settled().unwrap(), [driver]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver]);
     assert_eq!(
         store.closed().unwrap()[0].1.phases,
         [("rolled-back".to_owned(), 2), ("updated".to_owned(), 1)].into()
@@ -132,11 +132,11 @@ fn a_rollout_that_was_staged_over_an_older_one_stays_open_until_that_one_has_end
     let written = fs::read_to_string(&journal).unwrap();
     let before_staging = written.lines().next().unwrap().to_owned() + "\n";
     fs::write(&journal, before_staging).unwrap();
-    assert!(store.close_settled().unwrap().is_empty());
+    assert!(store.close_settled(&NodeSet::default()).unwrap().is_empty());
     assert_eq!(armed(&store, &driver), "n2", "n1 belongs to the newer one");
     let ended = Entry::Superseded { nodes: set("n1"), order: None, why: "kernel".to_owned() };
     store.record(Some(&driver), vec![ended]).unwrap();
-    assert_eq!(store.close_settled().unwrap(), [kernel]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [kernel]);
 }
 
 #[test]
@@ -179,11 +179,11 @@ fn a_crash_while_closing_leaves_the_rollout_open_or_closed() {
         assert!(!store.is_closed(&driver) && store.closed().unwrap().is_empty());
         assert_eq!(open(&store), ["driver"]);
     }
-    assert_eq!(store.close_settled().unwrap(), ["driver"]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), ["driver"]);
     assert!(open(&store).is_empty());
     // Staging again removes the summary and then appends: in between, the rollout is settled and open.
     fs::remove_file(dir.path().join("closed/driver")).unwrap();
     assert_eq!(open(&store), ["driver"]);
     assert_eq!(armed(&store, &driver), "");
-    assert_eq!(store.close_settled().unwrap(), ["driver"]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), ["driver"]);
 }

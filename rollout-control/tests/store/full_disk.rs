@@ -107,12 +107,12 @@ fn on_a_full_disk_nothing_is_half_closed() {
         let driver = staged(&store, "driver", "n[1-3]");
         settle(&store, &driver, "n[1-3]", Phase::Updated);
         fill(dir, 0);
-        let error = store.close_settled().unwrap_err().to_string();
+        let error = store.close_settled(&NodeSet::default()).unwrap_err().to_string();
         assert!(error.contains("No space left on device"), "{error}");
         assert!(!store.is_closed(&driver));
         assert_eq!(open(&store), [driver.as_str()]);
         fs::remove_file(dir.join("filler")).unwrap();
-        assert_eq!(store.close_settled().unwrap(), [driver.as_str()]);
+        assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver.as_str()]);
         assert!(open(&store).is_empty());
     });
 }

@@ -64,7 +64,7 @@ fn nothing_is_written_without_the_lock() {
             let orders = [("n3".to_owned(), id(1))].into();
             Ok(store.claim_restoring("driver", &orders, HOLD_MS, false).map(drop)?)
         }),
-        ("close_settled", |store| Ok(store.close_settled().map(drop)?)),
+        ("close_settled", |store| Ok(store.close_settled(&NodeSet::default()).map(drop)?)),
         ("archive", |store| Ok(store.archive(&["old".to_owned()]).map(drop)?)),
         ("archive_expired", |store| {
             let retention = Retention { age: Duration::ZERO, count: 0 };

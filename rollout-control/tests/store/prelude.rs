@@ -123,7 +123,7 @@ pub(crate) fn settle(store: &StoreWriter, id: &str, nodes: &str, phase: Phase) {
 pub(crate) fn closed(store: &StoreWriter, name: &str, nodes: &str) -> String {
     let id = staged(store, name, nodes);
     settle(store, &id, nodes, Phase::Updated);
-    assert_eq!(store.close_settled().unwrap(), [id.as_str()]);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [id.as_str()]);
     id
 }
 

@@ -78,10 +78,10 @@ fn it_blocks_no_other_rollout() {
         assert_eq!(staged(store, "kernel", "n2"), "kernel", "{damage}");
         assert_eq!(store.find("driver").unwrap(), "driver", "{damage}");
         settle(store, "kernel", "n2", Phase::RolledBack);
-        assert_eq!(store.close_settled().unwrap(), ["kernel"], "{damage}");
+        assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), ["kernel"], "{damage}");
         assert_eq!(store.stage_again("kernel", &set("n2")).unwrap(), set("n2"), "{damage}");
         settle(store, "kernel", "n2", Phase::RolledBack);
-        store.close_settled().unwrap();
+        store.close_settled(&NodeSet::default()).unwrap();
         let at_once = Retention { age: Duration::ZERO, count: 0 };
         assert_eq!(store.archive_expired(at_once, None).unwrap().archived, ["kernel"], "{damage}");
         assert!(dir.path().join("archive/kernel/journal").exists());
@@ -131,7 +131,7 @@ fn a_manifest_that_cannot_be_read_holds_up_only_its_own_nodes() {
         assert!(matches!(stage(&store, "kernel", "b1"), Err(StageError::Taken { .. })));
         assert_eq!(store.unstage("bad", None).unwrap(), set(BAD));
         assert_eq!(staged(&store, "kernel", "b1"), "kernel");
-        assert_eq!(store.close_settled().unwrap(), ["bad"]);
+        assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), ["bad"]);
     }
 }
 

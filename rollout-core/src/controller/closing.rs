@@ -34,10 +34,14 @@ pub struct Retention {
 /// Returns the rollouts that can be closed, with their summaries.
 ///
 /// A rollout that was staged over an older one stays open until the older one's end for the node is in the journal: it
-/// is the only evidence that the older one never applies again.
+/// is the only evidence that the older one never applies again. A rollout of a node that Slurm still shows as handed over
+/// stays open as well: its journal is the only evidence that the node was ordered for this hand-over.
 #[must_use]
-pub fn closable(snapshot: &Snapshot, now_ms: u64) -> Vec<(String, ClosedRollout)> {
-    let over = |rollout: &&RolloutState| rollout.is_settled() && !covers_another(rollout, snapshot);
+pub fn closable(snapshot: &Snapshot, handed_over: &NodeSet, now_ms: u64) -> Vec<(String, ClosedRollout)> {
+    let is_needed = |rollout: &RolloutState| rollout.records.keys().any(|node| handed_over.contains(node));
+    let over = |rollout: &&RolloutState| {
+        rollout.is_settled() && !covers_another(rollout, snapshot) && !is_needed(rollout)
+    };
     snapshot
         .rollouts
         .iter()

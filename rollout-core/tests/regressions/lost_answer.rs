@@ -6,6 +6,7 @@ use rollout_core::controller::closing::closable;
 use rollout_core::controller::follow_up::{FollowUp, Outcome, Step};
 use rollout_core::controller::hand_over::Skipped;
 use rollout_core::controller::lost_orders::{Remedy, lost_orders};
+use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::Progress;
 
 /// RebootProgram claims the node at 100 s, changes its boot source and sends the order.
@@ -45,7 +46,7 @@ fn is_proven(mut world: World, order: u128) {
     world.follow_up();
     assert_eq!(world.progress("compute"), Progress::Seen(Phase::Updated));
     assert_eq!(world.due(), []);
-    assert_eq!(closable(&world.snapshot(), 0).len(), 1);
+    assert_eq!(closable(&world.snapshot(), &NodeSet::default(), 0).len(), 1);
 }
 
 /// C1: RebootProgram is killed between sending the order and recording the answer.

@@ -7,6 +7,7 @@ use rollout_core::controller::closing::closable;
 use rollout_core::controller::held::{Hold, Retry, hold, retry};
 use rollout_core::controller::reversal::way_back;
 use rollout_core::controller::staging::{Verdict, check};
+use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Progress};
 
 /// M5: A holds the node. B is staged, and its order is refused.
@@ -102,13 +103,13 @@ fn a_rollout_that_was_staged_over_is_not_applied_by_a_later_reboot() {
     // B was applied. The next reboot, for whatever reason, applies nothing.
     assert_eq!(world.hand_over(), Ok(None));
     // B stays open until it is certain that A's order was not taken.
-    assert!(closable(&world.snapshot(), 0).is_empty());
+    assert!(closable(&world.snapshot(), &NodeSet::default(), 0).is_empty());
     world.follow_up();
     assert_eq!(world.progress("A"), Progress::Unreachable, "its agent is silent");
     world.agent = Some(agent(OLD_BOOT));
     world.follow_up();
     assert_eq!(world.progress("A"), Progress::Superseded);
-    assert_eq!(closable(&world.snapshot(), 0).len(), 2);
+    assert_eq!(closable(&world.snapshot(), &NodeSet::default(), 0).len(), 2);
     assert_eq!(world.hand_over(), Ok(None));
 }
 

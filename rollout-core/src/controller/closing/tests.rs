@@ -12,7 +12,7 @@ fn snapshot(rollouts: &[(&str, &[(&str, NodeRecord)])]) -> Snapshot {
 }
 
 fn closed(snapshot: &Snapshot) -> Vec<String> {
-    closable(snapshot, 1000).into_iter().map(|(id, _)| id).collect()
+    closable(snapshot, &NodeSet::default(), 1000).into_iter().map(|(id, _)| id).collect()
 }
 
 #[test]
@@ -41,6 +41,14 @@ fn a_rollout_is_over_when_nothing_is_left_to_do_for_any_node() {
         assert_eq!(closed(&with_others) == ["r"], over, "{record:?}");
     }
     assert_eq!(closed(&snapshot(&[("called-off", &[])])), ["called-off"]);
+}
+
+#[test]
+fn a_rollout_stays_open_while_one_of_its_nodes_is_handed_over() {
+    let both = snapshot(&[("r", &[("n1", record(UPDATED)), ("n2", record(UPDATED))])]);
+    for (handed_over, over) in [("n1", false), ("n[2-3]", false), ("n3", true)] {
+        assert_eq!(closable(&both, &nodes(handed_over), 1000).len() == 1, over, "{handed_over}");
+    }
 }
 
 #[test]

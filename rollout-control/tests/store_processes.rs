@@ -387,7 +387,7 @@ fn a_reader_needs_no_write_permission_and_writes_nothing() {
     let begin =
         Entry::Ordering { nodes: NodeSet::parse("o1").unwrap(), order: OrderId::from_random(1), until_ms: 0 };
     store.record(Some("old"), vec![begin, seen]).unwrap();
-    store.close_settled().unwrap();
+    store.close_settled(&NodeSet::default()).unwrap();
     stage(&store, "driver", "n1");
     let before = contents(&state);
     let mut reader = helper_at(&program, "read", &state, 1).uid(SLURM_USER).gid(SLURM_USER).spawn().unwrap();
@@ -446,7 +446,7 @@ fn many_invocations_at_once_each_get_their_node() {
     for number in 0..50 {
         past_rollout(dir.path(), &format!("past{number}"), 1000);
     }
-    assert_eq!(store.close_settled().unwrap().len(), 50);
+    assert_eq!(store.close_settled(&NodeSet::default()).unwrap().len(), 50);
     stage(&store, "driver", "n[0-9999]");
     open_rollout_under_way(dir.path(), "driver");
     let mut ordered = Vec::new();

@@ -175,17 +175,9 @@ fn due_for(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
     let report = node.report_on(of).filter(|report| !ended || of.record.order.as_ref() == Some(&report.id));
     match report {
         Some(report) => due_by_report(of, agent, report),
-        None if agent.awaits && !is_untaken_in_this_boot(node, of, agent) => None,
+        None if agent.awaits => None,
         None => due_without_report(node, of, agent),
     }
-}
-
-/// Returns whether the node awaits instructions in the boot in which its boot source was changed: it cannot have booted
-/// from it, and the order did not come. Nothing else would restore the boot source.
-fn is_untaken_in_this_boot(node: NodeView<'_>, of: RecordOf<'_>, agent: &AgentStatus) -> bool {
-    let change = of.record.unsettled_boot_change();
-    of.record.progress.may_be_ordered(node.now_ms())
-        && change.is_some_and(|change| !change.may_be_running(&agent.boot_id))
 }
 
 /// A rollout over which another one was staged never applies again. An order that may have been taken still ends.

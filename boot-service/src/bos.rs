@@ -1,14 +1,15 @@
-//! CSM's Boot Orchestration Service (BOS, v2): the site has staged a session, and nodes are told to begin with it. BOS then
+//! CSM's Boot Orchestration Service (BOS, v2): applies the session that the site has staged for the nodes. BOS then
 //! reboots them.
 //!
-//! Written after Cray-HPE/bos v2.50.0 (889a207f). A component there has a desired state, which BOS works towards while the
-//! component is enabled, and a staged one, which `applystaged` makes the aim one. It enables the component, and BOS
-//! disables it when it is done: a node at rest is disabled. `applystaged` ignores nodes with nothing staged, and fails for those
-//! whose session is gone. It begins anew each time, so nothing here calls it twice for a node that BOS is busy with.
+//! Written for Cray-HPE/bos v2.50.0 (889a207f). A component there has a desired state, which BOS works towards while
+//! the component is enabled, and a staged state. `applystaged` makes the staged state the desired one and enables the
+//! component. BOS disables it when it is done: an idle node is disabled. `applystaged` ignores nodes with nothing
+//! staged, and fails for nodes whose session no longer exists. Each call starts from the beginning, so this module
+//! never calls it twice for a node on which BOS is working.
 //!
-//! Putting back makes the old boot artifacts the aim ones and enables the component, so BOS reboots the node once more: what a
-//! node boots when it reboots by itself BOS writes only when it powers a node on. Nodes whose desired state is the old one are
-//! left alone.
+//! Restoring a boot source makes the old boot artifacts the desired ones and enables the component, so that BOS
+//! reboots the node once more: only when it powers a node on does BOS write the boot entry that the node uses if it
+//! reboots by itself. Nodes whose desired state is the old one are left alone.
 
 use crate::service::{Method, Service};
 use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
@@ -17,23 +18,23 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Its table in `controller.toml`.
+/// Name of the table in `controller.toml`.
 const NAME: &str = "bos";
 
-/// Length limit of the list of components in a question, in bytes: `V2ComponentId` in its API.
+/// Length limit of the list of components in one request, in bytes (`V2ComponentId` in the API of BOS).
 const MAX_IDS: usize = 127;
 
-/// How many nodes are told in one request. BOS does one after the other.
+/// Number of nodes in one `applystaged`. BOS handles them one after the other.
 const NODES_PER_REQUEST: usize = 100;
 
-/// Where a component holds its states.
+/// Pointers to the states in a component.
 const DESIRED: &str = "/desired_state";
 const STAGED: &str = "/staged_state";
 
-/// What boots a node; BOS wants all three.
+/// Keys of the boot artifacts. BOS requires all three.
 const ARTIFACTS: [&str; 3] = ["kernel", "initrd", "kernel_parameters"];
 
-/// A component as BOS shows it, by xname, or why it does not.
+/// Components as BOS shows them, or its errors, by xname.
 type Components = BTreeMap<String, Result<Value, String>>;
 
 struct Bos {
@@ -47,7 +48,7 @@ pub(crate) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
 impl BootSource for Bos {
     fn check(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Result<Vec<String>, String> {
         let service = Service::open(NAME, &self.config, until)?;
-        let mut doubts = service.doubts();
+        let mut doubts = service.token_warnings();
         let mut xnames = BTreeMap::new();
         for node in nodes {
             if let Some(other) = xnames.insert(xname(node)?, &node.name) {
@@ -57,9 +58,10 @@ impl BootSource for Bos {
         let found = components(&service, xnames.keys().cloned().collect());
         let mut sessions = BTreeMap::new();
         for (xname, name) in xnames {
-            let component = found.get(&xname).cloned().unwrap_or_else(|| Err(service.late()));
+            let component = found.get(&xname).cloned().unwrap_or_else(|| Err(service.timeout_message()));
             let component = component.map_err(|why| format!("{name}: {why}"))?;
-            staged(&component).map_err(|why| format!("{name}: {why} It should be {}.", image.name()))?;
+            check_staged(&component)
+                .map_err(|why| format!("{name}: {why} It should be {}.", image.name()))?;
             if is_enabled(&component) {
                 doubts.push(format!(
                     "{name}: BOS is busy with {xname} (session {})",
@@ -80,7 +82,7 @@ impl BootSource for Bos {
     }
 
     fn read(&self, nodes: &[BootNode], until: Instant) -> Outcomes<Saved> {
-        Service::of_each((NAME, &self.config), nodes, xname, until, |service, xnames| {
+        Service::for_each_node((NAME, &self.config), nodes, xname, until, |service, xnames| {
             let found = components(service, xnames).into_iter();
             found
                 .map(|(xname, component)| (xname, component.map(|component| state(&component, DESIRED))))
@@ -89,14 +91,14 @@ impl BootSource for Bos {
     }
 
     fn set(&self, _: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()> {
-        Service::of_each((NAME, &self.config), nodes, xname, until, apply_staged)
+        Service::for_each_node((NAME, &self.config), nodes, xname, until, apply_staged)
     }
 
     fn put_back(&self, nodes: &[(BootNode, Saved)], until: Instant) -> Outcomes<()> {
         let saved = nodes.iter().filter_map(|(node, saved)| Some((xname(node).ok()?, saved.clone())));
         let saved: BTreeMap<String, Saved> = saved.collect();
         let nodes: Vec<BootNode> = nodes.iter().map(|(node, _)| node.clone()).collect();
-        Service::of_each((NAME, &self.config), &nodes, xname, until, |service, xnames| {
+        Service::for_each_node((NAME, &self.config), &nodes, xname, until, |service, xnames| {
             let found = components(service, xnames).into_iter();
             let items =
                 found.map(|(xname, now)| (saved.get(&xname).cloned().unwrap_or_default(), xname, now));
@@ -104,7 +106,7 @@ impl BootSource for Bos {
                 let outcome = now.and_then(|now| put_back(service, &xname, &saved, &now));
                 (xname, outcome)
             };
-            service.all(items.collect(), put).into_iter().collect()
+            service.run_all(items.collect(), put).into_iter().collect()
         })
     }
 }
@@ -116,26 +118,27 @@ fn xname(node: &BootNode) -> Result<String, String> {
     node.xname().unwrap_or_else(missing).map(str::to_owned)
 }
 
-/// These as BOS shows them. Those that were not come to are missing.
+/// Returns components as BOS shows them. Components not reached by the deadline are missing.
 fn components(service: &Service, xnames: BTreeSet<String>) -> Components {
-    let mut questions: Vec<Vec<String>> = Vec::new();
+    let mut batches: Vec<Vec<String>> = Vec::new();
     let mut length = 0;
     for xname in xnames {
         length += 1 + xname.len();
-        match questions.last_mut() {
-            Some(question) if length <= MAX_IDS => question.push(xname),
+        match batches.last_mut() {
+            Some(batch) if length <= MAX_IDS => batch.push(xname),
             _ => {
                 length = xname.len();
-                questions.push(vec![xname]);
+                batches.push(vec![xname]);
             }
         }
     }
-    let answers = service.all(questions, |service, xnames| {
+    let answers = service.run_all(batches, |service, xnames| {
         let answer = service.get::<Vec<Value>>(&format!("/v2/components?ids={}", xnames.join(",")));
         let of_each = move |xname: String| {
             let component = answer.as_ref().map_err(String::clone).and_then(|components| {
-                let mine = components.iter().find(|component| text(component, "/id") == xname);
-                mine.cloned()
+                let found = components.iter().find(|component| text(component, "/id") == xname);
+                found
+                    .cloned()
                     .ok_or_else(|| format!("BOS does not know {xname}: is it right in the file of nodes?"))
             });
             (xname, component)
@@ -145,17 +148,17 @@ fn components(service: &Service, xnames: BTreeSet<String>) -> Components {
     answers.into_iter().flatten().collect()
 }
 
-/// Tells BOS to begin with what is staged.
+/// Makes BOS apply the staged state of each node.
 fn apply_staged(service: &Service, xnames: BTreeSet<String>) -> BTreeMap<String, Result<(), String>> {
     let mut done = BTreeMap::new();
     let mut sessions = BTreeMap::new();
     for (xname, component) in components(service, xnames) {
-        let ready = component.and_then(|component| staged(&component).map(|()| component));
+        let ready = component.and_then(|component| check_staged(&component).map(|()| component));
         match ready {
             Err(why) => drop(done.insert(xname, Err(why))),
             Ok(component) => {
                 let session = text(&component, "/staged_state/session").to_owned();
-                if is_begun(&component, &session) {
+                if has_begun(&component, &session) {
                     done.insert(xname, Ok(()));
                 } else {
                     sessions.insert(xname, session);
@@ -164,22 +167,23 @@ fn apply_staged(service: &Service, xnames: BTreeSet<String>) -> BTreeMap<String,
         }
     }
     let all: Vec<String> = sessions.keys().cloned().collect();
-    let silent = |xname: &String| {
+    let unanswered = |xname: &String| {
         let why = format!(
             "BOS gave no answer in time: `cray bos components describe {xname}` says whether it has begun"
         );
         (xname.clone(), Err(why))
     };
-    done.extend(all.iter().map(silent));
+    done.extend(all.iter().map(unanswered));
     let requests = all.chunks(NODES_PER_REQUEST).map(<[String]>::to_vec).collect();
-    let answers = service.all(requests, |service, xnames: Vec<String>| {
+    let answers = service.run_all(requests, |service, xnames: Vec<String>| {
         let reply = service.exchange(Method::Post, "/v2/applystaged", &json!({ "xnames": xnames }));
         let answer: Result<Value, String> = reply.and_then(|reply| {
-            service.success(&reply)?;
-            service.json(&reply)
+            service.require_success(&reply)?;
+            service.parse(&reply)
         });
         let of_each = |xname: String| {
-            let outcome = answer.as_ref().map_err(String::clone).and_then(|answer| applied(answer, &xname));
+            let outcome =
+                answer.as_ref().map_err(String::clone).and_then(|answer| apply_outcome(answer, &xname));
             (xname, outcome)
         };
         (answer.is_ok(), xnames.clone().into_iter().map(of_each).collect::<Vec<_>>())
@@ -192,9 +196,10 @@ fn apply_staged(service: &Service, xnames: BTreeSet<String>) -> BTreeMap<String,
             unknown.extend(outcomes);
         }
     }
-    // An answer that got lost says nothing of what BOS did.
+    // BOS may have acted although its answer was lost.
     for (xname, component) in components(service, unknown.keys().cloned().collect()) {
-        let begun = |session: &String| component.as_ref().is_ok_and(|component| is_begun(component, session));
+        let begun =
+            |session: &String| component.as_ref().is_ok_and(|component| has_begun(component, session));
         if sessions.get(&xname).is_some_and(begun) {
             unknown.insert(xname, Ok(()));
         }
@@ -203,8 +208,8 @@ fn apply_staged(service: &Service, xnames: BTreeSet<String>) -> BTreeMap<String,
     done
 }
 
-/// What the answer of `applystaged` says of one.
-fn applied(answer: &Value, xname: &str) -> Result<(), String> {
+/// Returns the outcome for one node from the answer of `applystaged`.
+fn apply_outcome(answer: &Value, xname: &str) -> Result<(), String> {
     let lists = |key: &str| {
         answer.get(key).and_then(Value::as_array).is_some_and(|list| list.iter().any(|name| name == xname))
     };
@@ -216,7 +221,7 @@ fn applied(answer: &Value, xname: &str) -> Result<(), String> {
     if lists("ignored") {
         return Err(format!(
             "BOS ignored {xname}: nothing is staged for it any more, or it is another tenant's; {}",
-            stage_one(xname)
+            staging_command(xname)
         ));
     }
     if lists("succeeded") {
@@ -227,22 +232,22 @@ fn applied(answer: &Value, xname: &str) -> Result<(), String> {
     ))
 }
 
-/// Makes what was read the desired state again.
+/// Makes the saved state the desired state again.
 fn put_back(service: &Service, xname: &str, saved: &Saved, now: &Value) -> Result<(), String> {
     if state(now, DESIRED) == *saved {
         return Ok(());
     }
-    // BOS would power the node off.
+    // BOS would power off a node without boot artifacts.
     if ARTIFACTS.iter().any(|key| text(saved, &format!("/boot_artifacts/{key}")).is_empty()) {
         return Err(format!(
             "it was not BOS that booted {xname} before: there is nothing to put back; {}",
-            stage_one(xname)
+            staging_command(xname)
         ));
     }
     let patch = json!({ "desired_state": saved, "enabled": true });
     let reply = service.exchange(Method::Patch, &format!("/v2/components/{xname}"), &patch)?;
-    service.success(&reply)?;
-    let after: Value = service.json(&reply)?;
+    service.require_success(&reply)?;
+    let after: Value = service.parse(&reply)?;
     if state(&after, DESIRED) == *saved {
         Ok(())
     } else {
@@ -250,28 +255,29 @@ fn put_back(service: &Service, xname: &str, saved: &Saved, now: &Value) -> Resul
     }
 }
 
-/// Whether something is staged that BOS can boot.
-fn staged(component: &Value) -> Result<(), String> {
+/// Requires that a session with all boot artifacts is staged.
+fn check_staged(component: &Value) -> Result<(), String> {
     let xname = text(component, "/id");
     if text(component, "/staged_state/session").is_empty() {
-        return Err(format!("nothing is staged in BOS for {xname}: {}.", stage_one(xname)));
+        return Err(format!("nothing is staged in BOS for {xname}: {}.", staging_command(xname)));
     }
     let artifact = |key: &&&str| text(component, &format!("{STAGED}/boot_artifacts/{key}")).is_empty();
     match ARTIFACTS.iter().find(artifact) {
         Some(missing) => {
-            Err(format!("what is staged in BOS for {xname} has no {missing}: {}.", stage_one(xname)))
+            Err(format!("what is staged in BOS for {xname} has no {missing}: {}.", staging_command(xname)))
         }
         None => Ok(()),
     }
 }
 
-fn stage_one(xname: &str) -> String {
+/// Returns the command that stages a session for a node.
+fn staging_command(xname: &str) -> String {
     format!(
         "`cray bos sessions create --stage true --operation reboot --template-name TEMPLATE --limit {xname}`"
     )
 }
 
-/// What a session does.
+/// Returns the operation of a session.
 fn operation(service: &Service, session: &str) -> Result<String, String> {
     if !session.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
         return Err(format!("{session:?} is no name of a BOS session"));
@@ -280,20 +286,21 @@ fn operation(service: &Service, session: &str) -> Result<String, String> {
     if reply.status == 404 {
         return Err(format!("its staged BOS session {session} does not exist any more: stage another"));
     }
-    service.success(&reply)?;
-    Ok(text(&service.json(&reply)?, "/operation").to_owned())
+    service.require_success(&reply)?;
+    Ok(text(&service.parse(&reply)?, "/operation").to_owned())
 }
 
-/// Whether BOS is busy with what this session staged.
-fn is_begun(component: &Value, session: &str) -> bool {
+/// Returns true if BOS is applying what this session staged.
+fn has_begun(component: &Value, session: &str) -> bool {
     is_enabled(component) && text(component, "/session") == session
 }
 
+/// Returns true if BOS is working on the component.
 fn is_enabled(component: &Value) -> bool {
     component.get("enabled") == Some(&Value::Bool(true))
 }
 
-/// A state without what BOS keeps in it for itself.
+/// Returns a state without the fields that BOS keeps for itself.
 fn state(component: &Value, which: &str) -> Value {
     let artifacts = ARTIFACTS
         .map(|key| (key.to_owned(), text(component, &format!("{which}/boot_artifacts/{key}")).into()));
@@ -303,7 +310,7 @@ fn state(component: &Value, which: &str) -> Value {
     })
 }
 
-/// A text in it; empty where there is none.
+/// Returns the text at a JSON pointer, or an empty one.
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }

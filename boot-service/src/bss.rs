@@ -1,11 +1,13 @@
-//! The Boot Script Service of OpenCHAMI and CSM: an entry for each node, with kernel, initrd and parameters.
+//! The Boot Script Service of OpenCHAMI and CSM: one entry per node, with kernel, initrd and parameters.
 //!
-//! Of an entry only these three are changed: what else is in it, cloud-init data above all, is read and written with them,
-//! since a write replaces the entry. What counts is what the service shows afterwards, also where a write failed.
+//! Only these three keys of an entry are changed. Since a write replaces the entry, its other keys, above all
+//! cloud-init data, are read and written with them. The entry that the service shows afterwards decides the outcome,
+//! even if a write failed.
 //!
-//! Written after OpenCHAMI/bss v1.32.2+ (e4894b06) and Cray-HPE/hms-bss v1.37.0 (d71280fb), which differ in what they keep
-//! entries in: etcd (both), where an entry belongs to an xname, or PostgreSQL (OpenCHAMI), where it belongs to an xname or
-//! to a MAC address, holds no cloud-init data, and where a write leaves an initrd or parameters that it does not name.
+//! Written for OpenCHAMI/bss v1.32.2+ (e4894b06) and Cray-HPE/hms-bss v1.37.0 (d71280fb), which differ in their
+//! storage. With etcd (both) an entry belongs to an xname. With PostgreSQL (OpenCHAMI) it belongs to an xname or to a
+//! MAC address, it has no cloud-init data, and a write keeps an old initrd or old parameters if it does not name
+//! them.
 
 use crate::service::{Method, Service};
 use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
@@ -15,29 +17,29 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// Its table in `controller.toml`.
+/// Name of the table in `controller.toml`.
 const NAME: &str = "bss";
 
 const PATH: &str = "/boot/v1/bootparameters";
 
-/// How many nodes one request is about: their names have to fit into a URL.
+/// Number of nodes in one request: their names must fit into a URL.
 const NODES_PER_REQUEST: usize = 100;
 
-/// The keys of an entry that an image decides.
+/// The keys of an entry that an image sets.
 const IMAGE_KEYS: [&str; 3] = ["kernel", "initrd", "params"];
 
-/// What the service knows a node by.
+/// The id by which the service addresses a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Id {
     Xname(String),
-    /// In small letters.
+    /// In lower case.
     Mac(String),
 }
 
-/// An entry without the names of its nodes.
+/// The content of an entry, without the ids of its nodes.
 type Content = Map<String, Value>;
 
-/// An entry as it is shown.
+/// An entry as the service shows it.
 #[derive(Debug, Clone, Deserialize)]
 struct Entry {
     #[serde(default)]
@@ -50,7 +52,8 @@ struct Entry {
     content: Content,
 }
 
-type Found = BTreeMap<Id, Result<Option<Entry>, String>>;
+/// The entries of nodes, `None` if there is no entry, or the service's errors.
+type Entries = BTreeMap<Id, Result<Option<Entry>, String>>;
 
 struct Bss {
     config: ServiceConfig,
@@ -63,7 +66,7 @@ pub(crate) fn provider(config: ServiceConfig) -> Box<dyn BootSource> {
 impl BootSource for Bss {
     fn check(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Result<Vec<String>, String> {
         let service = Service::open(NAME, &self.config, until)?;
-        let mut doubts = service.doubts();
+        let mut doubts = service.token_warnings();
         let mut ids = BTreeMap::new();
         for node in nodes {
             let id = id(node)?;
@@ -82,7 +85,7 @@ impl BootSource for Bss {
                 Some(Ok(Some(_))) => {}
                 Some(Ok(None)) => without.push(name.as_str()),
                 Some(Err(why)) => return Err(format!("{name}: {why}")),
-                None => return Err(format!("{name}: {}", service.late())),
+                None => return Err(format!("{name}: {}", service.timeout_message())),
             }
         }
         if let (Some(first), count) = (without.first(), without.len()) {
@@ -92,22 +95,24 @@ impl BootSource for Bss {
                 image.name()
             ));
         }
-        // Only what is fetched without TLS: another host's authority is not known here.
+        // Only URLs without TLS: the certificate authority of a different host is not known here.
         let files = ["kernel", "initrd"].iter().filter_map(|key| image.values.get(*key));
         let files = files.filter(|url| url.starts_with("http://")).cloned().collect();
-        doubts.extend(service.all(files, |service, url: String| service.offers(&url)).into_iter().flatten());
+        doubts.extend(
+            service.run_all(files, |service, url: String| service.fetch_problem(&url)).into_iter().flatten(),
+        );
         Ok(doubts)
     }
 
     fn read(&self, nodes: &[BootNode], until: Instant) -> Outcomes<Saved> {
         let saved = |entry: Option<Entry>| entry.map_or(Value::Null, |entry| Value::Object(entry.content));
-        Service::of_each((NAME, &self.config), nodes, id, until, |service, ids| {
+        Service::for_each_node((NAME, &self.config), nodes, id, until, |service, ids| {
             entries(service, ids).into_iter().map(|(id, entry)| (id, entry.map(saved))).collect()
         })
     }
 
     fn set(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()> {
-        Service::of_each((NAME, &self.config), nodes, id, until, |service, ids| {
+        Service::for_each_node((NAME, &self.config), nodes, id, until, |service, ids| {
             let wanted = |entry: &Option<Entry>| {
                 let mut content = entry.as_ref().map(|entry| entry.content.clone()).unwrap_or_default();
                 for key in IMAGE_KEYS {
@@ -118,7 +123,7 @@ impl BootSource for Bss {
                 }
                 Some(content)
             };
-            bring_about(service, entries(service, ids), |_, entry| wanted(entry))
+            apply_changes(service, entries(service, ids), |_, entry| wanted(entry))
         })
     }
 
@@ -130,8 +135,8 @@ impl BootSource for Bss {
             }
         }
         let nodes: Vec<BootNode> = nodes.iter().map(|(node, _)| node.clone()).collect();
-        Service::of_each((NAME, &self.config), &nodes, id, until, |service, ids| {
-            bring_about(service, entries(service, ids), |id, _| saved.get(id).cloned().flatten())
+        Service::for_each_node((NAME, &self.config), &nodes, id, until, |service, ids| {
+            apply_changes(service, entries(service, ids), |id, _| saved.get(id).cloned().flatten())
         })
     }
 }
@@ -143,7 +148,7 @@ impl Id {
         }
     }
 
-    /// The key of requests that names nodes in this way.
+    /// Returns the key for ids of this kind in requests.
     fn key(&self) -> &'static str {
         match self {
             Self::Xname(_) => "hosts",
@@ -168,16 +173,16 @@ fn id(node: &BootNode) -> Result<Id, String> {
     Ok(Id::Mac(mac.to_ascii_lowercase()))
 }
 
-/// The entries of these, as the service shows them. Those that were not come to are missing.
-fn entries(service: &Service, ids: BTreeSet<Id>) -> Found {
+/// Returns the entries as the service shows them. Entries not reached by the deadline are missing.
+fn entries(service: &Service, ids: BTreeSet<Id>) -> Entries {
     let (xnames, macs): (Vec<Id>, Vec<Id>) = ids.into_iter().partition(|id| matches!(id, Id::Xname(_)));
-    let mut questions: Vec<Vec<Id>> = xnames.chunks(NODES_PER_REQUEST).map(<[Id]>::to_vec).collect();
-    // With etcd the answer has the xname only, and not the address that was asked for: one at a time.
-    questions.extend(macs.into_iter().map(|mac| vec![mac]));
-    let answers = service.all(questions, |service, ids| {
-        let found = ask(service, &ids);
+    let mut batches: Vec<Vec<Id>> = xnames.chunks(NODES_PER_REQUEST).map(<[Id]>::to_vec).collect();
+    // Ask for one address at a time: with etcd the answer has only the xname, not the address.
+    batches.extend(macs.into_iter().map(|mac| vec![mac]));
+    let answers = service.run_all(batches, |service, ids| {
+        let found = query(service, &ids);
         let of_each = move |id: Id| {
-            let found = found.as_ref().map_err(String::clone).and_then(|entries| entry(entries, &id));
+            let found = found.as_ref().map_err(String::clone).and_then(|entries| entry_of(entries, &id));
             (id, found)
         };
         ids.into_iter().map(of_each).collect::<Vec<_>>()
@@ -185,59 +190,60 @@ fn entries(service: &Service, ids: BTreeSet<Id>) -> Found {
     answers.into_iter().flatten().collect()
 }
 
-fn ask(service: &Service, ids: &[Id]) -> Result<Vec<Entry>, String> {
+fn query(service: &Service, ids: &[Id]) -> Result<Vec<Entry>, String> {
     let names = ids.iter().map(Id::text).collect::<Vec<_>>().join(",");
     let query = match ids.first() {
-        // With etcd an entry may be kept under the address itself, where the State Manager does not know that.
+        // With etcd the key of an entry is the address itself if the State Manager does not know the address.
         Some(Id::Mac(_)) => format!("mac={names}&name={names}"),
         _ => format!("name={names}"),
     };
     let reply = service.exchange(Method::Get, &format!("{PATH}?{query}"), &Value::Null)?;
-    // Its word that there is no entry, and not one that there is no such page.
-    let none = || reply.problem().is_some_and(|said| said.starts_with("Cannot find boot parameters"));
-    if reply.status == 404 && none() {
+    // Distinguishes a missing entry from a missing page.
+    let is_no_entry =
+        || reply.problem_detail().is_some_and(|said| said.starts_with("Cannot find boot parameters"));
+    if reply.status == 404 && is_no_entry() {
         return Ok(Vec::new());
     }
-    service.success(&reply)?;
-    service.json(&reply)
+    service.require_success(&reply)?;
+    service.parse(&reply)
 }
 
-/// What of an answer is about one of those that were asked for.
-fn entry(entries: &[Entry], id: &Id) -> Result<Option<Entry>, String> {
-    let mut mine = entries.iter().filter(|entry| match id {
+/// Returns the entry for `id` from an answer.
+fn entry_of(entries: &[Entry], id: &Id) -> Result<Option<Entry>, String> {
+    let mut found = entries.iter().filter(|entry| match id {
         Id::Xname(xname) => entry.hosts.contains(xname),
-        // Asked for alone.
+        // An address is asked for alone, so that an entry with an xname is its entry.
         Id::Mac(mac) => {
             !entry.hosts.is_empty() || entry.macs.iter().any(|other| other.eq_ignore_ascii_case(mac))
         }
     });
-    let first = mine.next();
-    match first.and_then(|first| mine.find(|other| other.content != first.content)) {
+    let first = found.next();
+    match first.and_then(|first| found.find(|other| other.content != first.content)) {
         None => Ok(first.cloned()),
         Some(_) => Err(format!("the Boot Script Service shows two entries for {}: remove one", id.text())),
     }
 }
 
-/// What is to become of an entry.
+/// The current and the wanted state of an entry.
 #[derive(Clone)]
 struct Change {
     id: Id,
-    /// What the service showed last.
+    /// The entry that the service showed last.
     now: Option<Entry>,
-    /// None: there shall be none.
+    /// `None` if there must be no entry.
     wanted: Option<Content>,
 }
 
-/// Why it did not become that.
-struct Failed {
+/// The reason for which an entry is not in the wanted state.
+struct WriteFailure {
     why: String,
-    /// The write was taken, and left what it did not name.
-    leaves: bool,
+    /// The write was accepted but kept keys that it did not name.
+    left_stale_keys: bool,
 }
 
 impl Change {
-    /// What the service itself calls the entry: only so can it be removed.
-    fn name(&self) -> Option<Id> {
+    /// Returns the id that the service itself uses for the entry, which is required to remove it.
+    fn entry_id(&self) -> Option<Id> {
         let entry = self.now.as_ref()?;
         Some(match (&self.id, entry.hosts.first()) {
             (Id::Mac(_), Some(host)) => Id::Xname(host.clone()),
@@ -246,20 +252,23 @@ impl Change {
     }
 
     fn is_done(&self) -> bool {
-        self.now.as_ref().map(|entry| plain(&entry.content)) == self.wanted.as_ref().map(plain)
+        self.now.as_ref().map(|entry| without_empty(&entry.content))
+            == self.wanted.as_ref().map(without_empty)
     }
 
-    /// Whether all that is wrong is an initrd or parameters that nobody wants.
-    fn leaves(&self) -> bool {
+    /// Returns true if an unwanted initrd or unwanted parameters are the only difference.
+    fn left_stale_keys(&self) -> bool {
         let (Some(now), Some(wanted)) = (&self.now, &self.wanted) else { return false };
-        let (mut now, wanted) = (plain(&now.content), plain(wanted));
+        let (mut now, wanted) = (without_empty(&now.content), without_empty(wanted));
         now.retain(|key, _| !IMAGE_KEYS.contains(&key.as_str()) || wanted.contains_key(key));
         now == wanted
     }
 
-    fn why(&self) -> String {
-        let (now, wanted) =
-            (self.now.as_ref().map(|entry| plain(&entry.content)), self.wanted.as_ref().map(plain));
+    fn describe_difference(&self) -> String {
+        let (now, wanted) = (
+            self.now.as_ref().map(|entry| without_empty(&entry.content)),
+            self.wanted.as_ref().map(without_empty),
+        );
         let (Some(now), Some(wanted)) = (now, wanted) else {
             let now = if self.now.is_some() { "an entry" } else { "no entry" };
             return format!(
@@ -276,8 +285,8 @@ impl Change {
     }
 }
 
-/// Without what is empty: that is as good as not there, and services differ in whether they show it.
-fn plain(content: &Content) -> Content {
+/// Removes empty values: they mean the same as missing ones, and not all services show them.
+fn without_empty(content: &Content) -> Content {
     fn is_empty(value: &Value) -> bool {
         match value {
             Value::Null => true,
@@ -288,16 +297,16 @@ fn plain(content: &Content) -> Content {
     }
     let full = content.iter().filter(|(_, value)| !is_empty(value));
     full.map(|(key, value)| match value {
-        Value::Object(keys) => (key.clone(), Value::Object(plain(keys))),
+        Value::Object(keys) => (key.clone(), Value::Object(without_empty(keys))),
         _ => (key.clone(), value.clone()),
     })
     .collect()
 }
 
-/// Brings it about that the service shows what is wanted.
-fn bring_about(
+/// Changes entries until the service shows the wanted ones.
+fn apply_changes(
     service: &Service,
-    found: Found,
+    found: Entries,
     wanted: impl Fn(&Id, &Option<Entry>) -> Option<Content>,
 ) -> BTreeMap<Id, Result<(), String>> {
     let mut done = BTreeMap::new();
@@ -308,25 +317,32 @@ fn bring_about(
             Err(why) => drop(done.insert(id, Err(why))),
         }
     }
-    let mut left = Vec::new();
-    for (change, outcome) in attempt(service, changes, false) {
+    let mut stale = Vec::new();
+    for (change, outcome) in write_and_verify(service, changes, false) {
         match outcome {
-            Err(Failed { leaves: true, .. }) => left.push(change),
+            Err(WriteFailure { left_stale_keys: true, .. }) => stale.push(change),
             _ => drop(done.insert(change.id, outcome.map_err(|failed| failed.why))),
         }
     }
-    // What a write leaves goes with the entry only.
-    let anew = attempt(service, left, true);
-    done.extend(anew.into_iter().map(|(change, outcome)| (change.id, outcome.map_err(|failed| failed.why))));
+    // Only removing the entry removes stale keys.
+    let recreated = write_and_verify(service, stale, true);
+    done.extend(
+        recreated.into_iter().map(|(change, outcome)| (change.id, outcome.map_err(|failed| failed.why))),
+    );
     done
 }
 
-/// Writes these, where they are not done, and looks what came of it; `anew` removes the entries before.
-fn attempt(service: &Service, changes: Vec<Change>, anew: bool) -> Vec<(Change, Result<(), Failed>)> {
+/// Writes the entries that are not in the wanted state, and compares the entries that the service shows afterwards.
+/// `recreate` removes each entry first.
+fn write_and_verify(
+    service: &Service,
+    changes: Vec<Change>,
+    recreate: bool,
+) -> Vec<(Change, Result<(), WriteFailure>)> {
     let (done, changes): (Vec<Change>, Vec<Change>) = changes.into_iter().partition(Change::is_done);
-    let old = changes.iter().filter(|change| anew || change.wanted.is_none());
+    let old = changes.iter().filter(|change| recreate || change.wanted.is_none());
     let old = old.filter_map(|change| {
-        Some(Write { id: change.id.clone(), name: change.name()?, content: Content::new() })
+        Some(Write { id: change.id.clone(), name: change.entry_id()?, content: Content::new() })
     });
     let mut failed = write(service, Method::Delete, old);
     let new = changes.iter().filter(|change| !failed.contains_key(&change.id));
@@ -337,16 +353,21 @@ fn attempt(service: &Service, changes: Vec<Change>, anew: bool) -> Vec<(Change, 
     failed.extend(write(service, Method::Put, new.into_iter()));
     let mut shown = entries(service, changes.iter().map(|change| change.id.clone()).collect());
     let outcome = |mut change: Change| {
-        let written = failed.remove(&change.id);
-        let looked = shown.remove(&change.id).unwrap_or_else(|| Err(service.late()));
-        let outcome = match (looked, written) {
-            (Err(why), written) => Err(Failed { why: written.unwrap_or(why), leaves: false }),
-            (Ok(now), written) => {
+        let write_error = failed.remove(&change.id);
+        let shown_now = shown.remove(&change.id).unwrap_or_else(|| Err(service.timeout_message()));
+        let outcome = match (shown_now, write_error) {
+            (Err(why), write_error) => {
+                Err(WriteFailure { why: write_error.unwrap_or(why), left_stale_keys: false })
+            }
+            (Ok(now), write_error) => {
                 change.now = now;
-                match written {
+                match write_error {
                     _ if change.is_done() => Ok(()),
-                    Some(why) => Err(Failed { why, leaves: false }),
-                    None => Err(Failed { why: change.why(), leaves: change.leaves() }),
+                    Some(why) => Err(WriteFailure { why, left_stale_keys: false }),
+                    None => Err(WriteFailure {
+                        why: change.describe_difference(),
+                        left_stale_keys: change.left_stale_keys(),
+                    }),
                 }
             }
         };
@@ -356,33 +377,36 @@ fn attempt(service: &Service, changes: Vec<Change>, anew: bool) -> Vec<(Change, 
     done.into_iter().map(|change| (change, Ok(()))).chain(outcomes).collect()
 }
 
-/// What is sent for a node.
+/// A write of one node's entry.
 #[derive(Clone)]
 struct Write {
     id: Id,
-    /// What the entry is called in the request.
+    /// The id of the entry in the request.
     name: Id,
     content: Content,
 }
 
-/// Sends these, those with the same content together. The answer is what failed.
+/// Sends the writes, one request for all with the same content, and returns the failed ones.
 fn write(service: &Service, method: Method, writes: impl Iterator<Item = Write>) -> BTreeMap<Id, String> {
-    let mut alike: BTreeMap<(&str, String), Vec<Write>> = BTreeMap::new();
+    let mut by_content: BTreeMap<(&str, String), Vec<Write>> = BTreeMap::new();
     for write in writes {
         let content = Value::Object(write.content.clone()).to_string();
-        alike.entry((write.name.key(), content)).or_default().push(write);
+        by_content.entry((write.name.key(), content)).or_default().push(write);
     }
-    let requests: Vec<Vec<Write>> =
-        alike.values().flat_map(|writes| writes.chunks(NODES_PER_REQUEST)).map(<[Write]>::to_vec).collect();
+    let requests: Vec<Vec<Write>> = by_content
+        .values()
+        .flat_map(|writes| writes.chunks(NODES_PER_REQUEST))
+        .map(<[Write]>::to_vec)
+        .collect();
     let mut failed: BTreeMap<Id, String> =
-        requests.iter().flatten().map(|write| (write.id.clone(), service.late())).collect();
-    let sent = service.all(requests, move |service, writes| {
+        requests.iter().flatten().map(|write| (write.id.clone(), service.timeout_message())).collect();
+    let sent = service.run_all(requests, move |service, writes| {
         let names: Vec<&str> = writes.iter().map(|write| write.name.text()).collect();
         let first = writes.first().map(|write| (write.name.key().to_owned(), write.content.clone()));
         let (key, mut body) = first.unwrap_or_default();
         body.insert(key, json!(names));
         let reply = service.exchange(method, PATH, &Value::Object(body));
-        (writes, reply.and_then(|reply| service.success(&reply)))
+        (writes, reply.and_then(|reply| service.require_success(&reply)))
     });
     for (writes, outcome) in sent {
         for write in writes {

@@ -1,13 +1,13 @@
-//! Speaks with services that decide what nodes boot. A program of its own, because it has TLS; the controller's side starts it
-//! for each question and kills it when its time is over.
+//! Boot sources that are HTTP services. A program of its own because it links TLS: the controller's programs start it
+//! for each question and kill it at its time limit.
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | `service` | one HTTP exchange with a service |
+//! | `service` | HTTP exchanges with a service |
 //! | `bss` | the Boot Script Service of OpenCHAMI and CSM |
 //! | `bos` | CSM's Boot Orchestration Service |
 //!
-//! Names are resolved as RebootProgram does it, without NSS. Nothing here knows Slurm, journals or agents.
+//! Host names are resolved as in RebootProgram, without NSS. This crate is independent of Slurm, journals and agents.
 
 mod bos;
 mod bss;
@@ -19,10 +19,10 @@ use rollout_control::boot::{
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// What is left for printing the answer, at most.
+/// Upper bound of the time reserved for printing the answer.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// The provider for a service, by the name of its table.
+/// Returns the boot source for a service, by the name of its table in `controller.toml`.
 #[must_use]
 pub fn provider(name: &str, config: ServiceConfig) -> Option<Box<dyn BootSource>> {
     match name {
@@ -32,10 +32,10 @@ pub fn provider(name: &str, config: ServiceConfig) -> Option<Box<dyn BootSource>
     }
 }
 
-/// Answers a question.
+/// Answers a question. Failures of the service are part of the answer.
 ///
 /// # Errors
-/// If it is none that the controller's side asks.
+/// If the question is incomplete or the service is unknown, which the controller's programs never send.
 pub fn answer(service: &str, verb: Verb, question: &Question) -> Result<Value, String> {
     let within = Duration::from_millis(question.within_ms);
     let until = Instant::now() + (within - MARGIN.min(within / 10));
@@ -51,18 +51,18 @@ pub fn answer(service: &str, verb: Verb, question: &Question) -> Result<Value, S
             };
             serde_json::to_value(CheckAnswer { doubts, error })
         }
-        Verb::Read => serde_json::to_value(of_each(source.read(&nodes, until), Some)),
-        Verb::Set => serde_json::to_value(of_each(source.set(image()?, &nodes, until), |()| None)),
+        Verb::Read => serde_json::to_value(answer_for_each(source.read(&nodes, until), Some)),
+        Verb::Set => serde_json::to_value(answer_for_each(source.set(image()?, &nodes, until), |()| None)),
         Verb::PutBack => {
             let saved = |node: &NodeQuestion| Some((node.node(), node.saved.clone()?));
             let nodes: Vec<_> = question.nodes.iter().filter_map(saved).collect();
-            serde_json::to_value(of_each(source.put_back(&nodes, until), |()| None))
+            serde_json::to_value(answer_for_each(source.put_back(&nodes, until), |()| None))
         }
     };
     answer.map_err(|error| error.to_string())
 }
 
-fn of_each<T>(outcomes: Outcomes<T>, saved: impl Fn(T) -> Option<Value>) -> Answer {
+fn answer_for_each<T>(outcomes: Outcomes<T>, saved: impl Fn(T) -> Option<Value>) -> Answer {
     let node = |outcome: Result<T, String>| match outcome {
         Ok(value) => NodeAnswer { saved: saved(value), error: None },
         Err(why) => NodeAnswer { saved: None, error: Some(why) },

@@ -1,12 +1,13 @@
-//! `boot-service SERVICE VERB`, with a question on standard input and its answer on standard output. Started by the
-//! controller's side only.
+//! `boot-service SERVICE VERB`: reads a question from standard input and writes the answer to standard output. Only the
+//! controller's programs start it.
 
 use boot_service::answer;
 use rollout_control::boot::{Question, Verb};
+use rollout_host::exit_code::Exit;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
-/// No question is longer: what was saved of ten thousand nodes.
+/// Length limit of a question: the saved boot entries of ten thousand nodes are shorter.
 const MAX_QUESTION: u64 = 256 * 1024 * 1024;
 
 fn main() -> ExitCode {
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let _ = writeln!(std::io::stderr(), "{why}");
-            ExitCode::from(2)
+            Exit::NothingDone.into()
         }
     }
 }

@@ -1,6 +1,7 @@
-//! A site's HTTP service that decides what nodes boot: one exchange with it, over TLS where its URL says so.
+//! HTTP exchanges with a site's boot service, over TLS if its URL begins with `https:`.
 //!
-//! Its name is resolved as the nodes' are, without NSS. Redirects are not followed: a token goes to the site's URL only.
+//! The host name is resolved like those of nodes, without NSS. Redirects are not followed: a token goes to the site's
+//! URL only.
 
 use rollout_control::agents::address;
 use rollout_control::agents::dispatch::dispatch;
@@ -23,25 +24,24 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Timeout};
 
-/// Where distributions have the certificates of the authorities that they trust: Debian and SUSE, then Red Hat.
+/// Files with the certificate authorities that the system trusts: on Debian and SUSE, on Red Hat.
 const SYSTEM_CA: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
-/// How many requests are under way at the same time. Each may be about many nodes, and the services are small.
+/// Number of concurrent requests. Each may be about many nodes, and the services are small.
 const CONCURRENCY: usize = 8;
 
-/// No answer is longer: it may hold the cloud-init data of a hundred nodes.
+/// Length limit of an answer, which may contain the cloud-init data of a hundred nodes.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 
-/// No file with a token is longer.
+/// Length limit of a token file.
 const MAX_TOKEN: u64 = 64 * 1024;
 
-/// No file with authorities is longer.
+/// Length limit of a file with certificate authorities.
 const MAX_CA: u64 = 4 * 1024 * 1024;
 
-/// Length limit of what a service says to people, in characters.
-const MAX_WHY: usize = 300;
+/// Length limit of an error message of a service, in characters.
+const MAX_MESSAGE: usize = 300;
 
-/// What is asked of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
@@ -51,17 +51,17 @@ pub(crate) enum Method {
     Delete,
 }
 
-/// What it answered.
+/// The answer to a request, with any status.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     text: String,
 }
 
-/// A service that can be spoken to, until its deadline.
+/// A client of a service, with a deadline.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
-    /// How its table is called.
+    /// Name of its table in `controller.toml`.
     name: &'static str,
     config: ServiceConfig,
     http: Agent,
@@ -70,11 +70,11 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Reads the files of its configuration.
+    /// Creates a client. Reads the token and the certificate authorities from their files.
     pub(crate) fn open(name: &'static str, config: &ServiceConfig, until: Instant) -> Result<Self, String> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(late(name));
+            return Err(timeout_message(name));
         }
         let file = |path: &Path, limit| {
             read(path, limit).map_err(|why| format!("[{name}] {}: {why}", path.display()))
@@ -90,7 +90,7 @@ impl Service {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
-            // A connection of its own for each: none that was closed meanwhile is taken for a refusal.
+            // Use one connection per request: an idle connection that the service has closed would look like a refusal.
             .max_idle_connections(0)
             .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")));
         if config.url.starts_with("https:") {
@@ -103,18 +103,18 @@ impl Service {
             let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider);
             http = http.tls_config(tls.build());
         }
-        let names = Names(address::Resolver::default());
+        let names = NameResolver(address::Resolver::default());
         let http = Agent::with_parts(http.build(), DefaultConnector::default(), names);
         Ok(Self { name, config: config.clone(), http, token, until })
     }
 
-    /// One exchange.
+    /// Sends a request and returns the answer, with any status.
     ///
     /// # Errors
-    /// Why there was no answer, with the URL. Every status is an answer.
+    /// If there is no answer, with the URL and the reason.
     pub(crate) fn exchange(&self, method: Method, path: &str, body: &Value) -> Result<Reply, String> {
         let url = format!("{}{path}", self.config.url.trim_end_matches('/'));
-        let no_answer = |error| format!("{}: {}", shortened(&url), self.why(error));
+        let no_answer = |error| format!("{}: {}", shortened(&url), self.describe(error));
         let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let head = |mut request: ureq::RequestBuilder<ureq::typestate::WithBody>| {
             if let Some(authorization) = &authorization {
@@ -140,46 +140,47 @@ impl Service {
         Ok(Reply { status: answer.status().as_u16(), text })
     }
 
-    /// The same, wanting success and JSON of this form.
+    /// Sends a GET request, and requires success and JSON of type `T`.
     ///
     /// # Errors
-    /// Why there was no answer, or what is wrong with it.
+    /// If there is no answer, or it is not a success, or not of this type.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         let reply = self.exchange(Method::Get, path, &Value::Null)?;
-        self.success(&reply)?;
-        self.json(&reply)
+        self.require_success(&reply)?;
+        self.parse(&reply)
     }
 
-    /// What keeps a file of another host from being fetched from here, if anything. That host gets no token.
-    pub(crate) fn offers(&self, url: &str) -> Option<String> {
+    /// Checks with a HEAD request that a file of a different host can be fetched, and returns the reason if not.
+    /// Sends no token to that host.
+    pub(crate) fn fetch_problem(&self, url: &str) -> Option<String> {
         let why = match self.http.head(url).call() {
             Ok(answer) if answer.status().is_success() => return None,
             Ok(answer) => format!("HTTP {}", answer.status().as_u16()),
-            Err(error) => self.why(error),
+            Err(error) => self.describe(error),
         };
         Some(format!("{url} cannot be fetched from here: {why}"))
     }
 
-    /// What an answer says.
+    /// Parses an answer.
     ///
     /// # Errors
-    /// If it is not JSON of this form.
-    pub(crate) fn json<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, String> {
+    /// If it is not JSON of type `T`.
+    pub(crate) fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, String> {
         serde_json::from_str(&reply.text).map_err(|error| {
-            let why = one_line(&error.to_string(), MAX_WHY);
+            let why = one_line(&error.to_string(), MAX_MESSAGE);
             format!("{}: not an answer of this service: {why}; is url right?", self.config.url)
         })
     }
 
-    /// Whether an answer says that it was done.
+    /// Requires that an answer has a status of success.
     ///
     /// # Errors
-    /// Otherwise, in the service's words, and what to do.
-    pub(crate) fn success(&self, reply: &Reply) -> Result<(), String> {
+    /// If it has a different status, with the service's message and the remedy.
+    pub(crate) fn require_success(&self, reply: &Reply) -> Result<(), String> {
         if (200..300).contains(&reply.status) {
             return Ok(());
         }
-        let said = reply.problem().map(|said| format!(": {said}")).unwrap_or_default();
+        let said = reply.problem_detail().map(|said| format!(": {said}")).unwrap_or_default();
         let token_file = self.config.token_file.as_deref();
         let cure = match (reply.status, token_file) {
             (401, None) => format!("; it wants a token: set token_file in [{}]", self.name),
@@ -192,8 +193,8 @@ impl Service {
         Err(format!("{}: HTTP {}{said}{cure}", self.config.url, reply.status))
     }
 
-    /// Does work on all of these, some at a time. What was not come to in time is missing.
-    pub(crate) fn all<T: Send + 'static, R: Send + 'static>(
+    /// Runs `work` on all items, [`CONCURRENCY`] at a time. Results that are not there by the deadline are missing.
+    pub(crate) fn run_all<T: Send + 'static, R: Send + 'static>(
         &self,
         items: Vec<T>,
         work: impl Fn(&Self, T) -> R + Send + Sync + 'static,
@@ -202,8 +203,8 @@ impl Service {
         dispatch(items, CONCURRENCY, self.until, move |item| work(&service, item)).all()
     }
 
-    /// Work on nodes by what this service calls them, with its outcomes by NodeName.
-    pub(crate) fn of_each<I: Ord + Clone, T: Clone>(
+    /// Runs `work` on the service's ids of the nodes, and returns the outcomes by NodeName.
+    pub(crate) fn for_each_node<I: Ord + Clone, T: Clone>(
         (name, config): (&'static str, &ServiceConfig),
         nodes: &[BootNode],
         id: impl Fn(&BootNode) -> Result<I, String>,
@@ -215,7 +216,7 @@ impl Service {
         let (done, late) = match Self::open(name, config, until) {
             Ok(service) => {
                 let known = ids.iter().filter_map(|(_, id)| id.clone().ok()).collect();
-                (work(&service, known), service.late())
+                (work(&service, known), service.timeout_message())
             }
             Err(why) => (BTreeMap::new(), why),
         };
@@ -223,20 +224,21 @@ impl Service {
         ids.into_iter().map(|(name, id)| (name.clone(), outcome(id))).collect()
     }
 
-    /// What to say of a node that was not come to.
-    pub(crate) fn late(&self) -> String {
-        late(self.name)
+    /// Returns the error for a node that was not reached by the deadline.
+    pub(crate) fn timeout_message(&self) -> String {
+        timeout_message(self.name)
     }
 
-    /// A doubt about the secrecy of the token.
-    pub(crate) fn doubts(&self) -> Vec<String> {
+    /// Returns a warning if everybody can read the token file.
+    pub(crate) fn token_warnings(&self) -> Vec<String> {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
         let open = self.config.token_file.iter().filter(|path| mode(path) & 0o004 != 0);
         open.map(|path| format!("{} can be read by everybody: chmod o-r {0}", path.display())).collect()
     }
 
-    fn why(&self, error: ureq::Error) -> String {
+    /// Describes an error in one line, with the remedy for an unknown certificate authority.
+    fn describe(&self, error: ureq::Error) -> String {
         let ca = match &self.config.ca_file {
             Some(path) => format!("the authority of its certificate is not in {}", path.display()),
             None => format!(
@@ -259,24 +261,24 @@ impl Service {
             ureq::Error::Other(error) => error.to_string(),
             other => other.to_string(),
         };
-        one_line(&why, MAX_WHY)
+        one_line(&why, MAX_MESSAGE)
     }
 }
 
 impl Reply {
-    /// What went wrong, in the service's words: RFC 7807, which both services answer with.
-    pub(crate) fn problem(&self) -> Option<String> {
+    /// Returns the service's error message in the format of RFC 7807, which both services use.
+    pub(crate) fn problem_detail(&self) -> Option<String> {
         let problem: Value = serde_json::from_str(&self.text).ok()?;
         let said = ["detail", "title"].iter().find_map(|key| problem.get(key)?.as_str())?;
-        Some(one_line(said, MAX_WHY))
+        Some(one_line(said, MAX_MESSAGE))
     }
 }
 
-/// Resolves the names in URLs as those of nodes, without NSS.
+/// Resolves the host names of URLs like those of nodes, without NSS.
 #[derive(Debug)]
-struct Names(address::Resolver);
+struct NameResolver(address::Resolver);
 
-impl Resolver for Names {
+impl Resolver for NameResolver {
     fn resolve(&self, uri: &Uri, _: &Config, time: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let port = uri.port_u16().or(match uri.scheme_str() {
             Some("https") => Some(443),
@@ -305,11 +307,11 @@ impl fmt::Display for NoAddress {
 
 impl std::error::Error for NoAddress {}
 
-fn late(name: &str) -> String {
+fn timeout_message(name: &str) -> String {
     format!("[{name}] not come to in time")
 }
 
-/// A URL may hold the names of a hundred nodes.
+/// Cuts the query off a URL, which may contain the names of a hundred nodes.
 fn shortened(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
@@ -324,7 +326,7 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What may stand in a header (RFC 6750).
+/// Returns the token in a file, if it may be sent in a header (RFC 6750).
 fn token(bytes: &[u8]) -> Option<String> {
     let token = std::str::from_utf8(bytes).ok()?.trim();
     (!token.is_empty() && token.chars().all(|c| c.is_ascii_graphic())).then(|| token.to_owned())

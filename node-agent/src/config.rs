@@ -1,9 +1,9 @@
-//! The agent's configuration. Every key has a default; a node may have no file at all.
+//! The agent's configuration. Every key has a default, so a node may have no file at all.
 
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
+use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
 use rollout_host::scontrol::Scontrol;
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the configuration is, with drop-ins in `agent.d/`.
+/// The configuration file, with drop-ins in `agent.d/`.
 pub(crate) const PATH: &str = "/etc/slurm-rollout/agent.toml";
 
-/// How long `scontrol` may take. slurmctld may be busy, and nothing else waits for it.
+/// Time limit for `scontrol`. slurmctld may be busy, and nothing else waits for it.
 const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The keys of `agent.toml`.
@@ -23,49 +23,45 @@ const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 pub struct Config {
     /// The node's NodeName; by default the host name up to its first dot, as slurmd has it.
     pub(crate) node_name: Option<String>,
-    /// Where orders are taken.
+    /// Address on which orders are taken.
     pub(crate) listen: SocketAddr,
-    /// SlurmUser: besides root, whose orders are taken.
+    /// SlurmUser, whose orders are taken besides those of root.
     pub(crate) slurm_user: String,
-    /// slurmd's unit.
     pub(crate) slurmd_unit: String,
-    /// `scontrol`.
     pub(crate) scontrol: PathBuf,
-    /// `slurm.conf`, where it is not Slurm's default.
+    /// `slurm.conf`, if it is not Slurm's default.
     pub(crate) slurm_conf: Option<PathBuf>,
-    /// Run as root before a reboot that a job asked for with features; gets them as Slurm lists them, `a,b`.
+    /// Program that is run as root before a reboot that a job requested with features. Its argument is Slurm's list of
+    /// them, `a,b`.
     pub(crate) features_program: Option<PathBuf>,
-    /// munged's socket.
     pub(crate) munge_socket: PathBuf,
-    /// Where the ledger is. It must be there again after a boot.
+    /// Directory of the ledger, of staged orders and of the files for an undo. It must outlive a boot.
     pub(crate) state_dir: PathBuf,
     /// The Unix socket, for root on this node.
     pub(crate) socket: PathBuf,
-    /// Whether the ledger is there again after a boot.
-    pub(crate) ledger: Lasting,
-    /// How long slurmd is kept down on a node that has booted without a ledger and is not told what it should be.
+    pub(crate) ledger: LedgerStorage,
+    /// Time for which slurmd is kept down on a node that has booted without a ledger and has no instructions.
     pub(crate) gate_timeout: TimeLimit,
-    /// What becomes of it then.
     pub(crate) on_gate_timeout: OnGateTimeout,
 }
 
-/// Whether the ledger is there again after a boot.
+/// The lifetime of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Lasting {
-    /// It is.
+pub(crate) enum LedgerStorage {
+    /// The ledger outlives a boot.
     Disk,
-    /// It is not: the node's root is an image and whatever is written to it is lost.
+    /// A boot removes the ledger: the node's root is an image, and everything written to it is lost.
     Volatile,
 }
 
-/// What becomes of a node that is not told in time what it should be.
+/// The fate of a node that gets no instructions within `gate_timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OnGateTimeout {
     /// slurmd starts.
     Open,
-    /// It does not, until the node is told or Slurm no longer waits for it.
+    /// slurmd stays down until the node gets instructions or Slurm no longer waits for it.
     Hold,
 }
 
@@ -82,7 +78,7 @@ impl Default for Config {
             munge_socket: munge::SOCKET.into(),
             state_dir: "/var/lib/slurm-rollout-agent".into(),
             socket: answer::SOCKET.into(),
-            ledger: Lasting::Disk,
+            ledger: LedgerStorage::Disk,
             gate_timeout: TimeLimit::from_secs(300),
             on_gate_timeout: OnGateTimeout::Hold,
         }
@@ -95,7 +91,7 @@ impl Config {
     }
 
     pub(crate) fn is_volatile(&self) -> bool {
-        self.ledger == Lasting::Volatile
+        self.ledger == LedgerStorage::Volatile
     }
 
     pub(crate) fn scontrol(&self) -> Scontrol {
@@ -103,8 +99,8 @@ impl Config {
     }
 }
 
-impl Checked for Config {
-    fn check(&self) -> Vec<Nonsense> {
+impl Validate for Config {
+    fn validate(&self) -> Vec<InvalidValue> {
         let paths = [
             is_absolute(&["scontrol"], &self.scontrol),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
@@ -112,19 +108,20 @@ impl Checked for Config {
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["socket"], &self.socket),
         ];
-        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         if self.listen.port() == 0 {
             let why = format!("port 0 is another one at each start; the controller asks {}", answer::PORT);
-            wrong.push(Nonsense::of(&["listen"], why));
+            wrong.push(InvalidValue::new(&["listen"], why));
         }
         if let Some(name) = &self.node_name {
             if NodeSet::from_names([name.as_str()]).is_err() || name.contains(['[', ']', ',']) {
-                wrong.push(Nonsense::of(&["node_name"], format!("{name:?} is not the name of one node")));
+                let why = format!("{name:?} is not the name of one node");
+                wrong.push(InvalidValue::new(&["node_name"], why));
             }
         }
         for (key, value) in [(&["slurm_user"], &self.slurm_user), (&["slurmd_unit"], &self.slurmd_unit)] {
             if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '/') {
-                wrong.push(Nonsense::of(key, format!("{value:?} is no name")));
+                wrong.push(InvalidValue::new(key, format!("{value:?} is no name")));
             }
         }
         wrong
@@ -136,8 +133,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_has_and_explains_every_key_at_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/config/agent.toml");
+        config::assert_shipped::<Config>(Path::new(path));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(Config::default().check().is_empty());
+        assert!(Config::default().validate().is_empty());
         for (text, key) in [
             ("state_dir = 'x'", "state_dir"),
             ("scontrol = './scontrol'", "scontrol"),
@@ -150,12 +153,12 @@ mod tests {
             ("slurm_user = ''", "slurm_user"),
             ("slurmd_unit = '/lib/slurmd.service'", "slurmd_unit"),
         ] {
-            let wrong = toml::from_str::<Config>(text).unwrap().check();
+            let wrong = toml::from_str::<Config>(text).unwrap().validate();
             assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
             assert_eq!(wrong[0].keys, [key], "{text}");
         }
         for text in ["node_name = 'cn01'", "listen = '[::]:7000'", "slurmd_unit = 'slurmd@1.service'"] {
-            assert!(toml::from_str::<Config>(text).unwrap().check().is_empty(), "{text}");
+            assert!(toml::from_str::<Config>(text).unwrap().validate().is_empty(), "{text}");
         }
     }
 }

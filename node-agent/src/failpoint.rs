@@ -1,16 +1,16 @@
-//! Places at which the lab kills the agent or cuts the node's power. Nothing of it is in a normal build.
+//! Points at which the lab kills the agent or cuts the node's power. Empty in a normal build.
 
-/// Waits for ever, once, if the file `failpoint` in /var/lib/slurm-rollout-agent names this place, after it has said so
-/// by making `/run/slurm-rollout/at-failpoint`.
+/// Waits for ever, once, if the file `failpoint` in /var/lib/slurm-rollout-agent names this point. Creates
+/// `/run/slurm-rollout/at-failpoint` before.
 #[cfg(feature = "failpoints")]
 pub(crate) fn here(place: &str) {
     use std::path::Path;
     let wanted = Path::new("/var/lib/slurm-rollout-agent/failpoint");
     if std::fs::read_to_string(wanted).is_ok_and(|text| text.trim() == place) {
-        // Gone for good before it works, so that the agent gets past it the next time.
-        let gone = std::fs::remove_file(wanted).and_then(|()| rollout_host::durable::sync_parent(wanted));
-        let said = std::fs::File::create("/run/slurm-rollout/at-failpoint");
-        crate::log::warning(&format!("waiting at failpoint {place}: {gone:?} {said:?}"));
+        // The removal is on disk before the wait, so that the agent gets past this point the next time.
+        let removed = std::fs::remove_file(wanted).and_then(|()| rollout_host::durable::sync_parent(wanted));
+        let announced = std::fs::File::create("/run/slurm-rollout/at-failpoint");
+        crate::log::warning(&format!("waiting at failpoint {place}: {removed:?} {announced:?}"));
         loop {
             std::thread::park();
         }

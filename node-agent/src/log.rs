@@ -1,4 +1,4 @@
-//! Logging: lines on standard error, with the priority as journald reads it (`<4>`). Idle, the agent says nothing.
+//! Logging: lines on standard error, with the priority as journald reads it (`<4>`). An idle agent logs nothing.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,55 +17,55 @@ pub(crate) fn error(text: &str) {
     eprintln!("{mark}{text}");
 }
 
-/// So many lines of [`Measured`] in so long a time: a look at the journal still shows what goes on, and journald has no
+/// Rate limit of [`Throttled`]: at most this many lines per window. The journal stays readable, and journald has no
 /// reason to drop our other lines (it takes 10,000 in 30 s).
-const LINES: u32 = 200;
-const IN: Duration = Duration::from_secs(10);
+const MAX_LINES: u32 = 200;
+const WINDOW: Duration = Duration::from_secs(10);
 
-/// The lines that anybody can cause who reaches the port.
+/// A log with a rate limit, for lines that anybody who reaches the port can cause.
 #[derive(Debug, Default)]
-pub(crate) struct Measured(Mutex<Measure>);
+pub(crate) struct Throttled(Mutex<Window>);
 
 #[derive(Debug, Default)]
-struct Measure {
+struct Window {
     begun: Option<Instant>,
-    said: u32,
+    lines: u32,
     left_out: u32,
 }
 
-impl Measured {
+impl Throttled {
     pub(crate) fn info(&self, text: impl FnOnce() -> String) {
-        if self.may_say() {
+        if self.admit() {
             info(&text());
         }
     }
 
     pub(crate) fn warning(&self, text: impl FnOnce() -> String) {
-        if self.may_say() {
+        if self.admit() {
             warning(&text());
         }
     }
 
-    fn may_say(&self) -> bool {
-        let turn = self.0.lock().unwrap_or_else(PoisonError::into_inner).turn(Instant::now());
-        if let Some(left_out @ 1..) = turn {
+    fn admit(&self) -> bool {
+        let admitted = self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
+        if let Some(left_out @ 1..) = admitted {
             info(&format!("{left_out} more lines such as these were left out"));
         }
-        turn.is_some()
+        admitted.is_some()
     }
 }
 
-impl Measure {
-    /// Whether a line may be said now, and how many were not before it.
-    fn turn(&mut self, now: Instant) -> Option<u32> {
-        if self.begun.is_none_or(|begun| now.duration_since(begun) >= IN) {
-            (self.begun, self.said) = (Some(now), 0);
+impl Window {
+    /// Returns the number of lines left out before this one, or `None` if this one is left out, too.
+    fn admit(&mut self, now: Instant) -> Option<u32> {
+        if self.begun.is_none_or(|begun| now.duration_since(begun) >= WINDOW) {
+            (self.begun, self.lines) = (Some(now), 0);
         }
-        if self.said == LINES {
+        if self.lines == MAX_LINES {
             self.left_out = self.left_out.saturating_add(1);
             return None;
         }
-        self.said += 1;
+        self.lines += 1;
         Some(std::mem::take(&mut self.left_out))
     }
 }
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn a_flood_of_lines_is_cut_and_counted() {
         let begun = Instant::now();
-        let mut measure = Measure::default();
-        let said = (0..1000).filter(|_| measure.turn(begun).is_some()).count();
-        assert_eq!(said, LINES as usize);
-        assert_eq!(measure.turn(begun + IN / 2), None);
-        assert_eq!(measure.turn(begun + IN), Some(1001 - LINES), "what was left out is told");
-        assert_eq!(measure.turn(begun + IN), Some(0), "once");
+        let mut window = Window::default();
+        let admitted = (0..1000).filter(|_| window.admit(begun).is_some()).count();
+        assert_eq!(admitted, MAX_LINES as usize);
+        assert_eq!(window.admit(begun + WINDOW / 2), None);
+        assert_eq!(window.admit(begun + WINDOW), Some(1001 - MAX_LINES), "what was left out is told");
+        assert_eq!(window.admit(begun + WINDOW), Some(0), "once");
     }
 }

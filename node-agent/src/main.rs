@@ -1,4 +1,4 @@
-//! The program; what it does is in the library.
+//! The program, a call of the library.
 
 fn main() -> std::process::ExitCode {
     slurm_rollout_agent::main()

@@ -1,4 +1,4 @@
-//! Slurm, as this node deals with it: its own entry in slurmctld, and slurmd.
+//! The node's dealings with Slurm: its own entry in slurmctld, and slurmd.
 
 pub(crate) mod node;
 pub(crate) mod slurmd;

@@ -1,4 +1,4 @@
-//! The command line: everything but the daemon.
+//! The verbs of the command line, except the daemon.
 
 pub(crate) mod client;
 pub(crate) mod command_line;

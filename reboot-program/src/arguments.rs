@@ -1,5 +1,5 @@
-//! The command line, as Slurm 22.05 to 26.05 write it: our own arguments first (26.05), then the nodes as a flat list
-//! (up to 25.11) or a ranged one (26.05), then the features of a job that asked for the reboot, if it did.
+//! Parses the command line as Slurm 22.05 to 26.05 write it: our own arguments first (26.05), then the nodes as a flat
+//! list (up to 25.11) or a ranged one (26.05), then the features of the job if a job requested the reboot.
 
 use rollout_control::config;
 use rollout_core::controller::hand_over::Request;
@@ -7,19 +7,19 @@ use rollout_core::hostlist::{HostlistError, NodeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Also in the manual page.
+/// Text of `--help`, also used for the manual page.
 const HELP: &str = include_str!("help.txt");
 
-/// The longest list of features that is taken, in bytes.
+/// Length limit of the list of features, in bytes.
 const MAX_FEATURES: usize = 4096;
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arguments {
-    /// Order these nodes, by the configuration in this file.
+    /// Send orders to nodes, with the configuration in this file.
     Run(PathBuf, Request),
-    /// Print this.
-    Say(String),
+    /// Print a text.
+    Print(String),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,9 +45,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
     let mut plain = false;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--help" | "-h" => return Ok(Arguments::Say(HELP.to_owned())),
+            "--help" | "-h" => return Ok(Arguments::Print(HELP.to_owned())),
             "--version" | "-V" => {
-                return Ok(Arguments::Say(
+                return Ok(Arguments::Print(
                     concat!("reboot-program ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
                 ));
             }
@@ -79,7 +79,7 @@ mod tests {
     fn run(line: &str) -> Result<(String, String), ArgumentError> {
         match parse(line.split_whitespace().map(OsString::from))? {
             Arguments::Run(config, request) => Ok((config.display().to_string(), request.nodes.to_string())),
-            Arguments::Say(text) => Ok((String::new(), text)),
+            Arguments::Print(text) => Ok((String::new(), text)),
         }
     }
 

@@ -1,14 +1,14 @@
-//! Saying what happened: to syslog, and to standard error for whoever calls by hand. Slurm throws standard error away.
+//! Logs to syslog, and to standard error for people who run the program by hand. Slurm discards standard error.
 
 use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
-/// How long syslog may take for a line. Where nobody reads its socket it would take for ever, and slurmctld waits.
+/// Time limit of syslog for a line. If no process reads its socket it would block forever, and slurmctld waits for us.
 const LIMIT: Duration = Duration::from_millis(100);
 
-/// syslog as `slurm-rollout-reboot-program`, facility daemon; where there is none, standard error alone.
+/// Logs as `slurm-rollout-reboot-program`, facility daemon. If there is no syslog, uses standard error alone.
 pub(crate) struct Log(Mutex<Option<Logger<LoggerBackend, Formatter3164>>>);
 
 impl Log {
@@ -43,13 +43,13 @@ impl Log {
         text: &str,
         send: impl Fn(&mut Logger<LoggerBackend, Formatter3164>) -> syslog::Result<()>,
     ) {
-        // A pipe that slurmctld has closed is no reason to stop: errors of standard error and syslog are left alone.
+        // Ignore errors of standard error and syslog: a pipe that slurmctld has closed is no reason to stop.
         let _ = writeln!(std::io::stderr(), "reboot-program: {text}");
         let Ok(mut log) = self.0.lock() else { return };
         let sent = log.as_mut().map(send);
         if let Some(Err(syslog::Error::Write(error) | syslog::Error::Io(error))) = sent {
             if error.kind() == std::io::ErrorKind::WouldBlock {
-                // One line has waited long enough for all.
+                // Do not wait for syslog again.
                 *log = None;
             }
         }

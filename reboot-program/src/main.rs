@@ -1,8 +1,8 @@
-//! The RebootProgram: slurmctld runs it with the nodes that are to be rebooted, it tells their agents and is gone.
+//! The RebootProgram: slurmctld runs it with the nodes to reboot. It sends orders to their agents and ends.
 //!
 //! `reboot-program [--config FILE] NODES [FEATURES]`
 //!
-//! This file only sets up the process, calls [`rollout_control::hand_over`] and says in syslog what came of it.
+//! This file only sets up the process, calls [`rollout_control::hand_over`] and logs the outcome.
 
 mod arguments;
 mod log;
@@ -14,23 +14,19 @@ use rollout_control::config::Config;
 use rollout_control::hand_over::{Report, hand_over};
 use rollout_core::controller::hand_over::Skipped;
 use rollout_core::hostlist::NodeSet;
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Some node was not ordered. Slurm does nothing with exit codes but log them.
-const SOME_FAILED: u8 = 1;
-/// Called wrongly, or nothing could be done.
-const NOTHING_DONE: u8 = 2;
-
 fn main() -> ExitCode {
-    let begun = Instant::now();
-    process::be_independent_of_the_caller();
+    let started = Instant::now();
+    process::reset_signals();
     let (config, request) = match arguments::parse(std::env::args_os().skip(1)) {
         Ok(Arguments::Run(config, request)) => (config, request),
-        Ok(Arguments::Say(text)) => return process::say(&text),
+        Ok(Arguments::Print(text)) => return process::print(&text),
         Err(error) => {
             Log::open().error(&format!("{error}; see `reboot-program --help`"));
-            return ExitCode::from(NOTHING_DONE);
+            return Exit::Usage.into();
         }
     };
     let log = Log::open();
@@ -38,37 +34,38 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             log.error(&format!("{}: nothing ordered: {error}", request.nodes));
-            return ExitCode::from(NOTHING_DONE);
+            return Exit::NothingDone.into();
         }
     };
     let by = format!("reboot-program[{}]", std::process::id());
-    let report = hand_over(&config, &by, &request, begun);
-    tell(&log, &request.nodes, &report, begun);
-    exit_code(&report)
+    let report = hand_over(&config, &by, &request, started);
+    log_report(&log, &request.nodes, &report, started);
+    outcome(&report).into()
 }
 
-fn tell(log: &Log, nodes: &NodeSet, report: &Report, begun: Instant) {
+fn log_report(log: &Log, nodes: &NodeSet, report: &Report, started: Instant) {
     for warning in &report.warnings {
         log.warning(warning);
     }
     for (why, nodes) in &report.skipped {
         log.warning(&format!("{}: {}", nodes.iter().cloned().collect::<NodeSet>(), why.describe()));
     }
-    for (why, nodes) in &report.failed {
-        log.error(&format!("{}: {why}", nodes.iter().cloned().collect::<NodeSet>()));
+    for (why, nodes) in report.not_ordered() {
+        log.error(&format!("{nodes}: {why}"));
     }
-    let (ordered, ms) = (report.ordered.len(), begun.elapsed().as_millis());
+    let (ordered, ms) = (report.ordered.len(), started.elapsed().as_millis());
     log.info(&format!("{nodes}: {ordered} of {} ordered in {ms} ms", nodes.len()));
 }
 
-fn exit_code(report: &Report) -> ExitCode {
-    // That another invocation orders a node, or has, is as good as our doing it.
+/// Returns the outcome, which Slurm only logs.
+fn outcome(report: &Report) -> Exit {
+    // A node that a different invocation orders, or has ordered, counts as done.
     let refused = |why: &Skipped| matches!(why, Skipped::Unknown | Skipped::NotHandedOver);
     if report.failed.is_empty() && !report.skipped.keys().any(refused) {
-        ExitCode::SUCCESS
+        Exit::Success
     } else if report.ordered.is_empty() {
-        ExitCode::from(NOTHING_DONE)
+        Exit::NothingDone
     } else {
-        ExitCode::from(SOME_FAILED)
+        Exit::SomeNodesFailed
     }
 }

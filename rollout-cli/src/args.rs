@@ -1,13 +1,14 @@
 //! The command line and its help.
 //!
-//! What follows the options (`after_help`) is written for a terminal of 80 columns, and as `rollout_manual::help` reads
-//! it: paragraphs, headings that end in a colon, lists indented by two, what is left as it is by four.
+//! The text after the options (`after_help`) is written for a terminal of 80 columns, in the format that
+//! `rollout_manual::help` reads: paragraphs, headings that end in a colon, lists indented by two, verbatim text by
+//! four.
 
 use clap::{Parser, Subcommand, ValueHint};
 use rollout_control::config;
 use std::path::PathBuf;
 
-/// Updates the nodes of a Slurm cluster while their jobs go on.
+/// Updates the nodes of a Slurm cluster while jobs keep running.
 #[derive(Debug, Parser)]
 #[command(
     name = "slurm-rollout",
@@ -15,30 +16,31 @@ use std::path::PathBuf;
     subcommand_help_heading = "Verbs",
     subcommand_value_name = "VERB",
     after_help = "\
-Stage a manifest, which names nodes and what they shall become. Nothing happens
-to a node until Slurm hands it over, free of jobs, for `scontrol reboot`: then
-it is changed, rebooted and proven, and given back, or goes back to what it was.
+Stage a manifest, which names nodes and their desired state. A node is not
+touched until Slurm hands it over, free of jobs, for `scontrol reboot`. It is
+then changed, rebooted and verified, and returned to service, or rolled back.
 
-Run it on a SlurmctldHost. Everybody may look, root and SlurmUser may do the
-rest. Each verb has examples: slurm-rollout VERB --help, or its manual page.
+Run it on a SlurmctldHost. Read-only verbs are for everybody, all others for
+root and SlurmUser. Each verb has examples: slurm-rollout VERB --help, or its
+manual page.
 
 Examples:
   slurm-rollout stage driver.toml    check a manifest and record it
   scontrol reboot ASAP nextstate=resume reason=driver-580 cn[001-128]
                                      have Slurm free and reboot its nodes
-  slurm-rollout status driver-580    see where they stand
-  slurm-rollout status -N cn017      see why this one is not done
-  slurm-rollout retry cn017          do it again after mending the cause
+  slurm-rollout status driver-580    show their state
+  slurm-rollout status -N cn017      show why this one is not done
+  slurm-rollout retry cn017          try again after fixing the cause
 
 Exit codes:
   0  done
-  1  not done, or not for all nodes; standard error says why
-  2  called wrongly
-  3  a node is held, failed, unreachable or rolled back (status);
-     there is a problem (doctor)"
+  1  not done, or not for all nodes; standard error has the reason
+  2  invalid command line
+  3  a node is held, failed, unreachable, lost or rolled back (status);
+     a problem was found (doctor)"
 )]
 pub struct Args {
-    /// Configuration file; its drop-ins are in the directory of the same name with .d for .toml
+    /// Configuration file; its drop-ins are in the directory of the same name, with .d instead of .toml
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = config::PATH, global = true, display_order = 900)]
     pub config: PathBuf,
     #[command(subcommand)]
@@ -47,39 +49,41 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Record a manifest as what its nodes shall become; touches no node
+    /// Record a manifest as the desired state of its nodes; touches no node
     Stage(StageArgs),
-    /// Call off what is staged and not yet ordered
+    /// Cancel staged changes that are not ordered yet
     Unstage(UnstageArgs),
-    /// Where the nodes stand, by journal, agents and Slurm
+    /// Show the state of nodes, from journal, agents and Slurm
     Status(StatusArgs),
-    /// A rollout's manifest and all that happened to it
+    /// Show a rollout's manifest and all its events
     Show(ShowArgs),
-    /// All rollouts, oldest first
+    /// List all rollouts, oldest first
     History(HistoryArgs),
-    /// Carry out again what failed: at once on held nodes, else at their next scontrol reboot
+    /// Retry failed nodes: at once if they are held, else at their next scontrol reboot
     Retry(RetryArgs),
-    /// Give a held node back to Slurm as it is, on your word
+    /// Return a held node to service as it is, unverified
     Release(ReleaseArgs),
-    /// Stage what brings nodes back to what they were before a rollout
+    /// Stage the changes that restore nodes to their state before a rollout
     Undo(UndoArgs),
     /// Send the orders that got lost between Slurm and the nodes
     Reconcile(ReconcileArgs),
-    /// What is wrong with this installation, why it matters and what to do
+    /// Move rollouts that are over out of the history
+    Archive(ArchiveArgs),
+    /// Report problems of this installation, their impact and the remedy
     Doctor(DoctorArgs),
-    /// The configuration of this host
+    /// Inspect the configuration of this host
     #[command(subcommand)]
     Config(ConfigVerb),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Everything is checked first: the keys, the nodes (Slurm must have them), that
-none of them has another rollout staged. Then all of it is recorded, or nothing.
-The last line of output is the scontrol reboot to go on with.
+Everything is checked first: the keys, the nodes (Slurm must have them), and
+that none of them has a different rollout staged. Then all of it is recorded, or
+nothing. The last line of output is the scontrol reboot to continue with.
 
-To change what is staged, unstage it and stage it anew. A name may be used again
-when its rollout is over; the second one is NAME@2.
+To change a staged rollout, unstage it and stage it again. A name may be used
+again when its rollout is over; the second rollout is NAME@2.
 
 Examples:
   slurm-rollout stage --dry-run driver.toml    only check it
@@ -106,7 +110,7 @@ pub struct StageArgs {
     /// The manifest; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Check everything, record nothing; anybody may
+    /// Check everything, record nothing; allowed for everybody
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -114,13 +118,13 @@ pub struct StageArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A node that has its order already carries it out to the end. A node that still
-drains for its reboot goes on draining, and then is only rebooted: call that off
+drains for its reboot continues to drain, and then is only rebooted: cancel that
 with scontrol cancel_reboot.
 
 Examples:
   slurm-rollout unstage driver-580
   slurm-rollout unstage driver-580 cn[001-004]    only these of its nodes
-  scontrol cancel_reboot cn[001-004]              and leave them in service")]
+  scontrol cancel_reboot cn[001-004]              leave them in service")]
 pub struct UnstageArgs {
     /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
@@ -132,11 +136,11 @@ pub struct UnstageArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  slurm-rollout status                 what is not over, and the newest rollout
-  slurm-rollout status driver-580      this one
-  slurm-rollout status -N cn[001-004]  all about these nodes, a line a node
+  slurm-rollout status                 unfinished rollouts, and the newest one
+  slurm-rollout status driver-580      this rollout
+  slurm-rollout status -N cn[001-004]  these nodes in full, one line per node
   slurm-rollout status --json | jq '.[] | select(.phase == \"held\")'
-                                       all about the nodes that are held
+                                       held nodes in full
 
 Phases:
   staged       waits for a scontrol reboot of the node
@@ -144,39 +148,44 @@ Phases:
   ordered      the node has its order
   applying     packages and links are being changed, or changed back
   rebooting    on its way down or up
-  verifying    up again; changes, mounts and commands are being proven
-  updated      what was staged, and given back to Slurm
-  rolled-back  something failed; as it was before, and given back to Slurm
-  held         something failed; kept out of service until you say retry or
+  verifying    up again; changes, mounts and commands are being verified
+  updated      as staged, and returned to Slurm
+  rolled-back  something failed; as it was before, and returned to Slurm
+  held         something failed; kept out of service until you run retry or
                release
-  released     was held, and given back on somebody's word
-  failed       its agent refused the order, or takes none; nothing was changed,
-               still staged
+  released     was held, and returned to Slurm at an admin's request
+  failed       its agent refused the order, or accepts none; nothing was
+               changed, still staged
   unreachable  its agent did not answer; nothing was changed, still staged
+  lost         it accepted the order and did not come back: Slurm has given up
+               on it, or its time is over
+  superseded   it has had another order since; how this one ended was not seen
 
-The NOTE says what failed, or what is being waited for. Slurm's Reason
+The NOTE gives the failure, or the event being waited for. Slurm's Reason
 (`sinfo -R`) has it too while the node is out of service.
 
 Exit codes:
-  0  no node needs you
-  1  not done, such as for want of such a rollout; standard error says why
-  2  called wrongly
-  3  a node is held, failed, unreachable or rolled back")]
+  0  no node needs attention
+  1  not done, for example because there is no such rollout; standard error has
+     the reason
+  2  invalid command line
+  3  a node is held, failed, unreachable, lost or rolled back")]
 pub struct StatusArgs {
-    /// A rollout, or nodes as a hostlist; without it rollouts that are not over, and the newest
+    /// A rollout, or nodes as a hostlist; without it, unfinished rollouts and the newest one
     #[arg(value_name = "ROLLOUT|NODES")]
     pub what: Option<String>,
-    /// A line a node, with its state in Slurm
+    /// One line per node, with its state in Slurm
     #[arg(short = 'N', long)]
     pub nodes: bool,
-    /// JSON, an object a node: node, rollout, phase, since_ms, slurm_state, boot_id, note
+    /// JSON, one object per node: node, rollout, phase, since_ms, slurm_state, boot_id, note
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks neither agents nor Slurm: what nodes are doing now, status says.
+If the rollout changes an image, agents and Slurm are asked which one each node
+runs. For the present state of nodes, use status.
 
 Examples:
   slurm-rollout show driver-580
@@ -185,40 +194,40 @@ Examples:
 pub struct ShowArgs {
     /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
-    /// JSON: rollout, manifest (its text), journal (an object an event)
+    /// JSON: rollout, manifest (its text), journal (one object per event)
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A line a rollout: when it was staged and by whom, its nodes, and how many are in
-which phase as far as its journal knows. Asks neither agents nor Slurm: what
-nodes are doing now, status says.
+One line per rollout: the time it was staged and the user who staged it, its
+nodes, and the number of nodes in each phase according to its journal. Asks
+neither agents nor Slurm. For the present state of nodes, use status.
 
 Examples:
   slurm-rollout history
   slurm-rollout history --json | jq -r '.[].rollout'")]
 pub struct HistoryArgs {
-    /// JSON, an object a rollout: rollout, staged_ms, by, nodes, phases
+    /// JSON, one object per rollout: rollout, staged_ms, by, nodes, phases
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-First mend what failed; `slurm-rollout status -N NODES` says what it was. Then:
+First fix the cause; `slurm-rollout status -N NODES` shows it. Then:
 
   held                   the order is carried out once more, now: changes,
-                         reboot, proof
-  rolled-back, released  the change is staged again; the scontrol reboot to go
-                         on with is printed
+                         reboot, verification
+  rolled-back, released  the change is staged again; the scontrol reboot to
+                         continue with is printed
   failed, unreachable    the change is still staged: once the node is back in
                          service (scontrol update nodename=NODE state=resume),
                          scontrol reboot it again
 
 Examples:
-  slurm-rollout status -N cn[017,044]    what failed
+  slurm-rollout status -N cn[017,044]    show the cause
   slurm-rollout retry cn[017,044]")]
 pub struct RetryArgs {
     /// Nodes that are held, rolled back or released, as a hostlist
@@ -228,12 +237,12 @@ pub struct RetryArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Nothing is proven again: slurmd starts, and Slurm has the node. It is as it was
-before the rollout, unless its note in status says that the undo failed. Look at
-it first. To have the change as well, retry instead.
+The node is not verified again: slurmd starts, and Slurm has the node. It is as
+it was before the rollout, unless its note in status says that the undo failed.
+Inspect it first. To apply the change as well, retry instead.
 
 Examples:
-  slurm-rollout status -N cn017    why it is held
+  slurm-rollout status -N cn017    show why it is held
   slurm-rollout release cn017")]
 pub struct ReleaseArgs {
     /// The held node, one at a time
@@ -244,63 +253,63 @@ pub struct ReleaseArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Slurm runs RebootProgram once for a node, marks the node as being rebooted
-first, and never asks again. So an order is lost where slurmctld was killed or
-reconfigured at that moment, could not start the program, or where the node's
-agent was down. This finds such nodes, asks their agents, and orders them as
-RebootProgram would. A node that has booted since is left alone: Slurm takes
+first, and never asks again. An order is therefore lost if slurmctld was killed
+or reconfigured at that moment or could not start the program, or if the node's
+agent was down. Reconcile finds such nodes, asks their agents, and orders them
+as RebootProgram would. A node that has booted since is left alone: Slurm takes
 that boot for its reboot.
 
 slurm-rollout-reconcile.timer runs it every half minute. It orders only nodes
-that Slurm shows as REBOOT_ISSUED, says nothing where nothing is lost, and may
+that Slurm shows as REBOOT_ISSUED, prints nothing if no order is lost, and may
 run on all SlurmctldHosts at once.
 
-It also looks after nodes whose image is changed: a node without a disk is told
-after its boot what it should be, and a node that did not come back, or went
-back, gets again what it booted from before. RebootProgram has
-slurm-rollout-reconcile.path start it, with --wait, when there are such nodes.
+It also follows up on nodes whose image is changed. It tells a node without a
+disk after its boot what it should be. If a node did not come back, or rolled
+back, it puts back the node's previous boot source. RebootProgram has
+slurm-rollout-reconcile.path start it, with --wait, if there are such nodes.
 
 Examples:
   slurm-rollout reconcile
   systemctl status slurm-rollout-reconcile.timer
-  journalctl -u slurm-rollout-reconcile          what it did
+  journalctl -u slurm-rollout-reconcile          show its log
 
 Exit codes:
   0  no order was lost, or all were sent
-  1  some node did not get its order; the journal of its rollout says why")]
+  1  some node did not get its order; the journal of its rollout has the reason")]
 pub struct ReconcileArgs {
     /// JSON: lost, ordered, and failed nodes by their reasons
     #[arg(long)]
     pub json: bool,
-    /// Stay until no node is on its way that has to be looked after
+    /// Run until no node under way needs a follow-up
     #[arg(long)]
     pub wait: bool,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It asks the agents what the rollout made of their nodes, and the journal what
-they booted, and stages that as rollouts of their own, undo-ROLLOUT: links to
-where they pointed, packages in the versions from before, the image from
-before. The next scontrol reboot does it. Nodes that were not the same before
-get rollouts of their own.
+Asks the agents for the changes that the rollout made on their nodes, and the
+journal for their boot sources, and stages the reverse as rollouts of its own,
+undo-ROLLOUT: links to their previous targets, packages in their previous
+versions, the previous image. The next scontrol reboot applies it. Nodes that
+differed before get rollouts of their own.
 
-It says for which nodes it stages nothing, and why: one that has had another
-rollout since (undo that first), one that went back by itself, one whose agent
-does not answer. Agents remember their last eight rollouts.
+It lists the nodes for which it stages nothing, with the reason: a later rollout
+(undo that first), a node that rolled back by itself, an agent that does not
+answer. Agents remember their last eight rollouts.
 
 Examples:
-  slurm-rollout undo --dry-run driver-580     show what would be staged
+  slurm-rollout undo --dry-run driver-580     show the manifests
   slurm-rollout undo driver-580
   slurm-rollout undo driver-580 cn[001-004]
 
 Exit codes:
   0  staged for all nodes
-  1  not for all of them; what it says tells why
-  2  called wrongly")]
+  1  not staged for all of them; the output has the reasons
+  2  invalid command line")]
 pub struct UndoArgs {
-    /// Its name or id
+    /// Name or id of the rollout
     pub rollout: String,
-    /// Only these of its nodes
+    /// Only these of its nodes, as a hostlist
     pub nodes: Option<String>,
     /// Show the manifests and stage nothing
     #[arg(long)]
@@ -309,13 +318,34 @@ pub struct UndoArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Run it as root on a SlurmctldHost: others cannot try what SlurmUser may do. It
-changes nothing. On a node without slurmctld it says what was left out, and
-shows what `slurm-rollout-agent doctor` finds there.
+A rollout is over when none of its nodes waits for anything. It stays in
+history, and can be undone. An archived rollout cannot: it is only kept, as a
+directory below archive/ in the state directory. Reconcile archives by itself,
+by the retention in controller.toml.
 
-Each finding is ok, a warning (it works, until something happens) or a problem
-(rollouts fail, or will). Problems come last, each with why it matters and what
-to do.
+Examples:
+  slurm-rollout archive                what the retention allows, now
+  slurm-rollout archive driver-570     this rollout, whatever its age
+
+Exit codes:
+  0  done
+  1  a rollout is not over, or nothing could be written
+  2  invalid command line")]
+pub struct ArchiveArgs {
+    /// Rollouts to archive; without them, those whose retention is over
+    #[arg(value_name = "ROLLOUT")]
+    pub rollouts: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Run it as root on a SlurmctldHost: other users cannot test SlurmUser's access.
+It changes nothing. On a node without slurmctld it lists the checks left out,
+and shows the findings of `slurm-rollout-agent doctor` there.
+
+Each finding is ok, a warning (works, until something happens) or a problem
+(rollouts fail, or will). Problems come last, each with its impact and the
+remedy.
 
 Examples:
   slurm-rollout doctor              this controller, Slurm, all nodes' agents
@@ -325,7 +355,7 @@ Examples:
 Exit codes:
   0  no problem
   1  doctor itself failed
-  2  called wrongly
+  2  invalid command line
   3  a problem was found")]
 pub struct DoctorArgs {
     /// Ask the agents of these nodes only
@@ -338,7 +368,7 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Check the configuration: which files were read, every key's value and where it comes from, every mistake
+    /// Check the configuration: list the files read, every key's value and its origin, and every mistake
     Check(ConfigCheckArgs),
 }
 
@@ -346,12 +376,12 @@ pub enum ConfigVerb {
 #[command(after_help = "\
 Examples:
   slurm-rollout config check
-  slurm-rollout --config /tmp/new.toml config check    before it is installed
+  slurm-rollout --config /tmp/new.toml config check    before installing it
 
 Exit codes:
-  0  it can be used
-  1  it cannot: every program of slurm-rollout refuses it, too
-  2  called wrongly")]
+  0  the configuration is valid
+  1  it is not: every program of slurm-rollout refuses it, too
+  2  invalid command line")]
 pub struct ConfigCheckArgs {
     /// JSON, for programs
     #[arg(long)]

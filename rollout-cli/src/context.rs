@@ -1,13 +1,25 @@
-//! What every verb needs: configuration, the state directory, and a way to fail with one line.
+//! The common ground of all verbs: configuration, the state directory, and an error in one line.
 
 use nix::unistd::{User, geteuid, gethostname};
 use rollout_cli::args::Args;
+use rollout_control::agents::ask_all::Limits;
 use rollout_control::config::Config;
-use rollout_control::store::{Rollout, Store};
+use rollout_control::store::{Rollout, StoreReader, StoreWriter};
+use rollout_control::survey::survey;
+use rollout_core::controller::snapshot::Snapshot;
+use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
-/// Why a verb was not done, for a person.
+/// Time limits for one agent, and for all of them together. A node that reboots answers nothing, and a person waits.
+const AGENT_LIMIT: Duration = Duration::from_millis(1500);
+const ALL_LIMIT: Duration = Duration::from_secs(6);
+
+/// Time limit for Slurm.
+const SLURM_LIMIT: Duration = Duration::from_secs(5);
+
+/// The reason for not doing a verb, for a person.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
@@ -17,49 +29,69 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// What every verb needs.
+/// The common ground of all verbs.
 pub(crate) struct Context {
     pub(crate) config: Config,
-    pub(crate) store: Store,
-    /// Whether we may write into the state directory: root, and SlurmUser to whom it belongs.
-    pub(crate) may_write: bool,
+    pub(crate) store: StoreReader,
 }
 
 impl Context {
     pub(crate) fn new(args: &Args) -> Result<Self, Failure> {
         let config = Config::load(&args.config)?;
-        let owner = std::fs::metadata(&config.state_dir).map(|dir| dir.uid());
-        let may_write = geteuid().is_root() || owner.is_ok_and(|owner| owner == geteuid().as_raw());
-        let store = if may_write {
-            Store::open(&config.state_dir, &who())?
-        } else {
-            Store::read_only(&config.state_dir)
-        };
-        Ok(Self { config, store, may_write })
+        let store = StoreReader::new(&config.state_dir);
+        Ok(Self { config, store })
     }
 
-    /// The rollout with this id or name, as it is stored.
+    /// Returns the rollout of this id or name.
     pub(crate) fn rollout(&self, name: &str) -> Result<Rollout, Failure> {
-        Ok(self.store.load(&self.store.find(name)?)?)
+        Ok(self.store.rollout(&self.store.find(name)?)?)
     }
 
-    pub(crate) fn must_write(&self) -> Result<(), Failure> {
-        if self.may_write {
-            return Ok(());
+    /// Opens the state directory for writing. Only root and SlurmUser, who owns it, may.
+    pub(crate) fn writer(&self) -> Result<StoreWriter, Failure> {
+        let dir = &self.config.state_dir;
+        let owner = std::fs::metadata(dir).map(|dir| dir.uid());
+        if geteuid().is_root() || owner.is_ok_and(|owner| owner == geteuid().as_raw()) {
+            return Ok(StoreWriter::open(dir, &who())?);
         }
-        Err(Failure(format!(
-            "{}: only root and its owner, SlurmUser, may write there",
-            self.config.state_dir.display()
-        )))
+        let dir = dir.display();
+        Err(Failure(format!("{dir}: only root and its owner, SlurmUser, may write there")))
+    }
+
+    /// Asks Slurm and the agents about nodes. Without Slurm, the addresses that it gave last have to do.
+    pub(crate) fn survey(&self, snapshot: Snapshot, nodes: &NodeSet) -> View {
+        let asked = self.config.scontrol().within(SLURM_LIMIT).show_nodes(nodes);
+        let slurm = asked.unwrap_or_else(|error| {
+            eprintln!("slurm-rollout: warning: Slurm was not asked: {error}");
+            Vec::new()
+        });
+        survey(&self.config, snapshot, nodes, slurm, limits())
     }
 }
 
-/// A hostlist from the command line.
+/// Returns the time limits for asking agents while a person waits.
+pub(crate) fn limits() -> Limits {
+    Limits::new(AGENT_LIMIT, ALL_LIMIT)
+}
+
+/// Warns of rollouts that cannot be read.
+pub(crate) fn warn_of_unreadable(snapshot: &Snapshot) {
+    for rollout in &snapshot.unreadable {
+        eprintln!("slurm-rollout: warning: {}: left out: {}", rollout.id, rollout.error);
+    }
+    for rollout in &snapshot.rollouts {
+        if let Err(error) = &rollout.manifest {
+            eprintln!("slurm-rollout: warning: {}: {error}", rollout.id);
+        }
+    }
+}
+
+/// Parses a hostlist from the command line.
 pub(crate) fn nodes(list: &str) -> Result<NodeSet, Failure> {
     NodeSet::parse(list).map_err(|error| Failure(format!("{list:?} is no hostlist: {error}")))
 }
 
-/// Who writes, as journals name it: the person behind sudo, where there is one.
+/// Returns the name of the writer in journals: the person behind sudo, if there is one.
 pub(crate) fn who() -> String {
     let user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
     let person = std::env::var("SUDO_USER").ok().or_else(user).unwrap_or_else(|| geteuid().to_string());

@@ -1,17 +1,17 @@
 //! `slurm-rollout`: what an admin types. One file a verb; what is decided is decided in rollout-core.
 
+mod after_staging;
 mod context;
-mod survey;
+mod images;
+mod status_of;
 mod table;
 mod verb;
 
 use clap::Parser;
 use context::{Context, Failure};
 use rollout_cli::args::{Args, ConfigVerb, Verb};
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
-
-/// Something was not done.
-const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -28,13 +28,14 @@ fn main() -> ExitCode {
         Verb::Retry(args) => context().and_then(|context| verb::retry::run(&context, args)),
         Verb::Undo(args) => context().and_then(|context| verb::undo::run(&context, args)),
         Verb::Reconcile(args) => context().and_then(|context| verb::reconcile::run(&context, args)),
+        Verb::Archive(args) => context().and_then(|context| verb::archive::run(&context, args)),
         Verb::Release(args) => context().and_then(|context| verb::release::run(&context, args)),
     };
     match done {
         Ok(code) => code,
         Err(Failure(why)) => {
             eprintln!("slurm-rollout: {why}");
-            ExitCode::from(FAILED)
+            Exit::Failed.into()
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Tables in sinfo's manner, and times for people.
+//! Output of tables in the style of sinfo, of JSON, and of times for people.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::io::{self, Write};
 
-/// Prints columns as wide as they need to be; the last one is not padded. A reader that went away is no error.
+/// Prints columns as wide as their widest cell, the last one without padding. A closed pipe is not an error.
 pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();
     for row in rows {
@@ -23,7 +23,7 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
     out(&text);
 }
 
-/// Prints text. A reader that went away is no error.
+/// Prints text. A closed pipe is not an error.
 pub(crate) fn out(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
@@ -34,7 +34,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), serde_json::Erro
     Ok(())
 }
 
-/// A time as people here write it.
+/// Formats a time in the local time zone.
 pub(crate) fn local_time(ms: u64) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     at.map_or("?".to_owned(), |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S").to_string())

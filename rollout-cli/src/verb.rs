@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub(crate) mod archive;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod history;

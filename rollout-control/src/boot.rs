@@ -1,8 +1,9 @@
-//! The boot sources of nodes, on the controller's side: one narrow trait, and a file for each provider. [`change`] is the only user.
+//! The boot sources of nodes, on the controller's side: one narrow trait, and a file for each provider. [`change`] is
+//! the only user.
 //!
-//! A provider changes what nodes boot from when they are handed over, immediately before their orders are sent, and puts
-//! back what was there when the rollout is undone. So a node that reboots by itself gets what it had. Nothing here knows
-//! Slurm, journals or agents.
+//! A provider changes the boot sources of nodes when they are handed over, immediately before their orders are sent,
+//! and puts the old ones back when the rollout is undone. So a node that reboots by itself boots its old image.
+//! Providers do not depend on Slurm, journals or agents.
 
 pub mod change;
 
@@ -26,15 +27,14 @@ use std::time::Instant;
 /// A node as providers know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootNode {
-    /// NodeName.
     pub name: String,
-    /// What the site says of it in its file of nodes: `mac`, `ip`, `xname` and whatever else. `ip` is NodeAddr, where that
-    /// is an address and the file has none.
+    /// Values from the site's file of nodes: `mac`, `ip`, `xname` and others. If the file has no `ip`, it is NodeAddr,
+    /// provided that this is an address.
     pub values: BTreeMap<String, String>,
 }
 
 impl BootNode {
-    /// What CSM and OpenCHAMI call the node, if the site says so.
+    /// Returns the name of the node in CSM and OpenCHAMI, if the file of nodes has one.
     #[must_use]
     pub fn xname(&self) -> Option<Result<&str, String>> {
         let xname = self.values.get("xname")?;
@@ -46,7 +46,7 @@ impl BootNode {
     }
 }
 
-/// Whether this is `xXcCsSbBnN`, each with a number.
+/// Returns whether this is `xXcCsSbBnN`, each letter with a number.
 fn is_xname(text: &str) -> bool {
     let mut rest = text;
     for letter in ['x', 'c', 's', 'b', 'n'] {
@@ -59,32 +59,32 @@ fn is_xname(text: &str) -> bool {
     rest.is_empty()
 }
 
-/// What a node boots from, in the words of its provider: as much as it takes to put it back.
+/// Boot source of a node in the notation of its provider, sufficient to put it back.
 pub type Saved = serde_json::Value;
 
-/// What came of it, by NodeName. Every node that was asked for is in it. An error says what to do.
+/// Outcome by NodeName, for every node of the request. An error names the remedy.
 pub type Outcomes<T> = BTreeMap<String, Result<T, String>>;
 
-/// A provider. All calls can be repeated; all end by `until`, with an error for the nodes that were not come to.
+/// A provider. All calls can be repeated. All end by `until`, with an error for the nodes that were not reached.
 pub trait BootSource: Send + Sync {
-    /// Before anything is staged: whether the provider is there, has the image, and could be told by SlurmUser to boot it
-    /// on these nodes. Changes nothing. The answer is what is doubtful, if anything.
+    /// Checks before staging that the provider can be used, has the image, and that SlurmUser could set it for these
+    /// nodes. Changes nothing. Returns doubts, if there are any.
     ///
     /// # Errors
-    /// Why this image cannot be staged for these nodes.
+    /// The reason why this image cannot be staged for these nodes.
     fn check(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Result<Vec<String>, String>;
 
-    /// What the nodes boot from now.
+    /// Returns the current boot sources of the nodes.
     fn read(&self, nodes: &[BootNode], until: Instant) -> Outcomes<Saved>;
 
-    /// Has the nodes boot the image from now on. A provider that reboots nodes itself begins with it.
+    /// Makes the nodes boot the image from now on. A provider that reboots nodes itself starts the reboot.
     fn set(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()>;
 
-    /// Has the nodes boot what [`read`](BootSource::read) gave.
+    /// Restores the boot sources that [`read`](BootSource::read) returned.
     fn put_back(&self, nodes: &[(BootNode, Saved)], until: Instant) -> Outcomes<()>;
 }
 
-/// The provider for images `via` it.
+/// Returns the provider for images `via` it.
 ///
 /// # Errors
 /// If it is not configured here, or works on the nodes.

@@ -1,9 +1,10 @@
-//! The controller's configuration. Every key has a default; a site may have no file at all.
+//! The controller's configuration. Every key has a default, so a site needs no file.
 
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
+use rollout_core::controller::closing::Retention;
 use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{self, Checked, ConfigError, Nonsense, is_absolute};
+use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
 use rollout_host::munge::Munge;
 use rollout_host::scontrol::Scontrol;
@@ -11,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the configuration is, with drop-ins in `controller.d/`.
+/// Path of the configuration, with drop-ins in `controller.d/`.
 pub const PATH: &str = "/etc/slurm-rollout/controller.toml";
 
-/// How long `scontrol` may take where a person waits for it.
+/// Time limit for `scontrol` while a person waits.
 const SCONTROL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The keys of `controller.toml`.
@@ -23,24 +24,27 @@ const SCONTROL_LIMIT: Duration = Duration::from_secs(20);
 pub struct Config {
     /// The state directory. Two controllers may share it.
     pub state_dir: PathBuf,
-    /// The agents' TCP port.
     pub agent_port: u16,
-    /// By when an invocation of RebootProgram has ended. Slurm 26.05 kills it after ResumeTimeout, older versions
-    /// book agent threads as long as it runs.
+    /// Deadline for an invocation of RebootProgram. Slurm 26.05 kills it after ResumeTimeout, older versions reserve
+    /// agent threads as long as it runs.
     pub deadline: TimeLimit,
-    /// How long one agent may take to answer.
+    /// Time limit for the answer of one agent.
     pub agent_timeout: TimeLimit,
-    /// Whether agents are given beforehand what is staged for their nodes.
+    /// Pre-staging on the nodes.
     pub deliver: Deliver,
-    /// How many agents are spoken to at the same time.
+    /// Age in days from which a closed rollout is archived.
+    pub archive_after_days: u32,
+    /// Number of closed rollouts that are not archived. The oldest ones go first.
+    pub archive_beyond: usize,
+    /// Age in days from which an archived rollout is deleted. 0 keeps them all.
+    pub delete_archived_after_days: u32,
+    /// Maximum number of agents in contact at the same time.
     pub concurrency: usize,
-    /// `scontrol`.
     pub scontrol: PathBuf,
-    /// `slurm.conf`, where it is neither Slurm's default nor in the environment's `SLURM_CONF`.
+    /// `slurm.conf`, if it is neither Slurm's default nor in `SLURM_CONF` of the environment.
     pub slurm_conf: Option<PathBuf>,
-    /// munged's socket.
     pub munge_socket: PathBuf,
-    /// What boot servers and services call the nodes, for images.
+    /// Names of the nodes in boot servers and services, for images.
     pub nodes_file: PathBuf,
     /// Images via `boot-file`.
     pub boot_file: Option<BootFileConfig>,
@@ -52,15 +56,14 @@ pub struct Config {
     pub command: Option<CommandConfig>,
 }
 
-/// Whether agents are given beforehand what is staged for their nodes.
+/// Pre-staging: agents get the staged changes of their nodes beforehand, for a RebootProgram that slurmd runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deliver {
-    /// Where Slurm's configuration says that slurmd runs our RebootProgram.
+    /// If slurmd runs our RebootProgram by Slurm's configuration.
     Auto,
-    /// Always: slurmd runs it as a PowerAction, which Slurm does not tell.
+    /// For a RebootProgram that slurmd runs as a PowerAction, which Slurm does not report.
     Always,
-    /// Never.
     Never,
 }
 
@@ -72,6 +75,9 @@ impl Default for Config {
             deadline: TimeLimit::from_secs(10),
             agent_timeout: TimeLimit::from_secs(4),
             deliver: Deliver::Auto,
+            archive_after_days: 365,
+            archive_beyond: 500,
+            delete_archived_after_days: 1095,
             concurrency: 512,
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,
@@ -94,22 +100,38 @@ impl Config {
         config::load(path)
     }
 
-    /// scontrol with this configuration; slurmctld hands its `SLURM_CONF` to RebootProgram in the environment.
+    /// Returns scontrol with this configuration. RebootProgram gets `SLURM_CONF` from slurmctld in the environment.
     #[must_use]
     pub fn scontrol(&self) -> Scontrol {
         let inherited = || std::env::var_os("SLURM_CONF").map(PathBuf::from);
         Scontrol::new(self.scontrol.clone(), self.slurm_conf.clone().or_else(inherited), SCONTROL_LIMIT)
     }
 
-    /// munged with this configuration.
+    /// Returns the retention of closed rollouts.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention { age: days(self.archive_after_days), count: self.archive_beyond }
+    }
+
+    /// Returns the age from which archived rollouts are deleted. `None` keeps them.
+    #[must_use]
+    pub fn delete_archived_after(&self) -> Option<Duration> {
+        (self.delete_archived_after_days > 0).then(|| days(self.delete_archived_after_days))
+    }
+
+    /// Returns munged with this configuration.
     #[must_use]
     pub fn munge(&self) -> Munge {
         Munge::at(&self.munge_socket)
     }
 }
 
-impl Checked for Config {
-    fn check(&self) -> Vec<Nonsense> {
+fn days(number: u32) -> Duration {
+    Duration::from_secs(u64::from(number) * 24 * 3600)
+}
+
+impl Validate for Config {
+    fn validate(&self) -> Vec<InvalidValue> {
         let paths = [
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["scontrol"], &self.scontrol),
@@ -117,23 +139,24 @@ impl Checked for Config {
             is_absolute(&["munge_socket"], &self.munge_socket),
             is_absolute(&["nodes_file"], &self.nodes_file),
         ];
-        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         wrong.extend(self.bss.iter().flat_map(|table| table.check(&["bss"])));
         wrong.extend(self.bos.iter().flat_map(|table| table.check(&["bos"])));
         wrong.extend(self.command.iter().flat_map(|table| table.check(&["command"])));
         if self.agent_port == 0 {
             let default = answer::PORT;
-            wrong.push(Nonsense::of(&["agent_port"], format!("no agent listens on port 0; it is {default}")));
+            let why = format!("no agent listens on port 0; it is {default}");
+            wrong.push(InvalidValue::new(&["agent_port"], why));
         }
         if self.concurrency == 0 {
-            wrong.push(Nonsense::of(&["concurrency"], "0: no agent would ever be spoken to"));
+            wrong.push(InvalidValue::new(&["concurrency"], "0: no agent would ever be spoken to"));
         }
         if self.deadline.get() < self.agent_timeout.get() {
             let why = format!(
                 "deadline {} is shorter than agent_timeout {}: an invocation would end before its agents may answer",
                 self.deadline, self.agent_timeout
             );
-            wrong.push(Nonsense::of(&["deadline", "agent_timeout"], why));
+            wrong.push(InvalidValue::new(&["deadline", "agent_timeout"], why));
         }
         wrong.extend(self.boot_file.iter().flat_map(BootFileConfig::check));
         wrong
@@ -145,8 +168,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_has_and_explains_every_key_at_its_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/config/controller.toml");
+        config::assert_shipped::<Config>(Path::new(path));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(Config::default().check().is_empty());
+        assert!(Config::default().validate().is_empty());
         for (text, key, why) in [
             ("state_dir = 'x'", "state_dir", "no absolute path"),
             ("scontrol = 'scontrol'", "scontrol", "no absolute path"),
@@ -165,10 +194,10 @@ mod tests {
             ("command = { program = 'set-image' }", "command", "no absolute path"),
             ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),
         ] {
-            let wrong = toml::from_str::<Config>(text).unwrap().check();
+            let wrong = toml::from_str::<Config>(text).unwrap().validate();
             assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
             assert!(wrong[0].keys[0] == key && wrong[0].why.contains(why), "{text}: {wrong:?}");
         }
-        assert!(toml::from_str::<Config>("deadline = '4s'").unwrap().check().is_empty());
+        assert!(toml::from_str::<Config>("deadline = '4s'").unwrap().validate().is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The controller's side of slurm-rollout with its I/O: the state directory, and sending orders to many agents.
 //!
-//! Used by reboot-program, which is static and small, and by the CLI. rollout-core decides; this crate reads, locks, writes, seals
-//! and sends. It must not look up names through NSS.
+//! Used by reboot-program, which is static and small, and by the CLI. rollout-core decides; this crate reads, locks,
+//! writes, seals and sends. It must not look up names through NSS.
 //!
 //! | module | holds |
 //! |---|---|
@@ -12,13 +12,17 @@
 //! | [`hand_over`] | one invocation of RebootProgram |
 //! | [`reconcile`] | the same for nodes whose invocation got lost |
 //! | [`follow_up`] | nodes that need instructions after their order was accepted |
-//! | [`pre_stage`] | giving agents in advance what slurmd will have them apply |
+//! | [`held`] | telling held nodes to retry, or to return to service |
+//! | [`pre_stage`] | giving agents staged orders in advance, if slurmd runs RebootProgram |
+//! | [`survey`] | asking Slurm and the agents for the present state |
 
 pub mod agents;
 pub mod boot;
 pub mod config;
 pub mod follow_up;
 pub mod hand_over;
+pub mod held;
 pub mod pre_stage;
 pub mod reconcile;
 pub mod store;
+pub mod survey;

@@ -1,18 +1,18 @@
-//! Sending the orders that got lost: Slurm runs RebootProgram once for a node, marks the node first, and never asks again,
-//! whether the program was killed with slurmctld, could not be started, or found the agent dead (22.05 to 26.05).
+//! Sending the orders that got lost between Slurm and the nodes.
 
-use crate::agents::ask_all::ask_agents;
+use crate::agents::ask_all::Limits;
 use crate::config::{Config, Deliver};
 use crate::hand_over::{Report, hand_over};
-use crate::pre_stage::{DeliverError, Told, deliver, is_wanted, tell_drains};
-use crate::store::{Store, StoreError};
-use rollout_core::agent::phase::Phase;
+use crate::pre_stage::{PreStageError, Told, is_wanted, pre_stage, tell_drains};
+use crate::store::{StoreError, StoreWriter};
+use crate::survey::survey;
+use rollout_core::controller::follow_up::Outcome;
 use rollout_core::controller::hand_over::{Request, Skipped};
-use rollout_core::controller::lost_orders::{Due, LostOrder};
+use rollout_core::controller::lost_orders::{LostOrder, Remedy, lost_orders};
+use rollout_core::controller::pre_staging::{changed_drains, missing};
+use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::protocol::answer::AgentStatus;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::Entry;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
@@ -20,65 +20,58 @@ use rollout_host::run::RunError;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Why nobody knows whether anything is lost.
+/// The reason for not looking for lost orders.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReconcileError {
-    /// Slurm cannot be asked.
     #[error("Slurm cannot be asked: {0}")]
     Slurm(#[from] RunError),
-    /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing can be given to agents.
     #[error(transparent)]
-    Deliver(#[from] DeliverError),
+    PreStage(#[from] PreStageError),
 }
 
-/// What came of looking for lost orders.
+/// The result of looking for lost orders.
 #[derive(Debug)]
 pub enum Reconciled {
-    /// No order is lost.
     NothingLost,
-    /// These nodes wait for a reboot that is not ours to do: so Slurm's RebootProgram says.
+    /// These nodes wait for a reboot that is not ours to do: Slurm's RebootProgram is another one.
     NotOurs {
-        /// The nodes.
         nodes: NodeSet,
-        /// In words.
         why: String,
     },
     /// These nodes were ordered now, or it was tried.
     Ordered {
-        /// The nodes.
         nodes: NodeSet,
-        /// What came of it.
         report: Report,
     },
 }
 
-/// What Slurm says of all its nodes. Drains that others have set are written down.
+/// Returns Slurm's report about all its nodes. Drains set by others and addresses are recorded.
 ///
 /// # Errors
-/// If Slurm cannot be asked, or nothing can be written.
-pub fn ask_slurm(config: &Config, store: &Store) -> Result<Vec<NodeInfo>, ReconcileError> {
+/// Fails if Slurm cannot be asked, or nothing can be written.
+pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, ReconcileError> {
     let infos = config.scontrol().show_all_nodes()?;
     store.learn_drains(&infos)?;
+    store.learn_addresses(&infos)?;
     Ok(infos)
 }
 
-/// Looks among these nodes, all that Slurm has, for those that it shows as being rebooted and that nobody told so, and
-/// hands them over as RebootProgram does. Where no node is being rebooted this does nothing.
+/// Looks among these nodes, all that Slurm has, for those that it shows as being rebooted and that got no order, and
+/// hands them over as RebootProgram does. If no node is being rebooted this does nothing.
 ///
-/// The agents are asked first. One that has the order, though its answer was lost, gets no other one; and a node that has
-/// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any moment.
-///
-/// Where slurmd runs RebootProgram, all nodes that are being rebooted are asked: whether they were told, only they know.
+/// The agents are asked first. One that has the order, although its answer was lost, gets no other one. A node that has
+/// booted since the hand-over gets none at all: Slurm takes that boot for its reboot, and jobs may start there any
+/// moment. If slurmd runs RebootProgram, all nodes that are being rebooted are asked: only they know whether they were
+/// told.
 ///
 /// # Errors
-/// If Slurm or the state directory cannot be read.
+/// Fails if Slurm cannot be asked or the state directory cannot be used.
 pub fn reconcile(
     config: &Config,
-    store: &Store,
+    store: &StoreWriter,
     by: &str,
     mut infos: Vec<NodeInfo>,
 ) -> Result<Reconciled, ReconcileError> {
@@ -86,113 +79,112 @@ pub fn reconcile(
     if infos.is_empty() {
         return Ok(Reconciled::NothingLost);
     }
-    let lost = store.lost(&infos)?;
+    let snapshot = store.snapshot()?;
+    let lost = lost_orders(&infos, &snapshot, clock::now_ms());
     if lost.is_empty() {
         return Ok(Reconciled::NothingLost);
     }
     let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
-    let not_ours = |why| Ok(Reconciled::NotOurs { nodes: nodes.clone(), why });
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
     let (plain, on_the_node) = match HandOverMode::of(&config.scontrol().show_config()?) {
         HandOverMode::Controller { plain } => (plain, false),
         HandOverMode::Node { plain } => (plain, true),
-        // Where an action runs Slurm does not say. An admin has, if it is on the node.
+        // Slurm does not report where an action runs. The configuration does if that is on the node.
         HandOverMode::Action(_) => (false, config.deliver == Deliver::Always),
-        HandOverMode::NotOurs(why) => return not_ours(why),
+        HandOverMode::NotOurs(why) => return Ok(Reconciled::NotOurs { nodes, why }),
     };
-    let addresses = infos.into_iter().map(|info| (info.name, info.address)).collect();
-    let limits = (config.agent_timeout.get(), config.deadline.get());
-    let agents = ask_agents(config, &nodes, &addresses, limits, |_, address, client| {
-        client.status(address).map_err(|silence| format!("no answer from its agent: {silence}"))
-    });
+    let limits = Limits::new(config.agent_timeout.get(), config.deadline.get());
+    let view = survey(config, snapshot, &nodes, infos, limits);
     let mut sorted = Sorted::default();
-    let now_ms = clock::now_ms();
     for lost in lost {
-        let agent =
-            agents.get(&lost.node).map_or(Err("not asked"), |agent| agent.as_ref().map_err(String::as_str));
-        let due = match on_the_node {
-            true => lost.due_on_the_node(agent.ok(), now_ms),
-            false => Some(lost.due(agent.ok(), now_ms)),
-        };
-        if let Some(due) = due {
-            sorted.add(lost, due, agent);
-        }
+        sorted.add(lost, &view, on_the_node);
     }
-    let Sorted { untold, told, mut report } = sorted;
-    let store = Store::open(&config.state_dir, by)?;
-    for ((rollout, order, ended), names) in told {
+    let Sorted { to_order, recorded, mut report } = sorted;
+    for ((rollout, order, outcome), names) in recorded {
         if !on_the_node {
             report.skipped.entry(Skipped::Ordered).or_default().extend(names.iter().cloned());
         }
-        let volatile = names.iter().any(|name| matches!(agents.get(name), Some(Ok(agent)) if agent.volatile));
-        let nodes = names.into_iter().collect();
-        let entry = match ended {
-            Some((phase, error)) => Entry::Seen { nodes, order, phase, error },
-            None => Entry::Ordered { nodes, order, volatile },
-        };
-        store.record(rollout.as_deref(), vec![entry])?;
+        let entry = outcome.entry(names.into_iter().collect(), Some(order));
+        store.record(rollout.as_deref(), entry.into_iter().collect())?;
     }
     let nodes = match on_the_node {
-        true if untold.is_empty() => return Ok(Reconciled::NothingLost),
-        true => untold.keys().cloned().collect(),
+        true if to_order.is_empty() => return Ok(Reconciled::NothingLost),
+        true => to_order.keys().cloned().collect(),
         false => nodes,
     };
-    if !untold.is_empty() {
-        // Another process may be doing the same: with these times it is seen that it has.
-        let nodes = untold.keys().cloned().collect();
-        let request = Request { nodes, features: None, plain, handed_over_ms: untold };
+    if !to_order.is_empty() {
+        // Another process may be doing the same: these times tell whether it has.
+        let nodes = to_order.keys().cloned().collect();
+        let request = Request { nodes, features: None, plain, handed_over_ms: to_order };
         report.absorb(hand_over(config, by, &request, Instant::now()));
     }
     Ok(Reconciled::Ordered { nodes, report })
 }
 
-/// How an order ended, and what had failed; none while it is carried out.
-type Ended = Option<(Phase, Option<String>)>;
-
-/// What is due where.
+/// Nodes by the remedy for their lost order.
 #[derive(Default)]
 struct Sorted {
-    /// Nodes to be ordered, and by when they had been handed over.
-    untold: BTreeMap<String, u64>,
-    /// Nodes whose agents have the order, by its rollout and id, and how it ended if it has.
-    told: BTreeMap<(Option<String>, OrderId, Ended), Vec<String>>,
+    /// Nodes to order, with the time by which they had been handed over.
+    to_order: BTreeMap<String, u64>,
+    /// Nodes whose agents have the order, by rollout, order and outcome.
+    recorded: BTreeMap<(Option<String>, OrderId, Outcome), Vec<String>>,
     report: Report,
 }
 
 impl Sorted {
-    fn add(&mut self, lost: LostOrder, due: Due, agent: Result<&AgentStatus, &str>) {
-        match (due, lost.order) {
-            (Due::WriteDown, Some(order)) => {
-                let says = agent.ok().and_then(|agent| agent.order.clone());
-                let ended = says.filter(|says| says.phase.has_ended()).map(|says| (says.phase, says.error));
-                self.told.entry((lost.rollout, order, ended)).or_default().push(lost.node);
+    fn add(&mut self, lost: LostOrder, view: &View, on_the_node: bool) {
+        let node = view.node(&lost.node);
+        let remedy = match on_the_node {
+            true => lost.remedy_on_the_node(node.agent(), view.now_ms),
+            false => Some(lost.remedy(node.agent(), view.now_ms)),
+        };
+        match (remedy, lost.order) {
+            (None, _) => {}
+            (Some(Remedy::Record), Some(order)) => {
+                let report = node.agent().and_then(|agent| agent.order.as_ref());
+                let ended = report.filter(|report| report.phase.has_ended());
+                let volatile = node.agent().is_some_and(|agent| agent.volatile);
+                let outcome = ended.map_or(Outcome::Accepted { volatile }, |report| Outcome::Ended {
+                    phase: report.phase,
+                    error: report.error.clone(),
+                });
+                self.recorded.entry((lost.rollout, order, outcome)).or_default().push(lost.node);
             }
-            (Due::Order | Due::WriteDown, _) => drop(self.untold.insert(lost.node, lost.handed_over_ms)),
-            (Due::Booted, _) => self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node),
-            (Due::Silent, _) => {
-                let why = agent.err().unwrap_or_default().to_owned();
-                self.report.failed.entry(why).or_default().push(lost.node);
+            (Some(Remedy::Order | Remedy::Record), _) => {
+                self.to_order.insert(lost.node, lost.handed_over_ms);
+            }
+            (Some(Remedy::Booted), _) => {
+                self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node);
+            }
+            (Some(Remedy::Silent), _) => {
+                let why = node.answer().and_then(Result::err).unwrap_or("not asked in time");
+                let why = format!("no answer from its agent: {why}");
+                self.report.silent.entry(why).or_default().push(lost.node);
             }
         }
     }
 }
 
-/// Gives agents what is staged for their nodes and did not reach them yet, and tells them of changed drains, where slurmd
-/// runs RebootProgram.
+/// A rollout whose orders were given to agents, and the result.
+pub type PreStaged = (String, Result<Told, PreStageError>);
+
+/// Gives agents the staged orders that did not reach them yet, and tells them of changed drains, if slurmd runs
+/// RebootProgram. A rollout that cannot be read holds up no other one: its error is in the result.
 ///
 /// # Errors
-/// If Slurm or the state directory cannot be read, or nothing can be sealed.
-pub fn deliver_again(config: &Config, store: &Store) -> Result<Vec<(String, Told)>, ReconcileError> {
-    let (waiting, drains) = (store.undelivered()?, store.changed_drains()?);
+/// Fails if Slurm cannot be asked, the state directory cannot be read, or nothing can be sealed.
+pub fn pre_stage_again(config: &Config, store: &StoreWriter) -> Result<Vec<PreStaged>, ReconcileError> {
+    let (snapshot, now_ms) = (store.snapshot()?, clock::now_ms());
+    let (waiting, drains) = (missing(&snapshot, now_ms), changed_drains(&snapshot, now_ms));
     if waiting.is_empty() && drains.is_empty() || !is_wanted(config, || config.scontrol().show_config())? {
         return Ok(Vec::new());
     }
     if !drains.is_empty() {
         tell_drains(config, store, &drains)?;
     }
-    let deliver = |(rollout, nodes): (String, NodeSet)| {
-        let told = deliver(config, store, &rollout, &nodes)?;
-        Ok((rollout, told))
+    let pre_stage = |(rollout, nodes): (String, NodeSet)| {
+        let told = pre_stage(config, store, &rollout, &nodes);
+        (rollout, told)
     };
-    waiting.into_iter().map(deliver).collect()
+    Ok(waiting.into_iter().map(pre_stage).collect())
 }

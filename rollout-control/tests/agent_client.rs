@@ -1,4 +1,4 @@
-//! The client against real sockets: agents that answer, and whatever else may listen there.
+//! The client against real sockets: agents that answer, and other programs that may listen there.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// For exchanges that end of themselves, and for those that are to be cut off. Nothing is said of how fast they are.
+/// Limits for exchanges that end by themselves, and for those that must be cut off. The tests assert nothing about
+/// speed.
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(400);
 
-/// Much more than any limit given here: an exchange that takes this long has none.
+/// Much longer than any limit given here: an exchange that takes this long has none.
 const ENDLESS: Duration = Duration::from_secs(60);
 
 /// Serves each connection on a thread of its own, on all addresses of this machine.
@@ -36,7 +37,7 @@ fn serve(handle: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     port
 }
 
-/// Reads a request to its end: its head, and its body by Content-Length.
+/// Reads a whole request: its head, and its body by Content-Length.
 fn request(stream: &mut TcpStream) -> (String, String) {
     let mut bytes = Vec::new();
     let mut byte = [0];
@@ -72,30 +73,35 @@ fn order(port: u16, limit: Duration) -> Result<Answer, NoAnswer> {
 
 fn silence(port: u16, limit: Duration) -> String {
     let error = order(port, limit).expect_err("no answer");
-    assert!(!error.nobody_listens && !error.nothing_sent, "{error}");
-    assert!(!error.why.is_empty() && !error.why.contains(char::is_control), "one line: {error:?}");
-    error.why
+    assert!(!matches!(error, NoAnswer::NobodyListens(_)) && !error.nothing_sent(), "{error}");
+    let cause = error.cause();
+    assert!(!cause.is_empty() && !cause.contains(char::is_control), "one line: {error:?}");
+    assert_eq!(error.to_string(), format!("no answer from its agent: {cause}"));
+    cause.to_owned()
 }
 
 #[test]
 fn each_answer_of_an_agent_is_understood() {
     for (json, answer) in [
-        (r#"{"answer":"accepted"}"#, Answer::Accepted { volatile: false }),
-        (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted { volatile: false }),
+        (r#"{"answer":"accepted"}"#, Answer::Accepted { volatile: false, order: None }),
+        (r#"{"answer":"accepted","a-newer-key":1}"#, Answer::Accepted { volatile: false, order: None }),
         (
             r#"{"answer":"under-way","phase":"rebooting-back"}"#,
             Answer::UnderWay { phase: Phase::RebootingBack, order: None, rollout: None, volatile: false },
         ),
-        (r#"{"answer":"refused","why":"busy"}"#, Answer::Refused { why: "busy".to_owned() }),
+        (r#"{"answer":"refused","why":"busy"}"#, Answer::Refused { why: "busy".to_owned(), order: None }),
     ] {
         assert_eq!(order(says(http("200 OK", json)), LONG), Ok(answer), "{json}");
     }
-    // An order that is no order is refused with a status of its own.
+    // An invalid order is refused with a status of its own.
     let refused = http("400 Bad Request", r#"{"answer":"refused","why":"MUNGE: replayed"}"#);
-    assert_eq!(order(says(refused), LONG), Ok(Answer::Refused { why: "MUNGE: replayed".to_owned() }));
+    assert_eq!(
+        order(says(refused), LONG),
+        Ok(Answer::Refused { why: "MUNGE: replayed".to_owned(), order: None })
+    );
     let chunked =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n{\"answer\":\"accepted\"}\r\n0\r\n\r\n";
-    assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted { volatile: false }));
+    assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted { volatile: false, order: None }));
 }
 
 #[test]
@@ -107,7 +113,7 @@ fn the_order_is_posted_as_it_is() {
     });
     let sealed = format!("MUNGE:{}:", "AwQF".repeat(100_000));
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted { volatile: false }));
+    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted { volatile: false, order: None }));
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("post /v1/order http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{head}");
@@ -115,7 +121,7 @@ fn the_order_is_posted_as_it_is() {
     assert!(body == sealed);
     assert_eq!(
         client.order(LOCAL, "once more"),
-        Ok(Answer::Accepted { volatile: false }),
+        Ok(Answer::Accepted { volatile: false, order: None }),
         "on a connection of its own"
     );
 }
@@ -137,7 +143,7 @@ fn the_status_is_read_and_its_error_is_one_line() {
 #[test]
 fn a_refusal_cannot_write_on_the_terminal_nor_fill_the_journal() {
     let why = format!("no\\n\\u001b[31m{}", "long ".repeat(5000));
-    let Ok(Answer::Refused { why }) =
+    let Ok(Answer::Refused { why, .. }) =
         order(says(http("200 OK", &format!(r#"{{"answer":"refused","why":"{why}"}}"#))), LONG)
     else {
         panic!("a refusal")
@@ -183,8 +189,8 @@ fn one_that_hangs_up_is_an_error() {
 fn that_nobody_listens_is_told_apart() {
     let port = TcpListener::bind((LOCAL, 0)).unwrap().local_addr().unwrap().port();
     let error = order(port, LONG).unwrap_err();
-    assert!(error.nobody_listens && error.nothing_sent, "{error}");
-    assert!(error.why.contains("refused"), "{error}");
+    assert!(matches!(error, NoAnswer::NobodyListens(_)) && error.nothing_sent(), "{error}");
+    assert!(error.cause().contains("refused"), "{error}");
 }
 
 #[test]
@@ -195,7 +201,7 @@ fn one_that_never_answers_is_left_at_the_limit() {
         drop(stream);
     });
     assert_eq!(silence(silent, SHORT), late);
-    // Accepted by the kernel, and by nobody else.
+    // Only the kernel accepts this connection.
     let listener = TcpListener::bind((LOCAL, 0)).unwrap();
     assert_eq!(silence(listener.local_addr().unwrap().port(), SHORT), late);
 }
@@ -220,7 +226,7 @@ fn one_that_drips_is_left_at_the_limit() {
     ] {
         silence(drips(first, then), SHORT);
     }
-    // Who does not read what is sent to it does not hold us up either.
+    // A server that does not read the request does not delay us either.
     let deaf = serve(|stream| {
         thread::sleep(ENDLESS);
         drop(stream);
@@ -259,7 +265,7 @@ fn an_answer_that_is_too_long_is_cut_with_an_error() {
     let long = format!(r#"{{"answer":"refused","why":"{}"}}"#, "x".repeat(10 * 1024 * 1024));
     let why = silence(says(http("200 OK", &long)), LONG);
     assert!(why.contains("limit"), "{why}");
-    // So is one that says nothing of its length and never ends, and a head that never ends.
+    // An endless answer without a length is cut off as well, and so is an endless head.
     for first in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n"] {
         let endless = serve(move |mut stream| {
             request(&mut stream);
@@ -284,7 +290,10 @@ fn addresses_of_both_families_are_spoken_to() {
         let _ = stream.write_all(http("200 OK", r#"{"answer":"accepted"}"#).as_bytes());
     });
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(Ipv6Addr::LOCALHOST.into(), "x"), Ok(Answer::Accepted { volatile: false }));
+    assert_eq!(
+        client.order(Ipv6Addr::LOCALHOST.into(), "x"),
+        Ok(Answer::Accepted { volatile: false, order: None })
+    );
 }
 
 /// Many agents at once, each at an address of its own: a third takes the order, a third refuses, a third is silent.
@@ -307,9 +316,9 @@ fn silent_agents_hold_up_no_other() {
     assert_eq!(answers.len(), nodes.len());
     for (node, answer) in answers {
         match node % 3 {
-            0 => assert_eq!(answer, Ok(Answer::Accepted { volatile: false }), "{node}"),
-            1 => assert_eq!(answer, Ok(Answer::Refused { why: format!("I am 127.0.0.{node}") })),
-            _ => assert_eq!(answer.unwrap_err().why, "it did not come in time", "{node}"),
+            0 => assert_eq!(answer, Ok(Answer::Accepted { volatile: false, order: None }), "{node}"),
+            1 => assert_eq!(answer, Ok(Answer::Refused { why: format!("I am 127.0.0.{node}"), order: None })),
+            _ => assert_eq!(answer.unwrap_err().cause(), "it did not come in time", "{node}"),
         }
     }
 }

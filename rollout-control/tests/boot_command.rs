@@ -1,4 +1,4 @@
-//! Images via the site's own program: real programs, good and bad.
+//! Images via the site's own program: real programs, working and broken.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -14,28 +14,28 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Much more than anything here takes: nothing is said of how fast it is.
+/// Much longer than anything here takes, because these tests assert nothing about speed.
 const LONG: Duration = Duration::from_secs(120);
 
 fn soon() -> Instant {
     Instant::now() + LONG
 }
 
-/// A program of the site's in a directory of its own.
+/// A program of a site, in a directory of its own.
 struct Site {
     dir: tempfile::TempDir,
     limit: TimeLimit,
 }
 
 impl Site {
-    /// `body` is shell; `$1` is the verb, and the directory is `$dir`.
+    /// Writes the program. `body` is shell, with the verb in `$1` and the directory in `$dir`.
     fn new(body: &str) -> Self {
         let site = Self { dir: tempfile::tempdir().unwrap(), limit: TimeLimit::from_secs(60) };
         let text = format!("#!/bin/sh\ndir={}\n{body}\n", site.dir.path().display());
         let draft = site.dir.path().join("draft");
         replace(&draft, text.as_bytes(), 0o644).unwrap();
-        // By another process: what a test beside this one starts would hold a file open that we write, and the kernel runs
-        // none that is open for writing.
+        // A different process writes the program. If this one did, a child of a parallel test could inherit the open
+        // file, and the kernel runs no file that is open for writing.
         let install = Program::new("/usr/bin/install", LONG).args(["-m", "755"]);
         install.arg(draft).arg(site.program()).run().unwrap();
         site
@@ -50,7 +50,7 @@ impl Site {
         provider(Via::Command, &Config { command: Some(command), ..Config::default() }).unwrap()
     }
 
-    /// What the program was given to read when it was called with this verb.
+    /// Returns the input of the program when it was called with this verb.
     fn read_by(&self, verb: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.dir.path().join(verb)).unwrap()).unwrap()
     }
@@ -113,7 +113,7 @@ esac"#,
     assert_eq!(read["nodes"][1].get("saved"), Some(&Value::Null));
 }
 
-/// Services are spoken to by a program of ours, in the same way.
+/// Our own program talks to services, and is called in the same way.
 #[test]
 fn what_is_not_configured_or_not_there_is_told() {
     for via in [Via::Bss, Via::Bos, Via::Command] {
@@ -135,14 +135,14 @@ fn what_is_not_configured_or_not_there_is_told() {
 
 #[test]
 fn what_it_says_of_a_node_counts_for_that_node() {
-    // Exit code 0, and one node with an error.
+    // Exit code 0, with an error for one node.
     let site = Site::new(r#"printf %s '{"nodes": {"cn02": {"error": "no such\n machine"}}}'"#);
     let outcomes = site.source().set(&image(), &nodes(), soon());
     assert_eq!(outcomes["cn01"], Ok(()));
     assert_eq!(outcomes["cn02"], Err("no such machine".to_owned()));
     let outcomes = site.source().read(&nodes(), soon());
     assert!(outcomes["cn01"].clone().unwrap_err().contains("read said nothing of this node"));
-    // Another exit code, which is about all others.
+    // A different exit code, which concerns all other nodes.
     let site = Site::new(
         r#"echo '{"nodes": {"cn02": {"error": "no such machine"}}}'; echo no database >&2; exit 3"#,
     );
@@ -185,7 +185,7 @@ fn one_that_talks_nonsense_has_set_nothing() {
     assert_eq!(site.source().check(&image(), &nodes(), soon()), Err("no such profile".to_owned()));
     let why = Site::new("echo ok").source().check(&image(), &nodes(), soon()).unwrap_err();
     assert!(why.contains("what is no answer") && why.ends_with("ok"), "{why}");
-    // Endless output is not waited for.
+    // Endless output is cut off.
     let why = Site::new("exec yes").source().set(&image(), &nodes(), soon())["cn01"].clone().unwrap_err();
     assert!(why.contains("printed more than") && why.chars().count() < 3000, "{}", why.chars().count());
 }
@@ -204,7 +204,7 @@ fn one_that_hangs_is_killed_with_what_it_started() {
         assert!(why.contains("did not end within") && why.contains("killed: waiting"), "{why}");
         assert!(begun.elapsed() < LONG);
         let child = std::fs::read_to_string(site.dir.path().join("child")).unwrap();
-        // Killed is not yet gone.
+        // A killed process may exist for a moment.
         let lives = || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
             !stat.is_empty() && !stat.contains(") Z ")

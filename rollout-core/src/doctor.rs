@@ -1,56 +1,60 @@
-//! What is wrong with an installation, and what to do about it: facts in, findings out.
+//! Problems of an installation and their remedies: facts in, findings out.
 //!
 //! | module | looks at |
 //! |---|---|
 //! | [`slurm`] | Slurm's configuration: versions, RebootProgram's setting, timeouts |
-//! | [`access`] | who may read, write and enter what: RebootProgram's file, the state directory |
+//! | [`access`] | permissions of RebootProgram's file and of the state directory |
 //! | [`agents`] | the agents of all nodes, in groups |
-//! | [`mounts`] | whether a directory survives a boot |
+//! | [`configuration`] | the files of a configuration and the mistakes in them |
+//! | [`mounts`] | file systems that do not survive a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
+//! | [`rollouts`] | lost nodes, and rollouts that cannot be read |
 //!
-//! The words are for somebody who is called at night: what is, why it matters, and the command or line that helps.
+//! Findings are worded for somebody who is called at night: the fact, its consequence, and the command or line that
+//! helps.
 
 pub mod access;
 pub mod agents;
+pub mod configuration;
 pub mod mounts;
 pub mod node;
+pub mod rollouts;
 pub mod slurm;
 
 use crate::hostlist::NodeSet;
 use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 
-/// The length of what is said in one line, in characters: programs are quoted in it.
+/// Length limit of a fact in one line, in characters. It may quote the output of programs.
 const MAX_WHAT: usize = 600;
 
-/// How bad a finding is. In the order in which a person is shown them: the worst stands last, where a terminal ends.
+/// Severity of a finding, in the order of display: the worst comes last, at the end of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
     Ok,
-    /// It works, until something happens; or it could not be looked at.
+    /// It works until something happens, or it could not be checked.
     Warning,
     /// Rollouts fail, or will.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
     pub level: Level,
-    /// What was looked at, in a word.
+    /// Name of the check, in one word.
     pub check: String,
-    /// What is.
+    /// The fact.
     pub what: String,
-    /// Why it matters.
+    /// Its consequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The command to type or the line to write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cure: Option<String>,
-    /// The nodes that it is about, where it is about some of many.
+    /// The nodes concerned, if the finding is about some of many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeSet>,
 }
@@ -58,16 +62,14 @@ pub struct Finding {
 /// All findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// How many are problems.
     pub problems: usize,
-    /// How many are warnings.
     pub warnings: usize,
-    /// The worst last.
+    /// Sorted, the worst last.
     pub findings: Vec<Finding>,
 }
 
 impl Level {
-    /// The word.
+    /// Returns the word for it in the report.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,7 +81,7 @@ impl Level {
 }
 
 impl Finding {
-    /// As it should be.
+    /// Returns a finding of a fact that is as it should be.
     pub fn ok(check: &str, what: impl Into<String>) -> Self {
         Self {
             level: Level::Ok,
@@ -91,29 +93,29 @@ impl Finding {
         }
     }
 
-    /// It works, until something happens.
+    /// Returns a finding of a fact that does no harm until something happens.
     pub fn warning(check: &str, what: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::ok(check, what) }
     }
 
-    /// Rollouts fail, or will.
+    /// Returns a finding of a fact that makes rollouts fail, now or later.
     pub fn problem(check: &str, what: impl Into<String>) -> Self {
         Self { level: Level::Problem, ..Self::ok(check, what) }
     }
 
-    /// Why it matters.
+    /// Adds the consequence.
     #[must_use]
     pub fn because(self, why: impl Into<String>) -> Self {
         Self { why: Some(why.into()), ..self }
     }
 
-    /// What to do.
+    /// Adds the remedy.
     #[must_use]
     pub fn cured_by(self, cure: impl Into<String>) -> Self {
         Self { cure: Some(cure.into()), ..self }
     }
 
-    /// Which nodes it is about.
+    /// Adds the nodes concerned.
     #[must_use]
     pub fn on(self, nodes: NodeSet) -> Self {
         Self { nodes: Some(nodes), ..self }
@@ -121,7 +123,7 @@ impl Finding {
 }
 
 impl Report {
-    /// Puts the findings into their order. Those of one level stay as they came.
+    /// Sorts the findings by level. Within a level they keep their order.
     #[must_use]
     pub fn of(mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| finding.level);
@@ -129,18 +131,18 @@ impl Report {
         Self { problems: count(Level::Problem), warnings: count(Level::Warning), findings }
     }
 
-    /// The report as a person reads it. `prefix` of a finding's first line is as wide as its widest.
+    /// Returns the report for people, with the names of checks in a column of one width.
     #[must_use]
     pub fn text(&self) -> String {
         let width = self.findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
-        let mut text = String::new();
+        let mut report = String::new();
         for Finding { level, check, what, why, cure, nodes } in &self.findings {
             let nodes = nodes.as_ref().map(|nodes| format!("{nodes}: ")).unwrap_or_default();
-            text += &format!("{:7}  {check:width$}  {nodes}{what}\n", level.name());
-            for (word, said) in [("why:", why), ("do:", cure)] {
-                for (index, line) in said.iter().flat_map(|said| said.lines()).enumerate() {
+            report += &format!("{:7}  {check:width$}  {nodes}{what}\n", level.name());
+            for (word, text) in [("why:", why), ("do:", cure)] {
+                for (index, line) in text.iter().flat_map(|text| text.lines()).enumerate() {
                     let word = if index == 0 { word } else { "" };
-                    text += &format!("         {word:4} {line}\n");
+                    report += &format!("         {word:4} {line}\n");
                 }
             }
         }
@@ -150,11 +152,11 @@ impl Report {
         };
         let ok = self.findings.len() - self.problems - self.warnings;
         let (problems, warnings) = (count(self.problems, "problem"), count(self.warnings, "warning"));
-        text + &format!("{problems}, {warnings}, {ok} ok\n")
+        report + &format!("{problems}, {warnings}, {ok} ok\n")
     }
 }
 
-/// Seconds as people say them.
+/// Formats seconds for people.
 pub(crate) fn duration(seconds: u64) -> String {
     match (seconds / 60, seconds % 60) {
         (0, seconds) => format!("{seconds} s"),

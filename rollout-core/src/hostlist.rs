@@ -1,13 +1,13 @@
 //! Slurm hostlists: text such as `cn[001-128],gpu1` to node names and back.
 //!
-//! Everything that carries more than one node name goes through here: the argument Slurm gives RebootProgram
-//! (a flat comma list up to 25.11, folded from 26.05), `nodes =` in a manifest, and the lists handed to
+//! All texts with more than one node name go through here: the argument that Slurm gives RebootProgram
+//! (a flat comma list up to 25.11, folded from 26.05), `nodes =` in a manifest, and the lists passed to
 //! `scontrol`. The grammar is Slurm's own (`src/common/hostlist.c`; `scontrol show hostnames` is the oracle,
-//! see `tests/hostlist_cases.txt`), but stricter where Slurm guesses or answers with other nodes than were
-//! written: one doubtful item refuses the whole list.
+//! see `tests/hostlist_cases.txt`), but stricter: Slurm guesses at some items, or answers with other nodes than were
+//! written. Here one doubtful item refuses the whole list.
 //!
-//! This module only turns text into names. It must not ask Slurm or any file which nodes exist, so `ALL` is a
-//! plain name here and the hostlist functions `{…}` of 25.05+, which slurmctld expands, are refused.
+//! This module only converts text. It must not ask Slurm or any file which nodes exist, so `ALL` is a
+//! plain name here, and the hostlist functions `{…}` of 25.05+, which slurmctld expands, are refused.
 
 mod error;
 mod fold;
@@ -18,16 +18,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use error::{HostlistError, Place};
+pub use error::{HostlistError, Span};
 pub use fold::fold;
 pub use parse::{MAX_NAME, MAX_NODES, MAX_RANGE, check_name, expand};
 
 /// A set of NodeNames: no duplicates, in Slurm's sort order.
 ///
-/// The order is that of `scontrol show hostlistsorted`: what stands before the trailing number decides first,
-/// compared naturally (`r2n` before `r10n`), then the number by its digit count and value, so `cn9` comes
-/// before `cn10` and `cn9` before `cn09`. Text form ([`fmt::Display`] and serde) is the folded hostlist; in
-/// serde alone the empty text is the empty set.
+/// The order is that of `scontrol show hostlistsorted`: first by the part before the trailing number, compared
+/// naturally (`r2n` before `r10n`), then by the number's digit count and value. So `cn9` comes before `cn10`, and
+/// `cn9` before `cn09`. The text form ([`fmt::Display`] and serde) is the folded hostlist; in serde alone the empty
+/// text is the empty set.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NodeSet {
     /// Sorted by `fold::order`, without duplicates.
@@ -35,7 +35,7 @@ pub struct NodeSet {
 }
 
 impl NodeSet {
-    /// The nodes a hostlist names.
+    /// Parses a hostlist.
     ///
     /// # Errors
     /// As [`expand`]; a list without any name is [`HostlistError::Empty`].
@@ -43,7 +43,7 @@ impl NodeSet {
         expand(list).map(Self::sorted)
     }
 
-    /// A set of single names, each of which must be one that [`check_name`] accepts.
+    /// Collects single names, each of which [`check_name`] must accept.
     ///
     /// # Errors
     /// The first name that Slurm could not have.
@@ -51,53 +51,53 @@ impl NodeSet {
         names.into_iter().map(|name| check_name(name).map(|()| name.to_owned())).collect()
     }
 
-    /// The names, in order.
+    /// Returns the names in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.names.iter().map(String::as_str)
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether there is no node.
+    /// Returns whether the set has no node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// Whether the node is in the set; names compare exactly, `cn9` is not `cn09`.
+    /// Returns whether the node is in the set. Names compare exactly: `cn9` is not `cn09`.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.position(name).is_ok()
     }
 
-    /// Adds a node and says whether it is new. Moves the names after it: collect when there are thousands.
+    /// Adds a node and returns whether it is new. Moves the names after it, so collect thousands instead.
     ///
     /// # Errors
-    /// A name that [`check_name`] refuses.
+    /// If [`check_name`] refuses the name.
     pub fn insert(&mut self, name: &str) -> Result<bool, HostlistError> {
         check_name(name)?;
-        let Err(place) = self.position(name) else { return Ok(false) };
-        self.names.insert(place, name.to_owned());
+        let Err(position) = self.position(name) else { return Ok(false) };
+        self.names.insert(position, name.to_owned());
         Ok(true)
     }
 
-    /// The nodes of this set that are not in `other`.
+    /// Returns the nodes of this set that are not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         self.filtered(|name| !other.contains(name))
     }
 
-    /// The nodes in both sets.
+    /// Returns the nodes in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.filtered(|name| other.contains(name))
     }
 
-    /// The nodes in either set.
+    /// Returns the nodes in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self::sorted(self.names.iter().chain(&other.names).cloned().collect())
@@ -110,7 +110,7 @@ impl NodeSet {
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        self.names.binary_search_by(|have| fold::order(have, name))
+        self.names.binary_search_by(|other| fold::order(other, name))
     }
 
     fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
@@ -118,8 +118,8 @@ impl NodeSet {
     }
 }
 
-/// For names that came out of a [`NodeSet`] or [`expand`]: they are not checked again. Names from anywhere else
-/// go through [`NodeSet::from_names`], or the folded text may not parse.
+/// Collects names from a [`NodeSet`] or [`expand`] without checking them again. Names from elsewhere must go through
+/// [`NodeSet::from_names`], or the folded text may not parse.
 impl FromIterator<String> for NodeSet {
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
         Self::sorted(names.into_iter().collect())

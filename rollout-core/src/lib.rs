@@ -1,7 +1,7 @@
 //! Everything that slurm-rollout decides, without any I/O.
 //!
-//! No files, sockets, processes, threads or clock: times, boot ids and file contents come in as arguments, and decisions go out as
-//! values. Every rule can therefore be tested as a table.
+//! No files, sockets, processes, threads or clock: times, boot ids and file contents come in as arguments, and
+//! decisions go out as values. Every rule can therefore be tested as a table.
 //!
 //! | module | holds |
 //! |---|---|

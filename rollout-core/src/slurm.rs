@@ -2,12 +2,16 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`addresses`] | NodeAddr of nodes |
 //! | [`node`] | `scontrol show node` |
+//! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
 //! | [`config`] | `scontrol show config` |
 //! | [`drains`] | drains set by others, which outlive a rollout |
 //! | [`hand_over_mode`] | the daemon that runs RebootProgram, by Slurm's configuration |
 
+pub mod addresses;
 pub mod config;
 pub mod drains;
 pub mod hand_over_mode;
 pub mod node;
+pub mod reason;

@@ -2,7 +2,8 @@
 
 /// Returns the text as one line of at most `max` characters, without control characters.
 ///
-/// A longer text keeps its beginning, which names the attempt, and more of its end, because tools report the cause there.
+/// A longer text keeps its beginning, which names the attempt, and more of its end, because tools report the cause
+/// there.
 #[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
     let words: Vec<&str> =

@@ -8,12 +8,12 @@ use std::time::Duration;
 /// The longest limit that is accepted. Slurm's own ResumeTimeout ends at 65533 s (about 18 h).
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// A time limit of 1 second to [`LONGEST`], in whole seconds. In TOML and JSON it is text: `"10m"`.
+/// A time limit of 1 second to [`LONGEST`], in whole seconds. TOML and JSON have it as text: `"10m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TimeLimit(Duration);
 
-/// Why a text is not a time limit.
+/// A text that is not a time limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no time limit: write whole numbers with s, m or h, 1s to 24h, such as \"90s\", \"10m\" or \"1h30m\""
@@ -21,13 +21,13 @@ pub struct TimeLimit(Duration);
 pub struct NotATimeLimit(String);
 
 impl TimeLimit {
-    /// A limit of so many seconds, brought into the accepted range.
+    /// Returns a limit of this many seconds, clamped to the accepted range.
     #[must_use]
     pub fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds.max(1)).min(LONGEST))
     }
 
-    /// The limit as a duration.
+    /// Returns the limit as a duration.
     #[must_use]
     pub fn get(self) -> Duration {
         self.0

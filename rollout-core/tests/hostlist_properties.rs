@@ -40,7 +40,7 @@ fn the_table_of_cases_holds() {
     assert!(accepted > 50 && refused > 60, "the table lost lines: {accepted} accepted, {refused} refused");
 }
 
-/// One range in brackets as numbers and width, and how it is written.
+/// One range in brackets as numbers and width, and its text.
 #[derive(Debug, Clone)]
 struct Range {
     lo: u64,
@@ -79,7 +79,7 @@ fn written(part: &Part) -> String {
     }
 }
 
-/// What a part can be, written out.
+/// Every text that a part stands for.
 fn choices(part: &Part) -> Vec<String> {
     match part {
         Part::Text(text) => vec![text.clone()],
@@ -92,7 +92,7 @@ fn choices(part: &Part) -> Vec<String> {
     }
 }
 
-/// All names of an item by the shortest way there is, in no particular order.
+/// All names of an item, computed in the simplest way, in no particular order.
 fn model(item: &[Part]) -> Vec<String> {
     item.iter().fold(vec![String::new()], |names, part| {
         let choices = choices(part);
@@ -108,7 +108,7 @@ fn groups(item: &[Part]) -> usize {
     item.iter().filter(|part| matches!(part, Part::Group(_))).count()
 }
 
-/// Names as sites have them, close enough to each other that ranges, gaps and mixed widths come about.
+/// Names as sites have them, similar enough for ranges, gaps and mixed widths to occur.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "(cn|r[1-3]n|gpu-|n0|)[0-2]{0,1}[0-9]{1,3}",
@@ -121,7 +121,7 @@ fn separator() -> impl Strategy<Value = String> {
     "[, \t\n]{1,3}"
 }
 
-/// Text made of what the grammar is made of, so that it comes near to being a list.
+/// Text made of the symbols of the grammar, so that it is almost a list.
 fn near_list() -> impl Strategy<Value = String> {
     vec(prop_oneof!["[a-z0-9]{1,3}", r"[\[\],]", "[-0-9]{1,6}", r"[\[\]\-, {}]", "\\PC"], 0..24)
         .prop_map(|pieces| pieces.concat())
@@ -143,7 +143,7 @@ proptest! {
         let again = expand(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(fold(again.iter().map(String::as_str)), text.clone());
         prop_assert_eq!(fold(names.iter().rev().chain(&names).map(String::as_str)), text.clone());
-        // What expands from a folded list is already in order: the folded text is sorted.
+        // A folded list expands in order, because the folded text is sorted.
         prop_assert!(NodeSet::parse(&text).is_ok_and(|nodes| nodes.iter().eq(again.iter().map(String::as_str))));
     }
 
@@ -172,7 +172,7 @@ proptest! {
         match expand(&list) {
             Ok(names) => {
                 let expected = items.iter().map(|item| model(item)).collect::<Vec<_>>();
-                // With up to two groups the order is the natural one; with more it is Slurm's own.
+                // Up to two groups give the natural order, more give Slurm's own.
                 if items.iter().all(|item| groups(item) < 3) {
                     prop_assert_eq!(&names, &expected.concat(), "{}", &list);
                 }

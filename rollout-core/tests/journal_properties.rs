@@ -1,83 +1,19 @@
-//! The journal's fold over many journals: lines in any order, torn and foreign lines, late answers.
+//! Properties of replaying a journal: lines in any order, torn and foreign lines, late answers.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
+
+#[path = "support/strategies.rs"]
+mod strategies;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Booted, Entry, Line, NodeRecord, NodeRecords, Progress, fold, lines};
-
-fn nodes() -> impl Strategy<Value = NodeSet> {
-    vec(prop_oneof!["n[1-4]", Just("gpu01".to_owned())], 0..4).prop_map(|names| names.into_iter().collect())
-}
-
-fn order() -> impl Strategy<Value = OrderId> {
-    (0..3_u128).prop_map(OrderId::from_random)
-}
-
-fn why() -> impl Strategy<Value = String> {
-    prop_oneof![
-        Just("no such package".to_owned()),
-        "\\PC{0,12}",
-        Just("torn\nin \"two\" \u{0}— ü".to_owned())
-    ]
-}
-
-fn time() -> impl Strategy<Value = u64> {
-    prop_oneof![8 => 0..100_u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
-}
-
-fn entry() -> impl Strategy<Value = Entry> {
-    let phase = prop::sample::select(Phase::ALL.to_vec());
-    prop_oneof![
-        nodes().prop_map(|nodes| Entry::Staged { nodes }),
-        nodes().prop_map(|nodes| Entry::Unstaged { nodes }),
-        (nodes(), order(), prop::option::of(why())).prop_map(|(nodes, order, drained)| Entry::Delivered {
-            nodes,
-            order,
-            drained
-        }),
-        (nodes(), order(), time()).prop_map(|(nodes, order, until_ms)| Entry::Ordering {
-            nodes,
-            order,
-            until_ms
-        }),
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: true }),
-        (nodes(), order(), "[ab]").prop_map(|(nodes, order, boot_id)| {
-            let booted = Booted { boot_id, running: None };
-            let before = nodes.iter().map(|node| (node.to_owned(), booted.clone())).collect();
-            Entry::BootSource { nodes, order, before }
-        }),
-        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::PutBack { nodes, order, why }),
-        answer(),
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Retried { nodes, order }),
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Released { nodes, order }),
-        (nodes(), order(), phase, prop::option::of(why()))
-            .prop_map(|(nodes, order, phase, error)| Entry::Seen { nodes, order, phase, error }),
-    ]
-}
-
-/// What a RebootProgram may still write when it is late.
-fn answer() -> impl Strategy<Value = Entry> {
-    prop_oneof![
-        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
-        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Refused { nodes, order, why }),
-        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Unreachable { nodes, order, why }),
-    ]
-}
-
-fn line(entry: impl Strategy<Value = Entry>) -> impl Strategy<Value = Line> {
-    (time(), entry).prop_map(|(t_ms, entry)| Line { t_ms, by: "slurm-rollout root@ctl".to_owned(), entry })
-}
-
-fn journal() -> impl Strategy<Value = Vec<Line>> {
-    vec(line(entry()), 0..24)
-}
+use rollout_core::rollout::journal::{Booted, Entry, Line, NodeRecord, NodeRecords, Progress, lines, replay};
+use strategies::{answer, entry, journal, line, nodes, order, time};
 
 fn text_of(journal: &[Line]) -> String {
     journal.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect()
@@ -99,6 +35,38 @@ fn garbage() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The number of an order after those of the strategies.
+const LAST: u128 = 9;
+
+/// Returns an outcome of order [`LAST`] that leaves the boot source to it.
+fn outcome_of_the_last() -> impl Strategy<Value = Option<Entry>> {
+    let (nodes, order) = (NodeSet::parse("n[1-4],gpu01").unwrap(), OrderId::from_random(LAST));
+    let with = |entry: fn(NodeSet, OrderId) -> Entry| Just(Some(entry(nodes.clone(), order.clone())));
+    prop_oneof![
+        Just(None),
+        with(|nodes, order| Entry::Ordered { nodes, order, volatile: true }),
+        with(|nodes, order| Entry::Refused { nodes, order, why: "busy".to_owned() }),
+        with(|nodes, order| Entry::Unreachable { nodes, order, why: "silence".to_owned() }),
+        with(|nodes, order| Entry::Lost { nodes, order, why: "silence".to_owned() }),
+        with(|nodes, order| Entry::BootRestoring { nodes, order, until_ms: 90 }),
+        with(|nodes, order| Entry::Seen { nodes, order, phase: Phase::Held, error: None }),
+    ]
+}
+
+/// Returns lines about the orders of the strategies, which are earlier ones.
+fn late() -> impl Strategy<Value = Entry> {
+    entry().prop_filter("it begins something new", |entry| {
+        !matches!(
+            entry,
+            Entry::Staged { .. }
+                | Entry::Unstaged { .. }
+                | Entry::PreStaged { .. }
+                | Entry::Ordering { .. }
+                | Entry::Superseded { order: None, .. }
+        )
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -117,40 +85,40 @@ proptest! {
     }
 
     #[test]
-    fn a_fold_depends_on_the_lines_alone_and_names_only_their_nodes(journal in journal(), from in 0..24_usize) {
-        let whole = fold(&journal);
-        prop_assert_eq!(&fold(journal.iter()), &whole);
-        let said: NodeSet = journal.iter().flat_map(|line| line.entry.nodes().iter()).map(str::to_owned).collect();
-        prop_assert!(whole.keys().all(|name| said.contains(name)));
-        // What a node's lines are is all that matters to it, not what is said of others between them.
+    fn a_replay_depends_on_the_lines_alone_and_names_only_their_nodes(journal in journal(), from in 0..24_usize) {
+        let whole = replay(&journal);
+        prop_assert_eq!(&replay(journal.iter()), &whole);
+        let named: NodeSet = journal.iter().flat_map(|line| line.entry.nodes().iter()).map(str::to_owned).collect();
+        prop_assert!(whole.keys().all(|name| named.contains(name)));
+        // Only the lines of a node matter to it, not those of others in between.
         for (name, record) in &whole {
             let own: Vec<_> = journal.iter().filter(|line| line.entry.nodes().contains(name)).collect();
-            let alone = fold(own);
+            let alone = replay(own);
             prop_assert_eq!(alone.get(name), Some(record));
         }
-        // A node that is staged anew owes nothing to what was before, but when it was ordered and what it boots since.
-        let anew = |mut fold: NodeRecords, name: &str| {
-            fold.remove(name).map(|node| NodeRecord { ordering_ms: None, volatile: false, boot_source: None, ..node })
+        // A node that is staged anew starts afresh, except for the time of its order and an unsettled boot source.
+        let anew = |mut records: NodeRecords, name: &str| {
+            records.remove(name).map(|node| NodeRecord { ordering_ms: None, volatile: false, boot_change: None, ..node })
         };
         let at = from.min(journal.len());
         for line in journal.get(at..at + 1).into_iter().flatten() {
             if let Entry::Staged { nodes } = &line.entry {
                 for name in nodes.iter() {
-                    prop_assert_eq!(anew(fold(&journal[..=at]), name), anew(fold([line]), name));
+                    prop_assert_eq!(anew(replay(&journal[..=at]), name), anew(replay([line]), name));
                 }
             }
         }
     }
 
     #[test]
-    fn a_torn_journal_folds_as_its_whole_lines(journal in journal(), cut in any::<prop::sample::Index>()) {
+    fn a_torn_journal_replays_as_its_whole_lines(journal in journal(), cut in any::<prop::sample::Index>()) {
         let text = text_of(&journal);
         let cut = cut.index(text.len() + 1);
         let torn = String::from_utf8_lossy(&text.as_bytes()[..cut]).into_owned();
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
-        // A line that only lacks its newline is whole.
+        // A line that lacks only its newline is complete.
         let whole = ends.iter().filter(|end| **end <= cut).count();
-        prop_assert_eq!(fold(&lines(&torn).collect::<Vec<_>>()), fold(&journal[..whole]));
+        prop_assert_eq!(replay(&lines(&torn).collect::<Vec<_>>()), replay(&journal[..whole]));
     }
 
     #[test]
@@ -169,8 +137,8 @@ proptest! {
 
     #[test]
     fn any_text_at_all_does_no_harm(text in "\\PC{0,200}", bytes in vec(any::<u8>(), 0..200)) {
-        let _ = fold(&lines(&text).collect::<Vec<_>>());
-        let _ = fold(&lines(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>());
+        let _ = replay(&lines(&text).collect::<Vec<_>>());
+        let _ = replay(&lines(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>());
     }
 
     #[test]
@@ -178,23 +146,23 @@ proptest! {
         before in journal(), late in vec(line(answer()), 0..12), id in order(), now_ms in time(),
     ) {
         let all = NodeSet::parse("n[1-4],gpu01").unwrap();
-        let say = |entry| Line { t_ms: 50, by: String::new(), entry };
+        let at_50 = |entry| Line { t_ms: 50, by: String::new(), entry };
         let updated = [
-            say(Entry::Ordering { nodes: all.clone(), order: id.clone(), until_ms: 60 }),
-            say(Entry::Seen { nodes: all.clone(), order: id, phase: Phase::Updated, error: None }),
+            at_50(Entry::Ordering { nodes: all.clone(), order: id.clone(), until_ms: 60 }),
+            at_50(Entry::Seen { nodes: all.clone(), order: id, phase: Phase::Updated, error: None }),
         ];
         let mut journal = before;
         journal.extend(updated);
-        let seen = fold(&journal);
+        let seen = replay(&journal);
         journal.extend(late);
-        prop_assert_eq!(&fold(&journal), &seen, "nothing of it is told differently");
+        prop_assert_eq!(&replay(&journal), &seen, "no record changes");
         for (name, node) in seen {
             prop_assert_eq!(node.progress, Progress::Seen(Phase::Updated), "{}", name);
-            prop_assert!(!node.progress.is_armed(now_ms));
+            prop_assert!(!node.progress.may_be_ordered(now_ms));
         }
-        // Staged anew, all of them are to be ordered again.
-        journal.push(say(Entry::Staged { nodes: all.clone() }));
-        prop_assert!(fold(&journal).values().all(|node| node.progress == Progress::Staged && node.progress.is_armed(now_ms)));
+        // Staged anew, all of them are armed again.
+        journal.push(at_50(Entry::Staged { nodes: all.clone() }));
+        prop_assert!(replay(&journal).values().all(|node| node.progress == Progress::Staged && node.progress.may_be_ordered(now_ms)));
     }
 
     #[test]
@@ -204,20 +172,45 @@ proptest! {
         let all = NodeSet::parse("n[1-4],gpu01").unwrap();
         let mut journal = before;
         journal.push(Line { t_ms: u64::MAX, by: String::new(), entry: Entry::Unstaged { nodes: all } });
-        prop_assert!(fold(&journal).values().all(|node| !node.progress.is_armed(u64::MAX)));
-        let kept = fold(&journal);
-        // That an agent took the order is told even so: it is true.
-        journal.extend(late.into_iter().filter(|line| !matches!(line.entry, Entry::Ordered { .. })));
-        prop_assert!(fold(&journal).keys().eq(kept.keys()));
+        prop_assert!(replay(&journal).values().all(|node| !node.progress.may_be_ordered(u64::MAX)));
+        let kept = replay(&journal);
+        // An acceptance by the agent is recorded even then, because it is true.
+        let is_taken = |line: &Line| matches!(line.entry, Entry::Ordered { .. } | Entry::UnderWay { .. });
+        journal.extend(late.into_iter().filter(|line| !is_taken(line)));
+        prop_assert!(replay(&journal).keys().eq(kept.keys()));
     }
 
     #[test]
-    fn unstaging_takes_away_armed_nodes_and_nothing_else(journal in journal(), t_ms in time(), nodes in nodes()) {
-        let before = fold(&journal);
+    fn unstaging_removes_armed_and_lost_nodes_and_nothing_else(journal in journal(), t_ms in time(), nodes in nodes()) {
+        let before = replay(&journal);
         let unstaged = Line { t_ms, by: String::new(), entry: Entry::Unstaged { nodes: nodes.clone() } };
+        let can_be_called_off =
+            |node: &NodeRecord| node.progress.may_be_ordered(t_ms) || node.progress == Progress::Lost;
         let mut expected = before.clone();
-        expected.retain(|name, node| !(nodes.contains(name) && node.progress.is_armed(t_ms)));
-        prop_assert_eq!(fold(journal.iter().chain([&unstaged])), expected);
+        expected.retain(|name, node| !(nodes.contains(name) && can_be_called_off(node)));
+        prop_assert_eq!(replay(journal.iter().chain([&unstaged])), expected);
+    }
+
+    /// M10: only the boot source's own order restores it.
+    #[test]
+    fn late_lines_of_earlier_orders_leave_the_last_order_alone(
+        before in journal(), outcome in outcome_of_the_last(), late in vec(line(late()), 0..12),
+    ) {
+        let all = NodeSet::parse("n[1-4],gpu01").unwrap();
+        let booted = Booted { boot_id: "c".to_owned(), running: None };
+        let before_change = all.iter().map(|node| (node.to_owned(), booted.clone())).collect();
+        let (order, nodes) = (OrderId::from_random(LAST), all.clone());
+        let at_50 = |entry| Line { t_ms: 50, by: String::new(), entry };
+        let mut journal = before;
+        journal.push(at_50(Entry::Staged { nodes: all.clone() }));
+        journal.push(at_50(Entry::Ordering { nodes: all, order: order.clone(), until_ms: 60 }));
+        journal.push(at_50(Entry::BootChange { nodes, order, before: before_change, until_ms: 70 }));
+        journal.extend(outcome.map(at_50));
+        let last = replay(&journal);
+        for line in late {
+            journal.push(line);
+            prop_assert_eq!(&replay(&journal), &last, "{:?}", journal.last());
+        }
     }
 
     #[test]

@@ -1,22 +1,24 @@
-//! State files of version 1, as they were written once, are read for ever: also by a version that does not know all
-//! that a newer one wrote. When the format changes, these fixtures stay, and new ones are put beside them.
+//! State files of version 1 are readable for ever, and files of a newer version are readable as far as their keys are
+//! known. These fixtures stay when the format changes, and new ones are added beside them.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_core::agent::ledger::{Before, Ledger};
+use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::{Event, Phase};
+use rollout_core::agent::record::Before;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
-use rollout_core::rollout::journal::{Progress, fold, lines};
+use rollout_core::rollout::journal::{Progress, lines, replay};
 use serde_json::{Value, json};
 
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const JOURNAL_OF_IMAGES: &str = include_str!("fixtures/journal-v1-images.jsonl");
+const JOURNAL_OF_ANSWERS: &str = include_str!("fixtures/journal-v1-answers.jsonl");
 const LEDGER: &str = include_str!("fixtures/ledger-v1.json");
 
-/// Puts a key that nobody knows into every object, except below the keys in `but`.
+/// Adds an unknown key to every object, except below the keys in `but`.
 fn with_unknown_keys(value: &mut Value, but: &[&str]) {
     match value {
         Value::Object(object) => {
@@ -37,7 +39,7 @@ fn a_journal_of_version_1_is_read() {
     for (line, text) in read.iter().zip(JOURNAL.lines()) {
         assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
     }
-    let nodes = fold(&read);
+    let nodes = replay(&read);
     let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.progress)).collect();
     assert_eq!(
         stands,
@@ -61,14 +63,45 @@ fn a_journal_of_images_is_read() {
     for (line, text) in read.iter().zip(JOURNAL_OF_IMAGES.lines()) {
         assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
     }
-    let nodes = fold(&read);
-    let ours = |name: &str| nodes[name].boots_ours().map(|source| source.before.boot_id.as_str());
-    assert_eq!((ours("cn001"), ours("cn002"), ours("cn003")), (Some("b1"), None, None));
+    let nodes = replay(&read);
+    let before =
+        |name: &str| nodes[name].unsettled_boot_change().map(|change| change.before.boot_id.as_str());
+    assert_eq!((before("cn001"), before("cn002"), before("cn003")), (Some("b1"), None, None));
     assert_eq!(
         (nodes["cn001"].volatile, nodes["cn002"].why.as_deref()),
         (true, Some("the node was not back in time"))
     );
     assert_eq!(nodes["cn003"].progress, Progress::Unreachable);
+}
+
+#[test]
+fn a_journal_of_answers_is_read() {
+    let read: Vec<_> = lines(JOURNAL_OF_ANSWERS).collect();
+    assert_eq!(read.len(), JOURNAL_OF_ANSWERS.lines().count(), "no line is passed over");
+    for (line, text) in read.iter().zip(JOURNAL_OF_ANSWERS.lines()) {
+        assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
+    }
+    let nodes = replay(&read);
+    let stands: Vec<_> = nodes.iter().map(|(name, node)| (name.as_str(), node.progress)).collect();
+    assert_eq!(
+        stands,
+        [
+            ("cn001", Progress::Ordered),
+            ("cn002", Progress::Ordered),
+            ("cn003", Progress::Unreachable),
+            ("cn004", Progress::Lost),
+            ("cn005", Progress::Superseded),
+            ("cn006", Progress::Covered),
+            ("cn007", Progress::Superseded),
+        ]
+    );
+    let order = |name: &str| nodes[name].order.as_ref().map(ToString::to_string);
+    assert_eq!(order("cn001").as_deref(), Some("00000000000000000000000000000001"));
+    assert_eq!(order("cn002").as_deref(), Some("00000000000000000000000000000002"));
+    let change = nodes["cn003"].unsettled_boot_change().unwrap();
+    assert!(change.is_being_restored(71_999) && !change.is_being_restored(72_000));
+    let change = nodes["cn001"].unsettled_boot_change().unwrap();
+    assert_eq!((change.order.to_string(), nodes["cn001"].volatile), (order("cn001").unwrap(), true));
 }
 
 #[test]
@@ -132,7 +165,10 @@ fn keys_that_came_later_may_be_missing() {
     }
     let ledger: Ledger = serde_json::from_value(oldest).unwrap();
     assert_eq!(ledger.ordered_s, None);
-    assert_eq!((ledger.tries, ledger.records.len(), ledger.error, ledger.seen.len()), (0, 0, None, 0));
+    assert_eq!(
+        (ledger.tries, ledger.records.len(), ledger.error, ledger.accepted_orders.len()),
+        (0, 0, None, 0)
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The whole behaviour of an agent as a table, `transitions.txt`, and what must hold of every row of it.
+//! The whole behavior of an agent as a table, `transitions.txt`, and the properties of its rows.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
@@ -85,8 +85,8 @@ fn the_table_is_as_written_down() {
     }
     let changed: Vec<String> = {
         let (old, new): (BTreeSet<_>, BTreeSet<_>) = (GOLDEN.lines().collect(), table.lines().collect());
-        let gone = old.difference(&new).map(|line| format!("- {line}"));
-        gone.chain(new.difference(&old).map(|line| format!("+ {line}"))).collect()
+        let removed = old.difference(&new).map(|line| format!("- {line}"));
+        removed.chain(new.difference(&old).map(|line| format!("+ {line}"))).collect()
     };
     assert!(
         table == GOLDEN,
@@ -96,8 +96,8 @@ fn the_table_is_as_written_down() {
     );
 }
 
-/// The place of a phase in `Phase::ALL`: a new phase does not compile here until it is listed.
-fn place_of_phase(phase: Phase) -> usize {
+/// Index of a phase in `Phase::ALL`. A new phase does not compile here until it is listed.
+fn index_of_phase(phase: Phase) -> usize {
     match phase {
         Phase::Applying => 0,
         Phase::Rebooting => 1,
@@ -112,7 +112,7 @@ fn place_of_phase(phase: Phase) -> usize {
     }
 }
 
-fn place_of_event(event: Event) -> usize {
+fn index_of_event(event: Event) -> usize {
     match event {
         Event::OrderedToApply => 0,
         Event::OrderedToReboot => 1,
@@ -136,8 +136,8 @@ fn place_of_event(event: Event) -> usize {
 
 #[test]
 fn the_lists_of_all_phases_and_events_are_whole() {
-    assert_eq!(Phase::ALL.map(place_of_phase), std::array::from_fn(|place| place));
-    assert_eq!(Event::ALL.map(place_of_event), std::array::from_fn(|place| place));
+    assert_eq!(Phase::ALL.map(index_of_phase), std::array::from_fn(|place| place));
+    assert_eq!(Event::ALL.map(index_of_event), std::array::from_fn(|place| place));
     let names: BTreeSet<_> = Phase::ALL.iter().map(|phase| phase.name()).collect();
     assert_eq!(names.len(), Phase::ALL.len());
     for phase in Phase::ALL {
@@ -197,7 +197,7 @@ fn every_order_can_end() {
             "{phase:?} leads to {reached:?}"
         );
     }
-    // And of itself: none of these waits for anybody. Whatever an action ends with, there is a next step.
+    // Each order also ends by itself: no action waits for anybody, and every outcome of an action has a next step.
     for (phase, events) in [
         (Phase::Applying, &[Event::Applied, Event::ApplyFailed][..]),
         (Phase::Rebooting, &[Event::RebootFailed, Event::Started { rebooted: true }]),

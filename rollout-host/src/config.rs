@@ -1,12 +1,16 @@
-//! Configuration files: one TOML file and its drop-ins, merged in the order of their names. Unknown keys and values that
-//! make no sense are refused, with file, line and column.
+//! Configuration files: one TOML file and its drop-ins, merged in the order of their names. Unknown keys and invalid
+//! values are refused, with file, line and column.
 
-mod place;
+mod key_positions;
 mod report;
+#[cfg(feature = "test-helpers")]
+mod shipped;
 
-pub use report::{KeyReport, Report};
+pub use report::{ConfigReport, KeyReport};
+#[cfg(feature = "test-helpers")]
+pub use shipped::assert_shipped;
 
-use place::Places;
+use key_positions::KeyPositions;
 use rollout_core::text::one_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,133 +18,139 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Length limit of what a mistake says and quotes of a file, in characters.
+/// Length limit of an error message and of a key quoted from a file, in characters.
 const MAX_QUOTED: usize = 1000;
 
-/// Why a configuration cannot be used. Says file, line, column and key, as far as there are.
+/// A mistake in a configuration, with file, line, column and key as far as they are known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("{file}: {at}{key}{why}", file = .file.display(), at = at(*.line, *.column), key = colon(.key.as_deref()))]
+#[error(
+    "{file}: {position}{key}{why}",
+    file = .file.display(), position = position_prefix(*.line, *.column), key = key_prefix(.key.as_deref())
+)]
 pub struct ConfigError {
-    /// The file, or the directory of drop-ins.
+    /// Path of the file, or of the directory of drop-ins.
     pub file: PathBuf,
-    /// From 1.
+    /// Counted from 1.
     pub line: Option<usize>,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub column: Option<usize>,
-    /// The key.
     pub key: Option<String>,
-    /// What is wrong, in one line, and what is known instead.
+    /// The mistake and how to correct it, in one line.
     pub why: String,
 }
 
-fn at(line: Option<usize>, column: Option<usize>) -> String {
+fn position_prefix(line: Option<usize>, column: Option<usize>) -> String {
     match (line, column) {
         (Some(line), Some(column)) => format!("line {line}, column {column}: "),
         _ => String::new(),
     }
 }
 
-fn colon(key: Option<&str>) -> String {
+fn key_prefix(key: Option<&str>) -> String {
     key.map(|key| format!("{key}: ")).unwrap_or_default()
 }
 
-/// A value that is well written and makes no sense.
+/// A value that is well-formed TOML of the right type but makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nonsense {
-    /// The key. Where several make none together, the first one that a file sets is named.
+pub struct InvalidValue {
+    /// The keys that are invalid together. The error names the first one that a file sets.
     pub keys: &'static [&'static str],
-    /// What is wrong, in one line, and what would be right.
+    /// The mistake and how to correct it, in one line.
     pub why: String,
 }
 
-impl Nonsense {
-    /// One key, and what is wrong with it.
+impl InvalidValue {
+    /// Creates an invalid value from its keys and the mistake.
     #[must_use]
-    pub fn of(keys: &'static [&'static str], why: impl Into<String>) -> Self {
+    pub fn new(keys: &'static [&'static str], why: impl Into<String>) -> Self {
         Self { keys, why: why.into() }
     }
 }
 
-/// What every configuration can tell of itself.
-pub trait Checked {
-    /// What makes no sense. Empty if all does.
-    fn check(&self) -> Vec<Nonsense>;
+/// A configuration that can check its own values.
+pub trait Validate {
+    /// Returns all invalid values.
+    fn validate(&self) -> Vec<InvalidValue>;
 }
 
-/// The rule for paths: programs start in directories of their own.
+/// Returns an error for a relative path: each program has a working directory of its own.
 #[must_use]
-pub fn is_absolute(key: &'static [&'static str], path: &Path) -> Option<Nonsense> {
-    let why = || Nonsense::of(key, format!("{:?} is no absolute path: begin it with /", path.display()));
+pub fn is_absolute(key: &'static [&'static str], path: &Path) -> Option<InvalidValue> {
+    let why = || InvalidValue::new(key, format!("{:?} is no absolute path: begin it with /", path.display()));
     (!path.is_absolute()).then(why)
 }
 
-/// What was read, whether it can be used or not.
+/// A configuration as read from its files, with all mistakes.
 #[derive(Debug)]
-pub struct Reading<T> {
-    /// The files that are there, in the order in which they were read.
+pub struct LoadedConfig<T> {
+    /// The existing files, in the order in which they were read.
     pub files: Vec<PathBuf>,
-    /// The configuration, without what could not be used.
+    /// The configuration, without the files that could not be read or parsed.
     pub config: T,
-    /// Everything that is wrong, in the order of the files.
+    /// All mistakes, in the order of the files.
     pub mistakes: Vec<ConfigError>,
-    /// Which file set a key last, and where.
-    places: BTreeMap<String, (PathBuf, usize, usize)>,
+    /// For each key, the file, line and column that set it last.
+    positions: BTreeMap<String, (PathBuf, usize, usize)>,
 }
 
-/// Reads `path` and then every `*.toml` in the directory `<path without .toml>.d`; later keys win. No file at all is
-/// an empty configuration.
+/// Reads `path` and then every `*.toml` in the directory `<path without .toml>.d`; later keys win. If there is no file
+/// at all, every key has its default.
 ///
 /// # Errors
-/// The first mistake.
-pub fn load<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Result<T, ConfigError> {
-    let mut reading = read::<T>(path);
-    if reading.mistakes.is_empty() { Ok(reading.config) } else { Err(reading.mistakes.remove(0)) }
+/// Returns the first mistake.
+pub fn load<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> Result<T, ConfigError> {
+    let mut loaded = read::<T>(path);
+    if loaded.mistakes.is_empty() { Ok(loaded.config) } else { Err(loaded.mistakes.remove(0)) }
 }
 
-/// The same for those who want to know where everything comes from, and all mistakes.
-pub fn read<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Reading<T> {
+/// Reads the same files as [`load`], but keeps the origin of every key and all mistakes.
+pub fn read<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> LoadedConfig<T> {
     let (found, mistakes) = files(path);
     let texts = found.into_iter().map(|file| {
         let text = std::fs::read_to_string(&file);
         (file, text)
     });
-    of_texts(path, texts, mistakes)
+    from_texts(path, texts, mistakes)
 }
 
-/// The same of files that were read already, or could not be.
-pub fn of_texts<T: DeserializeOwned + Serialize + Default + Checked>(
+/// Like [`read`], for files whose text has already been read. `mistakes` are those found before.
+pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
     path: &Path,
     texts: impl IntoIterator<Item = (PathBuf, io::Result<String>)>,
     mut mistakes: Vec<ConfigError>,
-) -> Reading<T> {
-    let mut reading =
-        Reading { files: Vec::new(), config: T::default(), mistakes: Vec::new(), places: BTreeMap::new() };
-    let known: Vec<String> = report::values(&reading.config).into_keys().collect();
+) -> LoadedConfig<T> {
+    let mut loaded = LoadedConfig {
+        files: Vec::new(),
+        config: T::default(),
+        mistakes: Vec::new(),
+        positions: BTreeMap::new(),
+    };
+    let known: Vec<String> = report::values(&loaded.config).into_keys().collect();
     let mut merged = toml::Table::new();
     for (file, text) in texts {
         let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                reading.files.push(file.clone());
+                loaded.files.push(file.clone());
                 mistakes.push(unreadable(file, &error));
                 continue;
             }
         };
-        reading.files.push(file.clone());
-        // Each file must fit by itself, so that a mistake has a file and a line.
-        match fits::<T>(&file, &text, &known) {
-            Ok((table, places)) => {
+        loaded.files.push(file.clone());
+        // Each file must be valid by itself, so that a mistake has a file and a line.
+        match parse_file::<T>(&file, &text, &known) {
+            Ok((table, positions)) => {
                 merged.extend(table);
-                for (key, (line, column)) in places {
-                    reading.places.insert(key, (file.clone(), line, column));
+                for (key, (line, column)) in positions {
+                    loaded.positions.insert(key, (file.clone(), line, column));
                 }
             }
-            Err(wrong) => mistakes.extend(wrong),
+            Err(errors) => mistakes.extend(errors),
         }
     }
     match T::deserialize(merged) {
-        Ok(config) => reading.config = config,
+        Ok(config) => loaded.config = config,
         Err(error) => mistakes.push(ConfigError {
             file: path.to_owned(),
             line: None,
@@ -149,43 +159,49 @@ pub fn of_texts<T: DeserializeOwned + Serialize + Default + Checked>(
             why: error.message().to_owned(),
         }),
     }
-    mistakes.extend(reading.config.check().into_iter().map(|nonsense| reading.placed(path, nonsense)));
-    reading.mistakes = mistakes;
-    reading
+    mistakes.extend(loaded.config.validate().into_iter().map(|invalid| loaded.locate(path, invalid)));
+    loaded.mistakes = mistakes;
+    loaded
 }
 
-impl<T> Reading<T> {
-    /// Which file, line and column set a key; none where it has its default.
+impl<T> LoadedConfig<T> {
+    /// Returns the file, line and column that set `key`, or `None` if it has its default.
     #[must_use]
     pub fn set_by(&self, key: &str) -> Option<&(PathBuf, usize, usize)> {
-        self.places.get(key)
+        self.positions.get(key)
     }
 
-    fn placed(&self, path: &Path, nonsense: Nonsense) -> ConfigError {
-        let set = nonsense.keys.iter().find_map(|key| Some((*key, self.set_by(key)?)));
+    /// Turns an invalid value into an error at the first of its keys that a file sets, or at `path`.
+    fn locate(&self, path: &Path, invalid: InvalidValue) -> ConfigError {
+        let set = invalid.keys.iter().find_map(|key| Some((*key, self.set_by(key)?)));
         match set {
             Some((key, (file, line, column))) => ConfigError {
                 file: file.clone(),
                 line: Some(*line),
                 column: Some(*column),
                 key: Some(key.to_owned()),
-                why: nonsense.why,
+                why: invalid.why,
             },
             None => ConfigError {
                 file: path.to_owned(),
                 line: None,
                 column: None,
-                key: nonsense.keys.first().map(|key| (*key).to_owned()),
-                why: nonsense.why,
+                key: invalid.keys.first().map(|key| (*key).to_owned()),
+                why: invalid.why,
             },
         }
     }
 }
 
-type Fitting = (toml::Table, BTreeMap<String, (usize, usize)>);
+/// The keys of one file, and the line and column of each.
+type ParsedFile = (toml::Table, BTreeMap<String, (usize, usize)>);
 
-/// The keys of one file and where they stand, or all that is wrong with it.
-fn fits<T: DeserializeOwned>(file: &Path, text: &str, known: &[String]) -> Result<Fitting, Vec<ConfigError>> {
+/// Parses one file, or returns all its mistakes.
+fn parse_file<T: DeserializeOwned>(
+    file: &Path,
+    text: &str,
+    known: &[String],
+) -> Result<ParsedFile, Vec<ConfigError>> {
     let mistake = |(line, column), key: Option<&str>, why: String| ConfigError {
         file: file.to_owned(),
         line: Some(line),
@@ -193,30 +209,30 @@ fn fits<T: DeserializeOwned>(file: &Path, text: &str, known: &[String]) -> Resul
         key: key.map(|key| one_line(key, MAX_QUOTED)),
         why: one_line(&why, MAX_QUOTED),
     };
-    let wrong = |error: &toml::de::Error, places: Option<&Places<'_>>| {
+    let parse_error = |error: &toml::de::Error, positions: Option<&KeyPositions<'_>>| {
         let offset = error.span().map_or(0, |span| span.start);
-        let key = places.and_then(|places| places.key_at(offset));
-        vec![mistake(place::position(text, offset), key, error.message().replace('\n', "; "))]
+        let key = positions.and_then(|positions| positions.key_at(offset));
+        vec![mistake(key_positions::line_and_column(text, offset), key, error.message().replace('\n', "; "))]
     };
-    let places = Places::of(text).map_err(|error| wrong(&error, None))?;
-    let unknown: Vec<ConfigError> = places
+    let positions = KeyPositions::parse(text).map_err(|error| parse_error(&error, None))?;
+    let unknown: Vec<ConfigError> = positions
         .iter()
         .filter(|(key, _)| !known.iter().any(|known| known == key))
-        .map(|(key, at)| mistake(at, Some(key), place::unknown(key, known)))
+        .map(|(key, at)| mistake(at, Some(key), key_positions::unknown_key(key, known)))
         .collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    toml::from_str::<T>(text).map_err(|error| wrong(&error, Some(&places)))?;
-    let table = toml::from_str(text).map_err(|error| wrong(&error, Some(&places)))?;
-    Ok((table, places.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
+    toml::from_str::<T>(text).map_err(|error| parse_error(&error, Some(&positions)))?;
+    let table = toml::from_str(text).map_err(|error| parse_error(&error, Some(&positions)))?;
+    Ok((table, positions.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
 }
 
 fn unreadable(file: PathBuf, error: &io::Error) -> ConfigError {
     ConfigError { file, line: None, column: None, key: None, why: format!("cannot be read: {error}") }
 }
 
-/// The file and its drop-ins in the order of their names, and what kept us from listing those.
+/// Returns the file and its drop-ins in the order of their names, and the errors of listing the drop-ins.
 fn files(path: &Path) -> (Vec<PathBuf>, Vec<ConfigError>) {
     let dir = path.with_extension("d");
     let (mut dropins, mut mistakes) = (Vec::new(), Vec::new());
@@ -253,10 +269,10 @@ mod tests {
         least: u16,
     }
 
-    impl Checked for Port {
-        fn check(&self) -> Vec<Nonsense> {
+    impl Validate for Port {
+        fn validate(&self) -> Vec<InvalidValue> {
             let low = self.port < self.least;
-            let why = || Nonsense::of(&["port", "least"], format!("{} is less than least", self.port));
+            let why = || InvalidValue::new(&["port", "least"], format!("{} is less than least", self.port));
             low.then(why).into_iter().collect()
         }
     }
@@ -283,12 +299,12 @@ mod tests {
         ] {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        let reading = read::<Port>(&main);
-        assert_eq!(reading.config, Port { port: 3, host: Some("a".into()), least: 0 });
-        assert_eq!(reading.set_by("port"), Some(&(dir.path().join("agent.d/20.toml"), 2, 3)));
-        assert_eq!(reading.set_by("host"), Some(&(main, 2, 1)));
-        assert_eq!(reading.set_by("least"), None);
-        assert_eq!(reading.files.len(), 3);
+        let loaded = read::<Port>(&main);
+        assert_eq!(loaded.config, Port { port: 3, host: Some("a".into()), least: 0 });
+        assert_eq!(loaded.set_by("port"), Some(&(dir.path().join("agent.d/20.toml"), 2, 3)));
+        assert_eq!(loaded.set_by("host"), Some(&(main, 2, 1)));
+        assert_eq!(loaded.set_by("least"), None);
+        assert_eq!(loaded.files.len(), 3);
     }
 
     #[test]
@@ -314,7 +330,7 @@ mod tests {
             let (dir, main) = dir_with(&[("agent.toml", text)]);
             let error = load::<Port>(&main).unwrap_err();
             let expected = format!("{}: {expected}", dir.path().join("agent.toml").display());
-            // How the TOML parser goes on is its own affair.
+            // The rest of the message is the TOML parser's.
             assert!(error.to_string().starts_with(&expected), "{text:?}: {error}");
         }
     }
@@ -327,13 +343,14 @@ mod tests {
             ("agent.d/20.toml", "least ="),
         ]);
         fs::create_dir(dir.path().join("agent.d/30.toml")).unwrap();
-        let reading = read::<Port>(&main);
-        assert_eq!(reading.config.port, 2);
-        let told: Vec<String> = reading.mistakes.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
-        for (mistake, part) in told.iter().zip(["prt", "hots", "20.toml: line 1", "30.toml: cannot be read"])
+        let loaded = read::<Port>(&main);
+        assert_eq!(loaded.config.port, 2);
+        let messages: Vec<String> = loaded.mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 4, "{messages:#?}");
+        for (message, part) in
+            messages.iter().zip(["prt", "hots", "20.toml: line 1", "30.toml: cannot be read"])
         {
-            assert!(mistake.contains(part), "{mistake}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

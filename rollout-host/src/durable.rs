@@ -1,36 +1,36 @@
-//! Files that survive a power cut: whole, old or new, never in between.
+//! Files that survive a power cut: readers find the old or the new content, complete.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Replaces a file as a whole: temporary file, fsync, rename, fsync of the directory.
+/// Replaces a file atomically: temporary file, fsync, rename, fsync of the directory.
 ///
 /// # Errors
-/// In the system's words; the old file is then still there.
+/// If a system call fails. The old file is then unchanged, unless the fsync of the directory failed.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = sibling(path);
+    let temporary = temporary_path(path);
     let written = create(&temporary, mode).and_then(|mut file| {
-        // Whatever our umask is: slurmctld's, for RebootProgram.
+        // Set explicitly because of the umask, which RebootProgram inherits from slurmctld.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, path)) {
-        // What is left of it would only take room.
+        // The remains would only take space.
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
     sync_parent(path)
 }
 
-/// Puts a link there as a whole, in place of a file, another link or nothing.
+/// Creates a symbolic link atomically, in place of a file, a different link or nothing.
 ///
 /// # Errors
-/// In the system's words; what was there is then still there.
+/// If a system call fails. The old file or link is then unchanged, unless the fsync of the directory failed.
 pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
-    let temporary = sibling(path);
+    let temporary = temporary_path(path);
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -43,28 +43,29 @@ pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Renames within a directory and makes it last.
+/// Renames a file within its directory, with fsync of the directory.
 ///
 /// # Errors
-/// In the system's words.
+/// If a system call fails.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     sync_parent(to)
 }
 
-/// Makes the names in a file's directory last.
+/// Calls fsync on a file's directory, so that the names in it survive a power cut.
 ///
 /// # Errors
-/// In the system's words.
+/// If a system call fails.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent(path))?.sync_all()
 }
 
-/// Gives a file to the owner of its directory, where we may: root's CLI and SlurmUser's RebootProgram write into one
-/// state directory. A symbolic link is not followed: whoever owns the directory could point it at any file of root's.
+/// Gives a file to the owner of its directory if we run as root, and does nothing otherwise: root's CLI and
+/// SlurmUser's RebootProgram write into one state directory. Does not follow a symbolic link: the owner of the
+/// directory could point it at any file of root's.
 ///
 /// # Errors
-/// In the system's words.
+/// If a system call fails.
 pub fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
@@ -73,8 +74,8 @@ pub fn give_to_owner_of_directory(path: &Path) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
-/// Makes a file that was not there. Root writes into directories of others, who can guess the name: what they put there, such
-/// as a link to a file of root's, is neither followed nor kept.
+/// Creates a file, after removing any file of this name. Root writes into directories of other users, who can guess the
+/// name: a link placed there, for example to a file of root's, is removed and not followed.
 fn create(path: &Path, mode: u32) -> io::Result<File> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -87,8 +88,9 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// `.name.PID.new` beside the file: two processes never write into one temporary file.
-fn sibling(path: &Path) -> PathBuf {
+/// Returns `.name.PID.new` in the file's directory. Because of the PID two processes never write into one temporary
+/// file.
+fn temporary_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.new", std::process::id()))
 }
@@ -103,7 +105,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, roots) = (dir.path().join("state"), dir.path().join("shadow"));
         std::fs::write(&roots, "secret").unwrap();
-        std::os::unix::fs::symlink(&roots, sibling(&path)).unwrap();
+        std::os::unix::fs::symlink(&roots, temporary_path(&path)).unwrap();
         replace(&path, b"new", 0o644).unwrap();
         assert_eq!(std::fs::read(&roots).unwrap(), b"secret");
         assert_eq!(std::fs::read(&path).unwrap(), b"new");

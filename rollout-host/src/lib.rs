@@ -1,11 +1,13 @@
-//! What both sides of slurm-rollout need from the machine they run on: programs, durable files, MUNGE, scontrol,
-//! configuration files and the clock.
+//! Access to the machine, shared by the controller's programs and the node agent: programs, durable files, MUNGE,
+//! scontrol, configuration files, exit codes and the clock.
 //!
-//! It decides nothing. It must stay free of name service lookups (NSS), because the static reboot-program links it.
+//! This crate makes no decisions. It must stay free of name service lookups (NSS), because the static reboot-program
+//! links it.
 
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod exit_code;
 pub mod munge;
 pub mod random;
 pub mod run;

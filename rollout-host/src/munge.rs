@@ -1,7 +1,7 @@
-//! Sealing with MUNGE: the client's side of munged's own protocol on its Unix socket.
+//! Seals and opens MUNGE credentials: the client side of munged's own protocol on its Unix socket.
 //!
-//! Spoken here rather than through libmunge or the `munge` command, because RebootProgram is static, seals in well
-//! under a millisecond this way, and works where nothing else is installed. Message format 4, which munged has spoken
+//! Implemented here rather than through libmunge or the `munge` command because RebootProgram is static, seals in well
+//! under a millisecond this way, and works if nothing else is installed. Uses message format 4, which munged has spoken
 //! since 0.5.9 (`src/libcommon/m_msg.c` of MUNGE; field order and sizes are facts of that protocol).
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
@@ -12,20 +12,21 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where munged listens unless its `--socket` or Slurm's `AuthInfo=socket=` say otherwise.
+/// Default socket of munged, unless its `--socket` or Slurm's `AuthInfo=socket=` say otherwise.
 pub const SOCKET: &str = "/run/munge/munge.socket.2";
 
-/// The most that is sealed. munged seals 1 MiB less 20 bytes, but opens only credentials that fit a request of 1 MiB,
-/// and in base64 with its headers that is a payload of 786,326 bytes (MUNGE 0.5.15, SHA-256); other MACs take some more.
+/// Length limit of a payload to seal. munged seals 1 MiB less 20 bytes, but opens only credentials that fit a request
+/// of 1 MiB. In base64 with its headers that is a payload of 786,326 bytes (MUNGE 0.5.15, SHA-256); other MACs take
+/// some more.
 pub const MAX_PAYLOAD: usize = 780_000;
 
-/// The longest request that munged reads (`MUNGE_MAXIMUM_REQ_LEN`). It hangs up on a longer one.
+/// Length limit of a request (`MUNGE_MAXIMUM_REQ_LEN`). munged hangs up on a longer one.
 const MAX_REQUEST: usize = 1024 * 1024;
 
-/// No answer of munged is longer: twice the payload, as in its own client.
+/// Length limit of an answer of munged: twice the payload, as in its own client.
 const MAX_MESSAGE: u32 = 2 * 1024 * 1024;
 
-/// munged answers within milliseconds; its own client gives it 2 s.
+/// Time limit of munged. It answers within milliseconds; its own client gives it 2 s.
 const LIMIT: Duration = Duration::from_secs(2);
 
 const MAGIC: u32 = 0x0060_6D4B;
@@ -34,18 +35,17 @@ const ENCODE_REQUEST: u8 = 2;
 const ENCODE_RESPONSE: u8 = 3;
 const DECODE_REQUEST: u8 = 4;
 const DECODE_RESPONSE: u8 = 5;
-/// For cipher, MAC and compression: what munged is configured for.
+/// Selects the cipher, MAC or compression that munged is configured for.
 const DEFAULT: u8 = 1;
-/// Compression off: an order is small.
+/// Turns compression off: an order is small.
 const NONE: u8 = 0;
 const ANYBODY: u32 = u32::MAX;
 
-/// A credential that was opened.
+/// The content of an opened credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// Who sealed it; the kernel told munged.
+    /// The user who sealed it, as the kernel reported it to munged.
     pub uid: u32,
-    /// What was sealed.
     pub payload: Vec<u8>,
 }
 
@@ -55,27 +55,23 @@ pub struct Opened {
 pub enum MungeError {
     /// munged cannot be reached, or hung up.
     #[error("munged at {socket} does not answer: {source} (is munge running?)", socket = .socket.display())]
-    Unreachable {
-        /// The socket.
-        socket: PathBuf,
-        /// In the system's words.
-        source: io::Error,
-    },
-    /// More than [`MAX_PAYLOAD`].
+    Unreachable { socket: PathBuf, source: io::Error },
+    /// The payload has this many bytes, more than [`MAX_PAYLOAD`].
     #[error("{0} bytes are more than MUNGE seals, {MAX_PAYLOAD}")]
     TooLong(usize),
-    /// No munged seals such a long credential, nor opens it.
+    /// The credential has this many bytes, more than munged ever seals or opens.
     #[error("the credential has {0} bytes, more than MUNGE opens")]
     CredentialTooLong(usize),
-    /// munged said no: a credential that is forged, too old, from the future, replayed or for somebody else.
+    /// munged refused, for example a credential that is forged, too old, from the future, replayed or for a different
+    /// user.
     #[error("MUNGE: {0}")]
     Refused(String),
-    /// Not munged's protocol.
+    /// The answer violates munged's protocol.
     #[error("munged answered what its protocol does not allow")]
     Protocol,
 }
 
-/// munged on this machine.
+/// A client of the munged on this machine.
 #[derive(Debug, Clone)]
 pub struct Munge {
     socket: PathBuf,
@@ -88,7 +84,7 @@ impl Default for Munge {
 }
 
 impl Munge {
-    /// The munged that listens here.
+    /// Creates a client of the munged that listens on `socket`.
     pub fn at(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
@@ -97,7 +93,7 @@ impl Munge {
     /// (300 s by default). The credential is text.
     ///
     /// # Errors
-    /// If munged does not answer or does not want to.
+    /// If `payload` is too long, or munged does not answer or refuses.
     pub fn seal(&self, payload: &[u8], reader: u32) -> Result<String, MungeError> {
         if payload.len() > MAX_PAYLOAD {
             return Err(MungeError::TooLong(payload.len()));
@@ -118,15 +114,15 @@ impl Munge {
     /// Opens a credential. munged refuses one that is forged, too old, replayed on this machine, or for another uid.
     ///
     /// # Errors
-    /// If munged does not answer, or refuses.
+    /// If munged does not answer or refuses, or if the credential is too long.
     pub fn open(&self, credential: &str) -> Result<Opened, MungeError> {
-        // Four bytes of length before it, and a NUL behind it.
+        // The credential is preceded by its length (4 bytes) and followed by a NUL.
         if credential.len() > MAX_REQUEST - 5 {
             return Err(MungeError::CredentialTooLong(credential.len()));
         }
         let mut length = Writer::default();
         length.u32(u32::try_from(credential.len() + 1).unwrap_or(u32::MAX));
-        // In parts: it may have a megabyte, anybody may send one, and no copy of it is needed.
+        // Send in parts to avoid a copy: anybody may send us a credential, and it may have a megabyte.
         let request = [&length.0, credential.as_bytes(), b"\0"];
         let answer = self.exchange(DECODE_REQUEST, &request, DECODE_RESPONSE)?;
         let mut fields = Fields(&answer);
@@ -137,18 +133,18 @@ impl Munge {
         fields.take(3)?; // cipher, MAC, compression
         fields.short()?; // realm
         fields.u32()?; // time to live
-        fields.short()?; // where it was sealed
-        fields.u32()?; // when
-        fields.u32()?; // now
+        fields.short()?; // address of the sealing host
+        fields.u32()?; // time of sealing
+        fields.u32()?; // time of opening
         let uid = fields.u32()?;
-        fields.take(12)?; // gid, and who may open it
+        fields.take(12)?; // gid, uid and gid that may open it
         Ok(Opened { uid, payload: fields.data()?.to_vec() })
     }
 
-    /// Seals something for ourselves and opens it again.
+    /// Seals a text for ourselves and opens it again.
     ///
     /// # Errors
-    /// Why that does not work, in one line.
+    /// Returns the reason of the failure, in one line.
     pub fn try_out(&self) -> Result<(), String> {
         let (us, text) = (nix::unistd::geteuid().as_raw(), b"slurm-rollout doctor".as_slice());
         let sealed = self.seal(text, us).map_err(|error| error.to_string())?;
@@ -162,14 +158,14 @@ impl Munge {
 
     fn exchange(&self, kind: u8, body: &[&[u8]], wanted: u8) -> Result<Vec<u8>, MungeError> {
         let (answered, body) = exchange(&self.socket, kind, body).map_err(|source| {
-            MungeError::Unreachable { socket: self.socket.clone(), source: in_words(source) }
+            MungeError::Unreachable { socket: self.socket.clone(), source: name_timeout(source) }
         })?;
         if answered == wanted { Ok(body) } else { Err(MungeError::Protocol) }
     }
 }
 
-/// A socket that is over its time limit says "resource temporarily unavailable", which helps nobody.
-fn in_words(error: io::Error) -> io::Error {
+/// Replaces the error of a socket that is over its time limit, "resource temporarily unavailable", by a helpful one.
+fn name_timeout(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => {
             io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {} s", LIMIT.as_secs()))
@@ -190,20 +186,20 @@ fn exchange(munged: &Path, kind: u8, body: &[&[u8]]) -> io::Result<(u8, Vec<u8>)
     }
     let mut header = [0; 11];
     stream.read_exact(&mut header)?;
-    let odd = || io::Error::from(io::ErrorKind::InvalidData);
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let mut fields = Fields(&header);
-    let (magic, format) = (fields.u32().map_err(|_| odd())?, fields.u8().map_err(|_| odd())?);
-    let (answered, _retry) = (fields.u8().map_err(|_| odd())?, fields.u8().map_err(|_| odd())?);
-    let length = fields.u32().map_err(|_| odd())?;
+    let (magic, format) = (fields.u32().map_err(|_| invalid())?, fields.u8().map_err(|_| invalid())?);
+    let (answered, _retry) = (fields.u8().map_err(|_| invalid())?, fields.u8().map_err(|_| invalid())?);
+    let length = fields.u32().map_err(|_| invalid())?;
     if magic != MAGIC || format != FORMAT || length > MAX_MESSAGE {
-        return Err(odd());
+        return Err(invalid());
     }
     let mut answer = vec![0; length as usize];
     stream.read_exact(&mut answer)?;
     Ok((answered, answer))
 }
 
-/// Connects within the limit. A munged that hangs has its queue full at some time, and then connect(2) waits.
+/// Connects within [`LIMIT`]. The queue of a hanging munged fills up at some time, and connect(2) then waits.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let stream = UnixStream::from(fd);
@@ -213,7 +209,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Puts numbers in network order.
+/// Writes the fields of a message, numbers in network byte order.
 #[derive(Default)]
 struct Writer(Vec<u8>);
 
@@ -229,14 +225,14 @@ impl Writer {
     }
 
     fn data(&mut self, bytes: &[u8]) -> &mut Self {
-        // Callers keep within MAX_PAYLOAD.
+        // Callers ensure that the length is at most MAX_PAYLOAD.
         self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(bytes);
         self
     }
 }
 
-/// Takes fields off the front of a message.
+/// Reads fields from the front of a message.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -255,19 +251,19 @@ impl<'a> Fields<'a> {
         Ok(u32::from_be_bytes(bytes))
     }
 
-    /// Bytes behind a length of one byte.
+    /// Reads bytes preceded by a length of one byte.
     fn short(&mut self) -> Result<&'a [u8], MungeError> {
         let length = self.u8()?;
         self.take(length.into())
     }
 
-    /// Bytes behind a length of four bytes.
+    /// Reads bytes preceded by a length of four bytes.
     fn data(&mut self) -> Result<&'a [u8], MungeError> {
         let length = self.u32()?;
         self.take(length as usize)
     }
 
-    /// An error number, 0 for none, and its message.
+    /// Reads an error number (0 if there is no error) and its message.
     fn error(&mut self) -> Result<(u8, String), MungeError> {
         let number = self.u8()?;
         let message = one_line(&String::from_utf8_lossy(self.short()?), u8::MAX.into());

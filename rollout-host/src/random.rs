@@ -1,14 +1,14 @@
-//! Random numbers of the kernel.
+//! Random numbers from the kernel.
 
 use crate::clock;
 use rollout_core::protocol::order::OrderId;
 
-/// A new order id.
+/// Returns a new order id.
 #[must_use]
 pub fn order_id() -> OrderId {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
-        // Only unique is needed, not secret: time and process are that on one machine.
+        // An order id must be unique, not secret. Time and process id are unique on one machine.
         bytes = ((u128::from(clock::now_ms()) << 64) | u128::from(std::process::id())).to_be_bytes();
     }
     OrderId::from_random(u128::from_be_bytes(bytes))

@@ -1,8 +1,8 @@
-//! The one door through which programs are started: by absolute path, with a clean environment, without a shell,
-//! with a time limit, and with the end of what they said in the error.
+//! Runs programs: by absolute path, with a clean environment, without a shell, with a time limit, and with the end of
+//! their output in errors. This is the only module that starts processes.
 //!
-//! Output goes to files in memory, not to pipes: a package manager outlives its agent, and dpkg dies of a pipe that
-//! nobody reads any more. A daemon that a program leaves behind does not keep us waiting either.
+//! Output goes to files in memory, not to pipes: a package manager outlives its agent, and dpkg dies of a pipe
+//! without a reader. Nor do we wait for a daemon that a program leaves behind.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -18,19 +18,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What every program gets as PATH, for the programs that it starts itself.
+/// PATH of every program, for the programs that it starts itself.
 pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How much a program may say; one that says more is killed. `scontrol show node -o` of 10,000 nodes prints about 9 MB.
+/// Size limit of each output; a program that prints more is killed. `scontrol show node -o` of 10,000 nodes prints
+/// about 9 MB.
 const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 
-/// How much of what it said last stands in an error.
+/// Number of bytes of the end of a program's output that an error contains.
 const TAIL: usize = 1500;
 
-/// How long a program that is over time has between SIGTERM and SIGKILL.
+/// Default time between SIGTERM and SIGKILL for a program that exceeds its time limit.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A program to run.
+/// A program to run, with arguments, environment, standard input and time limit.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
@@ -41,61 +42,47 @@ pub struct Program {
     grace: Duration,
 }
 
-/// What a program that ended said.
+/// The exit status and output of a program that ended.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// How it ended.
     pub status: ExitStatus,
-    /// Its standard output, from the beginning.
     pub stdout: String,
-    /// Its standard error, from the beginning.
     pub stderr: String,
 }
 
-/// Why a program did not do its work. Every message names the program and what it said last.
+/// A failure to run a program. Every message names the program and contains the end of its output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// It could not be started.
     #[error("{program} cannot be started: {source}")]
-    Start {
-        /// The program.
-        program: String,
-        /// In the system's words.
-        source: io::Error,
-    },
-    /// It did not end in time and was killed, with all that it had started.
+    Start { program: String, source: io::Error },
+    /// The program did not end in time and was killed, with its whole process group.
     #[error("{program} did not end within {} s and was killed{tail}", .limit.as_secs())]
     TimedOut {
-        /// The program.
         program: String,
-        /// The time limit.
         limit: Duration,
-        /// The end of what it said, after a colon, if anything.
+        /// End of the output, after a colon; empty if there is no output.
         tail: String,
     },
-    /// It said more than anybody wants to know and was killed, with all that it had started.
+    /// The program exceeded the output limit and was killed, with its whole process group.
     #[error("{program} printed more than {} MiB and was killed{tail}", MAX_OUTPUT / 1024 / 1024)]
-    SaidTooMuch {
-        /// The program.
+    TooMuchOutput {
         program: String,
-        /// The end of what it said, after a colon.
+        /// End of the output, after a colon.
         tail: String,
     },
-    /// It ended with an error.
-    #[error("{program} {ended}{tail}", ended = ended(*.status))]
+    /// The program ended with an exit code other than 0, or by a signal.
+    #[error("{program} {exit}{tail}", exit = describe_exit(*.status))]
     Failed {
-        /// The program.
         program: String,
-        /// How it ended.
         status: ExitStatus,
-        /// The end of what it said, after a colon, if anything.
+        /// End of the output, after a colon; empty if there is no output.
         tail: String,
     },
 }
 
 impl Program {
-    /// A program by its absolute path, to end within `limit`.
+    /// Creates a program by its absolute path, which must end within `limit`.
     pub fn new(path: impl Into<PathBuf>, limit: Duration) -> Self {
         let path = path.into();
         debug_assert!(path.is_absolute(), "{} is not absolute", path.display());
@@ -118,73 +105,76 @@ impl Program {
         self
     }
 
-    /// Sets an environment variable. The program's environment is PATH, LC_ALL, HOME and what is set here.
+    /// Sets an environment variable, in addition to PATH, LC_ALL and HOME. No other variable is inherited.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// Gives it this to read. Otherwise there is nothing on its standard input.
+    /// Sets the text on standard input, which is empty by default.
     #[must_use]
     pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(text.into());
         self
     }
 
-    /// How long it has to end of itself once its time is over, before it is killed; 5 s otherwise.
+    /// Sets the time between SIGTERM and SIGKILL if the program exceeds a limit, 5 s by default.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Runs it to its end, whatever its exit code.
+    /// Runs the program to its end and accepts any exit code.
     ///
     /// # Errors
-    /// If it cannot be started or does not end in time.
+    /// If it cannot be started, does not end in time or prints too much.
     pub fn output(&self) -> Result<Output, RunError> {
-        let said =
-            [Said::new().map_err(|e| self.not_started(e))?, Said::new().map_err(|e| self.not_started(e))?];
-        let [stdout, stderr] = said.each_ref().map(Said::stdio);
+        let captures = [
+            Capture::new().map_err(|e| self.not_started(e))?,
+            Capture::new().map_err(|e| self.not_started(e))?,
+        ];
+        let [stdout, stderr] = captures.each_ref().map(Capture::stdio);
         let stdout = stdout.map_err(|e| self.not_started(e))?;
         let mut child = self.start(stdout, stderr.map_err(|e| self.not_started(e))?)?;
-        let ended = wait(&mut child, (self.limit, self.grace), &said);
-        let [stdout, stderr] = said.map(|said| said.text());
-        match ended {
+        let outcome = wait(&mut child, (self.limit, self.grace), &captures);
+        let [stdout, stderr] = captures.map(|capture| capture.text());
+        match outcome {
             Ok(status) => Ok(Output { status, stdout, stderr }),
-            Err(Killed::Overdue) => Err(RunError::TimedOut {
+            Err(KillReason::TimedOut) => Err(RunError::TimedOut {
                 program: self.name(),
                 limit: self.limit,
                 tail: tail(&stdout, &stderr),
             }),
-            Err(Killed::SaidTooMuch) => {
-                Err(RunError::SaidTooMuch { program: self.name(), tail: tail(&stdout, &stderr) })
+            Err(KillReason::TooMuchOutput) => {
+                Err(RunError::TooMuchOutput { program: self.name(), tail: tail(&stdout, &stderr) })
             }
         }
     }
 
-    /// Runs it and wants exit code 0.
+    /// Runs the program to its end and requires exit code 0.
     ///
     /// # Errors
-    /// If it cannot be started, does not end in time, or ends with another code.
+    /// If it cannot be started, does not end in time, prints too much or ends with a different code.
     pub fn run(&self) -> Result<Output, RunError> {
         let output = self.output()?;
         if output.status.success() { Ok(output) } else { Err(self.failed(&output)) }
     }
 
-    /// Starts it in a session of its own and leaves it alone. It outlives us, and has no terminal and no pipes of ours.
+    /// Starts the program in a process group of its own, with standard output and error on /dev/null, and does not wait
+    /// for it. It outlives us.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn detach(&self) -> Result<(), RunError> {
         let child = self.start(Stdio::null(), Stdio::null())?;
-        // A child is reaped by whoever waits for it; this one we never wait for, and init takes it when we are gone.
+        // We never wait for this child; init reaps it after our end.
         drop(child);
         Ok(())
     }
 
-    /// The error that this output stands for, where its exit code alone does not say so.
+    /// Returns the error for this output, for programs whose exit code alone does not decide.
     #[must_use]
     pub fn failed(&self, output: &Output) -> RunError {
         RunError::Failed {
@@ -194,11 +184,11 @@ impl Program {
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "this is the one door")]
+    #[allow(clippy::disallowed_methods, reason = "the only place that starts processes")]
     fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, RunError> {
         let stdin = match &self.stdin {
             None => Stdio::null(),
-            Some(text) => given(text).map_err(|error| self.not_started(error))?,
+            Some(text) => stdin_file(text).map_err(|error| self.not_started(error))?,
         };
         Command::new(&self.path)
             .args(&self.arguments)
@@ -217,7 +207,7 @@ impl Program {
         RunError::Start { program: self.path.display().to_string(), source }
     }
 
-    /// The program and its arguments as a person would type them, cut where they get long.
+    /// Returns the program and its arguments as a person would type them, cut if they are long.
     fn name(&self) -> String {
         let mut name = self.path.display().to_string();
         for argument in &self.arguments {
@@ -230,72 +220,72 @@ impl Program {
     }
 }
 
-/// Whether a file is there and may be executed by its owner.
+/// Returns true if `path` is a file that its owner may execute.
 #[must_use]
 pub fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o100 != 0)
 }
 
-/// Why a program was killed.
-enum Killed {
-    Overdue,
-    SaidTooMuch,
+enum KillReason {
+    TimedOut,
+    TooMuchOutput,
 }
 
-/// Waits for the child's end. One that goes beyond its limits is killed with its whole process group.
+/// Waits for the child's end. Kills it with its whole process group if it exceeds a limit.
 fn wait(
     child: &mut Child,
     (limit, grace): (Duration, Duration),
-    said: &[Said],
-) -> Result<ExitStatus, Killed> {
-    let why = match ends_within(child, limit, said) {
+    captures: &[Capture],
+) -> Result<ExitStatus, KillReason> {
+    let reason = match ends_within(child, limit, captures) {
         Ok(status) => return Ok(status),
-        Err(why) => why,
+        Err(reason) => reason,
     };
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let _ = killpg(group, Signal::SIGTERM);
     let _ = ends_within(child, grace, &[]);
-    // Also after the leader's end: what it started has its process group.
+    // Needed even if the leader has ended: its children have its process group.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();
-    Err(why)
+    Err(reason)
 }
 
-fn ends_within(child: &mut Child, limit: Duration, said: &[Said]) -> Result<ExitStatus, Killed> {
+fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Result<ExitStatus, KillReason> {
     let end = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Ok(status);
         }
-        if said.iter().any(|said| said.len() > MAX_OUTPUT as u64) {
-            return Err(Killed::SaidTooMuch);
+        if captures.iter().any(|capture| capture.len() > MAX_OUTPUT as u64) {
+            return Err(KillReason::TooMuchOutput);
         }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Killed::Overdue);
+        let remaining = end.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            return Err(KillReason::TimedOut);
         }
-        thread::sleep(pause.min(left));
+        thread::sleep(pause.min(remaining));
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// What a program is given to read: no pipe either, so that one that does not read it does not keep us waiting.
-fn given(text: &[u8]) -> io::Result<Stdio> {
-    let mut file = File::from(memfd_create("given", MFdFlags::MFD_CLOEXEC)?);
+/// Returns a file in memory as standard input. It is no pipe, so that we need not wait for a program that does not
+/// read it.
+fn stdin_file(text: &[u8]) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(text)?;
     file.rewind()?;
     Ok(Stdio::from(file))
 }
 
-/// Where a program writes what it says.
-struct Said(File);
+/// A file in memory to which a program writes its output.
+struct Capture(File);
 
-impl Said {
+impl Capture {
     fn new() -> io::Result<Self> {
-        let file = memfd_create("said", MFdFlags::MFD_CLOEXEC)?;
-        // For those who open /dev/stderr anew.
+        let file = memfd_create("output", MFdFlags::MFD_CLOEXEC)?;
+        // For programs that open /dev/stderr again, which would start at offset 0.
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
         Ok(Self(File::from(file)))
     }
@@ -308,29 +298,29 @@ impl Said {
         self.0.metadata().map_or(0, |file| file.len())
     }
 
-    /// What it has said so far, from the beginning.
+    /// Returns the output so far, from the beginning.
     fn text(&self) -> String {
         let mut bytes = vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(MAX_OUTPUT)];
-        // It can only grow, and is in memory: what is there can be read.
+        // Cannot fail: the file only grows and is in memory.
         let _ = self.0.read_exact_at(&mut bytes, 0);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// The end of what a program said: of its standard error, or of its output where it said nothing there.
+/// Returns the end of standard error, or of standard output if standard error is empty.
 fn tail(stdout: &str, stderr: &str) -> String {
-    let said = if stderr.trim().is_empty() { stdout.trim() } else { stderr.trim() };
-    if said.is_empty() {
+    let output = if stderr.trim().is_empty() { stdout.trim() } else { stderr.trim() };
+    if output.is_empty() {
         return String::new();
     }
-    let mut from = said.len().saturating_sub(TAIL);
-    while !said.is_char_boundary(from) {
+    let mut from = output.len().saturating_sub(TAIL);
+    while !output.is_char_boundary(from) {
         from += 1;
     }
-    format!(": {}{}", if from > 0 { "…" } else { "" }, said.get(from..).unwrap_or(""))
+    format!(": {}{}", if from > 0 { "…" } else { "" }, output.get(from..).unwrap_or(""))
 }
 
-fn ended(status: ExitStatus) -> String {
+fn describe_exit(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
@@ -399,7 +389,7 @@ mod tests {
     #[test]
     fn one_that_never_stops_talking_is_killed() {
         let error = sh("exec yes", 20_000).run().unwrap_err();
-        assert!(matches!(error, RunError::SaidTooMuch { .. }), "{error}");
+        assert!(matches!(error, RunError::TooMuchOutput { .. }), "{error}");
     }
 
     #[test]

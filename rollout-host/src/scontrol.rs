@@ -1,16 +1,17 @@
-//! Running `scontrol`: what Slurm says of nodes, and telling it a Reason.
+//! Runs `scontrol`: shows nodes and configuration, and updates nodes.
 
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::node::{NodeInfo, parse_nodes};
+use rollout_core::slurm::reason::Reason;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Linux takes 128 KiB in one argument (MAX_ARG_STRLEN).
+/// Length limit of a node list as one argument. Linux takes 128 KiB (MAX_ARG_STRLEN).
 const MAX_ARGUMENT: usize = 100 * 1024;
 
-/// How `scontrol` is run.
+/// Path, environment and time limit of `scontrol`.
 #[derive(Debug, Clone)]
 pub struct Scontrol {
     path: PathBuf,
@@ -19,20 +20,20 @@ pub struct Scontrol {
 }
 
 impl Scontrol {
-    /// `scontrol` by its path, with `SLURM_CONF` if it is not Slurm's default.
+    /// Runs the `scontrol` at `path`. Sets `SLURM_CONF` if `slurm_conf` is given, else Slurm's default counts.
     #[must_use]
     pub fn new(path: PathBuf, slurm_conf: Option<PathBuf>, limit: Duration) -> Self {
         Self { path, slurm_conf, limit }
     }
 
-    /// The same with another time limit.
+    /// Returns the same with a different time limit.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
     }
 
-    /// What Slurm says of these nodes, hidden ones too; those that it does not know are not in the answer. One RPC,
-    /// whatever their number: scontrol filters on its own side.
+    /// Returns these nodes as Slurm shows them, including hidden ones. Unknown nodes are missing from the answer.
+    /// Takes one RPC for any number of nodes: scontrol filters on its own side.
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
@@ -45,7 +46,7 @@ impl Scontrol {
         let output = program.output()?;
         let mut found = parse_nodes(&output.stdout);
         found.retain(|node| nodes.contains(&node.name));
-        // Exit code 1 also stands for "one of them is unknown".
+        // Exit code 1 may also mean that one of the nodes is unknown.
         let unknown = output.stderr.contains("not found") || output.stdout.contains("not found");
         if output.status.success() || !found.is_empty() || unknown {
             Ok(found)
@@ -54,7 +55,7 @@ impl Scontrol {
         }
     }
 
-    /// What Slurm says of all its nodes, hidden ones too.
+    /// Returns all nodes as Slurm shows them, including hidden ones.
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
@@ -62,7 +63,7 @@ impl Scontrol {
         Ok(parse_nodes(&self.program(["show", "node", "-o", "-a"]).run()?.stdout))
     }
 
-    /// Slurm's configuration as slurmctld has it.
+    /// Returns the configuration that slurmctld has loaded.
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
@@ -70,11 +71,11 @@ impl Scontrol {
         Ok(SlurmConfig::parse(&self.program(["show", "config"]).run()?.stdout))
     }
 
-    /// Sets the Reason of nodes, one RPC. Slurm keeps it only on nodes that are DOWN, DRAIN or FAIL.
+    /// Sets the Reason of nodes with one RPC. Slurm keeps it only on nodes that are DOWN, DRAIN or FAIL.
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
-    pub fn set_reason(&self, nodes: &NodeSet, reason: &str) -> Result<(), RunError> {
+    pub fn set_reason(&self, nodes: &NodeSet, reason: &Reason) -> Result<(), RunError> {
         self.update(nodes, &[&format!("Reason={reason}")])
     }
 
@@ -82,7 +83,7 @@ impl Scontrol {
     ///
     /// # Errors
     /// If scontrol fails or does not answer in time.
-    pub fn drain(&self, nodes: &NodeSet, reason: &str) -> Result<(), RunError> {
+    pub fn drain(&self, nodes: &NodeSet, reason: &Reason) -> Result<(), RunError> {
         self.update(nodes, &["State=DRAIN", &format!("Reason={reason}")])
     }
 
@@ -94,12 +95,12 @@ impl Scontrol {
         self.update(nodes, &["State=RESUME"])
     }
 
-    fn update(&self, nodes: &NodeSet, what: &[&str]) -> Result<(), RunError> {
-        self.program(["update"]).arg(format!("NodeName={nodes}")).args(what).run().map(drop)
+    fn update(&self, nodes: &NodeSet, settings: &[&str]) -> Result<(), RunError> {
+        self.program(["update"]).arg(format!("NodeName={nodes}")).args(settings).run().map(drop)
     }
 
     fn program<const N: usize>(&self, arguments: [&str; N]) -> Program {
-        // Times without a zone are only good in a zone that is known.
+        // scontrol prints times without a zone: set one, so that they can be parsed.
         let program = Program::new(&self.path, self.limit).args(arguments).env("TZ", "UTC0");
         match &self.slurm_conf {
             Some(path) => program.env("SLURM_CONF", path),

@@ -1,7 +1,7 @@
-//! Sealing against a munged of our own, and against MUNGE's own commands.
+//! Tests sealing and opening against a munged of our own and against MUNGE's own commands.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a daemon that runs beside the test is not what rollout_host::run is for"
+    reason = "rollout_host::run is not made for a daemon that runs beside the test"
 )]
 #![allow(
     clippy::unwrap_used,
@@ -23,10 +23,10 @@ use tempfile::TempDir;
 const MUNGED: &str = "/usr/sbin/munged";
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Somebody who is neither root nor whoever runs the tests.
+/// A user other than root and the user who runs the tests.
 const SOMEBODY: u32 = 12345;
 
-/// A munged with a key and a socket of its own, until it is dropped.
+/// A munged with a key and a socket of its own, killed on drop.
 struct Munged {
     dir: TempDir,
     process: Child,
@@ -35,7 +35,7 @@ struct Munged {
 impl Munged {
     fn start(key: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // munged wants everybody to come to its socket, and nobody else to its key.
+        // munged requires that everybody can reach its socket and nobody else its key.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.path().join("key")).unwrap();
@@ -76,7 +76,7 @@ impl Munged {
         Munge::at(self.socket())
     }
 
-    /// One of MUNGE's commands, on this munged.
+    /// Returns one of MUNGE's commands, using this munged.
     fn command(&self, path: &str) -> Program {
         Program::new(path, LIMIT).arg("--socket").arg(self.socket())
     }
@@ -97,7 +97,7 @@ fn me() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Bytes that do not repeat and do not shrink.
+/// Returns bytes without repetitions, which cannot be compressed.
 fn payload(length: usize) -> Vec<u8> {
     let mut state = 88_172_645_463_325_252_u64;
     let mut next = || {
@@ -143,7 +143,7 @@ fn the_longest_payload_can_be_opened_and_a_longer_one_is_not_sealed() {
         assert!(matches!(error, MungeError::TooLong(_)), "{error}");
         assert!(error.to_string().contains(&length.to_string()), "{error}");
     }
-    // A credential that just fits is munged's to judge.
+    // The longest credential that fits is sent, and munged refuses it.
     refused(munged.client().open(&"A".repeat(1024 * 1024 - 5)));
     for length in [1024 * 1024 - 4, 4 * 1024 * 1024] {
         let error = munged.client().open(&"A".repeat(length)).unwrap_err();
@@ -193,7 +193,7 @@ fn what_is_forged_torn_or_no_credential_is_refused() {
     {
         refused(munged.client().open(text));
     }
-    // Each byte of it is proven: the one in the middle is of the sealed part.
+    // Every byte is authenticated: the one in the middle belongs to the sealed part.
     let mut forged = sealed.clone().into_bytes();
     let middle = forged.len() / 2;
     forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
@@ -291,7 +291,7 @@ fn a_munged_whose_queue_is_full_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
-    // Room for one.
+    // A queue for one connection.
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
     let _waits = UnixStream::connect(&socket).unwrap();
     for error in [
@@ -302,7 +302,7 @@ fn a_munged_whose_queue_is_full_is_not_waited_for() {
     }
 }
 
-/// Not munged at all: whatever it says, there is an error and no panic.
+/// Any answer that is not in munged's protocol leads to an error, not to a panic.
 #[test]
 fn what_does_not_speak_munges_protocol_is_an_error() {
     let header = |kind: u8, length: u32| {

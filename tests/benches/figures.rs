@@ -15,20 +15,18 @@
 use rollout_control::agents::client::AgentClient;
 use rollout_control::agents::dispatch::dispatch;
 use rollout_lab::{
-    ClusterSpec, Flood, ManyAgents, NetImage, Node, NodeRoot, Product, REBOOT_PROGRAM, Site, TOOL_1_1,
+    AGENT_UNIT, ClusterSpec, Flood, GATE_UNIT, MINUTES, Manifest, ManyAgents, NetImage, Node, NodeRoot,
+    Product, REBOOT_PROGRAM, RECONCILE_TIMER, Site,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const IMAGE: &str = "name = \"image\"\nnodes = \"cn[01-04]\"\n[[change]]\nkind = \"image\"\nvia = \"boot-file\"\n\
-                     image = \"compute\"\nversion = \"2\"\n";
 const AGENTS: u16 = 1000;
 const ROUNDS: usize = 3;
 /// Processes that send bad requests.
 const SENDERS: u32 = 12;
-const MINUTES: Duration = Duration::from_secs(240);
 
 fn main() {
     // cargo itself says `--bench`.
@@ -46,7 +44,7 @@ fn main() {
     in_the_lab(&product, wanted);
 }
 
-/// The controller says what a node should be as soon as it finds its agent up.
+/// The controller tells a node what it should be as soon as the node's agent is up.
 fn gate(product: &Product) {
     let prepare = |root: &NodeRoot| match root.is_controller() {
         true => {
@@ -54,7 +52,7 @@ fn gate(product: &Product) {
                           template = \"/etc/slurm-rollout/boot.template\"\n";
             root.write_file("/etc/slurm-rollout/controller.d/images.toml", config, 0o644)?;
             root.write_file("/etc/slurm-rollout/boot.template", "boot {image}-{version}\n", 0o644)?;
-            root.enable_units(&["slurm-rollout-reconcile.timer"])
+            root.enable_units(&[RECONCILE_TIMER])
         }
         false => {
             root.write_file("/etc/slurm-rollout/agent.d/volatile.toml", "ledger = \"volatile\"\n", 0o644)
@@ -64,7 +62,8 @@ fn gate(product: &Product) {
     let (prepare, disks) = (Some(Arc::new(prepare) as _), false);
     let spec = ClusterSpec { nodes: 4, images, disks, prepare, ..ClusterSpec::default() };
     let site = Site::start(product, spec).unwrap();
-    for (what, manifest) in [("plain reboot", None), ("image", Some(IMAGE))] {
+    let image = Manifest::new("image", "cn[01-04]").image("boot-file", "compute", "2");
+    for (what, manifest) in [("plain reboot", None), ("image", Some(image))] {
         let boots: Vec<u32> = site.cluster.compute_nodes().iter().map(Node::boot_count).collect();
         if let Some(manifest) = manifest {
             site.stage(manifest).unwrap();
@@ -75,11 +74,10 @@ fn gate(product: &Product) {
             node.wait_boots(boots + 1, MINUTES).unwrap();
             site.wait_idle(&[node.name()], MINUTES).unwrap();
             let time = |unit: &str, property: &str| -> f64 {
-                let said = node.run(&["systemctl", "show", "--value", "-p", property, unit]).unwrap();
-                said.trim().parse::<f64>().unwrap() / 1e6
+                node.property(unit, property).unwrap().parse::<f64>().unwrap() / 1e6
             };
-            let up = time("slurm-rollout-agent.service", "ActiveEnterTimestampMonotonic");
-            seconds.push(time("slurm-rollout-gate.service", "ExecMainExitTimestampMonotonic") - up);
+            let up = time(AGENT_UNIT, "ActiveEnterTimestampMonotonic");
+            seconds.push(time(GATE_UNIT, "ExecMainExitTimestampMonotonic") - up);
         }
         let most = seconds.iter().copied().fold(0.0, f64::max);
         println!(
@@ -97,7 +95,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn dispatch_beside_curl() {
     let agents = ManyAgents::here().unwrap();
     let port = agents.port;
-    // As long as a sealed order for a thousand nodes with two changes is.
+    // The length of a sealed order for a thousand nodes with two changes.
     let order = format!("MUNGE:{}:", "A".repeat(1400));
     let addresses: Vec<Ipv4Addr> =
         (0..AGENTS).map(|n| Ipv4Addr::new(127, 1, (n / 250) as u8, (n % 250 + 1) as u8)).collect();
@@ -161,7 +159,7 @@ fn in_the_lab(product: &Product, wanted: impl Fn(&str) -> bool) {
 
     let swap = format!("sed -i s,^RebootProgram=.*,RebootProgram={nothing}, /etc/slurm/slurm.conf");
     controller.run(&["sh", "-c", &swap]).unwrap();
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    site.reconfigure().unwrap();
     if wanted("program") || wanted("flood") {
         let times = (0..ROUNDS).map(|_| order_ms(&site)).collect();
         println!(
@@ -174,7 +172,7 @@ fn in_the_lab(product: &Product, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// How long reboot-program takes for cn01, once Slurm has handed it over. Returns when the node is back.
+/// Milliseconds that reboot-program takes for cn01 after Slurm has handed it over. Returns when the node is back.
 fn order_ms(site: &Site) -> f64 {
     let node = site.cluster.node("cn01");
     let boots = node.boot_count();
@@ -192,8 +190,7 @@ fn under_a_flood(site: &Site) {
     let flood = Flood::start(site.cluster.node("cn02"), node.address(), 1000, SENDERS).unwrap();
     let (mut rates, mut shares, mut peaks, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let unit = ["systemctl", "show", "--value", "-p", "MainPID", "slurm-rollout-agent"];
-        let process = format!("/proc/{}", node.run(&unit).unwrap().trim());
+        let process = format!("/proc/{}", node.property(AGENT_UNIT, "MainPID").unwrap());
         let (begun, sent, busy) = (Instant::now(), flood.sent().unwrap(), busy_s(node, &process));
         std::thread::sleep(pause);
         let took = begun.elapsed().as_secs_f64();
@@ -213,7 +210,7 @@ fn under_a_flood(site: &Site) {
     );
 }
 
-/// Processor time that a process has taken.
+/// Processor time of a process.
 fn busy_s(node: &Node, process: &str) -> f64 {
     let stat = node.read_file(&format!("{process}/stat")).unwrap();
     // Behind the name: user and system time are the 12th and 13th, in hundredths of a second.
@@ -223,8 +220,7 @@ fn busy_s(node: &Node, process: &str) -> f64 {
 
 fn idle_agent(site: &Site) {
     let node = site.cluster.node("cn02");
-    let pid = node.run(&["systemctl", "show", "--value", "-p", "MainPID", "slurm-rollout-agent"]).unwrap();
-    let status = format!("/proc/{}/status", pid.trim());
+    let status = format!("/proc/{}/status", node.property(AGENT_UNIT, "MainPID").unwrap());
     let count = || -> u64 {
         let text = node.run(&["cat", &status]).unwrap();
         let switches = text.lines().filter(|line| line.contains("ctxt_switches"));
@@ -242,16 +238,12 @@ fn idle_agent(site: &Site) {
     );
 }
 
-/// From `scontrol reboot` of an idle node until it is IDLE again: with Slurm's own way, through us with nothing staged,
-/// and with a link and a package.
+/// Seconds from `scontrol reboot` of an idle node until it is IDLE again: with Slurm's own reboot, through
+/// slurm-rollout with nothing staged, and with a link and a package.
 fn out_of_service(site: &Site) {
-    let node = site.cluster.node("cn01");
     let seconds = || {
-        let boots = node.boot_count();
         let begun = Instant::now();
-        site.reboot("cn01").unwrap();
-        node.wait_boots(boots + 1, MINUTES).unwrap();
-        site.wait_idle(&["cn01"], MINUTES).unwrap();
+        site.reboot_to_idle("cn01").unwrap();
         begun.elapsed().as_secs_f64()
     };
     let (mut plain, mut ours, mut changed) = (Vec::new(), Vec::new(), Vec::new());
@@ -260,15 +252,9 @@ fn out_of_service(site: &Site) {
         plain.push(seconds());
         with_slurmds_own_reboot(site, false);
         ours.push(seconds());
-        // There and back, so that each round has something to change.
+        // There and back: each round has something to change.
         let (link, version) = if round % 2 == 0 { ("2", "1.1") } else { ("1", "1.0") };
-        let manifest = TOOL_1_1
-            .replace("\"tool-1.1\"\nnodes", &format!("\"round-{round}\"\nnodes"))
-            .replace("cn[01-04]", "cn01")
-            .replace("/opt/app/2", &format!("/opt/app/{link}"))
-            .replace("tool-1.1", &format!("tool-{version}"))
-            .replace("^1.1$", &format!("^{version}$"));
-        site.stage(&manifest).unwrap();
+        site.stage(Manifest::tool(version).named(&format!("round-{round}")).nodes("cn01")).unwrap();
         changed.push(seconds());
         assert_eq!(site.tool("cn01").unwrap(), format!("/opt/app/{link} {version}"));
     }
@@ -293,7 +279,7 @@ fn with_slurmds_own_reboot(site: &Site, own: bool) {
     for node in site.cluster.compute_nodes().iter().chain([site.cluster.controller()]) {
         node.run(&["sh", "-c", &script]).unwrap();
     }
-    site.cluster.scontrol(&["reconfigure"]).unwrap();
+    site.reconfigure().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
 }

@@ -1,8 +1,8 @@
 //! reboot-program for 10,000 nodes that a real slurmctld has handed over: `cargo bench -p rollout-lab --bench scale`.
 //!
-//! Beside it `curl --parallel` posts the same order to the same addresses, in turns. Once with all agents alive, once with
-//! 5 % of the nodes dead. Printed, never asserted. The agents are one process on the same machine and take their share of
-//! its processors in both cases.
+//! Beside it `curl --parallel` posts the same order to the same addresses, in turns. Once with all agents alive, once
+//! with 5 % of the nodes dead. Printed, never asserted. The agents are one process on the same machine and take their
+//! share of its processors in both cases.
 //!
 //! | figure | how |
 //! |---|---|
@@ -13,16 +13,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use rollout_lab::{Base, Crowd, ManyNodes, Product, REBOOT_PROGRAM};
-use std::time::Duration;
+use rollout_lab::{Base, Crowd, MINUTES, ManyNodes, Product, REBOOT_PROGRAM};
 
 const COUNT: usize = 10_000;
 const ROUNDS: usize = 3;
-const MINUTES: Duration = Duration::from_secs(300);
-/// slurmctld's own RebootProgram: the real one is run by hand, as SlurmUser.
+/// RebootProgram of slurmctld. The real one is run by hand as SlurmUser.
 const NOTHING: &str = "/bin/true";
 
-/// Runs a program as a user and says: exit code, seconds, KiB, seconds of processor.
+/// Runs a program as a user and prints exit code, seconds, KiB and seconds of processor.
 const MEASURE: &str = r#"
 import os, subprocess, sys, time
 begun = time.monotonic()
@@ -42,7 +40,7 @@ while child.poll() is None:
 print(child.returncode, time.monotonic() - begun, peak, ticks / os.sysconf("SC_CLK_TCK"))
 "#;
 
-/// What a run took.
+/// Figures of one run.
 #[derive(Clone, Copy)]
 struct Run {
     seconds: f64,

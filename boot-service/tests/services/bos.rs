@@ -1,7 +1,7 @@
-//! Images via the Boot Orchestration Service, against a service that behaves as the published one: Cray-HPE/bos v2.50.0 at
-//! 889a207f (`api/openapi.yaml.in`, `controllers/v2/components.py`). The real one is not run here.
+//! Images via the Boot Orchestration Service, against a model of the published one: Cray-HPE/bos v2.50.0 at 889a207f
+//! (`api/openapi.yaml.in`, `controllers/v2/components.py`). The real service is not run here.
 
-use crate::server::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
+use crate::server::{Authority, LONG, Reaction, Request, SHORT, Server, deadline, node, nodes, write, xname};
 use boot_service::provider;
 use rollout_control::boot::{BootNode, BootSource, Saved, ServiceConfig};
 use rollout_core::rollout::image::Image;
@@ -10,18 +10,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-type Fault = Box<dyn Fn(&mut Bos, &Request) -> Option<Does> + Send>;
+type Fault = Box<dyn Fn(&mut Bos, &Request) -> Option<Reaction> + Send>;
 type Shared = Arc<Mutex<Bos>>;
 
 #[derive(Default)]
 struct Bos {
     components: BTreeMap<String, Value>,
-    /// What sessions do, by name.
+    /// Operations of sessions, by name.
     sessions: BTreeMap<String, &'static str>,
-    /// The option `clear_stage`.
+    /// Option `clear_stage` of BOS.
     clears: bool,
     fault: Option<Fault>,
-    /// How often a node was told to reboot.
+    /// Number of reboots of each node.
     reboots: BTreeMap<String, usize>,
 }
 
@@ -31,7 +31,7 @@ fn artifacts(image: &str) -> Value {
     json!({ "kernel": path("kernel"), "initrd": path("initrd"), "kernel_parameters": path("rootfs") })
 }
 
-/// A node at rest, with a session staged.
+/// Returns an idle node with a staged session.
 fn component(xname: &str) -> Value {
     json!({
         "id": xname, "enabled": false, "session": "before", "error": "", "retry_policy": 3,
@@ -53,12 +53,12 @@ impl Bos {
         (Server::start(None, move |request| mine.lock().unwrap().answer(request)), shared)
     }
 
-    fn answer(&mut self, request: &Request) -> Does {
+    fn answer(&mut self, request: &Request) -> Reaction {
         if let Some(fault) = self.fault.take() {
-            let does = fault(self, request);
+            let reaction = fault(self, request);
             self.fault = Some(fault);
-            if let Some(does) = does {
-                return does;
+            if let Some(reaction) = reaction {
+                return reaction;
             }
         }
         let missing = || problem(404, "The resource was not found", "x could not be found");
@@ -69,22 +69,22 @@ impl Bos {
                 }
                 let ids = request.list("ids");
                 let found: Vec<&Value> = ids.iter().filter_map(|id| self.components.get(id)).collect();
-                Does::json(200, &json!(found))
+                Reaction::json(200, &json!(found))
             }
             ("POST", "/v2/applystaged") => self.apply(&request.body),
             (method, path) => match (method, path.rsplit_once('/').unwrap()) {
                 ("GET", ("/v2/sessions", name)) => {
                     self.sessions.get(name).map_or_else(missing, |operation| {
-                        Does::json(200, &json!({ "name": name, "operation": operation, "stage": true }))
+                        Reaction::json(200, &json!({ "name": name, "operation": operation, "stage": true }))
                     })
                 }
                 ("PATCH", ("/v2/components", id)) => self.patch(id, &request.body).unwrap_or_else(missing),
-                _ => Does::Says(404, "404 page not found\n".to_owned()),
+                _ => Reaction::Respond(404, "404 page not found\n".to_owned()),
             },
         }
     }
 
-    fn apply(&mut self, body: &Value) -> Does {
+    fn apply(&mut self, body: &Value) -> Reaction {
         let mut answer = json!({ "succeeded": [], "failed": [], "ignored": [] });
         for id in body["xnames"].as_array().unwrap() {
             let xname = id.as_str().unwrap();
@@ -113,10 +113,10 @@ impl Bos {
             };
             answer[list].as_array_mut().unwrap().push(id.clone());
         }
-        Does::json(200, &answer)
+        Reaction::json(200, &answer)
     }
 
-    fn patch(&mut self, id: &str, body: &Value) -> Option<Does> {
+    fn patch(&mut self, id: &str, body: &Value) -> Option<Reaction> {
         fn merge(into: &mut Value, from: &Value) {
             for (key, value) in from.as_object().unwrap() {
                 match value {
@@ -131,10 +131,10 @@ impl Bos {
         if body["enabled"] == true {
             *self.reboots.entry(id.to_owned()).or_default() += 1;
         }
-        Some(Does::json(200, component))
+        Some(Reaction::json(200, component))
     }
 
-    /// BOS is done with all that it was told.
+    /// Finishes the work of BOS on all nodes.
     fn finish(&mut self) {
         self.components.values_mut().for_each(|component| component["enabled"] = json!(false));
     }
@@ -144,8 +144,11 @@ impl Bos {
     }
 }
 
-fn problem(status: u16, title: &str, detail: &str) -> Does {
-    Does::json(status, &json!({ "type": "about:blank", "title": title, "detail": detail, "status": status }))
+fn problem(status: u16, title: &str, detail: &str) -> Reaction {
+    Reaction::json(
+        status,
+        &json!({ "type": "about:blank", "title": title, "detail": detail, "status": status }),
+    )
 }
 
 fn with(config: ServiceConfig) -> Box<dyn BootSource> {
@@ -161,7 +164,7 @@ fn back(nodes: &[BootNode], saved: &BTreeMap<String, Saved>) -> Vec<(BootNode, S
 }
 
 fn read(source: &dyn BootSource, nodes: &[BootNode]) -> BTreeMap<String, Saved> {
-    source.read(nodes, soon()).into_iter().map(|(name, saved)| (name, saved.unwrap())).collect()
+    source.read(nodes, deadline()).into_iter().map(|(name, saved)| (name, saved.unwrap())).collect()
 }
 
 #[test]
@@ -171,23 +174,23 @@ fn what_is_staged_is_begun_and_the_old_state_is_put_back() {
         let (server, bos) = Bos::start(250);
         bos.lock().unwrap().clears = clears;
         let source = with(server.config());
-        assert_eq!(source.check(&image(), &nodes, soon()), Ok(vec![]));
+        assert_eq!(source.check(&image(), &nodes, deadline()), Ok(vec![]));
         let saved = read(&*source, &nodes);
         assert_eq!(saved["cn01"], json!({ "boot_artifacts": artifacts("1"), "configuration": "c1" }));
         assert_eq!(server.count("POST") + server.count("PATCH"), 0);
 
-        let outcomes = source.set(&image(), &nodes, soon());
+        let outcomes = source.set(&image(), &nodes, deadline());
         assert!(outcomes.len() == 250 && outcomes.values().all(Result::is_ok), "{outcomes:?}");
         assert_eq!(server.count("POST"), 3, "100 nodes in a request");
         assert!((1..=250).all(|n| bos.lock().unwrap().desired(n) == artifacts("2")));
-        // Told again while BOS is busy with them, they are not rebooted again.
-        let again = source.set(&image(), &nodes, soon());
+        // A second call while BOS is working on the nodes does not reboot them again.
+        let again = source.set(&image(), &nodes, deadline());
         assert_eq!(again.values().all(Result::is_ok), !clears);
         assert!(bos.lock().unwrap().reboots.values().all(|count| *count == 1));
 
         bos.lock().unwrap().finish();
         for _ in 0..2 {
-            let outcomes = source.put_back(&back(&nodes, &saved), soon());
+            let outcomes = source.put_back(&back(&nodes, &saved), deadline());
             assert!(outcomes.len() == 250 && outcomes.values().all(Result::is_ok), "{outcomes:?}");
             assert_eq!(read(&*source, &nodes), saved);
             assert!(bos.lock().unwrap().reboots.values().all(|count| *count == 2), "BOS reboots them once");
@@ -200,9 +203,9 @@ fn what_is_not_staged_well_is_refused_beforehand() {
     let (server, bos) = Bos::start(3);
     let source = with(server.config());
     let check = |expected: &str, set: &str| {
-        let why = source.check(&image(), &nodes(3), soon()).unwrap_err();
+        let why = source.check(&image(), &nodes(3), deadline()).unwrap_err();
         assert!(why.contains("cn02: ") && why.contains(expected), "{expected}: {why}");
-        let mut outcomes = source.set(&image(), &nodes(3), soon());
+        let mut outcomes = source.set(&image(), &nodes(3), deadline());
         let why = outcomes.remove("cn02").unwrap().unwrap_err();
         assert!(why.contains(set), "{set}: {why}");
         assert!(outcomes.values().all(Result::is_ok), "{outcomes:?}");
@@ -225,26 +228,26 @@ fn what_is_not_staged_well_is_refused_beforehand() {
 
     put("/session", "other");
     bos.lock().unwrap().sessions.insert("next".to_owned(), "shutdown");
-    let why = source.check(&image(), &nodes(3), soon()).unwrap_err();
+    let why = source.check(&image(), &nodes(3), deadline()).unwrap_err();
     assert!(why.contains("session next is to shutdown; stage one with --operation reboot"), "{why}");
     put("/staged_state/session", "../options");
-    assert!(source.check(&image(), &nodes(3), soon()).unwrap_err().contains("no name of a BOS session"));
+    assert!(source.check(&image(), &nodes(3), deadline()).unwrap_err().contains("no name of a BOS session"));
 
     put("/session", "other");
     let mut guard = bos.lock().unwrap();
     guard.sessions.insert("next".to_owned(), "reboot");
     guard.components.get_mut(&xname(2)).unwrap()["enabled"] = json!(true);
     drop(guard);
-    let doubts = source.check(&image(), &nodes(3), soon()).unwrap();
+    let doubts = source.check(&image(), &nodes(3), deadline()).unwrap();
     assert_eq!(doubts, ["cn02: BOS is busy with x1000c0s0b0n2 (session other)"]);
     let nameless = [node("cn01", &[("mac", "02:00:00:00:00:01")])];
     assert!(
         source
-            .check(&image(), &nameless, soon())
+            .check(&image(), &nameless, deadline())
             .unwrap_err()
             .contains("knows nodes by xname: write one below [cn01]")
     );
-    assert!(source.set(&image(), &nameless, soon())["cn01"].clone().unwrap_err().contains("[cn01]"));
+    assert!(source.set(&image(), &nameless, deadline())["cn01"].clone().unwrap_err().contains("[cn01]"));
 }
 
 #[test]
@@ -254,28 +257,28 @@ fn only_what_it_says_succeeded_did() {
     bos.lock().unwrap().fault = Some(Box::new(|_, request| {
         let answer =
             json!({ "succeeded": [xname(1), xname(3)], "failed": [xname(2), xname(3)], "ignored": [] });
-        (request.method == "POST").then(|| Does::json(200, &answer))
+        (request.method == "POST").then(|| Reaction::json(200, &answer))
     }));
-    let outcomes = source.set(&image(), &nodes(4), soon());
+    let outcomes = source.set(&image(), &nodes(4), deadline());
     assert_eq!(outcomes["cn01"], Ok(()));
     for (name, expected) in
         [("cn02", "BOS failed to begin"), ("cn03", "BOS failed to begin"), ("cn04", "said nothing of it")]
     {
         assert!(outcomes[name].clone().unwrap_err().contains(expected), "{outcomes:?}");
     }
-    // Between the look and the order somebody took away what was staged.
+    // The staged session is removed between our check and `applystaged`.
     bos.lock().unwrap().fault = Some(Box::new(|bos, request| {
         if request.method == "POST" {
             bos.components.get_mut(&xname(1)).unwrap()["staged_state"]["session"] = json!("");
         }
         None
     }));
-    let outcomes = source.set(&image(), &nodes(4), soon());
+    let outcomes = source.set(&image(), &nodes(4), deadline());
     assert!(outcomes["cn01"].clone().unwrap_err().contains("BOS ignored x1000c0s0b0n1"), "{outcomes:?}");
     assert!(outcomes["cn02"].is_ok());
 }
 
-/// An answer that gets lost must not lead to a second reboot, nor be taken for a refusal.
+/// A lost answer must neither lead to a second reboot nor count as a refusal.
 #[test]
 fn after_a_lost_answer_it_looks_what_bos_did() {
     for does in [true, false] {
@@ -286,10 +289,10 @@ fn after_a_lost_answer_it_looks_what_bos_did() {
                 if does {
                     bos.apply(&request.body);
                 }
-                Does::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"succ".to_vec())
+                Reaction::SendRaw(b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"succ".to_vec())
             })
         }));
-        let outcomes = with(server.config()).set(&image(), &nodes(2), soon());
+        let outcomes = with(server.config()).set(&image(), &nodes(2), deadline());
         assert!(outcomes.values().all(|outcome| outcome.is_ok() == does), "{outcomes:?}");
         assert_eq!(server.count("POST"), 1);
         assert_eq!(bos.lock().unwrap().reboots.len(), if does { 2 } else { 0 });
@@ -300,15 +303,15 @@ fn after_a_lost_answer_it_looks_what_bos_did() {
 fn putting_back_touches_only_what_was_changed() {
     let (server, bos) = Bos::start(4);
     let source = with(server.config());
-    // BOS did not boot the third one, and the fourth was never begun.
+    // The third node was not booted by BOS, and the image of the fourth is never set.
     bos.lock().unwrap().components.get_mut(&xname(3)).unwrap()["desired_state"]["boot_artifacts"] =
         artifacts("");
     let saved = read(&*source, &nodes(4));
-    assert!(source.set(&image(), &nodes(3), soon()).values().all(Result::is_ok));
+    assert!(source.set(&image(), &nodes(3), deadline()).values().all(Result::is_ok));
     bos.lock().unwrap().fault = Some(Box::new(|_, request| {
         (request.path == "/v2/components/x1000c0s0b0n2").then(|| problem(500, "Error", "no database"))
     }));
-    let outcomes = source.put_back(&back(&nodes(4), &saved), soon());
+    let outcomes = source.put_back(&back(&nodes(4), &saved), deadline());
     assert!(outcomes["cn01"].is_ok() && outcomes["cn04"].is_ok(), "{outcomes:?}");
     assert!(outcomes["cn02"].clone().unwrap_err().contains("HTTP 500: no database"));
     assert!(outcomes["cn03"].clone().unwrap_err().contains("not BOS that booted x1000c0s0b0n3 before"));
@@ -320,9 +323,9 @@ fn putting_back_touches_only_what_was_changed() {
     );
     drop(guard);
     bos.lock().unwrap().fault = Some(Box::new(|bos, request| {
-        (request.method == "PATCH").then(|| Does::json(200, &bos.components[&xname(2)]))
+        (request.method == "PATCH").then(|| Reaction::json(200, &bos.components[&xname(2)]))
     }));
-    let outcomes = source.put_back(&back(&nodes(2), &saved), soon());
+    let outcomes = source.put_back(&back(&nodes(2), &saved), deadline());
     assert!(
         outcomes["cn02"].clone().unwrap_err().contains("still shows another desired state"),
         "{outcomes:?}"
@@ -331,27 +334,27 @@ fn putting_back_touches_only_what_was_changed() {
 
 #[test]
 fn a_service_that_refuses_or_talks_nonsense_is_an_error_of_one_line() {
-    type Answer = fn() -> Does;
+    type Answer = fn() -> Reaction;
     let answers: [(Answer, &str); 6] = [
         (
             || problem(401, "Unauthorized", "no token"),
             "HTTP 401: no token; it wants a token: set token_file in [bos]",
         ),
         (|| problem(400, "Bad\n\u{1b}[2J", ""), "HTTP 400"),
-        (|| Does::Says(404, "404 page not found\n".into()), "HTTP 404; is url in [bos] right?"),
-        (|| Does::Says(503, "no healthy upstream".into()), "HTTP 503"),
-        (|| Does::Says(200, "{}".into()), "not an answer of this service"),
-        (|| Does::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{".to_vec()), ""),
+        (|| Reaction::Respond(404, "404 page not found\n".into()), "HTTP 404; is url in [bos] right?"),
+        (|| Reaction::Respond(503, "no healthy upstream".into()), "HTTP 503"),
+        (|| Reaction::Respond(200, "{}".into()), "not an answer of this service"),
+        (|| Reaction::SendRaw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{".to_vec()), ""),
     ];
     for (answer, expected) in answers {
         let server = Server::start(None, move |_| answer());
         let source = with(server.config());
         let saved = [(nodes(1).remove(0), json!({}))];
         for why in [
-            source.check(&image(), &nodes(1), soon()).unwrap_err(),
-            source.read(&nodes(1), soon())["cn01"].clone().unwrap_err(),
-            source.set(&image(), &nodes(1), soon())["cn01"].clone().unwrap_err(),
-            source.put_back(&saved, soon())["cn01"].clone().unwrap_err(),
+            source.check(&image(), &nodes(1), deadline()).unwrap_err(),
+            source.read(&nodes(1), deadline())["cn01"].clone().unwrap_err(),
+            source.set(&image(), &nodes(1), deadline())["cn01"].clone().unwrap_err(),
+            source.put_back(&saved, deadline())["cn01"].clone().unwrap_err(),
         ] {
             assert!(why.contains(expected), "{expected}: {why}");
             assert!(!why.is_empty() && !why.contains(char::is_control), "{why:?}");
@@ -363,10 +366,10 @@ fn a_service_that_refuses_or_talks_nonsense_is_an_error_of_one_line() {
 #[test]
 fn slow_ones_delay_no_others_and_all_ends_in_time() {
     let (server, bos) = Bos::start(150);
-    // The service answers the first hundred that it is told, and not the rest.
+    // The service answers for the first 100 nodes and hangs for the remaining 50.
     let hangs = |_: &mut Bos, request: &Request| {
         (request.method == "POST" && request.body["xnames"].as_array().unwrap().len() == 50)
-            .then_some(Does::Hangs)
+            .then_some(Reaction::Hang)
     };
     bos.lock().unwrap().fault = Some(Box::new(hangs));
     let begun = Instant::now();
@@ -376,7 +379,7 @@ fn slow_ones_delay_no_others_and_all_ends_in_time() {
     let late = outcomes.values().filter_map(|outcome| outcome.as_ref().err());
     assert_eq!(late.clone().count(), 50);
     assert!(late.clone().all(|why| why.contains("in time")), "{outcomes:?}");
-    bos.lock().unwrap().fault = Some(Box::new(|_, _| Some(Does::Hangs)));
+    bos.lock().unwrap().fault = Some(Box::new(|_, _| Some(Reaction::Hang)));
     let source = with(server.config());
     let until = || Instant::now() + SHORT;
     assert!(source.check(&image(), &nodes(1), until()).unwrap_err().contains("in time"));
@@ -392,7 +395,7 @@ fn it_is_spoken_to_over_tls_with_a_token() {
     let server = Server::start(Some(authority.server("DNS:localhost")), |request| {
         assert_eq!(request.path, "/apis/bos/v2/components");
         assert_eq!(request.token.as_deref(), Some("secret"));
-        Does::json(200, &json!([component(&xname(1))]))
+        Reaction::json(200, &json!([component(&xname(1))]))
     });
     let config = ServiceConfig {
         url: format!("https://localhost:{}/apis/bos/", server.port),

@@ -1,8 +1,8 @@
-//! Images via the Boot Script Service, against a service that behaves as the published one: paths, fields, statuses and what
-//! a write leaves are those of OpenCHAMI/bss at e4894b06 (after v1.32.2; `cmd/boot-script-service`, `internal/postgres`) and
-//! Cray-HPE/hms-bss at d71280fb (v1.37.0). The real one is not run here.
+//! Images via the Boot Script Service, against a model of the published one: paths, fields, statuses and keys that a
+//! write keeps are those of OpenCHAMI/bss at e4894b06 (after v1.32.2; `cmd/boot-script-service`, `internal/postgres`)
+//! and Cray-HPE/hms-bss at d71280fb (v1.37.0). The real service is not run here.
 
-use crate::server::{Authority, Does, LONG, Request, SHORT, Server, node, nodes, soon, write, xname};
+use crate::server::{Authority, LONG, Reaction, Request, SHORT, Server, deadline, node, nodes, write, xname};
 use boot_service::provider;
 use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::rollout::image::Image;
@@ -12,25 +12,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Where it keeps its entries.
+/// Storage of the entries.
 #[derive(Clone, Copy, PartialEq)]
 enum Store {
     Etcd,
     Postgres,
 }
 
-/// The service's entries, by xname or by MAC address.
+/// A service with its entries, by xname or by MAC address.
 struct Bss {
     store: Store,
     entries: Entries,
-    /// The State Manager's: addresses by xname. For etcd only.
+    /// Addresses by xname, as in the State Manager. For etcd only.
     macs: BTreeMap<String, String>,
-    /// What it does with requests before it looks at them.
+    /// Handles requests before the service does.
     fault: Option<Fault>,
 }
 
 type Entries = BTreeMap<String, Map<String, Value>>;
-type Fault = Box<dyn Fn(&mut Entries, &Request) -> Option<Does> + Send>;
+type Fault = Box<dyn Fn(&mut Entries, &Request) -> Option<Reaction> + Send>;
 type Shared = Arc<Mutex<Bss>>;
 
 impl Bss {
@@ -41,13 +41,13 @@ impl Bss {
         (Server::start(None, move |request| Self::answer(&mine, request)), shared)
     }
 
-    fn answer(shared: &Shared, request: &Request) -> Does {
+    fn answer(shared: &Shared, request: &Request) -> Reaction {
         let bss = &mut *shared.lock().unwrap();
-        if let Some(does) = bss.fault.as_ref().and_then(|fault| fault(&mut bss.entries, request)) {
-            return does;
+        if let Some(reaction) = bss.fault.as_ref().and_then(|fault| fault(&mut bss.entries, request)) {
+            return reaction;
         }
         if request.path != "/boot/v1/bootparameters" {
-            return Does::Says(404, "404 page not found\n".to_owned());
+            return Reaction::Respond(404, "404 page not found\n".to_owned());
         }
         match request.method.as_str() {
             "GET" => bss.get(request),
@@ -57,7 +57,7 @@ impl Bss {
         }
     }
 
-    /// Under what an address is kept.
+    /// Returns the key under which the entry of an address is stored.
     fn key(&self, mac: &str) -> String {
         let known = self.macs.iter().find(|(_, known)| known.eq_ignore_ascii_case(mac));
         match self.store {
@@ -66,14 +66,14 @@ impl Bss {
         }
     }
 
-    fn get(&self, request: &Request) -> Does {
+    fn get(&self, request: &Request) -> Reaction {
         let (names, macs) = (request.list("name"), request.list("mac"));
         assert!(!names.is_empty() || !macs.is_empty(), "everything was asked for");
         let mut answer = Vec::new();
         let mut found = |key: &str, called: &str, name: &str| {
             if let Some(entry) = self.entries.get(key) {
                 let mut entry = entry.clone();
-                // Structs are shown also where they are empty.
+                // The service shows empty structs too.
                 entry.entry("cloud-init").or_insert_with(no_cloud_init);
                 entry.insert(called.to_owned(), json!([name]));
                 answer.push(entry);
@@ -95,7 +95,7 @@ impl Bss {
         if answer.is_empty() {
             return problem(404, "Cannot find boot parameters for requested Hosts");
         }
-        Does::json(200, &answer.into_iter().map(Value::Object).collect())
+        Reaction::json(200, &answer.into_iter().map(Value::Object).collect())
     }
 
     fn keys(&self, body: &Value) -> Vec<String> {
@@ -103,12 +103,12 @@ impl Bss {
             let list = body.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
             list.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
         };
-        // The hosts, or else the addresses: never both.
+        // The service uses the hosts or else the addresses, never both.
         let hosts = list("hosts");
         if hosts.is_empty() { list("macs").iter().map(|mac| self.key(mac)).collect() } else { hosts }
     }
 
-    fn put(&mut self, body: &Value) -> Does {
+    fn put(&mut self, body: &Value) -> Reaction {
         let content = body.as_object().unwrap().clone();
         let content =
             content.into_iter().filter(|(key, _)| !matches!(key.as_str(), "hosts" | "macs" | "nids"));
@@ -126,20 +126,20 @@ impl Bss {
                 }
             }
         }
-        Does::Says(200, String::new())
+        Reaction::Respond(200, String::new())
     }
 
-    fn delete(&mut self, body: &Value) -> Does {
+    fn delete(&mut self, body: &Value) -> Reaction {
         for key in self.keys(body) {
             if self.entries.remove(&key).is_none() && self.store == Store::Etcd {
                 return problem(400, &format!("Key {key} deletion: Key /params/{key} does not exist"));
             }
         }
-        Does::Says(200, String::new())
+        Reaction::Respond(200, String::new())
     }
 }
 
-/// PostgreSQL's answers hold nodes with the same content together.
+/// Combines nodes with the same content into one entry, as in answers with PostgreSQL.
 fn compact(entries: Vec<Map<String, Value>>) -> Vec<Map<String, Value>> {
     let mut alike: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for mut entry in entries {
@@ -159,8 +159,11 @@ fn no_cloud_init() -> Value {
     json!({ "meta-data": null, "user-data": null, "phone-home": phone_home })
 }
 
-fn problem(status: u16, detail: &str) -> Does {
-    Does::json(status, &json!({ "type": "about:blank", "title": "x", "detail": detail, "status": status }))
+fn problem(status: u16, detail: &str) -> Reaction {
+    Reaction::json(
+        status,
+        &json!({ "type": "about:blank", "title": "x", "detail": detail, "status": status }),
+    )
 }
 
 fn with(config: ServiceConfig) -> Box<dyn BootSource> {
@@ -206,21 +209,21 @@ fn back(nodes: &[BootNode], saved: &BTreeMap<String, Saved>) -> Vec<(BootNode, S
 fn an_image_is_set_and_everything_is_put_back_exactly() {
     let nodes = nodes(250);
     let (server, bss) = Bss::start(Store::Etcd);
-    // The last ones have no entry, and boot what their role has.
+    // The last nodes have no entry and boot the image of their role.
     let before: BTreeMap<_, _> = (1..=240).map(|n| (xname(n), old(n))).collect();
     bss.lock().unwrap().entries = before.clone();
     let source = with(server.config());
-    let doubts = source.check(&image("kernel = 's3://images/2/vmlinuz'"), &nodes, soon()).unwrap();
+    let doubts = source.check(&image("kernel = 's3://images/2/vmlinuz'"), &nodes, deadline()).unwrap();
     assert!(
         doubts.len() == 1 && doubts[0].contains("no entry for 10 of these nodes, such as cn241"),
         "{doubts:?}"
     );
-    let saved = all_ok(source.read(&nodes, soon()), 250);
+    let saved = all_ok(source.read(&nodes, deadline()), 250);
     assert_eq!(server.count("GET"), 6, "100 nodes in a request");
     assert_eq!(server.count("PUT"), 0);
     assert_eq!(saved["cn241"], Value::Null);
 
-    all_ok(source.set(&new(), &nodes, soon()), 250);
+    all_ok(source.set(&new(), &nodes, deadline()), 250);
     for n in 1..=250 {
         let entry = bss.lock().unwrap().entries[&xname(n)].clone();
         assert_eq!(entry["kernel"], "http://images/2/vmlinuz");
@@ -233,13 +236,13 @@ fn an_image_is_set_and_everything_is_put_back_exactly() {
     }
     let puts = server.count("PUT");
     assert!(puts <= 5, "{puts} requests for three contents");
-    all_ok(source.set(&new(), &nodes, soon()), 250);
+    all_ok(source.set(&new(), &nodes, deadline()), 250);
     assert_eq!(server.count("PUT"), puts, "what is there is not written again");
 
-    all_ok(source.set(&image("kernel = 'http://images/3/vmlinuz'"), &nodes, soon()), 250);
+    all_ok(source.set(&image("kernel = 'http://images/3/vmlinuz'"), &nodes, deadline()), 250);
     assert!(bss.lock().unwrap().entries.values().all(|entry| !entry.contains_key("initrd")));
     for _ in 0..2 {
-        all_ok(source.put_back(&back(&nodes, &saved), soon()), 250);
+        all_ok(source.put_back(&back(&nodes, &saved), deadline()), 250);
         assert!(bss.lock().unwrap().entries == before);
     }
 }
@@ -255,14 +258,14 @@ fn addresses_do_where_there_is_no_xname() {
         bss.lock().unwrap().macs.insert("x1c0s0b0n0".to_owned(), "02:00:00:00:00:0a".to_owned());
         bss.lock().unwrap().entries.insert(key.to_owned(), old.clone());
         let source = with(server.config());
-        let saved = all_ok(source.read(&nodes, soon()), 2);
+        let saved = all_ok(source.read(&nodes, deadline()), 2);
         assert_eq!(saved["cn01"]["params"], "quiet");
-        all_ok(source.set(&new(), &nodes, soon()), 2);
+        all_ok(source.set(&new(), &nodes, deadline()), 2);
         let entries = bss.lock().unwrap().entries.clone();
         assert!(entries.len() == 2 && entries.contains_key(key) && entries.contains_key("02:00:00:00:00:0b"));
         assert!(entries.values().all(|entry| entry["kernel"] == "http://images/2/vmlinuz"));
-        // With PostgreSQL a write leaves the initrd that was not there before.
-        all_ok(source.put_back(&back(&nodes, &saved), soon()), 2);
+        // With PostgreSQL a write keeps the new initrd, which was not there before.
+        all_ok(source.put_back(&back(&nodes, &saved), deadline()), 2);
         let mut entries = bss.lock().unwrap().entries.clone();
         entries.values_mut().for_each(|entry| drop(entry.remove("cloud-init")));
         assert_eq!(entries, [(key.to_owned(), old)].into());
@@ -278,17 +281,20 @@ fn what_a_write_leaves_is_removed_with_the_entry() {
         bss.lock().unwrap().entries.insert(xname(n), old);
     }
     let source = with(server.config());
-    all_ok(source.set(&image("kernel = 'http://images/2/vmlinuz', params = 'quiet'"), &nodes(3), soon()), 3);
+    all_ok(
+        source.set(&image("kernel = 'http://images/2/vmlinuz', params = 'quiet'"), &nodes(3), deadline()),
+        3,
+    );
     assert!(bss.lock().unwrap().entries.values().all(|entry| !entry.contains_key("initrd")));
     assert_eq!(server.count("DELETE"), 1);
-    all_ok(source.set(&new(), &nodes(3), soon()), 3);
+    all_ok(source.set(&new(), &nodes(3), deadline()), 3);
     assert_eq!(server.count("DELETE"), 1, "only where it has to be");
 
-    // Nothing is removed that could not be written before.
+    // No entry is removed if it could not be written before.
     bss.lock().unwrap().fault =
         Some(Box::new(|_, request| (request.method == "PUT").then(|| problem(500, "Storage: no space"))));
     let less = image("kernel = 'http://images/2/vmlinuz'");
-    for outcome in source.set(&less, &nodes(3), soon()).into_values() {
+    for outcome in source.set(&less, &nodes(3), deadline()).into_values() {
         let why = outcome.unwrap_err();
         assert!(why.contains("HTTP 500: Storage: no space"), "{why}");
     }
@@ -308,7 +314,7 @@ fn nodes_that_it_cannot_know_are_told_apart() {
         node("cn06", &[("xname", "x1c0s0bn0")]),
     ]);
     let source = with(server.config());
-    let outcomes = source.read(&nodes, soon());
+    let outcomes = source.read(&nodes, deadline());
     assert!(outcomes["cn01"].is_ok());
     for (name, why) in [
         ("cn02", "xname or mac: write one below [cn02] in the file of nodes"),
@@ -319,9 +325,11 @@ fn nodes_that_it_cannot_know_are_told_apart() {
     ] {
         assert!(outcomes[name].as_ref().unwrap_err().contains(why), "{:?}", outcomes[name]);
     }
-    assert!(source.check(&new(), &nodes, soon()).unwrap_err().contains("cn02"));
+    assert!(source.check(&new(), &nodes, deadline()).unwrap_err().contains("cn02"));
     let twice = [node("cn01", &[("xname", "x1c0s0b0n0")]), node("cn02", &[("xname", "x1c0s0b0n0")])];
-    assert!(source.check(&new(), &twice, soon()).unwrap_err().contains("cn01 and cn02 have both x1c0s0b0n0"));
+    assert!(
+        source.check(&new(), &twice, deadline()).unwrap_err().contains("cn01 and cn02 have both x1c0s0b0n0")
+    );
 }
 
 #[test]
@@ -330,28 +338,28 @@ fn images_that_cannot_be_fetched_are_doubtful() {
     bss.lock().unwrap().entries.insert(xname(1), old(1));
     bss.lock().unwrap().fault = Some(Box::new(|_, request| {
         assert!(request.method != "HEAD" || request.token.is_none());
-        (request.path == "/vmlinuz").then(|| Does::Says(200, String::new()))
+        (request.path == "/vmlinuz").then(|| Reaction::Respond(200, String::new()))
     }));
     let url = server.config().url;
     let image = image(&format!("kernel = '{url}/vmlinuz', initrd = '{url}/initrd'"));
-    let doubts = with(server.config()).check(&image, &nodes(1), soon()).unwrap();
+    let doubts = with(server.config()).check(&image, &nodes(1), deadline()).unwrap();
     assert_eq!(doubts, [format!("{url}/initrd cannot be fetched from here: HTTP 404")]);
 }
 
 #[test]
 fn a_service_that_refuses_or_talks_nonsense_is_an_error_of_one_line() {
-    type Answer = fn() -> Does;
+    type Answer = fn() -> Reaction;
     let answers: [(Answer, &str); 10] = [
         (|| problem(401, "no token"), "HTTP 401: no token; it wants a token: set token_file in [bss]"),
         (|| problem(403, "no\n\u{1b}[2J right"), "HTTP 403: no [2J right"),
-        (|| Does::Says(404, "404 page not found\n".into()), "HTTP 404; is url in [bss] right?"),
+        (|| Reaction::Respond(404, "404 page not found\n".into()), "HTTP 404; is url in [bss] right?"),
         (|| problem(404, "no such route"), "HTTP 404: no such route; is url"),
-        (|| Does::Says(302, String::new()), "redirects are not followed"),
-        (|| Does::Says(503, "<html>upstream".into()), "HTTP 503"),
-        (|| Does::Says(200, "<html>login".into()), "not an answer of this service"),
-        (|| Does::Says(200, r#"[{"hosts":"x1000c0s0b0n1"}]"#.into()), "not an answer of this service"),
-        (|| Does::Raw(Vec::new()), ""),
-        (|| Does::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{\"hosts\":".to_vec()), ""),
+        (|| Reaction::Respond(302, String::new()), "redirects are not followed"),
+        (|| Reaction::Respond(503, "<html>upstream".into()), "HTTP 503"),
+        (|| Reaction::Respond(200, "<html>login".into()), "not an answer of this service"),
+        (|| Reaction::Respond(200, r#"[{"hosts":"x1000c0s0b0n1"}]"#.into()), "not an answer of this service"),
+        (|| Reaction::SendRaw(Vec::new()), ""),
+        (|| Reaction::SendRaw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[{\"hosts\":".to_vec()), ""),
     ];
     for (answer, expected) in answers {
         let (server, bss) = Bss::start(Store::Etcd);
@@ -359,10 +367,10 @@ fn a_service_that_refuses_or_talks_nonsense_is_an_error_of_one_line() {
         let source = with(server.config());
         let saved = [(nodes(1).remove(0), json!(old(1)))];
         for why in [
-            source.check(&new(), &nodes(1), soon()).unwrap_err(),
-            source.read(&nodes(1), soon())["cn01"].clone().unwrap_err(),
-            source.set(&new(), &nodes(1), soon())["cn01"].clone().unwrap_err(),
-            source.put_back(&saved, soon())["cn01"].clone().unwrap_err(),
+            source.check(&new(), &nodes(1), deadline()).unwrap_err(),
+            source.read(&nodes(1), deadline())["cn01"].clone().unwrap_err(),
+            source.set(&new(), &nodes(1), deadline())["cn01"].clone().unwrap_err(),
+            source.put_back(&saved, deadline())["cn01"].clone().unwrap_err(),
         ] {
             assert!(why.contains(expected), "{expected}: {why}");
             assert!(!why.is_empty() && !why.contains(char::is_control), "{why:?}");
@@ -374,51 +382,53 @@ fn a_service_that_refuses_or_talks_nonsense_is_an_error_of_one_line() {
         );
     }
     let nobody = ServiceConfig { url: "http://127.0.0.1:1".into(), ..Bss::start(Store::Etcd).0.config() };
-    assert!(with(nobody).read(&nodes(1), soon())["cn01"].clone().unwrap_err().contains("refused"));
+    assert!(with(nobody).read(&nodes(1), deadline())["cn01"].clone().unwrap_err().contains("refused"));
     let nameless =
         ServiceConfig { url: "http://no-such-host.invalid".into(), ..Bss::start(Store::Etcd).0.config() };
-    let why = with(nameless).read(&nodes(1), soon())["cn01"].clone().unwrap_err();
+    let why = with(nameless).read(&nodes(1), deadline())["cn01"].clone().unwrap_err();
     assert!(why.contains("no-such-host.invalid has no address"), "{why}");
 }
 
 #[test]
 fn an_endless_answer_is_cut_with_an_error() {
-    let server =
-        Server::start(None, |_| Does::Raw([&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b' '; 20 << 20]].concat()));
-    let why = with(server.config()).read(&nodes(1), soon())["cn01"].clone().unwrap_err();
+    let server = Server::start(None, |_| {
+        Reaction::SendRaw([&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b' '; 20 << 20]].concat())
+    });
+    let why = with(server.config()).read(&nodes(1), deadline())["cn01"].clone().unwrap_err();
     assert!(why.contains("limit"), "{why}");
 }
 
-/// What counts is what it shows, whatever it said.
+/// The entries that the service shows decide, not its answers.
 #[test]
 fn a_write_counts_when_it_is_shown() {
     let (server, bss) = Bss::start(Store::Etcd);
     bss.lock().unwrap().entries = (1..=4).map(|n| (xname(n), old(1))).collect();
     let source = with(server.config());
-    // It writes two of the four, and hangs up.
+    // The service writes two of the four entries and hangs up.
     let part = |entries: &mut Entries, request: &Request| {
         (request.method == "PUT").then(|| {
             for n in [1, 3] {
                 entries.insert(xname(n), entry(request.body.clone()));
             }
-            Does::Raw(Vec::new())
+            Reaction::SendRaw(Vec::new())
         })
     };
     bss.lock().unwrap().fault = Some(Box::new(part));
-    let outcomes = source.set(&new(), &nodes(4), soon());
+    let outcomes = source.set(&new(), &nodes(4), deadline());
     let failed: Vec<_> =
         outcomes.iter().filter(|(_, outcome)| outcome.is_err()).map(|(name, _)| name).collect();
     assert_eq!(failed, ["cn02", "cn04"]);
 
-    // It says that it has written, and has not.
+    // The service reports success but has written no entry.
     bss.lock().unwrap().fault =
-        Some(Box::new(|_, request| (request.method == "PUT").then(|| Does::Says(200, String::new()))));
-    let why = source.set(&new(), &nodes(4), soon())["cn02"].clone().unwrap_err();
+        Some(Box::new(|_, request| (request.method == "PUT").then(|| Reaction::Respond(200, String::new()))));
+    let why = source.set(&new(), &nodes(4), deadline())["cn02"].clone().unwrap_err();
     assert!(why.contains("took the change, and still shows another") && why.contains(&xname(2)), "{why}");
     let nothing = [(nodes(2).remove(1), Value::Null)];
-    bss.lock().unwrap().fault =
-        Some(Box::new(|_, request| (request.method == "DELETE").then(|| Does::Says(200, String::new()))));
-    let why = source.put_back(&nothing, soon())["cn02"].clone().unwrap_err();
+    bss.lock().unwrap().fault = Some(Box::new(|_, request| {
+        (request.method == "DELETE").then(|| Reaction::Respond(200, String::new()))
+    }));
+    let why = source.put_back(&nothing, deadline())["cn02"].clone().unwrap_err();
     assert!(why.contains("still shows an entry"), "{why}");
 }
 
@@ -426,14 +436,14 @@ fn a_write_counts_when_it_is_shown() {
 fn slow_ones_delay_no_others_and_all_ends_in_time() {
     let (server, bss) = Bss::start(Store::Etcd);
     bss.lock().unwrap().entries = (1..=150).map(|n| (xname(n), old(1))).collect();
-    // One of two pieces hangs.
+    // One of two requests hangs.
     let last = |request: &Request| request.query.contains(&xname(150));
-    bss.lock().unwrap().fault = Some(Box::new(move |_, request| last(request).then_some(Does::Hangs)));
+    bss.lock().unwrap().fault = Some(Box::new(move |_, request| last(request).then_some(Reaction::Hang)));
     for limit in [None, Some(TimeLimit::from_secs(1))] {
         let mut config = server.config();
         config.time_limit = limit.unwrap_or(config.time_limit);
         let begun = Instant::now();
-        let until = if limit.is_some() { soon() } else { begun + SHORT };
+        let until = if limit.is_some() { deadline() } else { begun + SHORT };
         let outcomes = with(config).read(&nodes(150), until);
         assert!(begun.elapsed() < LONG);
         assert_eq!(outcomes.len(), 150);
@@ -443,7 +453,7 @@ fn slow_ones_delay_no_others_and_all_ends_in_time() {
             assert!(why.as_ref().unwrap_err().contains("in time"), "{why:?}");
         }
     }
-    bss.lock().unwrap().fault = Some(Box::new(|_, _| Some(Does::Hangs)));
+    bss.lock().unwrap().fault = Some(Box::new(|_, _| Some(Reaction::Hang)));
     let source = with(server.config());
     let until = || Instant::now() + SHORT;
     assert!(source.check(&new(), &nodes(1), until()).unwrap_err().contains("in time"));
@@ -451,13 +461,15 @@ fn slow_ones_delay_no_others_and_all_ends_in_time() {
     assert!(source.read(&nodes(1), Instant::now())["cn01"].clone().unwrap_err().contains("in time"));
 }
 
-/// TLS with an authority of the site's own, and tokens.
+/// Uses TLS with the site's own certificate authority, and tokens.
 #[test]
 fn nobody_else_is_believed_and_the_token_is_sent_each_time() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let want = |request: &Request| match request.token.as_deref() {
-        Some("first.token_1" | "second") => Does::json(200, &json!([{ "hosts": [xname(1)], "kernel": "k" }])),
+        Some("first.token_1" | "second") => {
+            Reaction::json(200, &json!([{ "hosts": [xname(1)], "kernel": "k" }]))
+        }
         _ => problem(401, "token is expired"),
     };
     let server = Server::start(Some(authority.server("DNS:localhost,IP:127.0.0.1")), want);
@@ -468,7 +480,7 @@ fn nobody_else_is_believed_and_the_token_is_sent_each_time() {
         token_file: Some(token.clone()),
         ..server.config()
     };
-    let read = |config: ServiceConfig| with(config).read(&nodes(1), soon())["cn01"].clone();
+    let read = |config: ServiceConfig| with(config).read(&nodes(1), deadline())["cn01"].clone();
     for host in ["localhost", "127.0.0.1"] {
         assert_eq!(read(by(host)), Ok(json!({ "kernel": "k" })));
     }
@@ -501,7 +513,7 @@ fn nobody_else_is_believed_and_the_token_is_sent_each_time() {
     let why =
         read(ServiceConfig { url: format!("https://localhost:{}", elsewhere.port), ..by("x") }).unwrap_err();
     assert!(why.contains("not valid for name"), "{why}");
-    // Neither is one without TLS, nor one that never gets through the handshake.
+    // A server without TLS is not trusted either, nor one that never completes the handshake.
     let plain = Server::start(None, want);
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for port in [plain.port, deaf.local_addr().unwrap().port()] {
@@ -521,7 +533,7 @@ fn nobody_else_is_believed_and_the_token_is_sent_each_time() {
 fn a_token_that_all_can_read_is_doubtful() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let answer = |_: &Request| Does::json(200, &json!([{ "hosts": [xname(1)], "kernel": "k" }]));
+    let answer = |_: &Request| Reaction::json(200, &json!([{ "hosts": [xname(1)], "kernel": "k" }]));
     let server = Server::start(Some(authority.server("DNS:localhost")), answer);
     for (mode, count) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
         let token = dir.path().join("token");
@@ -532,7 +544,7 @@ fn a_token_that_all_can_read_is_doubtful() {
             token_file: Some(token),
             ..server.config()
         };
-        let doubts = with(config).check(&image("kernel = 'tftp-path'"), &nodes(1), soon()).unwrap();
+        let doubts = with(config).check(&image("kernel = 'tftp-path'"), &nodes(1), deadline()).unwrap();
         assert_eq!(doubts.len(), count, "{doubts:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Services that behave as the published ones, and the program that speaks with them.
+//! Tests against services that behave like the published ones, and tests of the program itself.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"

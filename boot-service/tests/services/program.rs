@@ -1,6 +1,6 @@
-//! The program itself, as the controller's side starts it.
+//! Runs the program as the controller's programs do.
 
-use crate::server::{Authority, Does, LONG, SHORT, Server, write, xname};
+use crate::server::{Authority, LONG, Reaction, SHORT, Server, write, xname};
 use rollout_host::run::Program;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -25,7 +25,7 @@ fn it_answers_what_it_is_asked() {
             *entry = request.body.clone();
         }
         entry["hosts"] = json!([xname(1)]);
-        Does::json(200, &json!([*entry]))
+        Reaction::json(200, &json!([*entry]))
     });
     let table = json!({
         "url": format!("https://localhost:{}", server.port),
@@ -56,7 +56,7 @@ fn it_answers_what_it_is_asked() {
 
 #[test]
 fn it_answers_before_its_time_is_over() {
-    let server = Server::start(None, |_| Does::Hangs);
+    let server = Server::start(None, |_| Reaction::Hang);
     let question = json!({
         "within_ms": SHORT.as_millis(), "service": { "url": format!("http://127.0.0.1:{}", server.port) },
         "nodes": [{ "name": "cn01", "values": { "xname": xname(1) } }],

@@ -1,4 +1,4 @@
-//! An HTTP service for a test, over TLS or not, with an authority of its own.
+//! An HTTP server for tests, with or without TLS, and a certificate authority for it.
 
 use rollout_control::boot::{BootNode, ServiceConfig};
 use rollout_core::time_limit::TimeLimit;
@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Much more than anything here takes: nothing is said of how fast it is.
+/// A limit that no test reaches: these tests do not measure speed.
 pub const LONG: Duration = Duration::from_secs(120);
 
-/// For what is to be cut off.
+/// A limit for requests that must be cut off.
 pub const SHORT: Duration = Duration::from_secs(2);
 
-pub fn soon() -> Instant {
+pub fn deadline() -> Instant {
     Instant::now() + LONG
 }
 
-/// A request as a service gets it.
+/// A request as the server receives it.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -32,36 +32,36 @@ pub struct Request {
     pub path: String,
     pub query: String,
     pub token: Option<String>,
-    /// Null where there is none.
+    /// Null if there is none.
     pub body: Value,
 }
 
 impl Request {
-    /// A parameter of the query, as a list.
+    /// Returns a parameter of the query as a list.
     pub fn list(&self, key: &str) -> Vec<String> {
         let values = self.query.split('&').filter_map(|pair| pair.split_once('='));
-        let mine = values.filter(|(name, _)| *name == key).flat_map(|(_, value)| value.split(','));
-        mine.map(str::to_owned).collect()
+        let found = values.filter(|(name, _)| *name == key).flat_map(|(_, value)| value.split(','));
+        found.map(str::to_owned).collect()
     }
 }
 
-/// What it does with one.
-pub enum Does {
-    /// Answers with a status and a body.
-    Says(u16, String),
+/// Reaction of the server to a request.
+pub enum Reaction {
+    /// Responds with a status and a body.
+    Respond(u16, String),
     /// Sends these bytes and hangs up.
-    Raw(Vec<u8>),
-    /// Nothing at all, for a long time.
-    Hangs,
+    SendRaw(Vec<u8>),
+    /// Sends nothing for a long time.
+    Hang,
 }
 
-impl Does {
+impl Reaction {
     pub fn json(status: u16, body: &Value) -> Self {
-        Self::Says(status, body.to_string())
+        Self::Respond(status, body.to_string())
     }
 }
 
-/// A running service, and all that it was asked.
+/// A running server and all requests to it.
 pub struct Server {
     pub port: u16,
     pub requests: Arc<Mutex<Vec<Request>>>,
@@ -70,7 +70,7 @@ pub struct Server {
 impl Server {
     pub fn start(
         tls: Option<Arc<ServerConfig>>,
-        answer: impl Fn(&Request) -> Does + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Reaction + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -99,13 +99,13 @@ impl Server {
         }
     }
 
-    /// How often it was asked in this way since the last time.
+    /// Returns the number of requests with this method.
     pub fn count(&self, method: &str) -> usize {
         self.requests.lock().unwrap().iter().filter(|request| request.method == method).count()
     }
 }
 
-fn serve(mut stream: impl Read + Write, answer: &dyn Fn(&Request) -> Does, log: &Mutex<Vec<Request>>) {
+fn serve(mut stream: impl Read + Write, answer: &dyn Fn(&Request) -> Reaction, log: &Mutex<Vec<Request>>) {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -133,24 +133,24 @@ fn serve(mut stream: impl Read + Write, answer: &dyn Fn(&Request) -> Does, log: 
     };
     log.lock().unwrap().push(request.clone());
     match answer(&request) {
-        Does::Says(status, body) => {
+        Reaction::Respond(status, body) => {
             let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", body.len());
             let _ = stream.write_all(head.as_bytes());
             let _ = stream.write_all(body.as_bytes());
         }
-        Does::Raw(bytes) => drop(stream.write_all(&bytes)),
-        Does::Hangs => thread::sleep(LONG),
+        Reaction::SendRaw(bytes) => drop(stream.write_all(&bytes)),
+        Reaction::Hang => thread::sleep(LONG),
     }
     let _ = stream.flush();
 }
 
-/// A node as the site's file of nodes has it.
+/// Returns a node as in the site's file of nodes.
 pub fn node(name: &str, values: &[(&str, &str)]) -> BootNode {
     let values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     BootNode { name: name.to_owned(), values }
 }
 
-/// `cn01` … with `x1000c0s0b0n1` …
+/// Returns nodes `cn01` and so on, with xnames `x1000c0s0b0n1` and so on.
 pub fn nodes(count: usize) -> Vec<BootNode> {
     (1..=count).map(|n| node(&format!("cn{n:02}"), &[("xname", &xname(n))])).collect()
 }
@@ -159,7 +159,7 @@ pub fn xname(n: usize) -> String {
     format!("x1000c0s0b0n{n}")
 }
 
-/// An authority, and a certificate of it for a name.
+/// A certificate authority, which issues certificates for servers.
 pub struct Authority {
     dir: tempfile::TempDir,
 }
@@ -190,7 +190,7 @@ impl Authority {
         openssl.arg("-keyout").arg(path(".key")).arg("-out").arg(path(".pem")).run().unwrap();
     }
 
-    /// What a server for these names (`DNS:localhost,IP:127.0.0.1`) needs.
+    /// Returns the TLS configuration of a server with these names (`DNS:localhost,IP:127.0.0.1`).
     pub fn server(&self, names: &str) -> Arc<ServerConfig> {
         let (ca, key) = (self.file(), self.path("ca.key"));
         let (ca, key) = (ca.to_str().unwrap(), key.to_str().unwrap());

@@ -1,13 +1,16 @@
-//! State files: written by us, and then by a crash, a full disk, another version or an admin.
+//! State files: written by us, but possibly damaged by a crash or a full disk, or changed by a different version or an
+//! admin.
 
 use crate::peers::this_node;
-use rollout_core::agent::ledger::{Gate, Ledger, gate};
-use rollout_core::controller::hand_over::{HandedOver, sort};
+use rollout_core::agent::gate::{Gate, gate};
+use rollout_core::agent::ledger::Ledger;
+use rollout_core::controller::hand_over::{HandedOver, group};
+use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::protocol::order::{Order, OrderKind};
-use rollout_core::rollout::journal::{Line, NodeRecords, fold, lines};
+use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay};
 use std::collections::BTreeSet;
 
-/// `order.json`, from which the gate and a starting agent decide.
+/// Checks decisions of the gate and of a starting agent, both based on `order.json`.
 pub(crate) fn ledger(data: &[u8]) {
     let Ok(mut ledger) = serde_json::from_slice::<Ledger>(data) else { return };
     let again: Ledger = serde_json::from_slice(&serde_json::to_vec_pretty(&ledger).unwrap()).unwrap();
@@ -18,7 +21,7 @@ pub(crate) fn ledger(data: &[u8]) {
     }
     let status = ledger.status();
     assert_eq!((status.phase, status.changed), (ledger.phase, ledger.changed()));
-    // However it ends, an agent that is started again and again comes to an end.
+    // An agent that is restarted repeatedly ends in some phase.
     let mut phases = BTreeSet::new();
     for _ in 0..4 {
         let event = ledger.started("boot-2");
@@ -30,10 +33,10 @@ pub(crate) fn ledger(data: &[u8]) {
     ledger.fail("something");
     let error = ledger.error.as_deref().expect("it has just failed");
     assert!(error.contains("something"), "{error:?}");
-    super::is_one_line(error);
+    super::assert_one_line(error);
 }
 
-/// A rollout's journal, with whatever lines.
+/// Checks a rollout's journal with arbitrary lines.
 pub(crate) fn journal(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let read: Vec<Line> = lines(&text).collect();
@@ -44,9 +47,9 @@ pub(crate) fn journal(data: &[u8]) {
         assert!(!written.contains('\n'), "{written}");
         named.extend(line.entry.nodes().iter().map(str::to_owned));
     }
-    let folded: NodeRecords = fold(&read);
-    assert!(folded.keys().all(|name| named.contains(name)));
-    // Each handed-over node is in one group or left out for one reason.
+    let records: NodeRecords = replay(&read);
+    assert!(records.keys().all(|name| named.contains(name)));
+    // Each handed-over node is in exactly one group or skipped for exactly one reason.
     let handed: Vec<HandedOver> = named
         .iter()
         .map(|node| HandedOver {
@@ -57,15 +60,22 @@ pub(crate) fn journal(data: &[u8]) {
             plain: false,
         })
         .collect();
+    let rollout = RolloutState {
+        id: "rollout".to_owned(),
+        staged_ms: 0,
+        by: "root".to_owned(),
+        manifest: Err("not needed".to_owned()),
+        records,
+    };
+    let snapshot = Snapshot { rollouts: vec![rollout], ..Snapshot::default() };
     for now_ms in [0, u64::MAX] {
-        let rollouts = [("rollout".to_owned(), folded.clone())];
-        let (groups, skipped) = sort(&handed, &rollouts, &NodeRecords::new(), now_ms);
+        let (groups, skipped) = group(&handed, &snapshot, now_ms);
         let count = groups.values().chain(skipped.values()).map(Vec::len).sum::<usize>();
         assert_eq!(count, named.len());
     }
 }
 
-/// `staged.json`, which becomes an order when slurmd hands the node over.
+/// Checks `staged.json`, which becomes an order when slurmd hands the node over.
 pub(crate) fn staged(data: &[u8]) {
     let me = this_node();
     let Some([applies, plain]) = slurm_rollout_agent::fuzzing::handed_over(data, &me) else { return };
@@ -73,7 +83,7 @@ pub(crate) fn staged(data: &[u8]) {
     assert!(matches!(applies.kind, OrderKind::Reboot(_) | OrderKind::Apply(_)), "{applies:?}");
     for order in [applies, plain] {
         assert_eq!(order.nodes, me);
-        // What comes out is what an agent would take from the controller.
+        // An agent would accept the same order from the controller.
         assert_eq!(Order::parse(&serde_json::to_vec(&order).unwrap()).as_ref(), Ok(&order));
     }
 }

@@ -1,10 +1,11 @@
-//! OrderKind everything that reads foreign bytes promises, as functions of these bytes that panic where a promise is broken.
+//! Fuzz targets: functions that parse bytes which we did not write, and panic if our code violates an invariant.
 //!
-//! Two things call them: an ordinary test feeds them the seeds and mutations of those (`tests/mutations.rs`, part of
-//! `./check`), and libFuzzer whatever finds its way deeper (`fuzz/README.md`). Strangers write what `connection` gets, who
-//! may order a node `order`; damage, other versions and people write the rest.
+//! They are called by an ordinary test with the seeds and mutations of the seeds (`tests/mutations.rs`, part of
+//! `./check`), and by libFuzzer with inputs that reach further code (`fuzz/README.md`). Input of `connection` comes
+//! from strangers, input of `order` from users who may send orders to the node. All other input comes from people,
+//! other versions and damage to files.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is what these functions are for")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these functions report violations by panicking")]
 
 mod files;
 mod mutation;
@@ -14,16 +15,16 @@ mod texts;
 
 pub use mutation::Mutations;
 
-/// A function of foreign bytes.
+/// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name; its seeds are in `fuzz/seeds/NAME`.
+    /// Name of the target. Its seeds are in `fuzz/seeds/NAME`.
     pub name: &'static str,
-    /// Panics where a promise is broken.
+    /// Panics if an invariant is violated.
     pub run: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets, by name.
 pub const TARGETS: [Target; 10] = [
     Target { name: "config", run: texts::config },
     Target { name: "connection", run: peers::connection },
@@ -37,14 +38,17 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "staged", run: files::staged },
 ];
 
-/// The target of this name.
+/// Returns the target with this name.
+///
+/// # Panics
+/// If there is none.
 #[must_use]
 pub fn target(name: &str) -> Target {
     *TARGETS.iter().find(|target| target.name == name).expect("a target of this name")
 }
 
-/// What goes to logs, terminals and Reasons is one line, whoever wrote what it quotes.
+/// Asserts that a text for logs, terminals and Reasons is one line, whatever it quotes.
 #[track_caller]
-fn is_one_line(text: &str) {
+fn assert_one_line(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
 }

@@ -1,6 +1,6 @@
-//! Mutations of seeds: the same ones each time. They know nothing of what the bytes mean, as libFuzzer's first ones.
+//! Deterministic mutations of seeds, independent of the format of the bytes, like libFuzzer's first mutations.
 
-/// Pieces that parsers stumble over.
+/// Byte sequences that are difficult for parsers.
 const PIECES: [&[u8]; 24] = [
     b"\0",
     b"\n",
@@ -28,10 +28,10 @@ const PIECES: [&[u8]; 24] = [
     b"1e999",
 ];
 
-/// Nothing here reads more than it is given, so that longer inputs say nothing new.
-const LONGEST: usize = 8 * 1024;
+/// Length limit of an input. Longer inputs would find no more, as no target reads beyond its input.
+const MAX_LENGTH: usize = 8 * 1024;
 
-/// Mutations without end.
+/// An endless iterator of mutations.
 #[derive(Debug)]
 pub struct Mutations {
     seeds: Vec<Vec<u8>>,
@@ -39,14 +39,14 @@ pub struct Mutations {
 }
 
 impl Mutations {
-    /// Mutations of these.
+    /// Returns mutations of `seeds`.
     #[must_use]
     pub fn of(seeds: Vec<Vec<u8>>) -> Self {
-        // The state of a generator of Marsaglia's kind: anything but 0.
+        // State of Marsaglia's xorshift generator, which must not be 0.
         Self { seeds, state: 88_172_645_463_325_252 }
     }
 
-    /// A number below `end`, or 0.
+    /// Returns a number below `end`, or 0 if `end` is 0.
     fn below(&mut self, end: usize) -> usize {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -55,7 +55,7 @@ impl Mutations {
         number.checked_rem(end).unwrap_or(0)
     }
 
-    /// Part of one of the seeds.
+    /// Returns a part of one of the seeds.
     fn part(&mut self) -> Vec<u8> {
         let index = self.below(self.seeds.len());
         let length = self.seeds[index].len();
@@ -101,11 +101,11 @@ impl Iterator for Mutations {
     fn next(&mut self) -> Option<Vec<u8>> {
         let index = self.below(self.seeds.len());
         let mut bytes = self.seeds.get(index)?.clone();
-        // Mostly few: what is no longer anything is refused at its first byte.
+        // Make few changes in most cases: heavily changed bytes are refused at the first byte.
         for _ in 0..=self.below(4) * self.below(3) {
             self.change(&mut bytes);
         }
-        bytes.truncate(LONGEST);
+        bytes.truncate(MAX_LENGTH);
         Some(bytes)
     }
 }

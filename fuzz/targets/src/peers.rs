@@ -1,6 +1,7 @@
-//! What comes through a socket: requests to the agent, orders in them, and what munged answers.
+//! Input from sockets: requests to the agent, the orders in them, and answers of munged.
 
-use rollout_core::agent::ledger::{Ledger, Verdict, consider};
+use rollout_core::agent::accept::{Verdict, consider};
+use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::{Order, OrderKind};
@@ -8,25 +9,25 @@ use rollout_host::munge::Munge;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// A whole connection to the agent. The first byte says whose: root's on its Unix socket, or anybody's.
+/// Checks a whole connection to the agent. The first byte selects root's Unix socket (`r`) or the TCP port.
 pub(crate) fn connection(data: &[u8]) {
-    let Some((who, bytes)) = data.split_first() else { return };
-    let is_root_here = *who == b'r';
+    let Some((peer, bytes)) = data.split_first() else { return };
+    let is_root_here = *peer == b'r';
     let served = slurm_rollout_agent::fuzzing::connection(bytes, is_root_here).unwrap();
-    assert_eq!(served.places, 0, "a place is still taken");
+    assert_eq!(served.slots, 0, "a slot is still reserved");
     let answer = String::from_utf8(served.answer).expect("all that is answered is text");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{answer}");
     if !is_root_here {
-        // munged is away: nobody has proved anything.
+        // There is no munged here, so that no request is authenticated.
         assert!(served.orders == 0 && !answer.contains("accepted"), "{answer}");
     }
 }
 
-/// OrderKind somebody has sealed who may order this node.
+/// Checks the content of a credential from a user who may send orders to this node.
 pub(crate) fn order(data: &[u8]) {
     let order = match Order::parse(data) {
         Ok(order) => order,
-        Err(error) => return super::is_one_line(&error.to_string()),
+        Err(error) => return super::assert_one_line(&error.to_string()),
     };
     let again = Order::parse(&serde_json::to_vec(&order).unwrap());
     assert_eq!(again.as_ref(), Ok(&order));
@@ -40,7 +41,7 @@ pub(crate) fn order(data: &[u8]) {
         match consider(last.as_ref(), &order, "cn001") {
             Verdict::Accept(_) => {
                 assert!(is_ours);
-                // Once only, whatever becomes of it.
+                // Accepted only once, in whichever phase it ends.
                 for phase in Phase::ALL {
                     let taken = Ledger::begin(order.clone(), phase, "boot", 1, last.as_ref());
                     let again = consider(Some(&taken), &order, "cn001");
@@ -48,25 +49,25 @@ pub(crate) fn order(data: &[u8]) {
                 }
             }
             Verdict::UnderWay(_) => assert!(is_ours),
-            Verdict::Refuse(_) => {}
+            Verdict::Refuse { .. } => {}
         }
     }
 }
 
-/// The ledger of an order that is none of those that come.
+/// Returns the ledger of an order that differs from all orders in the input.
 fn ledger(phase: Phase) -> Ledger {
     let mut ledger: Ledger =
         serde_json::from_str(include_str!("../../../rollout-core/tests/fixtures/ledger-v1.json")).unwrap();
-    ledger.seen.clear();
+    ledger.accepted_orders.clear();
     ledger.phase = phase;
     ledger
 }
 
-/// OrderKind munged answers. The first byte says to what: a credential to be opened, or something to be sealed.
+/// Checks an answer of munged. The first byte selects the request: sealing (`s`) or opening.
 pub(crate) fn munged(data: &[u8]) {
-    let Some((what, answer)) = data.split_first() else { return };
-    let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("munge");
+    let Some((request, answer)) = data.split_first() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("munge");
     let listener = UnixListener::bind(&socket).unwrap();
     let munge = Munge::at(&socket);
     let error = std::thread::scope(|scope| {
@@ -74,7 +75,7 @@ pub(crate) fn munged(data: &[u8]) {
             let (stream, _) = listener.accept().unwrap();
             answer_with(stream, answer);
         });
-        if *what == b's' {
+        if *request == b's' {
             return munge.seal(b"an order", 0).err();
         }
         match munge.open("MUNGE:AwQFAAAC:") {
@@ -87,7 +88,7 @@ pub(crate) fn munged(data: &[u8]) {
         }
     });
     if let Some(error) = error {
-        super::is_one_line(&error.to_string());
+        super::assert_one_line(&error.to_string());
     }
 }
 
@@ -97,11 +98,11 @@ fn answer_with(mut stream: UnixStream, answer: &[u8]) {
     stream.read_exact(&mut head).unwrap();
     let length = u32::from_be_bytes([head[7], head[8], head[9], head[10]]);
     std::io::copy(&mut (&stream).take(length.into()), &mut std::io::sink()).unwrap();
-    // Whoever has read enough may hang up.
+    // The client may hang up once it has read enough.
     let _ = stream.write_all(answer);
 }
 
-/// The node that all seeds speak of.
+/// Returns the node of all seeds.
 pub(crate) fn this_node() -> NodeSet {
     NodeSet::parse("cn001").unwrap()
 }

@@ -1,16 +1,17 @@
-//! What scontrol prints and slurm.conf says. Slurm is trusted; its users write Comments, and its versions other keys.
+//! Output of scontrol, and slurm.conf. Slurm is trusted, but its users write Comments, and its versions differ in keys.
 
 use rollout_core::controller::hand_over::{Request, handed_over};
-use rollout_core::controller::lost_orders::lost;
+use rollout_core::controller::lost_orders::lost_orders;
+use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::doctor::slurm::power_action;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::NodeRecords;
 use rollout_core::slurm::config::{Release, SlurmConfig};
 use rollout_core::slurm::drains::{Drains, observe};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
-use rollout_core::slurm::node::{OUR_REASON, our_reason, parse_nodes};
+use rollout_core::slurm::node::parse_nodes;
+use rollout_core::slurm::reason::Reason;
 
-/// Any of these texts.
+/// Checks a text as output of scontrol and as slurm.conf.
 pub(crate) fn scontrol(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     nodes(&text);
@@ -30,10 +31,10 @@ fn nodes(text: &str) {
             "{node:?}"
         );
         let given = node.reason.clone().unwrap_or_default();
-        let ours = our_reason("driver", &given, Some(node));
-        assert!(ours.starts_with(OUR_REASON) && ours.chars().count() < 400, "{ours:?}");
-        super::is_one_line(&ours);
-        // None of these can be true of a node that Slurm waits for.
+        let ours = Reason::ours("driver", &given).replacing_that_of(Some(node)).to_string();
+        assert!(Reason::classify(&ours).is_ours() && ours.chars().count() < 400, "{ours:?}");
+        super::assert_one_line(&ours);
+        // Neither can be true of a node that Slurm waits for.
         let done = node.timed_out_waiting_for_our_reboot() || node.is_drained_by_us();
         assert!(!(done && node.is_handed_over()), "{node:?}");
         let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.handed_over_s());
@@ -46,8 +47,8 @@ fn nodes(text: &str) {
     for handed in taken {
         assert!(nodes.iter().any(|node| node.name == handed.node && node.is_handed_over()), "{handed:?}");
     }
-    // RebootProgram is called again for these.
-    for lost in lost(&nodes, &[], &NodeRecords::new(), u64::MAX) {
+    // RebootProgram is run again for these nodes.
+    for lost in lost_orders(&nodes, &Snapshot::default(), u64::MAX) {
         assert!(nodes.iter().any(|node| node.name == lost.node && node.is_handed_over()), "{lost:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! Every target over its seeds and thousands of mutations of each, the same ones every time.
+//! Runs every target on its seeds and on thousands of mutations of them, the same ones every time.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test may panic, and writes what it failed at"
+    reason = "a test may panic, and keeps the failing input"
 )]
 
 use rollout_fuzz::{Mutations, TARGETS, target};
@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Whichever is over first.
+/// Limits of a run, whichever is reached first.
 const MUTATIONS: usize = 50_000;
 const BUDGET: Duration = Duration::from_secs(5);
 
@@ -23,13 +23,13 @@ fn seeds_of(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
 }
 
-/// Runs a target, and keeps what it breaks at where a person and libFuzzer find it.
-fn run(name: &str, what: &str, bytes: &[u8]) {
+/// Runs a target. Keeps the input in a file if the target panics, for people and libFuzzer.
+fn run(name: &str, input: &str, bytes: &[u8]) {
     let run = target(name).run;
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(bytes))) {
         let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-broken"));
         fs::write(&kept, bytes).unwrap();
-        println!("{name} broke at {what}, kept as {}: {}", kept.display(), bytes.escape_ascii());
+        println!("{name} broke at {input}, kept as {}: {}", kept.display(), bytes.escape_ascii());
         std::panic::resume_unwind(panic);
     }
 }

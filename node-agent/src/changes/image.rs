@@ -1,117 +1,129 @@
-//! Another image booted: what this system is, and the providers that work on the node.
+//! A different image: how the running system identifies itself, and the providers that work on the node.
 //!
-//! Where the controller's side changes what the node boots from, there is nothing to do here but to look and to prove.
+//! If the controller's side changes what the node boots from, nothing is left to do here but to observe and to prove.
 
 mod boot_entry;
 mod grub;
 mod ostree;
 mod systemd_boot;
 
-use super::ChangeError;
-use rollout_core::agent::ledger::{After, Before};
-use rollout_core::rollout::image::{Facts, FileProof, Image, Running, Via};
+use super::{ChangeError, ChangeKind};
+use rollout_core::agent::record::{After, Before};
+use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 const KERNEL: &str = "/proc/sys/kernel/osrelease";
 const CMDLINE: &str = "/proc/cmdline";
 
-/// As much is read of a file that proves an image.
+/// Size limit for reading the file that proves an image.
 const MAX_PROOF: u64 = 64 * 1024;
 
-pub(super) fn is_already_so(image: &Image) -> Result<bool, ChangeError> {
-    Ok(match image.via {
-        // What a node boots from is not seen on the node.
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => false,
-        Via::Ostree => is_proven(image)? && ostree::is_already_so()?,
-        Via::BootEntry => is_proven(image)? && boot_entry::is_already_so(image)?,
+/// A provider that changes what the node boots from, on the node itself. `saved` is what [`Self::observe`] returned,
+/// in the provider's own notation.
+trait NodeProvider {
+    /// Returns whether the node would boot the image next, given that it runs it now.
+    fn is_satisfied(&self, image: &Image) -> Result<bool, ChangeError>;
+
+    fn observe(&self) -> Result<String, ChangeError>;
+
+    fn apply(&self, image: &Image, saved: &str) -> Result<(), ChangeError>;
+
+    fn confirm(&self, _image: &Image) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    fn undo(&self, saved: &str) -> Result<(), ChangeError>;
+
+    fn verify_old(&self, saved: &str) -> Result<(), ChangeError>;
+
+    /// Returns whether the node was booted as it was before the change.
+    fn is_booted_as_before(&self, saved: &str) -> bool;
+}
+
+/// Returns the provider for `via`, or `None` if it is on the controller's side.
+fn provider(via: Via) -> Option<&'static dyn NodeProvider> {
+    Some(match via.on_node()? {
+        image::NodeProvider::Ostree => &ostree::Ostree,
+        image::NodeProvider::BootEntry => &boot_entry::BootEntry,
     })
 }
 
-pub(super) fn observe(image: &Image) -> Result<Before, ChangeError> {
-    let saved = match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => None,
-        Via::Ostree => Some(ostree::observe()?),
-        Via::BootEntry => Some(boot_entry::observe(&read(CMDLINE)?)?),
-    };
-    Ok(Before::Image { running: running()?, saved })
-}
-
-pub(super) fn apply(image: &Image, saved: Option<&str>) -> Result<After, ChangeError> {
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => {}
-        Via::Ostree => ostree::apply(image, kept(saved)?)?,
-        Via::BootEntry => boot_entry::apply(image)?,
-    }
-    Ok(After { changed: true, added: Vec::new(), removed: Vec::new() })
-}
-
-pub(super) fn verify(image: &Image, before: &Running) -> Result<(), ChangeError> {
-    let attempt = || format!("proving the image {}", image.name());
-    let facts = facts(image)?;
-    let back = !image.via.is_on_controller() && facts.running == *before;
-    image.prove(&facts).map_err(|why| match back {
-        // Not seen where old and new call themselves the same; the proof says what is missing.
-        true => ChangeError::state(attempt(), format!("the node came back in the system from before: {why}")),
-        false => ChangeError::state(attempt(), why),
-    })
-}
-
-pub(super) fn confirm(image: &Image) -> Result<(), ChangeError> {
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command | Via::Ostree => Ok(()),
-        Via::BootEntry => boot_entry::confirm(image),
-    }
-}
-
-pub(super) fn undo(image: &Image, saved: Option<&str>) -> Result<(), ChangeError> {
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => Ok(()),
-        Via::Ostree => ostree::undo(kept(saved)?),
-        Via::BootEntry => boot_entry::undo(kept(saved)?),
-    }
-}
-
-pub(super) fn verify_old(image: &Image, before: &Running, saved: Option<&str>) -> Result<(), ChangeError> {
-    let now = running()?;
-    if now != *before {
-        return Err(ChangeError::state(
-            "proving the image from before",
-            format!("it is {}, not {}", now.name(), before.name()),
-        ));
-    }
-    match image.via {
-        Via::BootFile | Via::Bss | Via::Bos | Via::Command => Ok(()),
-        Via::Ostree => ostree::verify_old(kept(saved)?),
-        Via::BootEntry => boot_entry::verify_old(kept(saved)?),
-    }
-}
-
-/// Whether what runs is what ran before, so that going back takes no boot.
-pub(super) fn runs_as_before(image: &Image, before: &Running, saved: Option<&str>) -> bool {
-    let as_before = running().is_ok_and(|now| now == *before);
-    as_before
-        && match image.via {
-            Via::BootFile | Via::Bss | Via::Command => true,
-            // It boots the node for what is put back, whatever runs.
-            Via::Bos => false,
-            Via::Ostree => saved.is_some_and(ostree::is_booted),
-            Via::BootEntry => read(CMDLINE).is_ok_and(|cmdline| {
-                saved.is_some_and(|saved| boot_entry::is_booted_as_before(saved, &cmdline))
-            }),
+impl ChangeKind for Image {
+    fn is_satisfied(&self) -> Result<bool, ChangeError> {
+        match provider(self.via) {
+            Some(provider) => Ok(self.prove(&facts(self)?).is_ok() && provider.is_satisfied(self)?),
+            // The node cannot see what it boots from.
+            None => Ok(false),
         }
+    }
+
+    fn observe(&self) -> Result<Before, ChangeError> {
+        let saved = provider(self.via).map(NodeProvider::observe).transpose()?;
+        Ok(Before::Image { running: running()?, saved })
+    }
+
+    fn apply(&self, before: &Before, _state_dir: &Path) -> Result<After, ChangeError> {
+        let (_, saved) = recorded(before, "applying a change")?;
+        if let Some(provider) = provider(self.via) {
+            provider.apply(self, present(saved)?)?;
+        }
+        Ok(After { changed: true, added: Vec::new(), removed: Vec::new() })
+    }
+
+    fn verify(&self, before: &Before, _after: &After) -> Result<(), ChangeError> {
+        let (old, _) = recorded(before, "verifying a change")?;
+        let attempt = || format!("proving the image {}", self.name());
+        let facts = facts(self)?;
+        let is_old = !self.via.is_on_controller() && facts.running == *old;
+        self.prove(&facts).map_err(|why| match is_old {
+            // Not noticed if old and new identify themselves alike; the proof's own message says what is missing.
+            true => {
+                ChangeError::state(attempt(), format!("the node came back in the system from before: {why}"))
+            }
+            false => ChangeError::state(attempt(), why),
+        })
+    }
+
+    fn confirm(&self) -> Result<(), ChangeError> {
+        provider(self.via).map_or(Ok(()), |provider| provider.confirm(self))
+    }
+
+    fn undo(&self, before: &Before, _state_dir: &Path) -> Result<(), ChangeError> {
+        let (_, saved) = recorded(before, "undoing a change")?;
+        provider(self.via).map_or(Ok(()), |provider| provider.undo(present(saved)?))
+    }
+
+    fn runs_as_before(&self, before: &Before) -> bool {
+        let Ok((old, saved)) = recorded(before, "") else { return false };
+        let is_old = running().is_ok_and(|now| now == *old);
+        is_old
+            && match provider(self.via) {
+                Some(provider) => saved.is_some_and(|saved| provider.is_booted_as_before(saved)),
+                // A service that reboots the node boots it for what is restored, whatever runs.
+                None => !self.via.reboots(),
+            }
+    }
+
+    fn verify_old(&self, before: &Before) -> Result<(), ChangeError> {
+        let (old, saved) = recorded(before, "verifying the old state")?;
+        let now = running()?;
+        if now != *old {
+            return Err(ChangeError::state(
+                "proving the image from before",
+                format!("it is {}, not {}", now.name(), old.name()),
+            ));
+        }
+        provider(self.via).map_or(Ok(()), |provider| provider.verify_old(present(saved)?))
+    }
 }
 
-/// What this system says it is.
+/// Returns how the running system identifies itself.
 pub(super) fn running() -> Result<Running, ChangeError> {
-    let texts = OS_RELEASE.iter().find_map(|path| std::fs::read_to_string(path).ok());
-    Ok(Running::of(&texts.unwrap_or_default(), &read(KERNEL)?, ostree::booted_checksum()?))
-}
-
-fn is_proven(image: &Image) -> Result<bool, ChangeError> {
-    Ok(image.prove(&facts(image)?).is_ok())
+    let os_release = OS_RELEASE.iter().find_map(|path| std::fs::read_to_string(path).ok());
+    Ok(Running::of(&os_release.unwrap_or_default(), &read(KERNEL)?, ostree::booted_checksum()?))
 }
 
 fn facts(image: &Image) -> Result<Facts, ChangeError> {
@@ -120,17 +132,26 @@ fn facts(image: &Image) -> Result<Facts, ChangeError> {
         let read = File::open(path).and_then(|file| file.take(MAX_PROOF).read_to_string(&mut text));
         read.map(|_| text).map_err(|error| error.to_string())
     });
-    Ok(Facts { running: running()?, cmdline: read(CMDLINE)?, file })
+    Ok(Facts { running: running()?, cmdline: cmdline()?, file })
+}
+
+/// Returns the running kernel's command line.
+fn cmdline() -> Result<String, ChangeError> {
+    read(CMDLINE)
 }
 
 fn read(path: &'static str) -> Result<String, ChangeError> {
-    let read = |path: &Path| -> io::Result<String> { std::fs::read_to_string(path) };
-    let path = Path::new(path);
-    read(path).map_err(ChangeError::file("reading", path))
+    std::fs::read_to_string(path).map_err(ChangeError::file("reading", Path::new(path)))
 }
 
-/// What `observe` had put into the ledger.
-fn kept(saved: Option<&str>) -> Result<&str, ChangeError> {
+fn recorded<'a>(before: &'a Before, attempt: &str) -> Result<(&'a Running, Option<&'a str>), ChangeError> {
+    match before {
+        Before::Image { running, saved } => Ok((running, saved.as_deref())),
+        _ => Err(ChangeError::other_kind(attempt)),
+    }
+}
+
+fn present(saved: Option<&str>) -> Result<&str, ChangeError> {
     let lost = || ChangeError::state("going back to the image from before", "the ledger does not have it");
     saved.ok_or_else(lost)
 }

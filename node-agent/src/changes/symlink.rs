@@ -1,55 +1,67 @@
-//! A symbolic link switched to another target, as a whole: whoever follows it meets the old target or the new one.
+//! A symbolic link switched to a different target atomically: to follow it leads to the old target or the new one.
 //!
-//! Only the link itself is ever written. Its directory must be there, and a real file or directory in its place is an
-//! error: it may be somebody's data.
+//! Only the link itself is ever written. Its directory must exist. A real file or directory in its place is an error,
+//! because it may be somebody's data.
 
-use super::ChangeError;
+use super::{ChangeError, ChangeKind};
+use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::manifest::Symlink;
 use rollout_host::durable;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(super) fn is_already_so(link: &Symlink) -> Result<bool, ChangeError> {
-    // A right link to nowhere is not so: apply then refuses it before the node is rebooted for nothing.
-    Ok(read(Path::new(&link.path))? == link.target && check_target(link).is_ok())
-}
-
-pub(super) fn observe(link: &Symlink) -> Result<rollout_core::agent::ledger::Before, ChangeError> {
-    Ok(rollout_core::agent::ledger::Before::Symlink { target: read(Path::new(&link.path))? })
-}
-
-pub(super) fn apply(
-    link: &Symlink,
-    before: Option<&str>,
-) -> Result<rollout_core::agent::ledger::After, ChangeError> {
-    let path = Path::new(&link.path);
-    match &link.target {
-        Some(target) => {
-            check_target(link)?;
-            check_directory(path)?;
-            switch(path, target)?;
-        }
-        None => remove(path)?,
+impl ChangeKind for Symlink {
+    fn is_satisfied(&self) -> Result<bool, ChangeError> {
+        // A correct link to a missing target does not count: apply then refuses it before the node reboots for nothing.
+        Ok(read(Path::new(&self.path))? == self.target && check_target(self).is_ok())
     }
-    let changed = before != link.target.as_deref();
-    Ok(rollout_core::agent::ledger::After { changed, added: Vec::new(), removed: Vec::new() })
+
+    fn observe(&self) -> Result<Before, ChangeError> {
+        Ok(Before::Symlink { target: read(Path::new(&self.path))? })
+    }
+
+    fn apply(&self, before: &Before, _state_dir: &Path) -> Result<After, ChangeError> {
+        let old_target = old_target(before, "applying a change")?;
+        let path = Path::new(&self.path);
+        match &self.target {
+            Some(target) => {
+                check_target(self)?;
+                check_directory(path)?;
+                switch(path, target)?;
+            }
+            None => remove(path)?,
+        }
+        let changed = old_target != self.target.as_deref();
+        Ok(After { changed, added: Vec::new(), removed: Vec::new() })
+    }
+
+    fn verify(&self, _before: &Before, _after: &After) -> Result<(), ChangeError> {
+        expect(Path::new(&self.path), self.target.as_deref())?;
+        check_target(self)
+    }
+
+    fn undo(&self, before: &Before, _state_dir: &Path) -> Result<(), ChangeError> {
+        let path = Path::new(&self.path);
+        match old_target(before, "undoing a change")? {
+            Some(target) => switch(path, target),
+            None => remove(path),
+        }
+    }
+
+    fn verify_old(&self, before: &Before) -> Result<(), ChangeError> {
+        expect(Path::new(&self.path), old_target(before, "verifying the old state")?)
+    }
 }
 
-pub(super) fn verify(link: &Symlink) -> Result<(), ChangeError> {
-    expect(Path::new(&link.path), link.target.as_deref())?;
-    check_target(link)
-}
-
-pub(super) fn undo(link: &Symlink, before: Option<&str>) -> Result<(), ChangeError> {
-    let path = Path::new(&link.path);
+fn old_target<'a>(before: &'a Before, attempt: &str) -> Result<Option<&'a str>, ChangeError> {
     match before {
-        Some(target) => switch(path, target),
-        None => remove(path),
+        Before::Symlink { target } => Ok(target.as_deref()),
+        _ => Err(ChangeError::other_kind(attempt)),
     }
 }
 
 fn remove(path: &Path) -> Result<(), ChangeError> {
-    remove_left_over(path)?;
+    remove_temporary(path)?;
     if read(path)?.is_some() {
         std::fs::remove_file(path).map_err(ChangeError::file("removing the link", path))?;
         durable::sync_parent(path).map_err(ChangeError::file("writing the directory of", path))?;
@@ -57,15 +69,11 @@ fn remove(path: &Path) -> Result<(), ChangeError> {
     Ok(())
 }
 
-pub(super) fn verify_old(link: &Symlink, before: Option<&str>) -> Result<(), ChangeError> {
-    expect(Path::new(&link.path), before)
-}
-
-/// Where the link points; none if nothing is there.
+/// Returns the link's target, or `None` if nothing is there.
 fn read(path: &Path) -> Result<Option<String>, ChangeError> {
     let target = match std::fs::read_link(path) {
         Ok(target) => target,
-        // ENOTDIR: something above it is no directory. There is no link then, either; apply says what is wrong.
+        // ENOTDIR: a parent is not a directory, so there is no link either. Apply reports it.
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
@@ -86,8 +94,8 @@ fn expect(path: &Path, wanted: Option<&str>) -> Result<(), ChangeError> {
     if found.as_deref() == wanted {
         return Ok(());
     }
-    let say = |target: Option<&str>| target.map_or("absent".to_owned(), |target| format!("-> {target}"));
-    let problem = format!("it is {}, not {}", say(found.as_deref()), say(wanted));
+    let describe = |target: Option<&str>| target.map_or("absent".to_owned(), |target| format!("-> {target}"));
+    let problem = format!("it is {}, not {}", describe(found.as_deref()), describe(wanted));
     Err(ChangeError::state(format!("verifying the link {}", path.display()), problem))
 }
 
@@ -114,23 +122,23 @@ fn check_directory(path: &Path) -> Result<(), ChangeError> {
     }
 }
 
-/// Puts the link there, in place of another link or of nothing.
+/// Makes the link, or replaces the one that is there.
 fn switch(path: &Path, target: &str) -> Result<(), ChangeError> {
-    remove_left_over(path)?;
+    remove_temporary(path)?;
     if read(path)?.as_deref() != Some(target) {
         let temporary = temporary(path);
         std::os::unix::fs::symlink(target, &temporary)
             .map_err(ChangeError::file("making the link", &temporary))?;
-        // rename(2) would also replace a file that came since the look above; the node is drained and we are its
-        // only writer there.
+        // rename(2) would also replace a file created since the check above; the node is drained and we are the only
+        // writer there.
         std::fs::rename(&temporary, path).map_err(ChangeError::file("replacing the link", path))?;
     }
-    // Also where the link is right: the crash may have come between the rename and this.
+    // Also if the link is correct already: the crash may have come between the rename and this.
     durable::sync_parent(path).map_err(ChangeError::file("writing the directory of", path))
 }
 
-/// A crash may leave the temporary name behind. Only a link is removed.
-fn remove_left_over(path: &Path) -> Result<(), ChangeError> {
+/// Removes the temporary link that a crash may have left. Removes nothing but a link.
+fn remove_temporary(path: &Path) -> Result<(), ChangeError> {
     let temporary = temporary(path);
     match read(&temporary)? {
         Some(_) => {
@@ -140,7 +148,7 @@ fn remove_left_over(path: &Path) -> Result<(), ChangeError> {
     }
 }
 
-/// The same name each time, so that nothing piles up.
+/// Returns the temporary name: the same each time, so that nothing piles up.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.slurm-rollout"))
@@ -149,7 +157,6 @@ fn temporary(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollout_core::agent::ledger::Before;
     use std::os::unix::fs::symlink;
 
     struct Tree(tempfile::TempDir);
@@ -183,13 +190,23 @@ mod tests {
         }
     }
 
-    fn target(before: Before) -> Option<String> {
-        match before {
-            Before::Symlink { target } => target,
-            Before::Packages { .. } | Before::InImage | Before::Image { .. } => {
-                panic!("not a symlink's record")
-            }
-        }
+    const STATE_DIR: &str = "/nonexistent";
+
+    fn record(target: Option<&str>) -> Before {
+        Before::Symlink { target: target.map(str::to_owned) }
+    }
+
+    fn apply(link: &Symlink, old_target: Option<&str>) -> Result<After, ChangeError> {
+        link.apply(&record(old_target), Path::new(STATE_DIR))
+    }
+
+    fn undo(link: &Symlink, old_target: Option<&str>) -> Result<(), ChangeError> {
+        link.undo(&record(old_target), Path::new(STATE_DIR))
+    }
+
+    fn verify(link: &Symlink) -> Result<(), ChangeError> {
+        let after = After { changed: true, added: Vec::new(), removed: Vec::new() };
+        link.verify(&record(None), &after)
     }
 
     #[test]
@@ -201,18 +218,19 @@ mod tests {
             }
             let names = tree.names();
             let link = tree.link();
-            assert!(!is_already_so(&link).unwrap());
-            let before = target(observe(&link).unwrap());
-            assert_eq!(before, old.map(|old| tree.path(old)));
+            assert!(!link.is_satisfied().unwrap());
+            let old = old.map(|old| tree.path(old));
+            let before = link.observe().unwrap();
+            assert_eq!(before, record(old.as_deref()));
             for _ in 0..2 {
-                assert!(apply(&link, before.as_deref()).unwrap().changed);
+                assert!(apply(&link, old.as_deref()).unwrap().changed);
                 verify(&link).unwrap();
-                assert!(is_already_so(&link).unwrap());
-                assert!(verify_old(&link, before.as_deref()).is_err());
+                assert!(link.is_satisfied().unwrap());
+                assert!(link.verify_old(&before).is_err());
             }
             for _ in 0..2 {
-                undo(&link, before.as_deref()).unwrap();
-                verify_old(&link, before.as_deref()).unwrap();
+                undo(&link, old.as_deref()).unwrap();
+                link.verify_old(&before).unwrap();
                 assert!(verify(&link).is_err());
                 assert_eq!(tree.names(), names);
             }
@@ -243,8 +261,8 @@ mod tests {
             }
             let link = tree.link();
             let errors = [
-                is_already_so(&link).map(drop).unwrap_err(),
-                observe(&link).map(drop).unwrap_err(),
+                link.is_satisfied().map(drop).unwrap_err(),
+                link.observe().map(drop).unwrap_err(),
                 apply(&link, None).map(drop).unwrap_err(),
                 verify(&link).unwrap_err(),
                 undo(&link, None).unwrap_err(),
@@ -260,6 +278,20 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_a_different_kind_is_refused() {
+        let tree = Tree::new();
+        let link = tree.link();
+        for error in [
+            link.apply(&Before::InImage, Path::new(STATE_DIR)).map(drop).unwrap_err(),
+            link.undo(&Before::InImage, Path::new(STATE_DIR)).unwrap_err(),
+            link.verify_old(&Before::InImage).unwrap_err(),
+        ] {
+            assert!(error.to_string().ends_with("is of another kind of change"), "{error}");
+        }
+        assert_eq!(tree.names(), ["new", "old"]);
+    }
+
+    #[test]
     fn refuses_before_it_does_anything() {
         let tree = Tree::new();
         tree.point("current", "old");
@@ -271,7 +303,7 @@ mod tests {
 
         let inside =
             Symlink { path: tree.path("absent/current"), target: Some(tree.path("new")), absent: false };
-        assert_eq!(target(observe(&inside).unwrap()), None);
+        assert_eq!(inside.observe().unwrap(), record(None));
         let error = apply(&inside, None).unwrap_err().to_string();
         assert!(error.contains("absent: No such file"), "{error}");
         assert!(!tree.names().contains(&"absent".to_owned()), "the directory is not made");

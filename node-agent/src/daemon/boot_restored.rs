@@ -1,29 +1,27 @@
-//! Waiting for the controller's side to put back what this node boots from, in the middle of an undo.
+//! The controller's notice, in the middle of an undo, that this node's boot source is restored.
 
-use rollout_core::protocol::order::OrderId;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The order whose boot source was put back last.
+/// Notice for one action. Each undo has its own, so a notice for an earlier one never counts.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PutBack(Arc<(Mutex<Option<OrderId>>, Condvar)>);
+pub(crate) struct BootRestored(Arc<(Mutex<bool>, Condvar)>);
 
-impl PutBack {
-    /// It was put back for this order.
-    pub(crate) fn done(&self, order: OrderId) {
-        let (last, changed) = &*self.0;
-        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+impl BootRestored {
+    /// Wakes the undo that waits for the notice, now or later.
+    pub(crate) fn notify(&self) {
+        let (restored, changed) = &*self.0;
+        *restored.lock().unwrap_or_else(PoisonError::into_inner) = true;
         changed.notify_all();
     }
 
-    /// Waits until it is; false if it is not in time.
-    pub(crate) fn wait(&self, order: &OrderId, limit: Duration) -> bool {
-        let (last, changed) = &*self.0;
-        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        let other = |last: &mut Option<OrderId>| last.as_ref() != Some(order);
-        let waited = changed.wait_timeout_while(last, limit, other);
-        let (last, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        last.as_ref() == Some(order)
+    /// Waits for the notice. Returns whether it came within `limit`.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
+        let (restored, changed) = &*self.0;
+        let restored = restored.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(restored, limit, |restored| !*restored);
+        let (restored, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *restored
     }
 }
 
@@ -32,15 +30,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_order_that_is_undone_counts() {
-        let put_back = PutBack::default();
-        put_back.done(OrderId::from_random(1));
-        assert!(!put_back.wait(&OrderId::from_random(2), Duration::from_millis(1)));
-        let waits = put_back.clone();
-        let waiting =
-            std::thread::spawn(move || waits.wait(&OrderId::from_random(2), Duration::from_secs(60)));
-        put_back.done(OrderId::from_random(2));
+    fn a_notice_counts_before_and_during_the_wait() {
+        let notice = BootRestored::default();
+        assert!(!notice.wait(Duration::from_millis(1)));
+        let waits = notice.clone();
+        let waiting = std::thread::spawn(move || waits.wait(Duration::from_secs(60)));
+        notice.notify();
         assert!(waiting.join().unwrap());
-        assert!(put_back.wait(&OrderId::from_random(2), Duration::ZERO), "also where it came before");
+        assert!(notice.wait(Duration::ZERO), "it came before");
     }
 }

@@ -1,334 +1,272 @@
-//! Doing what `step` decided. Each action is done to its end and says with which event; what it does is in the ledger,
-//! on disk, before it is done.
+//! The actions. Each one is carried out to its end and reports its outcome; the ledger is on disk before anything
+//! happens that it tells of.
 
-use crate::changes;
-use crate::config::Config;
-use crate::daemon::boot_restored::PutBack;
-use crate::daemon::orphans;
-use crate::daemon::reboot;
-use crate::daemon::verify;
+use crate::daemon::boot_restored::BootRestored;
+use crate::daemon::tools::Tools;
 use crate::failpoint;
 use crate::log;
-use crate::slurm::node::SlurmNode;
-use crate::slurm::slurmd;
-use crate::state::ledger_file::{LedgerError, LedgerFile};
-use crate::verbs::rescue;
-use rollout_core::agent::ledger::{After, Before, Ledger, Record};
-use rollout_core::agent::phase::{Action, Event, Phase};
-use rollout_core::protocol::order::{OrderKind, PlainReboot};
-use rollout_core::rollout::image::Image;
-use rollout_core::rollout::manifest::{Change, DesiredState, Reboot};
-use rollout_core::time_limit::TimeLimit;
-use rollout_host::clock;
-use rollout_host::run::Program;
-use std::time::Duration;
+use crate::state::StateError;
+use crate::state::ledger_file::LedgerFile;
+use rollout_core::agent::ledger::Ledger;
+use rollout_core::agent::phase::Action;
+use rollout_core::agent::record::Before;
+use rollout_core::agent::steps::{NextChange, RebootBy};
+use rollout_core::agent::{Identity, Outcome};
+use rollout_core::rollout::manifest::Change;
+use rollout_core::slurm::reason;
+use std::path::Path;
+use std::sync::Arc;
 
-/// So long after an order was settled, an agent that starts still sees to it that the node is back: the one before it
-/// may have died in between.
-const JUST_SETTLED: Duration = Duration::from_secs(600);
-
-/// How long a site's program may take to set a node's features, in its firmware perhaps.
-const FEATURES_LIMIT: Duration = Duration::from_secs(300);
-
-/// OrderKind actions need besides the ledger.
+/// Carries out actions.
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
-    pub(crate) config: Config,
-    pub(crate) file: LedgerFile,
-    pub(crate) slurm: SlurmNode,
-    pub(crate) boot_id: String,
-    /// Where the controller's side says that it has put back what the node boots from.
-    pub(crate) put_back: PutBack,
-    /// Why we stand in for the installed agent, if we do: a node without a working agent is never proven.
-    pub(crate) stands_in: Option<String>,
+    tools: Arc<dyn Tools>,
+    file: LedgerFile,
+    identity: Identity,
+    /// The reason for standing in for the installed agent, if this is a copy of it.
+    stands_in: Option<String>,
+}
+
+/// Early end of an action.
+#[derive(Debug)]
+enum Stop {
+    /// The action failed, and the order continues with that.
+    Failed(String),
+    /// The ledger cannot be written. Nothing further may be done.
+    Ledger(StateError),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<StateError> for Stop {
+    fn from(error: StateError) -> Self {
+        Self::Ledger(error)
+    }
 }
 
 impl Executor {
-    /// Does the action. The event says how it ended; none if nothing is left to do.
-    ///
-    /// # Errors
-    /// If the ledger cannot be written. Then nothing further may be done.
-    pub(crate) fn perform(&self, action: Action, ledger: &mut Ledger) -> Result<Option<Event>, LedgerError> {
-        if let Action::Apply | Action::Verify | Action::Undo | Action::VerifyOld = action {
-            orphans::see_out(longest_program_of(ledger));
-        }
-        Ok(match action {
-            Action::Apply => Some(self.apply(ledger)?),
-            Action::Reboot => {
-                failpoint::here(ledger.phase.name());
-                let limit = reboot_of(ledger).timeout.get();
-                let waits = image_of(ledger).is_some_and(|image| image.via.reboots());
-                let why = match self.set_features(ledger) {
-                    Ok(()) if waits && ledger.phase == Phase::Rebooting => reboot::wait_for_it(limit),
-                    Ok(()) if waits => {
-                        // It also boots the node with what was put back, unless that was there all the time.
-                        log::warning(&reboot::wait_for_it(limit));
-                        reboot::reboot_within(limit)
-                    }
-                    Ok(()) => reboot::reboot_within(limit),
-                    Err(why) => why,
-                };
-                self.failed(ledger, &why, Event::RebootFailed)
-            }
-            Action::Verify => {
-                failpoint::here("verifying");
-                match self.agent_works().and_then(|()| verify::staged(ledger)).and_then(|()| confirm(ledger))
-                {
-                    Ok(()) => {
-                        failpoint::here("verified");
-                        self.keep_drained(ledger)?;
-                        Some(Event::Verified)
-                    }
-                    Err(why) => self.failed(ledger, &why, Event::VerifyFailed),
-                }
-            }
-            Action::Undo => {
-                let why = format!("going back: {}", ledger.error.as_deref().unwrap_or("no reason is known"));
-                self.slurm.give_reason(ledger.subject(), &why);
-                match self.undo(ledger) {
-                    Ok(()) => {
-                        failpoint::here("undone");
-                        let as_before = changes_begun(ledger)
-                            .all(|(change, record)| changes::runs_as_before(change, &record.before));
-                        Some(Event::Undone { reboot_due: ledger.reboot_due(&self.boot_id, as_before) })
-                    }
-                    Err(why) => self.failed(ledger, &why, Event::UndoFailed),
-                }
-            }
-            Action::VerifyOld => {
-                failpoint::here("verifying-old");
-                match self.agent_works().and_then(|()| verify::old(ledger)) {
-                    Ok(()) => {
-                        self.keep_drained(ledger)?;
-                        Some(ledger.old_proven())
-                    }
-                    Err(why) => self.failed(ledger, &why, Event::OldNotProven),
-                }
-            }
-            Action::Hold => {
-                let why = format!("held: {}", ledger.error.as_deref().unwrap_or("no reason is known"));
-                log::error(&format!("{}: {why}", ledger.subject()));
-                if let Err(error) = slurmd::stop(&self.config) {
-                    log::error(&error.to_string());
-                }
-                self.slurm.give_reason(ledger.subject(), &why);
-                None
-            }
-            Action::OpenGate => {
-                // The ledger was settled before; this is what it means.
-                if let Err(error) = changes::forget() {
-                    log::warning(&error.to_string());
-                }
-                if self.config.is_volatile() {
-                    self.file.admit(&self.boot_id)?;
-                }
-                rescue::forget();
-                // The others were before they were settled: slurmd may start from then on.
-                if ledger.phase == Phase::Released {
-                    self.keep_drained(ledger)?;
-                }
-                // Not at a later start of the agent: slurmd may be down because an admin stopped it, and what Slurm gave
-                // up on may be another reboot, which never reached us.
-                if clock::now_s().saturating_sub(ledger.since_s) >= JUST_SETTLED.as_secs() {
-                    return Ok(None);
-                }
-                if let Err(error) = slurmd::start(&self.config) {
-                    log::error(&error.to_string());
-                }
-                if resumes_if_late(ledger) && ledger.boot_id == self.boot_id {
-                    self.slurm.see_that_it_is_taken_back();
-                }
-                None
-            }
-        })
+    pub(crate) fn new(
+        tools: Arc<dyn Tools>,
+        state_dir: &Path,
+        identity: Identity,
+        stands_in: Option<String>,
+    ) -> Self {
+        Self { tools, file: LedgerFile::in_dir(state_dir), identity, stands_in }
     }
 
-    /// A drain that somebody else set stays: Slurm would take it away with the reboot. Before slurmd may start, and on
-    /// disk first, as the Reason is gone while Slurm is told.
-    fn keep_drained(&self, ledger: &mut Ledger) -> Result<(), LedgerError> {
-        let drained = self.slurm.drained_by_others(ledger.drained.as_deref());
-        if ledger.drained != drained {
-            ledger.drained.clone_from(&drained);
+    /// Carries out an action.
+    ///
+    /// # Errors
+    /// Returns the reason if the ledger cannot be written. Nothing further may be done then.
+    pub(crate) fn perform(
+        &self,
+        action: Action,
+        ledger: &mut Ledger,
+        boot_restored: &BootRestored,
+    ) -> Result<Outcome, StateError> {
+        if let Action::Apply | Action::Verify | Action::Undo | Action::VerifyOld = action {
+            self.tools.wait_for_orphans(ledger.longest_program());
+        }
+        let outcome = match action {
+            Action::Apply => self.apply(ledger),
+            Action::Reboot => Ok(Outcome::Failed(self.reboot(ledger))),
+            Action::Verify => self.verify(ledger),
+            Action::Undo => self.undo(ledger, boot_restored),
+            Action::VerifyOld => self.verify_old(ledger),
+            Action::Hold => Ok(self.hold(ledger)),
+            Action::OpenGate => self.open_gate(ledger),
+        };
+        match outcome {
+            Ok(Outcome::Failed(why)) | Err(Stop::Failed(why)) => {
+                log::error(&format!("{}: {why}", ledger.subject()));
+                Ok(Outcome::Failed(why))
+            }
+            Ok(outcome) => Ok(outcome),
+            Err(Stop::Ledger(error)) => Err(error),
+        }
+    }
+
+    /// Makes the changes that are not made yet, in order.
+    fn apply(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
+        if ledger.desired().is_none() {
+            return Ok(Outcome::Applied);
+        }
+        failpoint::here("accepted");
+        self.stop_slurmd()?;
+        failpoint::here("slurmd-stopped");
+        let Identity { volatile, boot_id, .. } = &self.identity;
+        let volatile = *volatile;
+        ledger.check_applicable(volatile, boot_id)?;
+        while let Some(next) = ledger.next_change(volatile) {
+            match next {
+                NextChange::InImage => ledger.record_in_image(),
+                NextChange::Observe { number, change } => {
+                    let observed = self.tools.observe(change).map_err(failed(number, change));
+                    let (before, already_made) = observed?;
+                    ledger.record_before(before, already_made);
+                    self.file.write(ledger)?;
+                }
+                NextChange::Make { number, change, before } => {
+                    failpoint::here(&format!("recorded-{number}"));
+                    if let Change::Packages(_) = change {
+                        self.tools.keep_rescue_copy()?;
+                    }
+                    let made = self.tools.make(change, before).map_err(failed(number, change));
+                    failpoint::here(&format!("made-{number}"));
+                    ledger.record_after(made?);
+                    self.file.write(ledger)?;
+                }
+            }
+        }
+        failpoint::here("applied");
+        Ok(Outcome::Applied)
+    }
+
+    /// Reboots the node. Returns only if that fails.
+    fn reboot(&self, ledger: &Ledger) -> String {
+        failpoint::here(ledger.phase.name());
+        if let Some(features) = ledger.features() {
+            if let Err(why) = self.tools.set_features(features) {
+                return why;
+            }
+        }
+        let limit = ledger.reboot_timeout().get();
+        match ledger.reboot_by() {
+            RebootBy::Agent => self.tools.reboot(limit),
+            RebootBy::BootService => self.tools.wait_for_reboot(limit),
+            RebootBy::BootServiceThenAgent => {
+                log::warning(&self.tools.wait_for_reboot(limit));
+                self.tools.reboot(limit)
+            }
+        }
+    }
+
+    /// Proves that the node is in the staged state, and makes that last.
+    fn verify(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
+        failpoint::here("verifying");
+        self.check_agent()?;
+        for (begun, after) in ledger.changes_to_prove()? {
+            let verified = match &begun.record.before {
+                Before::InImage => self.tools.verify_in_image(begun.change),
+                before => self.tools.verify(begun.change, before, after),
+            };
+            verified.map_err(|why| format!("change {} is not what was staged: {why}", begun.number))?;
+        }
+        if let Some(desired) = ledger.desired() {
+            self.tools.verify_node(&desired.verify)?;
+        }
+        for begun in ledger.begun_changes() {
+            let confirmed = self.tools.confirm(begun.change);
+            confirmed.map_err(|why| format!("change {} does not stay: {why}", begun.number))?;
+        }
+        failpoint::here("verified");
+        self.keep_drain(ledger)?;
+        Ok(Outcome::Verified)
+    }
+
+    /// Undoes the changes in reverse order.
+    fn undo(&self, ledger: &Ledger, boot_restored: &BootRestored) -> Result<Outcome, Stop> {
+        self.tools.give_reason(ledger.subject(), &reason::going_back(ledger.error.as_deref()));
+        failpoint::here("undoing");
+        self.stop_slurmd()?;
+        for begun in ledger.changes_to_undo() {
+            let number = begun.number;
+            let undone = self.tools.undo(begun.change, &begun.record.before);
+            undone.map_err(|why| format!("change {number} cannot be undone: {why}"))?;
+            failpoint::here(&format!("undone-{number}"));
+        }
+        if let Some(limit) = ledger.boot_source_timeout() {
+            if !boot_restored.wait(limit.get()) {
+                return Err(Stop::Failed(format!(
+                    "what the node boots from was not put back within {limit}: is slurm-rollout-reconcile.timer running on \
+                     the controller?"
+                )));
+            }
+        }
+        failpoint::here("undone");
+        let runs_as_before =
+            ledger.begun_changes().all(|begun| self.tools.runs_as_before(begun.change, &begun.record.before));
+        Ok(Outcome::Undone { runs_as_before })
+    }
+
+    /// Proves that the node is in its state from before the order.
+    fn verify_old(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
+        failpoint::here("verifying-old");
+        self.check_agent()?;
+        for begun in ledger.changes_to_prove_undone() {
+            let verified = self.tools.verify_old(begun.change, &begun.record.before);
+            verified.map_err(|why| format!("change {} is not undone: {why}", begun.number))?;
+        }
+        self.keep_drain(ledger)?;
+        Ok(Outcome::OldVerified)
+    }
+
+    /// Keeps slurmd down and gives Slurm the reason.
+    fn hold(&self, ledger: &Ledger) -> Outcome {
+        let why = reason::held(ledger.error.as_deref());
+        log::error(&format!("{}: {why}", ledger.subject()));
+        if let Err(error) = self.tools.stop_slurmd() {
+            log::error(&error);
+        }
+        self.tools.give_reason(ledger.subject(), &why);
+        Outcome::Ended
+    }
+
+    /// Gives the node back. Its ledger was settled before.
+    fn open_gate(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
+        self.tools.clean_up();
+        if ledger.keeps_drain_last() {
+            self.keep_drain(ledger)?;
+            ledger.drain_kept = true;
+            self.file.write(ledger)?;
+        }
+        let Identity { volatile, boot_id, .. } = &self.identity;
+        let opening = ledger.opening(*volatile, boot_id, self.tools.now_s());
+        if opening.admit {
+            self.file.admit(boot_id)?;
+        }
+        if opening.start_slurmd {
+            if let Err(error) = self.tools.start_slurmd() {
+                log::error(&error);
+            }
+        }
+        if opening.resume_if_late {
+            self.tools.ensure_taken_back();
+        }
+        Ok(Outcome::Ended)
+    }
+
+    /// Keeps a drain that somebody else set, which Slurm would remove with the reboot. The ledger comes first, because
+    /// the Reason is gone while Slurm is being told.
+    fn keep_drain(&self, ledger: &mut Ledger) -> Result<(), StateError> {
+        let drained = self.tools.drained_by_others(ledger.drained.as_deref());
+        if ledger.settle_drain(drained.as_deref()) {
             self.file.write(ledger)?;
         }
         if let Some(reason) = drained {
-            self.slurm.keep_drained(&reason);
+            self.tools.keep_drained(&reason);
         }
         Ok(())
     }
 
-    /// Executor the features that a job wants to the site's program. Slurm's own plugins do that only where slurmd runs
-    /// RebootProgram (`_rpc_reboot`, 24.05 and later).
-    fn set_features(&self, ledger: &Ledger) -> Result<(), String> {
-        let OrderKind::Reboot(PlainReboot { features: Some(features), .. }) = &ledger.order.kind else {
-            return Ok(());
-        };
-        let Some(program) = &self.config.features_program else {
-            log::info(&format!(
-                "rebooting for a job with features {features}; no features_program is configured"
-            ));
-            return Ok(());
-        };
-        let set = Program::new(program, FEATURES_LIMIT).arg(features).run();
-        set.map(drop).map_err(|error| format!("features {features} cannot be set: {error}"))
+    fn stop_slurmd(&self) -> Result<(), String> {
+        self.tools.stop_slurmd().map_err(|error| format!("slurmd cannot be stopped: {error}"))
     }
 
-    fn agent_works(&self) -> Result<(), String> {
+    /// Fails if this is a copy that stands in for the installed agent: a node without a working agent is never proven.
+    fn check_agent(&self) -> Result<(), String> {
         self.stands_in.clone().map_or(Ok(()), Err)
     }
-
-    fn apply(&self, ledger: &mut Ledger) -> Result<Event, LedgerError> {
-        let OrderKind::Apply(apply) = ledger.order.kind.clone() else { return Ok(Event::Applied) };
-        failpoint::here("accepted");
-        let stopped =
-            slurmd::stop(&self.config).map_err(|error| format!("slurmd cannot be stopped: {error}"));
-        failpoint::here("slurmd-stopped");
-        let made = match stopped {
-            Ok(()) => self.make_changes(&apply.desired, ledger)?,
-            Err(why) => Err(why),
-        };
-        Ok(match made {
-            Ok(()) => {
-                failpoint::here("applied");
-                Event::Applied
-            }
-            Err(why) => {
-                log_and_keep(ledger, &why);
-                Event::ApplyFailed
-            }
-        })
-    }
-
-    /// Makes the changes that are not made yet, in order.
-    fn make_changes(
-        &self,
-        desired: &DesiredState,
-        ledger: &mut Ledger,
-    ) -> Result<Result<(), String>, LedgerError> {
-        let volatile = self.config.is_volatile();
-        if volatile && desired.image().is_none_or(|image| !image.via.is_on_controller()) {
-            let why = "this node keeps nothing over a boot (ledger = \"volatile\"): change its image, on the controller's side";
-            return Ok(Err(why.to_owned()));
-        }
-        for (index, change) in desired.changes.iter().enumerate() {
-            let failed =
-                |error: changes::ChangeError| format!("change {} ({}): {error}", index + 1, change.kind());
-            let before = match ledger.records.get(index) {
-                Some(Record { after: Some(_), .. }) => continue,
-                Some(Record { before, after: None }) => before.clone(),
-                None if volatile && !matches!(change, Change::Image(_)) => {
-                    let after = After { changed: false, added: Vec::new(), removed: Vec::new() };
-                    ledger.records.push(Record { before: Before::InImage, after: Some(after) });
-                    continue;
-                }
-                None => {
-                    let seen =
-                        changes::is_already_so(change).and_then(|so| Ok((so, changes::observe(change)?)));
-                    let (already_so, before) = match seen.map_err(failed) {
-                        Ok(seen) => seen,
-                        Err(why) => return Ok(Err(why)),
-                    };
-                    let after =
-                        already_so.then(|| After { changed: false, added: Vec::new(), removed: Vec::new() });
-                    ledger.records.push(Record { before: before.clone(), after });
-                    self.file.write(ledger)?;
-                    if already_so {
-                        continue;
-                    }
-                    before
-                }
-            };
-            failpoint::here(&format!("recorded-{}", index + 1));
-            let kept = if let Change::Packages(_) = change { rescue::keep() } else { Ok(()) };
-            let made = kept.and_then(|()| changes::apply(change, &before).map_err(failed));
-            failpoint::here(&format!("made-{}", index + 1));
-            match (made, ledger.records.get_mut(index)) {
-                (Ok(after), Some(record)) => record.after = Some(after),
-                (Ok(_), None) => return Ok(Err("the ledger lost a change".to_owned())),
-                (Err(why), _) => return Ok(Err(why)),
-            }
-            self.file.write(ledger)?;
-        }
-        Ok(Ok(()))
-    }
-
-    /// Undoes in reverse order, all of it each time: an undo of what is undone changes nothing.
-    fn undo(&self, ledger: &Ledger) -> Result<(), String> {
-        failpoint::here("undoing");
-        slurmd::stop(&self.config).map_err(|error| format!("slurmd cannot be stopped: {error}"))?;
-        for (index, (change, record)) in changes_begun(ledger).enumerate().rev() {
-            if record.after.as_ref().is_some_and(|after| !after.changed) {
-                continue;
-            }
-            changes::undo(change, &record.before)
-                .map_err(|error| format!("change {} cannot be undone: {error}", index + 1))?;
-            failpoint::here(&format!("undone-{}", index + 1));
-        }
-        // Before the node boots: else it would boot once more what has failed.
-        let on_controller = image_of(ledger).filter(|image| image.via.is_on_controller());
-        match on_controller.map(|image| image.boot_timeout) {
-            Some(limit) if !self.put_back.wait(&ledger.order.id, limit.get()) => Err(format!(
-                "what the node boots from was not put back within {limit}: is slurm-rollout-reconcile.timer running on the \
-                 controller?"
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn failed(&self, ledger: &mut Ledger, why: &str, event: Event) -> Option<Event> {
-        log_and_keep(ledger, why);
-        Some(event)
-    }
 }
 
-/// Makes stay what is proven.
-fn confirm(ledger: &Ledger) -> Result<(), String> {
-    for (index, (change, _)) in changes_begun(ledger).enumerate() {
-        changes::confirm(change).map_err(|error| format!("change {} does not stay: {error}", index + 1))?;
-    }
-    Ok(())
+fn failed(number: usize, change: &Change) -> impl FnOnce(String) -> String {
+    let kind = change.kind();
+    move |why| format!("change {number} ({kind}): {why}")
 }
 
-fn log_and_keep(ledger: &mut Ledger, why: &str) {
-    log::error(&format!("{}: {why}", ledger.subject()));
-    ledger.fail(why);
-}
-
-/// The changes that were begun, in order, each with what undo needs.
-pub(crate) fn changes_begun(
-    ledger: &Ledger,
-) -> impl DoubleEndedIterator<Item = (&Change, &Record)> + ExactSizeIterator {
-    let changes = match &ledger.order.kind {
-        OrderKind::Apply(apply) => apply.desired.changes.as_slice(),
-        _ => &[],
-    };
-    changes.iter().zip(&ledger.records)
-}
-
-/// How long a program may take that an earlier agent started for this order.
-fn longest_program_of(ledger: &Ledger) -> Duration {
-    let OrderKind::Apply(apply) = &ledger.order.kind else { return Duration::ZERO };
-    let packages = apply.desired.changes.iter().filter_map(|change| match change {
-        Change::Packages(packages) => Some(packages.timeout),
-        Change::Symlink(_) | Change::Image(_) => None,
-    });
-    packages.chain([apply.desired.verify.timeout]).map(TimeLimit::get).max().unwrap_or_default()
-}
-
-fn image_of(ledger: &Ledger) -> Option<&Image> {
-    match &ledger.order.kind {
-        OrderKind::Apply(apply) => apply.desired.image(),
-        _ => None,
-    }
-}
-
-fn reboot_of(ledger: &Ledger) -> Reboot {
-    match &ledger.order.kind {
-        OrderKind::Apply(apply) => apply.desired.reboot.clone(),
-        _ => Reboot::default(),
-    }
-}
-
-fn resumes_if_late(ledger: &Ledger) -> bool {
-    ledger.drained.is_none() && ledger.order.give_back().is_some_and(|back| back.resume_if_late)
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! What an agent that was killed has left running. A package manager outlives its agent (the unit has KillMode=process)
-//! and goes on changing the node; the agent that comes after lets it come to its end before it looks at anything.
+//! Programs that a killed agent left running. A package manager outlives its agent (the unit has KillMode=process) and
+//! continues to change the node, so the next agent waits for its end before it looks at anything.
 
 use crate::log;
 use nix::sys::signal::{Signal, killpg};
@@ -10,51 +10,52 @@ use std::time::{Duration, Instant};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a program that is over time has between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL for a program that exceeds its limit.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Waits until no program of an earlier agent runs any more. What is not done within `limit` is killed.
-pub(crate) fn see_out(limit: Duration) {
+/// Waits until no program of an earlier agent is running. Kills those that are not done within `limit`.
+pub(crate) fn wait_for(limit: Duration) {
     for (signal, time) in [(Signal::SIGTERM, limit), (Signal::SIGKILL, GRACE)] {
-        let left = wait(time);
-        for (pid, program) in &left {
+        let running = wait(time);
+        for (pid, program) in &running {
             log::warning(&format!("{program} of an earlier agent is not done in time: {signal}"));
             let _ = killpg(Pid::from_raw(*pid), signal);
         }
-        if left.is_empty() {
+        if running.is_empty() {
             return;
         }
     }
     wait(GRACE);
 }
 
-/// The cgroup of the installed agent, as `/proc/PID/cgroup` has it: ours, or the one that we stand in for.
+/// Returns the cgroup of the installed agent, as in `/proc/PID/cgroup`: our own, or that of the agent that we stand in
+/// for.
 fn agents_group(ours: &str) -> String {
     ours.replace("/slurm-rollout-rescue.service", "/slurm-rollout-agent.service")
 }
 
-/// What is still there after that time.
+/// Waits for all programs, at most `limit`. Returns those that are still running.
 fn wait(limit: Duration) -> Vec<(i32, String)> {
     let end = Instant::now() + limit;
-    let mut said = false;
+    let mut logged = false;
     loop {
-        let left = programs();
-        if left.is_empty() || Instant::now() >= end {
-            return left;
+        let running = programs();
+        if running.is_empty() || Instant::now() >= end {
+            return running;
         }
-        if !said {
-            let names: Vec<&str> = left.iter().map(|(_, program)| program.as_str()).collect();
+        if !logged {
+            let names: Vec<&str> = running.iter().map(|(_, program)| program.as_str()).collect();
             log::info(&format!("waiting for what an earlier agent started: {}", names.join(", ")));
-            said = true;
+            logged = true;
         }
         thread::sleep(LOOK_AGAIN);
     }
 }
 
-/// The programs, by process id.
+/// Returns the programs of earlier agents with their process ids.
 fn programs() -> Vec<(i32, String)> {
     let Ok(ours) = std::fs::read_to_string("/proc/self/cgroup") else { return Vec::new() };
-    // Started by hand, the agent shares its cgroup with strangers.
+    // An agent that was started by hand shares its cgroup with unrelated programs.
     if !ours.contains(".service") {
         return Vec::new();
     }
@@ -74,10 +75,10 @@ fn programs() -> Vec<(i32, String)> {
     .collect()
 }
 
-/// The name of a program that we start ourselves, from its `/proc/PID/stat`, if its agent is gone. Such a program leads
+/// Returns the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone. Such a program leads
 /// a process group in the session of its agent. A daemon that a package started has a session of its own.
 fn started_by_one_that_is_gone(stat: &str) -> Option<&str> {
-    // A name may hold blanks and brackets.
+    // A name may contain blanks and parentheses.
     let (pid, rest) = stat.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
     let mut fields = rest.split(' ');

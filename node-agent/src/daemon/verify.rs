@@ -1,10 +1,6 @@
-//! Proving after the boot that the node may be given back: its changes, its mounts, and the admin's own commands.
+//! Proving a node after the boot by its mounts and the admin's own commands.
 
-use crate::changes;
-use crate::daemon::execute::changes_begun;
-use rollout_core::agent::ledger::{Before, Ledger, Record};
-use rollout_core::protocol::order::OrderKind;
-use rollout_core::rollout::manifest::{DesiredState, Verify};
+use rollout_core::rollout::manifest::Verify;
 use rollout_host::run::Program;
 use std::collections::BTreeSet;
 use std::thread;
@@ -13,45 +9,17 @@ use std::time::{Duration, Instant};
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Whether the node is what was staged. An error says what is not, in one line.
-pub(crate) fn staged(ledger: &Ledger) -> Result<(), String> {
-    let OrderKind::Apply(apply) = &ledger.order.kind else { return Ok(()) };
-    changes_are_made(&apply.desired, ledger)?;
-    let end = Instant::now() + apply.desired.verify.timeout.get();
-    mounts_are_there(&apply.desired.verify, end)?;
-    commands_succeed(&apply.desired.verify, end)
+/// Waits for the mounts and runs the commands, all within the manifest's time limit.
+///
+/// # Errors
+/// Returns the first one that fails, in one line.
+pub(crate) fn node(verify: &Verify) -> Result<(), String> {
+    let end = Instant::now() + verify.timeout.get();
+    mounts_are_there(verify, end)?;
+    commands_succeed(verify, end)
 }
 
-/// Whether the node is what it was before the order.
-pub(crate) fn old(ledger: &Ledger) -> Result<(), String> {
-    let restored = |(_, (_, record)): &(usize, (_, &Record))| record.before != Before::InImage;
-    for (index, (change, record)) in changes_begun(ledger).enumerate().filter(restored) {
-        changes::verify_old(change, &record.before)
-            .map_err(|error| format!("change {} is not undone: {error}", index + 1))?;
-    }
-    Ok(())
-}
-
-fn changes_are_made(desired: &DesiredState, ledger: &Ledger) -> Result<(), String> {
-    if ledger.records.len() != desired.changes.len() {
-        return Err(format!(
-            "{} of {} changes are in the ledger",
-            ledger.records.len(),
-            desired.changes.len()
-        ));
-    }
-    for (index, (change, record)) in changes_begun(ledger).enumerate() {
-        let after = record.after.as_ref().ok_or_else(|| format!("change {} was not finished", index + 1))?;
-        let made = match record.before {
-            Before::InImage => changes::is_in_image(change),
-            _ => changes::verify(change, &record.before, after),
-        };
-        made.map_err(|error| format!("change {} is not what was staged: {error}", index + 1))?;
-    }
-    Ok(())
-}
-
-/// Mounts may come late in a boot, so they are waited for.
+/// Waits for the mounts: they may come late in a boot.
 fn mounts_are_there(verify: &Verify, end: Instant) -> Result<(), String> {
     loop {
         let text = std::fs::read_to_string(MOUNTINFO).map_err(|error| format!("{MOUNTINFO}: {error}"))?;
@@ -73,7 +41,7 @@ fn commands_succeed(verify: &Verify, end: Instant) -> Result<(), String> {
     Ok(())
 }
 
-/// The fifth field of each line, with its octal escapes (`\040` for a blank) undone.
+/// Returns the fifth field of each line, with its octal escapes (`\040` for a blank) undone.
 fn mount_points(mountinfo: &str) -> BTreeSet<String> {
     mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }

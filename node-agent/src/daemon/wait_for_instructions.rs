@@ -1,7 +1,7 @@
-//! A node that has booted and kept no ledger: whether anybody expects anything of it, by what Slurm says.
+//! Asking Slurm whether a node that has booted without a ledger will get instructions.
 //!
-//! Agents never ask the controller's side what they should be: that is told to them. But Slurm knows whether the node is
-//! being rebooted at all, and a node that came back by itself must not wait for news that nobody has.
+//! Agents never ask the controller for instructions; it sends them. But Slurm knows whether the node is being rebooted
+//! at all, and a node that came back by itself must not wait for instructions that will never come.
 
 use crate::config::{Config, OnGateTimeout};
 use crate::log;
@@ -11,29 +11,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long Slurm may take to answer.
+/// Time limit of one question to Slurm.
 const ASKING_SLURM: Duration = Duration::from_secs(10);
 
-/// How soon Slurm is asked again: while it does not answer, munge or the network may still be coming up; once it has, only
-/// somebody who takes the reboot back changes its answer, and a thousand nodes may be asking.
+/// Pauses between questions. While Slurm does not answer, munge or the network may still be coming up. Once it has
+/// answered, only a canceled reboot changes the answer, and a thousand nodes may be asking.
 const AGAIN_UNANSWERED: Duration = Duration::from_secs(1);
 const AGAIN_ANSWERED: Duration = Duration::from_secs(30);
 
-/// The subject of the Reason.
+/// Subject of the Reason.
 const SUBJECT: &str = "gate";
 
-/// Returns when slurmd may start although nobody said what this node should be, with the reason; or with none soon after
-/// `told`.
+/// Waits until slurmd may start without instructions, and returns the reason. Returns `None` soon after `instructed` is
+/// set.
 pub(crate) fn until_nothing_is_expected(
     config: &Config,
     slurm: &SlurmNode,
-    told: &AtomicBool,
+    instructed: &AtomicBool,
 ) -> Option<String> {
     let end = Instant::now() + config.gate_timeout.get();
-    let mut said = false;
+    let mut held = false;
     loop {
-        let answer = slurm.look(ASKING_SLURM);
-        if told.load(Ordering::SeqCst) {
+        let answer = slurm.info_within(ASKING_SLURM);
+        if instructed.load(Ordering::SeqCst) {
             return None;
         }
         match &answer {
@@ -47,8 +47,8 @@ pub(crate) fn until_nothing_is_expected(
         let late = format!("nobody said within {} what this node should be", config.gate_timeout);
         match config.on_gate_timeout {
             OnGateTimeout::Open if over => return Some(late),
-            OnGateTimeout::Hold if over && !said => {
-                said = true;
+            OnGateTimeout::Hold if over && !held => {
+                held = true;
                 let what =
                     format!("held: {late}: is slurm-rollout-reconcile.timer running on the controller?");
                 log::error(&what);

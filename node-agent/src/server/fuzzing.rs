@@ -1,37 +1,37 @@
-//! One connection to the server without a socket or a network. All else is as it is served, but that munged is away and
-//! that the driver takes every order.
+//! One connection to the real server without a socket or a network. Only munged is missing, and the driver is
+//! replaced by one that accepts every order.
 
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::{Builder, Runtime};
 
-/// What came of a connection.
+/// The outcome of a connection.
 #[derive(Debug)]
 pub struct Served {
-    /// What was sent back.
+    /// The bytes sent back.
     pub answer: Vec<u8>,
-    /// How many orders went to the driver.
+    /// Number of orders that reached the driver.
     pub orders: usize,
-    /// How many places are still taken now that it is over.
-    pub places: usize,
+    /// Number of slots still reserved after the end.
+    pub slots: usize,
 }
 
 struct Rig {
     runtime: Runtime,
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     orders: Arc<AtomicUsize>,
-    _publish: (watch::Sender<Published>, watch::Sender<Option<String>>),
+    _publish: watch::Sender<Published>,
 }
 
 thread_local! {
     static RIG: Result<Rig, String> = Rig::new();
 }
 
-/// Serves somebody who sends these bytes and then no more.
+/// Serves a peer that sends these bytes and then no more.
 ///
 /// # Errors
-/// If there is no server.
+/// Returns an error if the server cannot be set up.
 pub fn connection(bytes: &[u8], is_root_here: bool) -> Result<Served, String> {
     RIG.with(|rig| {
         rig.as_ref().map_err(Clone::clone)?.serve(bytes, is_root_here).map_err(|error| error.to_string())
@@ -40,39 +40,37 @@ pub fn connection(bytes: &[u8], is_root_here: bool) -> Result<Served, String> {
 
 impl Rig {
     fn new() -> Result<Self, String> {
-        let away = "/nonexistent/slurm-rollout".into();
-        let config = Config { scontrol: away, ..Config::default() };
+        let missing = "/nonexistent/slurm-rollout".into();
+        let config = Config { scontrol: missing, ..Config::default() };
         let nodes = NodeSet::from_names(["cn001"]).map_err(|error| error.to_string())?;
         let (publish, published) = watch::channel(Published::default());
-        let (publish_staged, staged) = watch::channel(None);
         let (send, mut requests) = mpsc::channel::<Request>(16);
-        let desk = Desk {
-            me: AgentStatus { node: "cn001".to_owned(), ..AgentStatus::default() },
+        let shared = Shared {
+            identity: AgentStatus { node: "cn001".to_owned(), ..AgentStatus::default() },
             slurm_user: config.slurm_user.clone(),
             munge: Munge::at("/nonexistent/slurm-rollout/munge"),
             published,
-            staged,
             orders: send,
             slurm: SlurmNode::new(config, nodes),
-            places: Places::new(MAX_CONNECTIONS),
+            slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
-            opening: Arc::new(Semaphore::new(OPENING)),
-            strangers: log::Measured::default(),
+            munge_requests: Arc::new(Semaphore::new(MUNGE_REQUESTS)),
+            peer_log: log::Throttled::default(),
         };
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         let orders = Arc::new(AtomicUsize::new(0));
         let taken = Arc::clone(&orders);
         runtime.spawn(async move {
-            while let Some((order, answer)) = requests.recv().await {
-                // A hand-over comes when Slurm has been asked, which is after its connection.
+            while let Some(Request { order, answer }) = requests.recv().await {
+                // The order of a hand-over comes only when Slurm was asked, after the connection has ended.
                 if !matches!(order.kind, OrderKind::LocalHandOver(_)) {
                     taken.fetch_add(1, Ordering::SeqCst);
                 }
-                let _ = answer.send(Answer::Accepted { volatile: false });
+                let _ = answer.send(Answer::Accepted { volatile: false, order: None });
             }
         });
-        Ok(Self { runtime, desk: Arc::new(desk), orders, _publish: (publish, publish_staged) })
+        Ok(Self { runtime, shared: Arc::new(shared), orders, _publish: publish })
     }
 
     fn serve(&self, bytes: &[u8], is_root_here: bool) -> std::io::Result<Served> {
@@ -83,10 +81,10 @@ impl Rig {
         let before = self.orders.load(Ordering::SeqCst);
         let answer = self.runtime.block_on(async {
             let (ours, theirs) = duplex(64 * 1024);
-            exchange(&self.desk, theirs, peer).await;
+            exchange(&self.shared, theirs, peer).await;
             let (mut read, mut write) = tokio::io::split(ours);
             let sent = async {
-                // The server may have hung up: that is its right.
+                // The server may have hung up, as it may.
                 let _ = write.write_all(bytes).await;
                 let _ = write.shutdown().await;
             };
@@ -94,9 +92,9 @@ impl Rig {
             let (_, read) = tokio::join!(sent, read.read_to_end(&mut answer));
             read.map(|_| answer)
         })?;
-        // A place is given back when its task ends, which is after the peer has seen the end.
+        // A slot is freed when its task ends, after the peer has seen the end.
         self.runtime.block_on(tokio::task::yield_now());
         let orders = self.orders.load(Ordering::SeqCst) - before;
-        Ok(Served { answer, orders, places: self.desk.places.count() })
+        Ok(Served { answer, orders, slots: self.shared.slots.count() })
     }
 }

@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
-/// How many connections the kernel keeps for us, so that a flood makes an order wait and not be lost.
+/// Number of connections that the kernel queues, so that a flood delays an order instead of losing it.
 const BACKLOG: u32 = 1024;
 
-/// How long no connection is accepted after that has failed.
+/// Pause after a connection could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
-/// Out of descriptors, or the peer was gone at once. The connections that are open end within their limit.
+/// Logs the failure to accept a connection, and waits: either descriptors ran out, and open connections end within
+/// their limit, or the peer disconnected at once.
 pub(super) async fn failed(error: &std::io::Error) {
     log::warning(&format!("a connection cannot be accepted: {error}"));
     tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -35,7 +36,7 @@ pub(super) fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
 pub(super) fn unix(config: &Config) -> Result<UnixListener, String> {
     let path = &config.socket;
     let bind = || {
-        // What an agent before us left. Two agents at once cannot be: the TCP port is taken first.
+        // An earlier agent may have left its socket. Two agents at once are impossible: the TCP port is bound first.
         let _ = std::fs::remove_file(path);
         let socket = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;

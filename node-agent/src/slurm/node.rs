@@ -1,86 +1,88 @@
-//! What the agent tells Slurm of its own node, as root and through scontrol: why it is held, and that it is back after
-//! Slurm gave up on it. slurmctld may be away; then it is told later, or by the next admin who looks.
+//! Updates of the node's own entry in Slurm, as root and through scontrol: the Reason of a held node, and the return
+//! of a node on which Slurm has given up. If slurmctld is down, the update is made later, or by the next admin who
+//! looks.
 
 use crate::config::Config;
 use crate::log;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::drains::was_drained_meanwhile;
-use rollout_core::slurm::node::{NodeInfo, REBOOT_TIMED_OUT, our_reason};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::{Reason, without_time_out};
 use rollout_host::scontrol::Scontrol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long slurmctld is tried. munge and the network may still be coming up.
-const TRIES_FOR: Duration = Duration::from_secs(300);
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// Time limit for retrying an update. munge and the network may still be coming up.
+const RETRY_LIMIT: Duration = Duration::from_secs(300);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long Slurm is asked whether somebody has drained the node.
-const LOOKS_FOR: Duration = Duration::from_secs(60);
+/// Time limit for asking Slurm whether somebody has drained the node.
+const DRAIN_QUERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long after its start slurmd may take to register before we stop looking whether Slurm took the node back.
-const REGISTERS_WITHIN: Duration = Duration::from_secs(120);
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Time for slurmd to register after its start, during which we watch whether Slurm takes the node back.
+const REGISTER_LIMIT: Duration = Duration::from_secs(120);
+const POLL_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long Slurm may take where slurmd waits for us.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Time limit for Slurm while slurmd waits for us.
+const SHORT_LIMIT: Duration = Duration::from_secs(2);
 
-/// This node, as Slurm knows it.
+/// The node's entry in Slurm.
 #[derive(Debug, Clone)]
 pub(crate) struct SlurmNode {
     config: Config,
     node: NodeSet,
-    /// Counts what was to be told. What is older than the newest is told no more: slurmctld may have been away for
-    /// minutes, and a node that is back must not be drained for what was.
-    news: Arc<AtomicU64>,
+    /// Number of the newest update. An older one is dropped: slurmctld may have been down for minutes, and a node
+    /// that is back must not be drained for a past reason.
+    newest_update: Arc<AtomicU64>,
 }
 
 impl SlurmNode {
     pub(crate) fn new(config: Config, node: NodeSet) -> Self {
-        Self { config, node, news: Arc::default() }
+        Self { config, node, newest_update: Arc::default() }
     }
 
-    /// Gives the node a Reason, in the background. It keeps its state where it is DOWN, as a node is that waits for
-    /// its reboot, and is drained where it is not: the Reason of a node in service is erased by Slurm.
-    pub(crate) fn give_reason(&self, subject: &str, what: &str) {
-        let (this, subject, what) = (self.clone(), subject.to_owned(), what.to_owned());
-        let mine = self.next();
+    /// Sets the node's Reason, in the background. A node that is DOWN, as one that waits for its reboot is, keeps its
+    /// state. Otherwise the node is drained, because Slurm erases the Reason of a node in service.
+    pub(crate) fn give_reason(&self, subject: &str, text: &str) {
+        let (this, subject, text) = (self.clone(), subject.to_owned(), text.to_owned());
+        let update = self.next_update();
         spawn(move || {
-            this.try_for(mine, "the Reason cannot be set", |this| this.set_reason(&subject, &what))
+            this.retry(update, "the Reason cannot be set", |this| this.set_reason(&subject, &text))
         });
     }
 
-    /// Sees in the background that Slurm takes the node back now that slurmd may start. In time, Slurm does so by
-    /// itself. If it has given up on the node meanwhile, we put it back, if Slurm's Reason shows that it was our reboot
-    /// that it was waiting for.
-    pub(crate) fn see_that_it_is_taken_back(&self) {
+    /// Makes sure, in the background, that Slurm takes the node back now that slurmd may start. A node that is in time
+    /// Slurm takes back by itself. If Slurm has given up on the node, we resume it, provided that Slurm's Reason shows
+    /// that our reboot is the one that timed out.
+    pub(crate) fn ensure_taken_back(&self) {
         let this = self.clone();
-        let mine = self.next();
+        let update = self.next_update();
         spawn(move || {
-            let end = Instant::now() + REGISTERS_WITHIN;
+            let end = Instant::now() + REGISTER_LIMIT;
             while Instant::now() < end {
                 match this.info() {
                     Ok(info) if info.timed_out_waiting_for_our_reboot() || info.is_drained_by_us() => {
                         log::info(
                             "putting the node back into service: Slurm had given up on it, or we held it",
                         );
-                        return this.try_for(mine, "the node cannot be resumed", |this| {
+                        return this.retry(update, "the node cannot be resumed", |this| {
                             this.config.scontrol().resume(&this.node).map_err(|error| error.to_string())
                         });
                     }
                     Ok(info) if !info.is_handed_over() => return,
-                    Ok(_) | Err(_) => thread::sleep(LOOK_AGAIN),
+                    Ok(_) | Err(_) => thread::sleep(POLL_PAUSE),
                 }
             }
         });
     }
 
-    /// The Reason with which somebody else drained this node: what Slurm shows now, else `known` from before, unless
-    /// somebody has taken that drain away. Slurm is asked for as long as a drain is known, and else for a minute: a node
-    /// cannot come into service without slurmctld either.
+    /// Returns the Reason with which somebody else drained this node: the one that Slurm shows now, else `known` from
+    /// before, unless somebody has removed that drain. Asks Slurm without end if a drain is known, else for a minute: a
+    /// node cannot come into service without slurmctld either.
     pub(crate) fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
-        let end = Instant::now() + LOOKS_FOR;
+        let end = Instant::now() + DRAIN_QUERY_LIMIT;
         loop {
             match self.info() {
                 Ok(info) => return drained(&info, known),
@@ -88,62 +90,64 @@ impl SlurmNode {
                     log::warning(&format!("nobody knows whether the node was drained meanwhile: {error}"));
                     return None;
                 }
-                Err(_) => thread::sleep(TRY_AGAIN),
+                Err(_) => thread::sleep(RETRY_PAUSE),
             }
         }
     }
 
-    /// Keeps the node drained with this Reason, and returns when Slurm has it so. slurmd must not be running: between
-    /// the two steps the node is not drained, and only not scheduled because it does not answer.
+    /// Keeps the node drained with this Reason, and returns when Slurm has recorded it. slurmd must not be running:
+    /// between the two steps the node is not drained, and Slurm schedules nothing on it only because it does not
+    /// answer.
     pub(crate) fn keep_drained(&self, reason: &str) {
         let scontrol = self.config.scontrol();
-        let tell = || -> Result<(), String> {
-            // Else Slurm takes the DRAIN away when the node registers (`validate_node_specs`).
+        let theirs = Reason::restored(reason);
+        let update = || -> Result<(), String> {
+            // Otherwise Slurm removes the DRAIN when the node registers (`validate_node_specs`).
             if self.info()?.is_handed_over() {
                 scontrol.resume(&self.node).map_err(|error| error.to_string())?;
             }
-            scontrol.drain(&self.node, reason).map_err(|error| error.to_string())
+            scontrol.drain(&self.node, &theirs).map_err(|error| error.to_string())
         };
         log::info(&format!("the node stays drained: {reason}"));
-        while let Err(error) = tell() {
+        while let Err(error) = update() {
             log::warning(&format!(
                 "slurmd is kept down until Slurm knows that the node stays drained: {error}"
             ));
-            thread::sleep(TRY_AGAIN);
+            thread::sleep(RETRY_PAUSE);
         }
     }
 
-    fn set_reason(&self, subject: &str, what: &str) -> Result<(), String> {
+    fn set_reason(&self, subject: &str, text: &str) -> Result<(), String> {
         let info = self.info()?;
         if let Some(theirs) = was_drained_meanwhile(&info) {
-            log::info(&format!("Slurm's Reason stays {theirs:?}, and not: {subject}: {what}"));
+            log::info(&format!("Slurm's Reason stays {theirs:?}, and not: {subject}: {text}"));
             return Ok(());
         }
-        let reason = our_reason(subject, what, Some(&info));
+        let reason = Reason::ours(subject, text).replacing_that_of(Some(&info));
         let scontrol = self.config.scontrol();
-        let told = match info.has("DOWN") {
+        let updated = match info.has("DOWN") {
             true => scontrol.set_reason(&self.node, &reason),
             false => scontrol.drain(&self.node, &reason),
         };
-        told.map_err(|error| error.to_string())
+        updated.map_err(|error| error.to_string())
     }
 
-    /// Sets the Reason now and once, for a process that has no time.
-    pub(crate) fn say_once(&self, reason: &str) -> Result<(), String> {
-        let scontrol = self.config.scontrol().within(AT_ONCE);
+    /// Sets the Reason at once and without a retry, for a process that must end soon.
+    pub(crate) fn set_reason_once(&self, reason: &Reason) -> Result<(), String> {
+        let scontrol = self.config.scontrol().within(SHORT_LIMIT);
         scontrol.set_reason(&self.node, reason).map_err(|error| error.to_string())
     }
 
-    /// What Slurm says of this node, if it says so soon.
-    pub(crate) fn look(&self, limit: Duration) -> Result<NodeInfo, String> {
-        self.info_by(&self.config.scontrol().within(limit))
+    /// Returns Slurm's view of this node, or an error if Slurm does not answer within `limit`.
+    pub(crate) fn info_within(&self, limit: Duration) -> Result<NodeInfo, String> {
+        self.info_from(&self.config.scontrol().within(limit))
     }
 
     fn info(&self) -> Result<NodeInfo, String> {
-        self.info_by(&self.config.scontrol())
+        self.info_from(&self.config.scontrol())
     }
 
-    fn info_by(&self, scontrol: &Scontrol) -> Result<NodeInfo, String> {
+    fn info_from(&self, scontrol: &Scontrol) -> Result<NodeInfo, String> {
         let infos = scontrol.show_nodes(&self.node).map_err(|error| error.to_string())?;
         infos
             .into_iter()
@@ -151,32 +155,30 @@ impl SlurmNode {
             .ok_or_else(|| format!("Slurm has no node {}; is node_name right?", self.node))
     }
 
-    /// The number of what is to be told now.
-    fn next(&self) -> u64 {
-        self.news.fetch_add(1, Ordering::SeqCst) + 1
+    /// Numbers a new update, which supersedes the earlier ones.
+    fn next_update(&self) -> u64 {
+        self.newest_update.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Tries for a while, unless there are newer news.
-    fn try_for(&self, mine: u64, failed: &str, act: impl Fn(&Self) -> Result<(), String>) {
-        let end = Instant::now() + TRIES_FOR;
-        while self.news.load(Ordering::SeqCst) == mine {
+    /// Retries an update for a while, unless a newer one supersedes it.
+    fn retry(&self, update: u64, failed: &str, act: impl Fn(&Self) -> Result<(), String>) {
+        let end = Instant::now() + RETRY_LIMIT;
+        while self.newest_update.load(Ordering::SeqCst) == update {
             let Err(error) = act(self) else { return };
-            if Instant::now() + TRY_AGAIN > end {
+            if Instant::now() + RETRY_PAUSE > end {
                 return log::error(&format!("{failed}: {error}"));
             }
-            thread::sleep(TRY_AGAIN);
+            thread::sleep(RETRY_PAUSE);
         }
     }
 }
 
-/// The Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] it has none.
+/// Returns the Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] the
+/// node has none.
 fn drained(info: &NodeInfo, known: Option<&str>) -> Option<String> {
-    let meanwhile = was_drained_meanwhile(info).map(|reason| {
-        // Slurm adds that to any Reason when it gives up waiting.
-        reason.trim_end_matches(REBOOT_TIMED_OUT).trim_end().to_owned()
-    });
-    let taken_away = info.is_handed_over() && !info.has("DRAIN");
-    meanwhile.or_else(|| known.filter(|_| !taken_away).map(str::to_owned))
+    let meanwhile = was_drained_meanwhile(info).map(|reason| without_time_out(reason).to_owned());
+    let is_removed = info.is_handed_over() && !info.has("DRAIN");
+    meanwhile.or_else(|| known.filter(|_| !is_removed).map(str::to_owned))
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) {
@@ -196,9 +198,9 @@ mod tests {
             ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", Some("bad disk"), Some("bad disk")),
             ("DOWN+DRAIN+REBOOT_ISSUED", "bad DIMM", Some("bad disk"), Some("bad DIMM")),
             ("DOWN+DRAIN", "bad DIMM : reboot timed out", None, Some("bad DIMM")),
-            // Undrained by somebody.
+            // Somebody removed the drain.
             ("DOWN+REBOOT_ISSUED", "driver : reboot issued", Some("bad disk"), None),
-            // We were interrupted between taking the reboot away and the drain.
+            // We were interrupted between clearing the reboot and the drain.
             ("IDLE", "", Some("bad disk"), Some("bad disk")),
         ] {
             let info = NodeInfo {

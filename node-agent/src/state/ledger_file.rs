@@ -1,41 +1,22 @@
 //! The ledger on disk: `order.json` while an order is carried out or the node is held, `last.json` once it is settled.
 //!
-//! That `order.json` is there is what keeps slurmd from starting (ConditionPathExists of the gate's unit): a node
-//! without an order never runs so much as a line of ours before slurmd.
+//! The existence of `order.json` alone closes the gate (ConditionPathExists of its unit), so a node without an order
+//! never runs a line of our code before slurmd.
 //!
-//! Where the ledger does not outlive a boot (`ledger = "volatile"`), `admitted` holds the id of the boot in which slurmd may
-//! run.
+//! On nodes whose ledger does not survive a boot (`ledger = "volatile"`), `admitted` holds the id of the boot in which
+//! slurmd may run.
 
+use crate::state::{MODE, StateError};
 use rollout_core::agent::ledger::Ledger;
 use rollout_host::durable;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// For root only: an order may name what is installed where.
-const MODE: u32 = 0o600;
-
-/// Room kept on the disk, so that an order which fills it can still be written down and undone. A ledger with the
-/// package list of a large node has about 200 kB.
+/// Size of the file that is given up for the ledger on a full disk, so that an order which fills it can still be
+/// recorded and undone. A ledger with the package list of a large node has about 200 kB.
 const RESERVE: usize = 1024 * 1024;
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LedgerError {
-    #[error("{path}: cannot be {what}: {source}", path = .path.display())]
-    Io { path: PathBuf, what: &'static str, source: io::Error },
-    #[error(
-        "{path}: cannot be understood: {source}. See that the node is as it should be, then remove the file and \
-         `systemctl restart slurm-rollout-agent slurmd`",
-        path = .path.display()
-    )]
-    Content { path: PathBuf, source: serde_json::Error },
-    #[error(
-        "{path}: is of {node}, and this is {me}: was the disk copied? See that the node is as it should be, then remove \
-         the file and `systemctl restart slurm-rollout-agent slurmd`",
-        path = .path.display()
-    )]
-    Foreign { path: PathBuf, node: String, me: String },
-}
-
+/// The ledger's files in the state directory.
 #[derive(Debug, Clone)]
 pub(crate) struct LedgerFile {
     dir: PathBuf,
@@ -46,48 +27,45 @@ impl LedgerFile {
         Self { dir: dir.to_owned() }
     }
 
-    /// The order that is not settled.
-    pub(crate) fn unsettled(&self) -> Result<Option<Ledger>, LedgerError> {
+    /// Reads `order.json`.
+    pub(crate) fn unsettled(&self) -> Result<Option<Ledger>, StateError> {
         read(&self.order())
     }
 
-    /// The same, where it is this node's.
-    pub(crate) fn unsettled_of(&self, me: &str) -> Result<Option<Ledger>, LedgerError> {
+    /// Reads `order.json`, which must be node `me`'s.
+    fn unsettled_of(&self, me: &str) -> Result<Option<Ledger>, StateError> {
         let ledger = self.unsettled()?;
-        match ledger
-            .as_ref()
-            .filter(|ledger| ledger.is_of_another_node(me))
-            .and_then(|ledger| ledger.node.clone())
-        {
-            Some(node) => Err(LedgerError::Foreign { path: self.order(), node, me: me.to_owned() }),
+        let foreign = ledger.as_ref().filter(|ledger| ledger.is_of_another_node(me));
+        match foreign.and_then(|ledger| ledger.node.clone()) {
+            Some(node) => Err(StateError::Foreign { path: self.order(), node, me: me.to_owned() }),
             None => Ok(ledger),
         }
     }
 
-    /// The newest ledger: of the order that is carried out, or else of the last one. A last one that cannot be read
-    /// holds nobody up, nor does one of another node.
-    pub(crate) fn newest(&self, me: &str) -> Result<Option<Ledger>, LedgerError> {
+    /// Reads the newest ledger: `order.json`, else `last.json`. A `last.json` that is damaged or another node's is
+    /// ignored.
+    pub(crate) fn newest(&self, me: &str) -> Result<Option<Ledger>, StateError> {
         Ok(match self.unsettled_of(me)? {
             Some(ledger) => Some(ledger),
             None => read(&self.last()).ok().flatten().filter(|last| !last.is_of_another_node(me)),
         })
     }
 
-    /// Makes the ledger last. A settled one is put where it opens the gate, in one rename.
-    pub(crate) fn write(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+    /// Writes the ledger durably. One rename moves a settled ledger to `last.json`, which opens the gate.
+    pub(crate) fn write(&self, ledger: &Ledger) -> Result<(), StateError> {
         let order = self.order();
         let bytes = serde_json::to_vec_pretty(ledger)
-            .map_err(|source| LedgerError::Content { path: order.clone(), source })?;
+            .map_err(|source| StateError::Content { path: order.clone(), source })?;
         let written = match durable::replace(&order, &bytes, MODE) {
             Err(error) if is_full(&error) && std::fs::remove_file(self.reserve()).is_ok() => {
                 durable::replace(&order, &bytes, MODE)
             }
             other => other,
         };
-        written.map_err(|source| LedgerError::Io { path: order.clone(), what: "written", source })?;
+        written.map_err(StateError::writing(order.clone()))?;
         if ledger.phase.is_settled() {
             crate::failpoint::here("settled");
-            durable::rename(&order, &self.last()).map_err(|source| LedgerError::Io {
+            durable::rename(&order, &self.last()).map_err(|source| StateError::Io {
                 path: order,
                 what: "renamed to last.json",
                 source,
@@ -96,8 +74,8 @@ impl LedgerFile {
         Ok(())
     }
 
-    /// Removes what a crash in the middle of a write has left. It has that agent's process id in its name: nothing else
-    /// would ever replace it.
+    /// Removes files that a crash left in the middle of a write. Their names have the process id of that agent, so they
+    /// would never be replaced.
     pub(crate) fn sweep(&self) {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
@@ -109,29 +87,24 @@ impl LedgerFile {
         }
     }
 
-    /// Sets the reserve aside. On a full disk there is none, and the next order says so.
-    pub(crate) fn keep_reserve(&self) -> Result<(), LedgerError> {
+    /// Creates the reserve. On a full disk there is none, and the next order is refused for that.
+    pub(crate) fn keep_reserve(&self) -> Result<(), StateError> {
         let path = self.reserve();
         if std::fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE as u64) {
             return Ok(());
         }
-        durable::replace(&path, &vec![0; RESERVE], MODE).map_err(|source| LedgerError::Io {
-            path,
-            what: "written",
-            source,
-        })
+        durable::replace(&path, &vec![0; RESERVE], MODE).map_err(StateError::writing(path))
     }
 
-    /// Whether slurmd may run in this boot, on a node whose ledger does not outlive one.
+    /// Returns whether slurmd may run in this boot, on a node whose ledger does not survive one.
     pub(crate) fn is_admitted(&self, boot_id: &str) -> bool {
         std::fs::read_to_string(self.admitted()).is_ok_and(|admitted| admitted == boot_id)
     }
 
-    /// Makes it so.
-    pub(crate) fn admit(&self, boot_id: &str) -> Result<(), LedgerError> {
+    /// Records that slurmd may run in this boot.
+    pub(crate) fn admit(&self, boot_id: &str) -> Result<(), StateError> {
         let path = self.admitted();
-        let written = durable::replace(&path, boot_id.as_bytes(), MODE);
-        written.map_err(|source| LedgerError::Io { path, what: "written", source })
+        durable::replace(&path, boot_id.as_bytes(), MODE).map_err(StateError::writing(path))
     }
 
     fn admitted(&self) -> PathBuf {
@@ -151,14 +124,14 @@ impl LedgerFile {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Ledger>, LedgerError> {
+fn read(path: &Path) -> Result<Option<Ledger>, StateError> {
     match std::fs::read(path) {
         Ok(bytes) => {
-            let content = |source| LedgerError::Content { path: path.to_owned(), source };
+            let content = |source| StateError::Content { path: path.to_owned(), source };
             serde_json::from_slice(&bytes).map(Some).map_err(content)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(LedgerError::Io { path: path.to_owned(), what: "read", source }),
+        Err(source) => Err(StateError::Io { path: path.to_owned(), what: "read", source }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The verbs for root on the node: one HTTP exchange with the daemon, over its Unix socket.
+//! The verbs for root on the node. Each is one HTTP exchange with the daemon, over its Unix socket.
 
 use crate::config::Config;
 use crate::node;
@@ -20,28 +20,28 @@ pub(crate) fn status(config: &Config) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the daemon on this node stands.
+/// Returns the daemon's status.
 pub(crate) fn ask_status(config: &Config) -> Result<AgentStatus, Box<dyn Error>> {
     Ok(serde_json::from_str(&exchange(config, &format!("GET {STATUS_PATH}"), "")?)?)
 }
 
-pub(crate) fn order(config: &Config, what: OrderKind) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn order(config: &Config, kind: OrderKind) -> Result<ExitCode, Box<dyn Error>> {
     let node = NodeSet::from_names([node::name(config)?.as_str()])?;
-    let order = Order::new(random::order_id(), node, what);
+    let order = Order::new(random::order_id(), node, kind);
     let answer = exchange(config, &format!("POST {ORDER_PATH}"), &serde_json::to_string(&order)?)?;
     match serde_json::from_str(&answer)? {
         Answer::Accepted { .. } | Answer::UnderWay { .. } => Ok(ExitCode::SUCCESS),
-        Answer::Refused { why } => Err(why.into()),
+        Answer::Refused { why, .. } => Err(why.into()),
     }
 }
 
-/// The same by the way that the controller takes.
+/// Returns the daemon's status over TCP, as the controller asks for it.
 pub(crate) fn ask_status_over_tcp(config: &Config) -> Result<AgentStatus, Box<dyn Error>> {
     let port = config.listen.port();
     let addresses = match config.listen.ip() {
-        // The agent listens on IPv4 alone where there is no IPv6.
+        // The agent listens on IPv4 alone if there is no IPv6.
         any if any.is_unspecified() => vec![IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()],
-        one => vec![one],
+        address => vec![address],
     };
     let mut last = None;
     for address in addresses {
@@ -56,20 +56,20 @@ pub(crate) fn ask_status_over_tcp(config: &Config) -> Result<AgentStatus, Box<dy
     Err(last.unwrap_or_default().into())
 }
 
-pub(crate) fn exchange(config: &Config, what: &str, body: &str) -> Result<String, Box<dyn Error>> {
+pub(crate) fn exchange(config: &Config, request: &str, body: &str) -> Result<String, Box<dyn Error>> {
     let path = config.socket.display();
     let stream = UnixStream::connect(&config.socket).map_err(|error| {
         format!("{path}: {error} (are you root, and is slurm-rollout-agent.service running?)")
     })?;
     stream.set_read_timeout(Some(LIMIT))?;
-    http(stream, what, body)
+    http(stream, request, body)
 }
 
-fn http(mut stream: impl Read + Write, what: &str, body: &str) -> Result<String, Box<dyn Error>> {
+fn http(mut stream: impl Read + Write, request: &str, body: &str) -> Result<String, Box<dyn Error>> {
     let length = body.len();
     write!(
         stream,
-        "{what} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,19 +1,19 @@
 //! The command line of the agent.
 
-use crate::verbs::reboot_node::REBOOT_NODE;
 use rollout_core::protocol::answer::HandOverRequest;
 use rollout_core::protocol::order::OrderKind;
+use rollout_core::slurm::hand_over_mode::REBOOT_NODE;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Also in the manual page.
+/// The help text, which the manual page includes.
 const HELP: &str = include_str!("help.txt");
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Daemon,
-    /// OrderKind slurmd wants, under the name `reboot-node`.
+    /// A hand-over by slurmd, which runs the agent under the name `reboot-node`.
     HandOver(HandOverRequest),
     Gate,
     Rescue,
@@ -25,12 +25,12 @@ pub(crate) enum Verb {
         json: bool,
     },
     Order(OrderKind),
-    /// Not for people: the agent starts itself so before it reboots the node.
+    /// Internal: the agent starts itself with this verb before it reboots the node.
     RebootByForceAfter(Duration),
-    Say(String),
+    Print(String),
 }
 
-/// `name` is what we were started as.
+/// Parses the command line. `name` is the name under which the program was started.
 pub(crate) fn parse(name: &str, words: &[String]) -> Result<(PathBuf, Verb), String> {
     let mut config = PathBuf::from(crate::config::PATH);
     if Path::new(name).file_name().is_some_and(|name| name == REBOOT_NODE) {
@@ -48,9 +48,9 @@ pub(crate) fn parse(name: &str, words: &[String]) -> Result<(PathBuf, Verb), Str
                 json = true;
                 continue;
             }
-            "--help" | "-h" => Verb::Say(HELP.to_owned()),
+            "--help" | "-h" => Verb::Print(HELP.to_owned()),
             "--version" | "-V" => {
-                Verb::Say(concat!("slurm-rollout-agent ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
+                Verb::Print(concat!("slurm-rollout-agent ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
             }
             "gate" => Verb::Gate,
             "rescue" => Verb::Rescue,
@@ -76,7 +76,7 @@ pub(crate) fn parse(name: &str, words: &[String]) -> Result<(PathBuf, Verb), Str
     let verb = match verb.unwrap_or(Verb::Daemon) {
         Verb::Doctor { .. } => Verb::Doctor { json },
         Verb::ConfigCheck { .. } => Verb::ConfigCheck { json },
-        // It is JSON anyway.
+        // The status is always JSON.
         Verb::Status => Verb::Status,
         _ if json => return Err("--json is for doctor, config check and status".to_owned()),
         other => other,
@@ -84,21 +84,22 @@ pub(crate) fn parse(name: &str, words: &[String]) -> Result<(PathBuf, Verb), Str
     Ok((config, verb))
 }
 
-/// `reboot-node [--plain] [FEATURES]`: options only come with Slurm 26.05, features with a job that wants them.
+/// Parses `reboot-node [--plain] [FEATURES]`. Options only come with Slurm 26.05, features with a job that requests
+/// them.
 fn hand_over(words: &[String]) -> Result<(PathBuf, Verb), String> {
     let mut config = PathBuf::from(crate::config::PATH);
-    let mut what = HandOverRequest::default();
+    let mut request = HandOverRequest::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--plain" => what.plain = true,
+            "--plain" => request.plain = true,
             "--config" => config = words.next().ok_or("--config needs a file")?.into(),
             option if option.starts_with('-') => return Err(format!("unknown argument {option:?}")),
-            _ if what.features.is_some() => return Err("more than one list of features".to_owned()),
-            features => what.features = Some(features.to_owned()).filter(|text| !text.is_empty()),
+            _ if request.features.is_some() => return Err("more than one list of features".to_owned()),
+            features => request.features = Some(features.to_owned()).filter(|text| !text.is_empty()),
         }
     }
-    Ok((config, Verb::HandOver(what)))
+    Ok((config, Verb::HandOver(request)))
 }
 
 #[cfg(test)]

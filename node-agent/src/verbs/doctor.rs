@@ -1,17 +1,19 @@
-//! `doctor` on a node: facts about this installation; what they mean is decided in `rollout_core::doctor::node`.
-//! A verb of its own process: nothing of it is ever in the daemon.
+//! `doctor` on a node: collects facts about this installation, which `rollout_core::doctor::node` judges. It runs in a
+//! process of its own and never in the daemon.
 
 use crate::config::Config;
 use crate::node;
 use crate::slurm::slurmd::SYSTEMCTL;
 use crate::state::ledger_file::LedgerFile;
 use crate::verbs::client;
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
+use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::mounts::file_system;
 use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
-use rollout_host::config::{Checked, read};
+use rollout_host::config::{Validate, read};
+use rollout_host::exit_code::Exit;
 use rollout_host::munge::Munge;
 use rollout_host::run::{Program, is_program};
 use std::error::Error;
@@ -22,14 +24,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// There is a problem.
-const PROBLEM: u8 = 3;
-
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(10);
 
 const PROPERTIES: &str = "LoadState,ActiveState,UnitFileState,Requires,After,MainPID,ExecStart";
 
-/// Where systemd reads units and their drop-ins.
+/// Directories of systemd's units and drop-ins.
 const UNIT_DIRS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const DROP_IN: &str = "slurm-rollout.conf";
@@ -41,7 +40,7 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
         return Err("doctor has to be run by root: the ledger is for nobody else".into());
     }
     let mut findings = Vec::new();
-    let config = configuration(path, &mut findings);
+    let config = read_configuration(path, &mut findings);
     match node::name(&config) {
         Ok(name) => findings.extend(rollout_core::doctor::node::node(&facts(&config, name))),
         Err(why) => {
@@ -55,40 +54,34 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         print!("{}", report.text());
     }
-    Ok(if report.problems > 0 { ExitCode::from(PROBLEM) } else { ExitCode::SUCCESS })
+    Ok(if report.problems > 0 { Exit::ProblemFound } else { Exit::Success }.into())
 }
 
-/// The configuration, as far as it can be used.
-fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
-    const CHECK: &str = "configuration";
+/// Reads the configuration. One that cannot be used counts as the default.
+fn read_configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
     let reading = read::<Config>(path);
-    for mistake in &reading.mistakes {
-        findings.push(
-            Finding::problem(CHECK, mistake.to_string())
-                .because("the agent does not start, and the gate stays shut while an order is under way")
-                .cured_by("mend it; then `slurm-rollout-agent config check`"),
-        );
-    }
-    if reading.mistakes.is_empty() {
-        let files: Vec<_> = reading.files.iter().map(|file| file.display().to_string()).collect();
-        let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
-        findings.push(Finding::ok(CHECK, what));
-    }
-    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+    findings.extend(configuration(&ConfigurationFacts {
+        files: reading.files.iter().map(|file| file.display().to_string()).collect(),
+        mistakes: reading.mistakes.iter().map(ToString::to_string).collect(),
+        consequence: "the agent does not start, and the gate stays shut while an order is under way",
+        check_command: "slurm-rollout-agent config check",
+    }));
+    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
 fn facts(config: &Config, name: String) -> NodeFacts {
     let scontrol = config.scontrol();
     let slurm = scontrol.show_config();
-    let known = NodeSet::from_names([name.as_str()]).map_err(|error| error.to_string()).and_then(|node| {
-        let found = scontrol.show_nodes(&node).map_err(|error| error.to_string())?;
-        Ok(!found.is_empty())
-    });
+    let known_to_slurm =
+        NodeSet::from_names([name.as_str()]).map_err(|error| error.to_string()).and_then(|node| {
+            let found = scontrol.show_nodes(&node).map_err(|error| error.to_string())?;
+            Ok(!found.is_empty())
+        });
     let slurmd = unit(&config.slurmd_unit);
     NodeFacts {
-        known_to_slurm: known,
+        known_to_slurm,
         slurm_user: slurm.ok().and_then(|slurm| slurm.slurm_user()),
-        configured_user: (config.slurm_user.clone(), uid_of(&config.slurm_user)),
+        configured_user: (config.slurm_user.clone(), node::uid_of(&config.slurm_user)),
         agent: unit(AGENT),
         gate: unit(GATE),
         rescue: unit(RESCUE),
@@ -106,24 +99,20 @@ fn facts(config: &Config, name: String) -> NodeFacts {
     }
 }
 
-fn uid_of(user: &str) -> Option<u32> {
-    User::from_name(user).ok().flatten().map(|user| user.uid.as_raw())
-}
-
-/// What systemd knows of a unit; nothing where it cannot be asked.
+/// Returns a unit's properties, or none if systemd cannot be asked.
 fn unit(name: &str) -> Unit {
     let show = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(["show", "-p", PROPERTIES, "--", name]);
     Unit::parse(&show.output().map(|output| output.stdout).unwrap_or_default())
 }
 
-/// The arguments of the process that runs, or else those of the unit's command.
+/// Returns the arguments of the unit's running process, or else those of its command.
 fn arguments(unit: &Unit) -> Vec<String> {
     let pid = Some(unit.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
     if let Some(line) = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok()) {
         let words = line.split(|byte| *byte == 0).skip(1).filter(|word| !word.is_empty());
         return words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     }
-    let command = unit.get("ExecStart").split_once("argv[]=").map_or("", |(_, behind)| behind);
+    let command = unit.get("ExecStart").split_once("argv[]=").map_or("", |(_, rest)| rest);
     let command = command.split(" ;").next().unwrap_or("");
     command.split_whitespace().skip(1).map(str::to_owned).collect()
 }
@@ -133,23 +122,23 @@ fn has_drop_in(unit: &str) -> bool {
 }
 
 fn state_dir(path: &Path) -> Result<StateDir, String> {
-    let look = || -> io::Result<StateDir> {
-        let (real, about) = (fs::canonicalize(path)?, fs::metadata(path)?);
+    let inspect = || -> io::Result<StateDir> {
+        let (real, metadata) = (fs::canonicalize(path)?, fs::metadata(path)?);
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         Ok(StateDir {
-            uid: about.uid(),
-            mode: about.mode(),
-            is_dir: about.is_dir(),
+            uid: metadata.uid(),
+            mode: metadata.mode(),
+            is_dir: metadata.is_dir(),
             on: file_system(&mounts, &real.display().to_string()),
         })
     };
-    look().map_err(|error| match error.kind() {
+    inspect().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "is not there".to_owned(),
         _ => error.to_string(),
     })
 }
 
 fn managers() -> Vec<String> {
-    let there = MANAGERS.into_iter().filter(|program| is_program(Path::new(program)));
-    there.filter_map(|program| program.rsplit('/').next()).map(str::to_owned).collect()
+    let installed = MANAGERS.into_iter().filter(|program| is_program(Path::new(program)));
+    installed.filter_map(|program| program.rsplit('/').next()).map(str::to_owned).collect()
 }

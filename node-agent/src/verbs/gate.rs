@@ -1,21 +1,23 @@
-//! The gate's unit before slurmd: exit 0 when the node may have slurmd, 1 when not. Decides by the ledger alone, so
-//! that it also works where the daemon does not.
+//! The gate's unit before slurmd: exits with 0 if slurmd may start, else with 1. It goes by the files alone, so it
+//! holds even if the daemon is not running.
 
 use crate::config::{Config, OnGateTimeout};
 use crate::log;
 use crate::node;
 use crate::state::ledger_file::LedgerFile;
-use rollout_core::agent::ledger::{Gate, gate};
+use rollout_core::agent::gate::{Gate, gate};
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The daemon, which asks Slurm, goes first; this is for when there is none.
+/// Additional time for the daemon, which asks Slurm and decides first. The gate's own limit is for a node without one.
 const DAEMON_FIRST: Duration = Duration::from_secs(5);
 
-/// Waits while the node is being proven after a boot, and on one without a ledger until it is known what it should be.
+/// Waits while the node is being proven after a boot, or, without a ledger, until it has its instructions or the time
+/// is over.
 pub(crate) fn wait(config: &Config) -> ExitCode {
     let file = LedgerFile::in_dir(&config.state_dir);
     let end = Instant::now() + config.gate_timeout.get() + DAEMON_FIRST;
@@ -43,5 +45,5 @@ pub(crate) fn wait(config: &Config) -> ExitCode {
 
 fn kept_down(why: &str) -> ExitCode {
     log::error(&format!("slurmd is kept down: {why}"));
-    ExitCode::FAILURE
+    Exit::GateClosed.into()
 }

@@ -1,8 +1,10 @@
-//! Standing in for an installed agent that does not come up: a rollout may bring a new agent, and that one may be broken.
+//! Rescue of a node whose installed agent does not work: a rollout may bring a new agent, and the new agent may be
+//! broken.
 //!
-//! Before packages are changed the agent keeps a copy of itself. After a boot in mid-order slurm-rollout-rescue.service
-//! starts the copy, which only watches as long as the installed agent answers. If that falls silent, the copy takes its
-//! place and carries on with the ledger; as a node without a working agent is proven to be nothing, that leads back.
+//! Before packages are changed the agent keeps a copy of itself. After a boot in the middle of an order
+//! slurm-rollout-rescue.service starts the copy, which only watches while the installed agent answers. If that falls
+//! silent, the copy takes its place and continues with the ledger. A node without a working agent is never proven, so
+//! the copy undoes the order.
 
 use crate::config::Config;
 use crate::log;
@@ -18,48 +20,48 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// In /usr/libexec and not beside the ledger: SELinux lets systemd start no program from /var/lib.
+/// The copy. In /usr/libexec and not beside the ledger: SELinux does not let systemd start a program from /var/lib.
 const COPY: &str = "/usr/libexec/slurm-rollout/rescue-agent";
-/// The program that runs, also when its file was replaced meanwhile.
+/// The running program, even if its file was replaced meanwhile.
 const OURSELVES: &str = "/proc/self/exe";
 const MODE: u32 = 0o755;
 
 const AGENT_UNIT: &str = "slurm-rollout-agent.service";
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// So long an agent may be silent: it starts in a second, and a crash costs it two more.
-const SILENCE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time for which the installed agent may be silent: it starts in a second, and a crash costs it two more.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
+const POLL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Keeps a copy of this agent until the order is settled. One that is there stays: it is older, and was good.
-pub(crate) fn keep() -> Result<(), String> {
+/// Keeps a copy of this agent until the order is settled. An existing copy stays: it is older, and worked.
+pub(crate) fn keep_copy() -> Result<(), String> {
     let copy = Path::new(COPY);
     if copy.exists() {
         return Ok(());
     }
-    let kept = std::fs::read(OURSELVES).and_then(|program| {
+    let copied = std::fs::read(OURSELVES).and_then(|program| {
         if let Some(directory) = copy.parent() {
             std::fs::create_dir_all(directory)?;
         }
         durable::replace(copy, &program, MODE)
     });
-    kept.map_err(|error| format!("keeping a copy of this agent as {COPY}: {error}"))
+    copied.map_err(|error| format!("keeping a copy of this agent as {COPY}: {error}"))
 }
 
-/// Removes the copy. To be called when an order is settled.
-pub(crate) fn forget() {
+/// Removes the copy, once an order is settled.
+pub(crate) fn remove_copy() {
     match std::fs::remove_file(COPY) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => log::warning(&format!("{COPY}: {error}")),
         _ => {}
     }
 }
 
-/// Waits until the order needs nobody to stand in any more, or somebody to do so: then it says why.
+/// Waits until the copy is no longer needed and returns `None`, or until it must take over and returns the reason.
 pub(crate) fn watch(config: &Config) -> Option<String> {
     let file = LedgerFile::in_dir(&config.state_dir);
-    let mut heard = Instant::now();
+    let mut last_answer = Instant::now();
     loop {
-        // A ledger that cannot be read is not better understood by an older agent.
+        // An older agent cannot read an unreadable ledger either.
         let Ok(Some(ledger)) = file.unsettled() else { return None };
         let answers = client::ask_status(config)
             .is_ok_and(|status| status.order.is_some_and(|order| order.id == ledger.order.id));
@@ -67,15 +69,15 @@ pub(crate) fn watch(config: &Config) -> Option<String> {
             return None;
         }
         if answers {
-            heard = Instant::now();
-        } else if heard.elapsed() >= SILENCE {
-            return Some(why(&ledger));
+            last_answer = Instant::now();
+        } else if last_answer.elapsed() >= MAX_SILENCE {
+            return Some(reason(&ledger));
         }
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(POLL_PAUSE);
     }
 }
 
-/// Ends what is left of the installed agent, whose port and socket we need. What it started goes on.
+/// Stops the installed agent, whose port and socket we need. Programs that it started continue.
 pub(crate) fn take_over(why: &str) {
     log::error(&format!("standing in for {AGENT_UNIT}: {why}"));
     if let Err(error) = Program::new(SYSTEMCTL, STOP_LIMIT).args(["stop", "--", AGENT_UNIT]).run() {
@@ -83,8 +85,8 @@ pub(crate) fn take_over(why: &str) {
     }
 }
 
-fn why(ledger: &Ledger) -> String {
-    let silence = SILENCE.as_secs();
+fn reason(ledger: &Ledger) -> String {
+    let silence = MAX_SILENCE.as_secs();
     format!(
         "the installed slurm-rollout-agent has not answered for {silence} s while {} (`systemctl status {AGENT_UNIT}`)",
         ledger.phase.name()

@@ -1,27 +1,27 @@
-//! Pages of the command line, from what clap knows of it: one for the program, one for each verb.
+//! Manual pages of the command line, from clap's description of it: one for the program, one for each verb.
 
 use crate::page::{Block, Inline, Page, Sections, plain, sentence};
 use crate::{ManualError, help, markdown, source};
 use clap::{Arg, Command};
 use roff::{bold, italic, roman};
 
-/// What the pages of all verbs have in common.
+/// The sections that the pages of all verbs have in common.
 const COMMON: &str = "packaging/man/slurm-rollout.1.md";
 
-/// The pages of a command and of all verbs below it.
+/// Generates the pages of a command and of all its verbs, recursively.
 ///
 /// # Errors
-/// If a file of which the pages are made is not there.
+/// If the common sections include an unknown file.
 pub fn pages(command: Command) -> Result<Vec<Page>, ManualError> {
     let mut command = command;
     command.build();
     let mut commands = Vec::new();
     collect(&command, &mut commands);
     let root = help_of(&command);
-    commands.iter().map(|at| page(at, &commands, &root)).collect()
+    commands.iter().map(|command| page(command, &commands, &root)).collect()
 }
 
-/// A command, depth first, but not clap's own `help`.
+/// Collects a command and its verbs, depth first, without clap's own `help`.
 fn collect<'a>(command: &'a Command, into: &mut Vec<&'a Command>) {
     into.push(command);
     for verb in verbs(command) {
@@ -62,12 +62,12 @@ fn page(command: &Command, all: &[&Command], root: &Sections) -> Result<Page, Ma
     Ok(Page { name, number: 1, summary, sections })
 }
 
-/// `slurm-rollout stage` as `slurm-rollout-stage`.
+/// Returns the name of a command's page: `slurm-rollout-stage` for `slurm-rollout stage`.
 fn page_name(command: &Command) -> String {
     command.get_bin_name().unwrap_or_else(|| command.get_name()).replace(' ', "-")
 }
 
-/// The program has all its verbs beside it, a verb the program and its own verbs.
+/// Returns true if `other` belongs in SEE ALSO: all verbs for the program, the program and its own verbs for a verb.
 fn related(command: &Command, other: &Command) -> bool {
     let (name, other) = (page_name(command), page_name(other));
     name != other && (other.starts_with(&name) || name.starts_with(&other))
@@ -77,8 +77,8 @@ fn help_of(command: &Command) -> Sections {
     help::sections(&command.get_after_help().map(ToString::to_string).unwrap_or_default())
 }
 
-/// The program's exit codes, for a verb that has none of its own: without those that name the verbs which have them,
-/// as in `a node is held (status)`.
+/// Returns the program's exit codes, for a verb without a list of its own. Leaves out codes of specific verbs, which
+/// name these verbs, as in `a node is held (status)`.
 fn exit_status(root: &Sections, all: &[&Command]) -> Vec<Block> {
     let of_a_verb = |block: &&Block| {
         let Block::Item(_, body) = block else { return false };
@@ -112,7 +112,7 @@ fn synopsis(command: &Command) -> Vec<Inline> {
     line
 }
 
-/// An argument as it is typed.
+/// Returns an argument as a person types it.
 fn usage(arg: &Arg, between: &str) -> Vec<Inline> {
     let mut line = Vec::new();
     if let Some(short) = arg.get_short() {

@@ -1,13 +1,13 @@
-//! Help texts, as `--help` prints them, as sections of a page.
+//! Converts help texts, as `--help` prints them, to sections of a page.
 //!
-//! Such a text is paragraphs, and headings that stand alone on a line and end in a colon. What is indented by two
-//! spaces is a list: a word, two spaces or more, and what it means, which may go on below itself. What is indented by
-//! four is left as it is.
+//! A help text consists of paragraphs and headings. A heading is a line of its own that ends in a colon. Lines indented
+//! by two spaces are a list: a word, two spaces or more, and its meaning, which may continue on lines aligned below it.
+//! Lines indented by four spaces are kept as they are.
 
 use crate::page::{Block, Inline, Sections, sentence};
 use roff::{bold, roman};
 
-/// The sections of a help text. What stands before the first heading is the description.
+/// Returns the sections of a help text. The text before the first heading is the description.
 #[must_use]
 pub fn sections(text: &str) -> Sections {
     let mut sections = Sections::default();
@@ -29,7 +29,7 @@ pub fn sections(text: &str) -> Sections {
     sections
 }
 
-/// A heading and the section that is meant.
+/// Returns the name of the section for a heading, or `None` if the line is no heading.
 fn title(line: &str) -> Option<String> {
     let title = line.strip_suffix(':')?;
     let short = title.split(' ').count() <= 3 && title.starts_with(|c: char| c.is_ascii_uppercase());
@@ -40,7 +40,7 @@ fn title(line: &str) -> Option<String> {
     })
 }
 
-/// What is told apart by how far lines are indented.
+/// A part of a section, recognized by the indentation of its lines.
 enum Part {
     Text(String),
     Item { word: String, meaning: String },
@@ -74,8 +74,8 @@ fn blocks<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Block> {
             (Part::Item { word, meaning }, _) if !meaning.is_empty() => {
                 blocks.push(Block::Item(vec![bold(word)], vec![Block::Text(sentence(words(&meaning)))]));
             }
-            // Among words that are explained, one that is not stands where their words stand; a list of nothing but
-            // words is what somebody types.
+            // In a list with meanings, a word without one is a word as well. A list without any meanings is a list of
+            // commands to type.
             (Part::Item { word, .. }, _) if list => blocks.push(Block::Text(vec![bold(word)])),
             (Part::Item { word, .. }, Some(Block::Code(code))) => *code = format!("{code}\n{word}"),
             (Part::Item { word, .. }, _) => blocks.push(Block::Code(word)),
@@ -84,25 +84,25 @@ fn blocks<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Block> {
     blocks
 }
 
-/// Text in which what stands between backquotes is bold.
+/// Returns text with the words between backquotes in bold.
 #[must_use]
 pub fn words(text: &str) -> Vec<Inline> {
     let parts = text.split('`').enumerate().filter(|(_, part)| !part.is_empty());
     parts.map(|(n, part)| if n % 2 == 0 { roman(part) } else { bold(part) }).collect()
 }
 
-/// A line of SYNOPSIS: what is typed as it stands is bold.
+/// Returns a line of SYNOPSIS. Literal words are bold, values are italic.
 fn synopsis(usage: &str) -> Vec<Inline> {
     let mut inlines = Vec::new();
     for word in usage.split(' ') {
-        let typed = word.trim_matches(['[', ']']);
-        let (before, after) = word.split_once(typed).unwrap_or((word, ""));
+        let literal = word.trim_matches(['[', ']']);
+        let (before, after) = word.split_once(literal).unwrap_or((word, ""));
         if !inlines.is_empty() {
             inlines.push(roman(" "));
         }
-        let value = typed.chars().all(|c| c.is_ascii_uppercase() || c == '|');
+        let is_value = literal.chars().all(|c| c.is_ascii_uppercase() || c == '|');
         inlines.push(roman(before));
-        inlines.push(if value { roff::italic(typed) } else { bold(typed) });
+        inlines.push(if is_value { roff::italic(literal) } else { bold(literal) });
         inlines.push(roman(after));
     }
     inlines

@@ -1,5 +1,5 @@
-//! The manual of slurm-rollout: manual pages and completions for shells, made from the help texts of the programs, the
-//! shipped configuration files and `packaging/man/*.md`. No fact stands in two of them.
+//! The manual of slurm-rollout: manual pages and shell completions, generated from the help texts of the programs, the
+//! shipped configuration files and `packaging/man/*.md`. Each fact has one source.
 
 pub mod command;
 pub mod completions;
@@ -12,19 +12,19 @@ use clap::CommandFactory;
 use page::Page;
 use rollout_cli::args::Args;
 
-/// Why the manual cannot be made.
+/// A failure to generate the manual.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManualError {
-    /// A page's file does not begin with its name.
+    /// The file of this page does not begin with the page's name.
     #[error("packaging/man: the page of {0} does not begin with `# {0} - summary`")]
     NoName(String),
-    /// A page includes a file that this crate does not have.
+    /// A page includes a file that this crate does not embed.
     #[error("no source {0:?}: name it in packaging/manual/src/lib.rs")]
     NoSource(String),
 }
 
-/// A file of the repository of which pages are made.
+/// Returns the text of a file of the repository that pages are generated from.
 fn source(path: &str) -> Result<&'static str, ManualError> {
     Ok(match path {
         "docs/manifest.md" => include_str!("../../../docs/manifest.md"),
@@ -37,10 +37,10 @@ fn source(path: &str) -> Result<&'static str, ManualError> {
     })
 }
 
-/// All manual pages.
+/// Generates all manual pages.
 ///
 /// # Errors
-/// If a source is not what it should be.
+/// If a page's file lacks its name or includes an unknown file.
 pub fn pages() -> Result<Vec<Page>, ManualError> {
     let mut pages = command::pages(Args::command())?;
     for (name, number, text) in [

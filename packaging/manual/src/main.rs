@@ -1,6 +1,6 @@
 //! `rollout-manual OUT`: writes `OUT/man/*` and `OUT/completions/*`.
 //!
-//! Pages carry the date of SOURCE_DATE_EPOCH, or none, so that what is built twice is the same.
+//! Pages have the date of SOURCE_DATE_EPOCH or no date, so that builds are reproducible.
 
 use jiff::Timestamp;
 use rollout_manual::completions;
@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    let [out] = words.as_slice() else {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [out] = arguments.as_slice() else {
         eprintln!("Usage: rollout-manual OUT");
         return ExitCode::from(2);
     };
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "what is made here can be made again after a power cut")]
+#[allow(clippy::disallowed_methods, reason = "generated files need not survive a power cut")]
 fn write(out: &Path) -> Result<(), Box<dyn Error>> {
     let date = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(seconds) => Some(Timestamp::from_second(seconds.parse()?)?.strftime("%Y-%m-%d").to_string()),

@@ -1,18 +1,18 @@
-//! Markdown as sections of a page.
+//! Converts markdown to sections of a page.
 //!
-//! The first heading is NAME, `name - what it is`; headings below it are sections. A comment `<!-- include FILE -->`
-//! stands for another file of the repository: a help text, a shipped configuration file, or markdown, whose headings
-//! then are one step lower.
+//! The first heading is NAME, `name - summary`; headings below it are sections. A comment `<!-- include FILE -->`
+//! includes a file of the repository: a help text, a shipped configuration file, or markdown, whose headings are then
+//! one level lower.
 
 use crate::page::{Block, Inline, Page, Sections, plain, sentence};
 use crate::{ManualError, help, shipped_config, source};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use roff::{bold, italic, roman};
 
-/// The page that a file in `packaging/man` is.
+/// Generates a page from a file in `packaging/man`.
 ///
 /// # Errors
-/// If it lacks a heading `name - summary` or includes what is not there.
+/// If it lacks a heading `name - summary` or includes an unknown file.
 pub fn page(name: &str, number: u8, text: &str) -> Result<Page, ManualError> {
     let mut reader = Reader::default();
     reader.read(text, 0)?;
@@ -21,17 +21,17 @@ pub fn page(name: &str, number: u8, text: &str) -> Result<Page, ManualError> {
     Ok(Page { name: name.to_owned(), number, summary, sections: reader.sections })
 }
 
-/// The sections of markdown without a heading of its own.
+/// Returns the sections of markdown that has no NAME.
 ///
 /// # Errors
-/// If it includes what is not there.
+/// If it includes an unknown file.
 pub fn sections(text: &str) -> Result<Sections, ManualError> {
     let mut reader = Reader::default();
     reader.read(text, 0)?;
     Ok(reader.sections)
 }
 
-/// What has been read, and what is being read.
+/// State of the conversion: finished sections and open elements.
 #[derive(Default)]
 struct Reader {
     title: String,
@@ -42,7 +42,7 @@ struct Reader {
     italic: bool,
     code: Option<String>,
     link: Option<String>,
-    /// Blocks of the lists that are open, outermost first, each with the number of its next entry.
+    /// Blocks of the open lists, outermost first, each with the number of its next entry.
     lists: Vec<(Option<u64>, Vec<Block>)>,
     columns: Vec<String>,
     cells: Vec<Vec<Inline>>,
@@ -90,7 +90,7 @@ impl Reader {
             Tag::CodeBlock(_) => self.code = Some(String::new()),
             Tag::Link { dest_url, .. } => self.link = Some(dest_url.into_string()),
             Tag::List(first) => {
-                // In a tight list, the text before an inner list has no paragraph of its own.
+                // In a tight list, the text before an inner list is not in a paragraph.
                 self.paragraph();
                 self.lists.push((first, Vec::new()));
             }
@@ -106,7 +106,7 @@ impl Reader {
             TagEnd::Strong => self.bold = false,
             TagEnd::Emphasis => self.italic = false,
             TagEnd::Paragraph => self.paragraph(),
-            TagEnd::Heading(level) => self.headed(level, lower),
+            TagEnd::Heading(level) => self.end_heading(level, lower),
             TagEnd::CodeBlock => {
                 if let Some(code) = self.code.take() {
                     self.push(Block::Code(code.trim_end().to_owned()));
@@ -162,18 +162,19 @@ impl Reader {
         }
     }
 
-    fn headed(&mut self, level: HeadingLevel, lower: usize) {
+    fn end_heading(&mut self, level: HeadingLevel, lower: usize) {
         let text = plain(&std::mem::take(&mut self.inlines));
         match level as usize + lower {
             1 => self.title = text,
-            // An included file's own title: the page has one.
+            // Skip the title of an included file: the page has a title.
             2 if lower > 0 => {}
             2 => self.heading = Some(text),
             _ => self.push(Block::Heading(text)),
         }
     }
 
-    /// A row of a table: its first cell is the word, the second says what it means, the others say what they are.
+    /// Adds a row of a table: the first cell is the word, the second its meaning. Each further cell follows the name
+    /// of its column.
     fn row(&mut self) {
         let mut cells = std::mem::take(&mut self.cells).into_iter();
         let tag = cells.next().unwrap_or_default();

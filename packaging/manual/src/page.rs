@@ -1,12 +1,12 @@
-//! A manual page: what the sources of pages are turned into, and what is written as roff.
+//! Manual pages, independent of their sources, and their output as roff.
 //!
-//! What comes out is ASCII, whatever the reader's locale, and the same for the same sources.
+//! The output is ASCII, so that it is readable in any locale, and depends only on the sources.
 
 use roff::{Roff, bold, roman};
 
 pub use roff::Inline;
 
-/// The sections that man(7) knows, in its order. Sections with other names come after OPTIONS.
+/// The sections of man(7), in its order. Sections with other names come after OPTIONS.
 const ORDER: &[&str] = &[
     "SYNOPSIS",
     "DESCRIPTION",
@@ -26,94 +26,94 @@ const ORDER: &[&str] = &[
 /// A manual page.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Without the number: `slurm-rollout-stage`.
+    /// Name without the number, such as `slurm-rollout-stage`.
     pub name: String,
-    /// The number: 1 commands, 5 files, 8 what the system runs.
+    /// Section of the manual: 1 for commands, 5 for files, 8 for programs that the system runs.
     pub number: u8,
-    /// One line, for whatis(1).
+    /// One line for whatis(1).
     pub summary: String,
-    /// What follows NAME.
+    /// All sections after NAME.
     pub sections: Sections,
 }
 
-/// The sections of a page, each heading once.
+/// The sections of a page. Each heading occurs once.
 #[derive(Debug, Clone, Default)]
 pub struct Sections(Vec<(String, Vec<Block>)>);
 
 /// A part of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Block {
-    /// A heading within a section.
+    /// Heading within a section.
     Heading(String),
-    /// A paragraph.
+    /// Paragraph.
     Text(Vec<Inline>),
-    /// A word and what it means.
+    /// Word and its meaning.
     Item(Vec<Inline>, Vec<Block>),
-    /// An entry of a list, behind a dot or a number.
+    /// Entry of a list, with a number or a bullet.
     Entry(Option<u64>, Vec<Block>),
-    /// Lines that are left as they are.
+    /// Preformatted lines.
     Code(String),
 }
 
 impl Sections {
-    /// Adds to the section with this heading.
+    /// Adds blocks to the section with this heading.
     pub fn add(&mut self, heading: &str, blocks: impl IntoIterator<Item = Block>) {
         let heading = heading.to_uppercase();
-        let at = self.0.iter().position(|(known, _)| *known == heading).unwrap_or_else(|| {
+        let index = self.0.iter().position(|(known, _)| *known == heading).unwrap_or_else(|| {
             self.0.push((heading, Vec::new()));
             self.0.len() - 1
         });
-        if let Some((_, section)) = self.0.get_mut(at) {
+        if let Some((_, section)) = self.0.get_mut(index) {
             section.extend(blocks);
         }
     }
 
-    /// Adds all of another's.
+    /// Adds all sections of `other`.
     pub fn merge(&mut self, other: Self) {
         for (heading, blocks) in other.0 {
             self.add(&heading, blocks);
         }
     }
 
-    /// What stands under this heading.
+    /// Returns the blocks of the section with this heading.
     #[must_use]
     pub fn get(&self, heading: &str) -> Option<&[Block]> {
         self.0.iter().find(|(known, _)| known == heading).map(|(_, blocks)| blocks.as_slice())
     }
 
-    /// Takes the section with this heading away.
+    /// Removes the section with this heading.
     pub fn remove(&mut self, heading: &str) {
         self.0.retain(|(known, _)| known != heading);
     }
 
     fn in_order(&self) -> Vec<&(String, Vec<Block>)> {
         let others = ORDER.iter().position(|known| known.is_empty()).unwrap_or(0);
-        let place = |heading: &str| ORDER.iter().position(|known| *known == heading).unwrap_or(others);
+        let rank = |heading: &str| ORDER.iter().position(|known| *known == heading).unwrap_or(others);
         let mut sections: Vec<_> = self.0.iter().filter(|(_, blocks)| !blocks.is_empty()).collect();
-        sections.sort_by_key(|(heading, _)| place(heading));
+        sections.sort_by_key(|(heading, _)| rank(heading));
         sections
     }
 }
 
 impl Page {
-    /// The name of the page's file.
+    /// Returns the name of the page's file.
     #[must_use]
     pub fn file(&self) -> String {
         format!("{}.{}", self.name, self.number)
     }
 
-    /// The page as roff, with this date in its footer.
+    /// Returns the page as roff, with this date in its footer.
     #[must_use]
     pub fn roff(&self, date: Option<&str>) -> String {
         let mut roff = Roff::new();
         let number = self.number.to_string();
         let source = concat!("slurm-rollout ", env!("CARGO_PKG_VERSION"));
-        // An argument that is left out is two quotes; the crate does not write them.
+        // An empty argument must be written as two quotes, which the crate does not do.
         let date = date.unwrap_or("\"\"");
-        // In 78 columns it has no room between two long names.
+        // The manual's name does not fit into 78 columns between two long names.
         let manual = if self.name.len() > 24 { "\"\"" } else { "slurm-rollout manual" };
         roff.control("TH", [self.name.to_uppercase().as_str(), &number, date, source, manual]);
-        // No hyphens into words that somebody will type, no stretched lines.
+        // Turn off hyphenation, for words that people will type, and justification.
         roff.control("nh", []).control("ad", ["l"]);
         roff.control("SH", ["NAME"]).text([roman(format!("{} - {}", self.name, self.summary))]);
         for (heading, blocks) in self.sections.in_order() {
@@ -124,13 +124,13 @@ impl Page {
     }
 }
 
-/// `first`: whether these blocks follow something that is a paragraph's beginning already.
+/// Writes blocks. `first` is true if the preceding request has already begun a paragraph.
 fn write(roff: &mut Roff, blocks: &[Block], first: bool) {
     let mut first = first;
     for block in blocks {
         match block {
             Block::Heading(text) => {
-                // The crate puts what has a space into quotes, and knows no quote within them.
+                // The crate quotes arguments with spaces, but does not escape quotes within them.
                 roff.control("SS", [text.replace('"', "\\(dq").as_str()]);
                 first = true;
                 continue;
@@ -163,7 +163,8 @@ fn write(roff: &mut Roff, blocks: &[Block], first: bool) {
     }
 }
 
-/// What belongs to an item or entry: its first paragraph stands beside the mark, the others below, as far in.
+/// Writes the body of an item or entry: the first paragraph beside the mark, the others below with the same
+/// indentation.
 fn write_inside(roff: &mut Roff, body: &[Block]) {
     let (beside, below) = body.split_at(usize::from(matches!(body.first(), Some(Block::Text(_)))));
     write(roff, beside, true);
@@ -174,7 +175,7 @@ fn write_inside(roff: &mut Roff, body: &[Block]) {
     }
 }
 
-/// A phrase, as lists and tables have them, as the sentence that a page has.
+/// Turns a phrase from a list or table into a sentence.
 #[must_use]
 pub fn sentence(phrase: Vec<Inline>) -> Vec<Inline> {
     let mut phrase = phrase;
@@ -188,7 +189,7 @@ pub fn sentence(phrase: Vec<Inline>) -> Vec<Inline> {
     phrase
 }
 
-/// Without fonts.
+/// Returns the text without fonts.
 #[must_use]
 pub fn plain(inlines: &[Inline]) -> String {
     let text = |inline: &Inline| match inline {
@@ -198,10 +199,10 @@ pub fn plain(inlines: &[Inline]) -> String {
     inlines.iter().map(text).collect()
 }
 
-/// Characters that roff takes for others, or does not take at all, by their names.
+/// Replaces characters that roff misinterprets or does not accept by their names.
 fn ascii(roff: &str) -> String {
     let mut text = String::with_capacity(roff.len());
-    // The crate writes a backslash as two, which formatters read in different ways.
+    // The crate writes a backslash as two, which formatters interpret in different ways.
     for c in roff.replace("\\\\", "\\(rs").chars() {
         match c {
             '~' => text.push_str("\\(ti"),

@@ -1,13 +1,13 @@
-//! A configuration file as it is shipped, as sections of its page.
+//! Converts a shipped configuration file to sections of its page.
 //!
-//! The file begins with comments about itself. After that, each key stands commented out at its default below the
-//! comment that explains it.
+//! The file begins with comments about itself. After these, each key is commented out at its default, below the comment
+//! that explains it.
 
 use crate::help::words;
 use crate::page::{Block, Sections};
 use roff::bold;
 
-/// The sections of a shipped file.
+/// Returns the sections of a shipped file.
 #[must_use]
 pub fn sections(text: &str) -> Sections {
     let mut sections = Sections::default();

@@ -4,16 +4,17 @@ use crate::context::Failure;
 use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
 use rollout_control::config::Config;
-use rollout_host::config::Report;
+use rollout_host::config::ConfigReport;
+use rollout_host::exit_code::Exit;
 use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn check(path: &Path, args: &ConfigCheckArgs) -> Result<ExitCode, Failure> {
-    let report = Report::of::<Config>(path);
+    let report = ConfigReport::of::<Config>(path);
     if args.json {
         table::json(&report)?;
     } else {
         table::out(&report.to_string());
     }
-    Ok(if report.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.mistakes.is_empty() { Exit::Success } else { Exit::InvalidConfig }.into())
 }

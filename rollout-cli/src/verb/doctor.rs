@@ -1,5 +1,5 @@
-//! `doctor`: what is wrong with this installation. Gathers facts; what they mean is decided in `rollout_core::doctor`.
-//! It changes nothing, and goes on with what it can see when something is broken.
+//! `doctor`: problems of this installation. Gathers facts and changes nothing. `rollout_core::doctor` decides about the facts.
+//! If a part is broken, the others are still checked.
 
 mod agents;
 pub(crate) mod files;
@@ -10,28 +10,27 @@ use crate::table;
 use nix::unistd::gethostname;
 use rollout_cli::args::DoctorArgs;
 use rollout_control::config::Config;
-use rollout_control::store::Store;
+use rollout_control::store::StoreReader;
 use rollout_core::doctor::access::Identity;
+use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::slurm::{self, Program};
-use rollout_core::doctor::{Finding, Report, access, node};
+use rollout_core::doctor::{Finding, Report, access, node, rollouts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
-use rollout_host::config::{Checked, read};
+use rollout_host::config::{Validate, read};
+use rollout_host::exit_code::Exit;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// There is a problem.
-const PROBLEM: u8 = 3;
 
 const SLURM_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let asked = args.nodes.as_deref().map(parse_nodes).transpose()?;
     let mut findings = Vec::new();
-    let config = configuration(path, &mut findings);
+    let config = read_configuration(path, &mut findings);
     findings.push(node::munge(&config.munge().try_out()));
     let mut nodes = Vec::new();
     match ask_slurm(&config) {
@@ -55,26 +54,19 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     } else {
         table::out(&report.text());
     }
-    Ok(if report.problems > 0 { ExitCode::from(PROBLEM) } else { ExitCode::SUCCESS })
+    Ok(if report.problems > 0 { Exit::ProblemFound } else { Exit::Success }.into())
 }
 
-/// The configuration, as far as it can be used.
-fn configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
-    const CHECK: &str = "configuration";
+/// Reads the configuration. One that cannot be used counts as the default.
+fn read_configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
     let reading = read::<Config>(path);
-    for mistake in &reading.mistakes {
-        findings.push(
-            Finding::problem(CHECK, mistake.to_string())
-                .because("RebootProgram and every other verb refuse to work with it: no node is ordered")
-                .cured_by("mend it; then `slurm-rollout config check`"),
-        );
-    }
-    if reading.mistakes.is_empty() {
-        let files: Vec<_> = reading.files.iter().map(|file| file.display().to_string()).collect();
-        let what = if files.is_empty() { "no file, all defaults".to_owned() } else { files.join(", ") };
-        findings.push(Finding::ok(CHECK, what));
-    }
-    if reading.config.check().is_empty() { reading.config } else { Config::default() }
+    findings.extend(configuration(&ConfigurationFacts {
+        files: reading.files.iter().map(|file| file.display().to_string()).collect(),
+        mistakes: reading.mistakes.iter().map(ToString::to_string).collect(),
+        consequence: "RebootProgram and every other verb refuse to work with it: no node is ordered",
+        check_command: "slurm-rollout config check",
+    }));
+    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
 }
 
 fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {
@@ -83,7 +75,7 @@ fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {
     answers.map_err(|error| error.to_string())
 }
 
-/// All that hangs on what Slurm says.
+/// Returns the findings that depend on Slurm's answers.
 fn of_slurm(
     config: &Config,
     slurm: &SlurmConfig,
@@ -109,7 +101,7 @@ fn of_slurm(
     findings
 }
 
-/// RebootProgram's file and the state directory, for SlurmUser.
+/// Returns the findings about RebootProgram's file and the state directory, for SlurmUser.
 fn of_this_controller(
     config: &Config,
     slurm: &SlurmConfig,
@@ -118,7 +110,7 @@ fn of_this_controller(
     let mut findings = Vec::new();
     let who = slurm.slurm_user().map(|user| files::identity(&user));
     let path = match (slurm::program(slurm), action) {
-        // slurmd's program is on the nodes.
+        // The program of slurmd is on the nodes.
         (Program::File { path, .. }, _) if !matches!(HandOverMode::of(slurm), HandOverMode::Node { .. }) => {
             Some(path)
         }
@@ -128,11 +120,11 @@ fn of_this_controller(
         _ => None,
     };
     if let Some(path) = &path {
-        match files::way(Path::new(path)) {
-            files::Seen::Denied(why) => findings.push(not_seen("reboot-program", &why)),
-            files::Seen::PathEntries(way) => {
+        match files::path_entries(Path::new(path)) {
+            files::Look::Denied(why) => findings.push(not_checked("reboot-program", &why)),
+            files::Look::Done(entries) => {
                 let is_ours = files::names_us(Path::new(path));
-                let facts = access::ProgramFacts { path, way, is_ours, release: slurm::release(slurm) };
+                let facts = access::ProgramFacts { path, entries, is_ours, release: slurm::release(slurm) };
                 findings.extend(access::program(&facts, who.as_ref()));
             }
         }
@@ -141,30 +133,34 @@ fn of_this_controller(
         Some(who) => findings.extend(state_directory(config, &who)),
         None => findings.push(Finding::warning("state-directory", "Slurm does not say its SlurmUser")),
     }
+    match StoreReader::new(&config.state_dir).snapshot() {
+        Ok(snapshot) => findings.extend(rollouts::rollouts(&snapshot)),
+        Err(error) => findings.push(Finding::warning("rollouts", error.to_string())),
+    }
     findings
 }
 
 fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
     let path = config.state_dir.as_path();
-    let way = match files::way(path) {
-        files::Seen::Denied(why) => return vec![not_seen("state-directory", &why)],
-        files::Seen::PathEntries(way) => way,
+    let entries = match files::path_entries(path) {
+        files::Look::Denied(why) => return vec![not_checked("state-directory", &why)],
+        files::Look::Done(entries) => entries,
     };
     let facts = access::StateFacts {
         path: &path.display().to_string(),
-        slurm_user_writes: way.is_ok().then(|| files::can_write(who, path)).flatten(),
+        slurm_user_writes: entries.is_ok().then(|| files::can_write(who, path)).flatten(),
         free: files::free(path),
         foreign: files::foreign(who, path),
-        way,
+        entries,
     };
     access::state(&facts, who)
 }
 
-fn not_seen(check: &str, why: &str) -> Finding {
+fn not_checked(check: &str, why: &str) -> Finding {
     Finding::warning(check, format!("not looked at: {why}")).cured_by("run `slurm-rollout doctor` as root")
 }
 
-/// Agents, clocks, and ResumeTimeout against what the agents tell.
+/// Returns the findings about agents and clocks, and about ResumeTimeout compared with the agents' answers.
 fn of_agents(
     config: &Config,
     slurm: Option<&SlurmConfig>,
@@ -172,10 +168,10 @@ fn of_agents(
     asked: Option<&NodeSet>,
 ) -> Vec<Finding> {
     // The last addresses that Slurm gave, for when it cannot be asked.
-    let addresses = Store::read_only(&config.state_dir).addresses();
+    let addresses = StoreReader::new(&config.state_dir).addresses();
     let known_names: NodeSet = match slurm {
         Some(_) => known.iter().map(|node| node.name.clone()).collect(),
-        None => addresses.keys().cloned().collect(),
+        None => addresses.nodes(),
     };
     let mut findings = Vec::new();
     let nodes = match asked {
@@ -193,7 +189,7 @@ fn of_agents(
             if slurm.is_some() { asked.difference(&unknown) } else { asked.clone() }
         }
     };
-    let facts = agents::ask(config, &nodes, known, &addresses);
+    let facts = agents::ask(config, &nodes, known, addresses);
     findings.extend(rollout_core::doctor::agents::agents(
         &facts,
         env!("CARGO_PKG_VERSION"),
@@ -206,7 +202,8 @@ fn of_agents(
     findings
 }
 
-/// The PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show it.
+/// Returns the PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show
+/// it.
 fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
     let Program::PowerAction(name) = slurm::program(slurm) else { return None };
     let text = std::fs::read_to_string(slurm.get("SLURM_CONF")?).ok()?;

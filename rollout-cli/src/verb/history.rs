@@ -1,17 +1,16 @@
-//! `history`: all rollouts, oldest first, as their journals have them. Asks nobody.
+//! `history`: all rollouts, oldest first, by their journals. Asks neither agents nor Slurm.
 
-use crate::context::{Context, Failure};
+use crate::context::{Context, Failure, warn_of_unreadable};
 use crate::table::{self, local_time};
 use rollout_cli::args::HistoryArgs;
-use rollout_control::store::Rollout;
-use rollout_core::controller::status::{NodeStatus, by_phase, join};
+use rollout_core::controller::closing::{ClosedRollout, summary};
 use rollout_core::hostlist::NodeSet;
 use serde::Serialize;
 use std::process::ExitCode;
 
 /// One rollout in the history.
 #[derive(Serialize)]
-struct NodeChanges {
+struct Past {
     rollout: String,
     staged_ms: u64,
     by: String,
@@ -19,13 +18,25 @@ struct NodeChanges {
     phases: Vec<(String, usize)>,
 }
 
+impl Past {
+    fn new(rollout: String, summary: ClosedRollout) -> Self {
+        let ClosedRollout { staged_ms, by, nodes, phases, .. } = summary;
+        Self { rollout, staged_ms, by, nodes, phases: phases.into_iter().collect() }
+    }
+}
+
 pub(crate) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, Failure> {
-    let past: Vec<NodeChanges> = context.store.load_all()?.iter().map(past).collect();
+    let snapshot = context.store.snapshot()?;
+    warn_of_unreadable(&snapshot);
+    let open = snapshot.rollouts.iter().map(|rollout| Past::new(rollout.id.clone(), summary(rollout, 0)));
+    let closed = context.store.closed()?.into_iter().map(|(id, summary)| Past::new(id, summary));
+    let mut all: Vec<Past> = closed.chain(open).collect();
+    all.sort_by(|one, other| (one.staged_ms, &one.rollout).cmp(&(other.staged_ms, &other.rollout)));
     if args.json {
-        table::json(&past)?;
+        table::json(&all)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let row = |past: &NodeChanges| {
+    let row = |past: &Past| {
         let phases: Vec<_> = past.phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         vec![
             past.rollout.clone(),
@@ -37,26 +48,7 @@ pub(crate) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, Fai
     };
     table::print(
         &["ROLLOUT", "STAGED", "BY", "NODELIST", "LAST KNOWN"],
-        &past.iter().map(row).collect::<Vec<_>>(),
+        &all.iter().map(row).collect::<Vec<_>>(),
     );
     Ok(ExitCode::SUCCESS)
-}
-
-fn past(rollout: &Rollout) -> NodeChanges {
-    let statuses: Vec<NodeStatus> = rollout
-        .nodes()
-        .iter()
-        .map(|(name, record)| NodeStatus { note: None, ..join(name, &rollout.id, record, None, None, None) })
-        .collect();
-    let first = rollout.lines.first();
-    NodeChanges {
-        rollout: rollout.id.clone(),
-        staged_ms: first.map_or(0, |line| line.t_ms),
-        by: first.map_or_else(String::new, |line| line.by.clone()),
-        nodes: rollout.manifest.nodes.clone(),
-        phases: by_phase(&statuses)
-            .into_iter()
-            .map(|(_, phase, nodes, _)| (phase.name().to_owned(), nodes.len()))
-            .collect(),
-    }
 }

@@ -1,93 +1,135 @@
-//! `reconcile`: sends the orders that Slurm lost on the way, and looks after nodes that have to be told more than once. A
-//! timer runs it, so it says nothing where nothing is to do.
+//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, and closes rollouts that are over. A
+//! timer runs it, so it prints nothing if there is nothing to do.
 
 use crate::context::{Context, Failure, who};
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
-use rollout_control::follow_up::{Looked, look};
+use rollout_control::follow_up::{FollowedUp, Scope, follow_up};
 use rollout_control::hand_over::Report;
-use rollout_control::reconcile::{Reconciled, ask_slurm, deliver_again, reconcile};
+use rollout_control::reconcile::{Reconciled, ask_slurm, pre_stage_again, reconcile};
+use rollout_control::store::StoreWriter;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::node::NodeInfo;
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How soon nodes that are on their way are looked at again, and Slurm is asked again meanwhile.
+/// Pause before nodes that are on their way are looked at again, and before Slurm is asked again meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
 
-/// Some node that waits for an order did not get it.
-const NOT_ALL: u8 = 1;
-
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
-    context.must_write()?;
-    let (mut code, mut looked) = once(context, args)?;
+    let store = context.writer()?;
+    let (mut code, mut followed_up) = once(context, &store, args)?;
     let mut asked_slurm = Instant::now();
-    while args.wait && !looked.on_their_way.is_empty() {
+    while args.wait && !followed_up.on_their_way.is_empty() {
         thread::sleep(LOOK_AGAIN);
         if asked_slurm.elapsed() < ASK_SLURM_AGAIN {
-            looked = look(&context.config, &context.store, None)?;
-            tell(&looked, args);
+            followed_up = follow_up(&context.config, &store, Scope::Urgent)?;
+            print_steps(&followed_up, args);
         } else {
-            (code, looked) = once(context, args)?;
+            (code, followed_up) = once(context, &store, args)?;
             asked_slurm = Instant::now();
         }
     }
     Ok(code)
 }
 
-/// Everything once: what is to be given beforehand, what got lost, and who has to be looked after.
-fn once(context: &Context, args: &ReconcileArgs) -> Result<(ExitCode, Looked), Failure> {
-    let infos = ask_slurm(&context.config, &context.store);
-    for (rollout, told) in deliver_again(&context.config, &context.store)? {
-        if !told.nodes.is_empty() && !args.json {
-            out(&format!("{rollout}: given to the agents of {}\n", told.nodes));
+/// Does everything once.
+fn once(
+    context: &Context,
+    store: &StoreWriter,
+    args: &ReconcileArgs,
+) -> Result<(ExitCode, FollowedUp), Failure> {
+    // Trouble with one part is told, and keeps no other part from its work.
+    let infos = ask_slurm(&context.config, store);
+    let mut trouble = pre_stage_missing(context, store, args);
+    let infos = match infos {
+        Ok(infos) => infos,
+        Err(error) => {
+            print_steps(&follow_up(&context.config, store, Scope::Urgent)?, args);
+            return Err(error.into());
         }
-    }
-    let infos = infos?;
-    let looked = look(&context.config, &context.store, Some(&infos))?;
-    tell(&looked, args);
-    let by = format!("reconcile by {}", who());
-    let code = match reconcile(&context.config, &context.store, &by, infos)? {
-        Reconciled::NothingLost if args.json => say(&NodeSet::default(), &Report::default(), args)?,
-        Reconciled::NothingLost => ExitCode::SUCCESS,
-        Reconciled::NotOurs { nodes, why } => {
-            return Err(Failure(format!("{nodes}: not ordered: {why}")));
-        }
-        Reconciled::Ordered { nodes, report } => say(&nodes, &report, args)?,
     };
-    Ok((code, looked))
+    let followed_up = follow_up(&context.config, store, Scope::All(&infos))?;
+    print_steps(&followed_up, args);
+    let handed_over =
+        infos.iter().filter(|info| info.is_handed_over()).map(|info| info.name.clone()).collect();
+    let code = order_lost(context, store, infos, args)?;
+    trouble.extend(tidy(context, store, &handed_over).err());
+    match trouble.pop() {
+        Some(failure) => Err(failure),
+        None => Ok((code, followed_up)),
+    }
 }
 
-fn tell(looked: &Looked, args: &ReconcileArgs) {
-    for line in looked.done.iter().filter(|_| !args.json) {
+fn pre_stage_missing(context: &Context, store: &StoreWriter, args: &ReconcileArgs) -> Vec<Failure> {
+    let mut trouble = Vec::new();
+    match pre_stage_again(&context.config, store) {
+        Err(error) => trouble.push(error.into()),
+        Ok(rollouts) => {
+            for (rollout, told) in rollouts {
+                match told {
+                    Ok(told) if !told.nodes.is_empty() && !args.json => {
+                        out(&format!("{rollout}: given to the agents of {}\n", told.nodes));
+                    }
+                    Ok(_) => {}
+                    Err(error) => eprintln!("slurm-rollout: {rollout}: not given to agents: {error}"),
+                }
+            }
+        }
+    }
+    trouble
+}
+
+fn order_lost(
+    context: &Context,
+    store: &StoreWriter,
+    infos: Vec<NodeInfo>,
+    args: &ReconcileArgs,
+) -> Result<ExitCode, Failure> {
+    let by = format!("reconcile by {}", who());
+    match reconcile(&context.config, &store.by(&by), &by, infos)? {
+        Reconciled::NothingLost if args.json => print_report(&NodeSet::default(), &Report::default(), args),
+        Reconciled::NothingLost => Ok(ExitCode::SUCCESS),
+        Reconciled::NotOurs { nodes, why } => Err(Failure(format!("{nodes}: not ordered: {why}"))),
+        Reconciled::Ordered { nodes, report } => print_report(&nodes, &report, args),
+    }
+}
+
+/// Closes rollouts that are over, and archives those whose retention is over.
+fn tidy(context: &Context, store: &StoreWriter, handed_over: &NodeSet) -> Result<(), Failure> {
+    store.close_settled(handed_over)?;
+    store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
+    Ok(())
+}
+
+fn print_steps(followed_up: &FollowedUp, args: &ReconcileArgs) {
+    for line in followed_up.done.iter().filter(|_| !args.json) {
         out(&format!("{line}\n"));
     }
-    for line in &looked.failed {
+    for line in &followed_up.failed {
         eprintln!("slurm-rollout: {line}");
     }
 }
 
-fn say(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
+fn print_report(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     let ordered: NodeSet = report.ordered.iter().cloned().collect();
     for warning in &report.warnings {
         eprintln!("slurm-rollout: warning: {warning}");
     }
+    let not_ordered = report.not_ordered();
     if args.json {
-        let failed: serde_json::Map<_, _> = report
-            .failed
-            .iter()
-            .map(|(why, nodes)| (why.clone(), nodes.iter().cloned().collect::<NodeSet>().to_string().into()))
-            .collect();
-        json(&serde_json::json!({ "lost": nodes, "ordered": ordered, "failed": failed }))?;
+        json(&serde_json::json!({ "lost": nodes, "ordered": ordered, "failed": not_ordered }))?;
     } else if !ordered.is_empty() {
         out(&format!("{ordered}: handed over by Slurm and never told: ordered now\n"));
     }
     for (why, nodes) in &report.skipped {
         eprintln!("slurm-rollout: {}: {}", nodes.iter().cloned().collect::<NodeSet>(), why.describe());
     }
-    for (why, nodes) in &report.failed {
-        eprintln!("slurm-rollout: {}: {why}", nodes.iter().cloned().collect::<NodeSet>());
+    for (why, nodes) in &not_ordered {
+        eprintln!("slurm-rollout: {nodes}: {why}");
     }
-    Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) })
+    Ok(if not_ordered.is_empty() { Exit::Success } else { Exit::SomeNodesFailed }.into())
 }

@@ -1,24 +1,25 @@
-//! `show ROLLOUT`: its manifest and its journal.
+//! `show ROLLOUT`: its manifest, its journal and, if it changes images, the images of its nodes.
 
 use crate::context::{Context, Failure};
-use crate::survey::Survey;
+use crate::images;
+use crate::status_of;
 use crate::table::{self, local_time};
-use crate::verb::status;
 use rollout_cli::args::ShowArgs;
 use rollout_core::controller::status::NodeStatus;
+use rollout_core::rollout::journal::Line;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode, Failure> {
     let rollout = context.rollout(&args.rollout)?;
-    let manifest = context.store.manifest_text(&rollout.id)?;
-    let images = match rollout.manifest.desired.image() {
-        Some(_) => Survey::of(context, &rollout.nodes().into_keys().collect()).statuses(&rollout, None),
+    let id = &rollout.state.id;
+    let manifest = context.store.manifest_text(id)?;
+    let images = match rollout.state.image() {
+        Some(_) => status_of::rollout(context, &rollout.state)?,
         None => Vec::new(),
     };
     if args.json {
-        let mut json =
-            serde_json::json!({ "rollout": rollout.id, "manifest": manifest, "journal": rollout.lines });
+        let mut json = serde_json::json!({ "rollout": id, "manifest": manifest, "journal": rollout.lines });
         if !images.is_empty() {
             let of = |status: NodeStatus| (status.node, status.images);
             json["images"] = serde_json::to_value(images.into_iter().map(of).collect::<BTreeMap<_, _>>())?;
@@ -26,13 +27,9 @@ pub(crate) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode, Failur
         table::json(&json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    table::out(&format!("{}\n\n{}\n\n", rollout.id, manifest.trim()));
-    let row = |line: &rollout_core::rollout::journal::Line| {
-        vec![local_time(line.t_ms), line.by.clone(), line.entry.describe()]
-    };
+    table::out(&format!("{id}\n\n{}\n\n", manifest.trim()));
+    let row = |line: &Line| vec![local_time(line.t_ms), line.by.clone(), line.entry.describe()];
     table::print(&["TIME", "BY", "WHAT"], &rollout.lines.iter().map(row).collect::<Vec<_>>());
-    if !images.is_empty() {
-        status::print_images(&images);
-    }
+    images::print(&images);
     Ok(ExitCode::SUCCESS)
 }

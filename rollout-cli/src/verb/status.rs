@@ -1,132 +1,120 @@
-//! `status [ROLLOUT|NODES]`: where the nodes stand.
+//! `status [ROLLOUT|NODES]`: the present state of nodes. Writes nothing.
 
-use crate::context::{Context, Failure, nodes};
-use crate::survey::Survey;
+use crate::context::{Context, Failure, nodes, warn_of_unreadable};
+use crate::images;
+use crate::status_of;
 use crate::table::{self, local_time};
 use rollout_cli::args::StatusArgs;
-use rollout_control::store::{Rollout, StoreError};
-use rollout_core::agent::phase::Phase;
+use rollout_control::store::StoreError;
+use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::status::{NodeStatus, by_phase};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{NodeRecord, Progress};
+use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 
-/// A node is held, failed, unreachable or rolled back.
-const NEEDS_ATTENTION: u8 = 3;
-
 pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let (rollouts, only) = choose(context, args.what.as_deref())?;
+    let Selection { snapshot, rollouts, only } = select(context, args.what.as_deref())?;
+    warn_of_unreadable(&snapshot);
     if rollouts.is_empty() && !args.json {
         eprintln!("slurm-rollout: nothing is staged; see `slurm-rollout stage --help`");
         return Ok(ExitCode::SUCCESS);
     }
-    let asked: NodeSet = rollouts
-        .iter()
-        .flat_map(|rollout| rollout.nodes().into_keys())
-        .filter(|name| only.as_ref().is_none_or(|only| only.contains(name)))
-        .collect();
-    let survey = Survey::of(context, &asked);
-    if let Some(why) = &survey.no_slurm {
-        eprintln!("slurm-rollout: warning: Slurm was not asked: {why}");
-    }
-    let mut statuses = Vec::new();
-    for rollout in &rollouts {
-        statuses.extend(survey.statuses(rollout, only.as_ref()));
-        if context.may_write {
-            survey.remember(context, rollout)?;
-        }
-    }
-    let drains = context.store.drains();
-    for status in &mut statuses {
-        if let Some(drain) = drains.get(&status.node) {
-            let by = drain.by.as_deref().unwrap_or("somebody");
-            let drained = format!("drained by {by}, and stays so: {}", drain.reason);
-            status.note =
-                Some(status.note.take().map_or(drained.clone(), |note| format!("{note}; {drained}")));
-        }
-    }
+    let shown = |name: &String| only.as_ref().is_none_or(|only| only.contains(name));
+    let selected = snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
+    let asked: NodeSet =
+        selected.flat_map(|rollout| rollout.records.keys()).filter(|name| shown(name)).cloned().collect();
+    let view = context.survey(snapshot, &asked);
+    let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
+    let statuses: Vec<NodeStatus> =
+        selected.flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();
     print(&statuses, args)?;
     let attention = statuses.iter().any(|status| status.phase.needs_attention());
-    Ok(if attention { ExitCode::from(NEEDS_ATTENTION) } else { ExitCode::SUCCESS })
+    Ok(if attention { Exit::NeedsAttention } else { Exit::Success }.into())
 }
 
-/// Which rollouts are shown, and only which of their nodes.
-fn choose(context: &Context, what: Option<&str>) -> Result<(Vec<Rollout>, Option<NodeSet>), Failure> {
+/// The rollouts to show.
+struct Selection {
+    snapshot: Snapshot,
+    /// Ids of the rollouts.
+    rollouts: Vec<String>,
+    /// Only these of their nodes.
+    only: Option<NodeSet>,
+}
+
+fn select(context: &Context, what: Option<&str>) -> Result<Selection, Failure> {
+    let ids = |snapshot: &Snapshot| snapshot.rollouts.iter().map(|rollout| rollout.id.clone()).collect();
     let Some(what) = what else {
-        let mut all = context.store.load_all()?;
-        let newest = all.pop();
-        all.retain(is_unfinished);
-        all.extend(newest);
-        return Ok((all, None));
+        let mut snapshot = context.store.snapshot()?;
+        let newest_open_ms = snapshot.rollouts.last().map_or(0, |rollout| rollout.staged_ms);
+        let newest_closed = context.store.closed()?.pop();
+        if let Some((id, _)) = newest_closed.filter(|(_, closed)| closed.staged_ms > newest_open_ms) {
+            snapshot.rollouts.push(context.store.rollout(&id)?.state);
+        }
+        return Ok(Selection { rollouts: ids(&snapshot), snapshot, only: None });
     };
     match context.store.find(what) {
-        Ok(id) => Ok((vec![context.store.load(&id)?], None)),
+        Ok(id) => {
+            let mut snapshot = context.store.snapshot()?;
+            if snapshot.rollout(&id).is_none() {
+                snapshot.rollouts.push(context.store.rollout(&id)?.state);
+            }
+            Ok(Selection { rollouts: vec![id], snapshot, only: None })
+        }
         Err(StoreError::NoSuchRollout(_)) => {
             let nodes =
                 nodes(what).map_err(|_| Failure(format!("{what:?} is neither a rollout nor a hostlist")))?;
-            let mut all = context.store.load_all()?;
-            all.retain(|rollout| rollout.nodes().keys().any(|name| nodes.contains(name)));
-            if all.is_empty() {
+            let snapshot = context.store.snapshot_with_past_of(&nodes)?;
+            let has_them = |rollout: &&RolloutState| rollout.records.keys().any(|name| nodes.contains(name));
+            let with_them = snapshot.rollouts.iter().filter(has_them);
+            let rollouts: Vec<String> = with_them.map(|rollout| rollout.id.clone()).collect();
+            if rollouts.is_empty() {
                 return Err(Failure(format!("{what} is no rollout, and no rollout has such a node")));
             }
-            Ok((all, Some(nodes)))
+            Ok(Selection { rollouts, snapshot, only: Some(nodes) })
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-fn is_unfinished(rollout: &Rollout) -> bool {
-    let finished = |node: &NodeRecord| {
-        matches!(node.progress, Progress::Seen(Phase::Updated | Phase::RolledBack | Phase::Released))
-    };
-    !rollout.nodes().values().all(finished)
-}
-
-/// Of rollouts that change images: what is staged, what should be running, and what is.
-pub(crate) fn print_images(statuses: &[NodeStatus]) {
-    let or_dash = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
-    let row = |status: &NodeStatus| {
-        let images = status.images.as_ref()?;
-        let names = [&images.staged, &images.wanted, &images.running].map(or_dash);
-        Some([vec![status.node.clone(), status.rollout.clone()], names.to_vec()].concat())
-    };
-    let rows: Vec<_> = statuses.iter().filter_map(row).collect();
-    if !rows.is_empty() {
-        table::out("\n");
-        table::print(&["NODE", "ROLLOUT", "STAGED", "WANTED", "RUNNING"], &rows);
     }
 }
 
 fn print(statuses: &[NodeStatus], args: &StatusArgs) -> Result<(), Failure> {
     if args.json {
         table::json(&statuses)?;
-        return Ok(());
-    }
-    if args.nodes {
-        let row = |status: &NodeStatus| {
-            let slurm = status.slurm_state.clone().unwrap_or_else(|| "?".to_owned());
-            let note = status.note.clone().unwrap_or_default();
-            let name = status.phase.name().to_owned();
-            vec![status.node.clone(), status.rollout.clone(), name, local_time(status.since_ms), slurm, note]
-        };
-        let rows: Vec<_> = statuses.iter().map(row).collect();
-        table::print(&["NODE", "ROLLOUT", "PHASE", "SINCE", "SLURM", "NOTE"], &rows);
-        print_images(statuses);
+    } else if args.nodes {
+        print_nodes(statuses);
+        images::print(statuses);
     } else {
-        let rows: Vec<_> = by_phase(statuses)
-            .into_iter()
-            .map(|(rollout, phase, nodes, note)| {
-                let note = note.unwrap_or_default().to_owned();
-                vec![
-                    rollout.to_owned(),
-                    phase.name().to_owned(),
-                    nodes.len().to_string(),
-                    nodes.to_string(),
-                    note,
-                ]
-            })
-            .collect();
-        table::print(&["ROLLOUT", "PHASE", "NODES", "NODELIST", "NOTE"], &rows);
+        print_phases(statuses);
     }
     Ok(())
+}
+
+fn print_nodes(statuses: &[NodeStatus]) {
+    let row = |status: &NodeStatus| {
+        vec![
+            status.node.clone(),
+            status.rollout.clone(),
+            status.phase.name().to_owned(),
+            local_time(status.since_ms),
+            status.slurm_state.clone().unwrap_or_else(|| "?".to_owned()),
+            status.note.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = statuses.iter().map(row).collect();
+    table::print(&["NODE", "ROLLOUT", "PHASE", "SINCE", "SLURM", "NOTE"], &rows);
+}
+
+fn print_phases(statuses: &[NodeStatus]) {
+    let rows: Vec<_> = by_phase(statuses)
+        .into_iter()
+        .map(|(rollout, phase, nodes, note)| {
+            vec![
+                rollout.to_owned(),
+                phase.name().to_owned(),
+                nodes.len().to_string(),
+                nodes.to_string(),
+                note.unwrap_or_default().to_owned(),
+            ]
+        })
+        .collect();
+    table::print(&["ROLLOUT", "PHASE", "NODES", "NODELIST", "NOTE"], &rows);
 }

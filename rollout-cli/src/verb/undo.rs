@@ -1,46 +1,41 @@
-//! `undo ROLLOUT`: stages what brings its nodes back to what they were before it.
+//! `undo ROLLOUT`: stages the changes that take its nodes back to their state before it.
 
-use crate::context::{Context, Failure, nodes};
-use crate::survey::ask_agents;
+use crate::after_staging::pre_stage_and_print_next;
+use crate::context::{Context, Failure, limits, nodes};
 use crate::table::out;
-use crate::verb::stage::give_to_agents;
 use rollout_cli::args::UndoArgs;
+use rollout_control::agents::ask_all::ask_agents;
 use rollout_control::agents::client::AgentClient;
-use rollout_control::store::Rollout;
+use rollout_core::agent::changes_made::NodeChanges;
+use rollout_core::controller::reversal::{undo_name, way_back};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Booted, NodeRecord};
 use rollout_core::rollout::manifest::{DesiredState, Manifest};
-use rollout_core::rollout::undo::{ChangeMade, NodeChanges, reverse};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failure> {
     if !args.dry_run {
-        context.must_write()?;
+        context.writer()?;
     }
-    let rollout = context.rollout(&args.rollout)?;
+    let rollout = context.rollout(&args.rollout)?.state;
     let only = args.nodes.as_deref().map(nodes).transpose()?;
-    let fold = rollout.nodes();
-    let wanted: NodeSet =
-        fold.keys().filter(|name| only.as_ref().is_none_or(|only| only.contains(name))).cloned().collect();
-    let pasts =
-        ask_agents(context, &wanted, &context.store.addresses(), |_, address, client: &AgentClient| {
-            client.pasts(address).map_err(|error| error.to_string())
-        });
-    let newest = newest_orders(context)?;
+    let wanted = rollout.records.keys().filter(|name| only.as_ref().is_none_or(|only| only.contains(name)));
+    let wanted: NodeSet = wanted.cloned().collect();
+    let snapshot = context.store.snapshot_with_past_of(&wanted)?;
+    let changes = ask_for_changes(context, &wanted);
     let mut ways: Vec<(DesiredState, Vec<String>)> = Vec::new();
     let mut not: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, record) in fold.iter().filter(|(name, _)| wanted.contains(name)) {
-        match way_back(&rollout, newest.get(name), record, pasts.get(name)) {
+    for name in wanted.iter() {
+        match way_back(&rollout, name, &snapshot, changes.get(name)) {
             Ok(desired) => match ways.iter_mut().find(|(known, _)| *known == desired) {
-                Some((_, names)) => names.push(name.clone()),
-                None => ways.push((desired, vec![name.clone()])),
+                Some((_, names)) => names.push(name.to_owned()),
+                None => ways.push((desired, vec![name.to_owned()])),
             },
-            Err(why) => not.entry(why).or_default().push(name.clone()),
+            Err(why) => not.entry(why).or_default().push(name.to_owned()),
         }
     }
     for (desired, names) in ways {
-        stage(context, &rollout, desired, names.into_iter().collect(), args.dry_run)?;
+        stage(context, &rollout.id, desired, names.into_iter().collect(), args.dry_run)?;
     }
     let not: Vec<String> = not
         .into_iter()
@@ -49,72 +44,37 @@ pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failur
     if not.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure(not.join("\nslurm-rollout: "))) }
 }
 
-/// What brings one node back, or why nothing can.
-fn way_back(
-    rollout: &Rollout,
-    newest: Option<&(u64, String)>,
-    record: &NodeRecord,
-    pasts: Option<&Result<Vec<NodeChanges>, String>>,
-) -> Result<DesiredState, String> {
-    if let Some((_, other)) = newest.filter(|(_, newest)| *newest != rollout.id) {
-        return Err(format!("has had {other} since, undo that first"));
-    }
-    let kept = match pasts {
-        Some(Ok(pasts)) => pasts.iter().rfind(|past| past.rollout == rollout.id).cloned(),
-        Some(Err(why)) => return Err(format!("its agent does not say what was made of it: {why}")),
-        None => return Err("its agent was not asked".to_owned()),
+/// Asks the agents for the changes of the rollouts that their nodes became.
+fn ask_for_changes(context: &Context, nodes: &NodeSet) -> BTreeMap<String, Result<Vec<NodeChanges>, String>> {
+    let ask = |_: &str, address, client: &AgentClient| client.pasts(address);
+    let answers = ask_agents(&context.config, nodes, &context.store.addresses(), limits(), ask);
+    let cause = |(name, answer): (String, Result<_, rollout_control::agents::client::NoAnswer>)| {
+        (name, answer.map_err(|no_answer| no_answer.cause().to_owned()))
     };
-    let past = kept.or_else(|| by_journal(&rollout.id, record));
-    let past =
-        past.ok_or_else(|| "nothing to undo: it is not known to have become what was staged".to_owned())?;
-    reverse(&rollout.manifest.desired, &past)?
-        .ok_or_else(|| "nothing to undo: nothing was another than before".to_owned())
-}
-
-/// The rollout that each node was last ordered for, and when.
-fn newest_orders(context: &Context) -> Result<BTreeMap<String, (u64, String)>, Failure> {
-    let mut newest: BTreeMap<String, (u64, String)> = BTreeMap::new();
-    for rollout in context.store.load_all()? {
-        for (node, record) in rollout.nodes() {
-            let Some(ordering_ms) = record.ordering_ms else { continue };
-            let of = (ordering_ms, rollout.id.clone());
-            newest.entry(node).and_modify(|known| *known = of.clone().max(known.clone())).or_insert(of);
-        }
-    }
-    Ok(newest)
-}
-
-/// What the journal says of a node that keeps no ledger: all that was made of it is its image.
-fn by_journal(rollout: &str, record: &NodeRecord) -> Option<NodeChanges> {
-    let Booted { running, .. } = &record.boots_ours()?.before;
-    let running = running.clone().filter(|_| record.volatile)?;
-    Some(NodeChanges { rollout: rollout.to_owned(), made: vec![ChangeMade::Image { running, saved: None }] })
+    answers.into_iter().map(cause).collect()
 }
 
 fn stage(
     context: &Context,
-    rollout: &Rollout,
+    rollout: &str,
     desired: DesiredState,
     nodes: NodeSet,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let name = format!("undo-{}", rollout.id.replace('@', "-"));
-    let manifest = Manifest { name: name.chars().take(64).collect(), nodes, desired };
+    let manifest = Manifest { name: undo_name(rollout), nodes, desired };
     let text = format!(
-        "# What brings these nodes back to what they were before {}.\n{}",
-        rollout.id,
+        "# What brings these nodes back to what they were before {rollout}.\n{}",
         manifest.to_toml()?
     );
-    // Through the same checks as what a person writes.
+    // Through the same checks as an admin's file.
     let manifest = Manifest::parse(&text)?;
     let nodes = &manifest.nodes;
     if dry_run {
         out(&format!("{text}\n"));
         return Ok(());
     }
-    let id = context.store.stage(&text, &manifest, false)?.into_id();
+    let store = context.writer()?;
+    let id = store.stage(&text, &manifest)?.into_id();
     out(&format!("{id}: staged for {nodes}; `slurm-rollout show {id}` tells what it is\n"));
-    give_to_agents(context, &id, nodes)?;
-    out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={id} {nodes}\n"));
-    Ok(())
+    pre_stage_and_print_next(context, &store, &id, nodes)
 }

@@ -1,7 +1,8 @@
-//! From a name, NodeAddr or what stands in a URL, to an IP address: as it stands, from `/etc/hosts`, or through `getent`.
+//! IP addresses of agents. NodeAddr, or the host of a URL, is an address itself, or a name that is looked up in
+//! `/etc/hosts` or through `getent`.
 //!
-//! A static program cannot load a site's name service modules (glibc would mix two C libraries), so names that are in
-//! neither place are left to `getent`, which is the site's own, dynamic, and has every module. See docs/design.md.
+//! A static program cannot load a site's name service modules (glibc would mix two C libraries). So names that are not
+//! in the file are left to `getent`, which is the site's own, dynamic, and has every module. See docs/design.md.
 
 use rollout_host::run::Program;
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 const HOSTS: &str = "/etc/hosts";
 const GETENT: &str = "/usr/bin/getent";
 
-/// Finds addresses.
+/// Resolves names to addresses.
 #[derive(Debug)]
 pub struct Resolver {
     hosts: HashMap<String, IpAddr>,
@@ -20,14 +21,14 @@ pub struct Resolver {
 }
 
 impl Default for Resolver {
-    /// This machine's `/etc/hosts`, read once, and its `getent`.
+    /// Reads this machine's `/etc/hosts` once, and uses its `getent`.
     fn default() -> Self {
         Self::new(&std::fs::read_to_string(HOSTS).unwrap_or_default(), Path::new(GETENT))
     }
 }
 
 impl Resolver {
-    /// A resolver with the text of a hosts file.
+    /// Returns a resolver with the text of a hosts file.
     #[must_use]
     pub fn new(hosts: &str, getent: &Path) -> Self {
         let mut map = HashMap::new();
@@ -35,17 +36,17 @@ impl Resolver {
             let mut words = line.split('#').next().unwrap_or("").split_whitespace();
             let Some(address) = words.next().and_then(|word| word.parse().ok()) else { continue };
             for name in words {
-                // The first line that names it counts, as for glibc.
+                // The first line with a name counts, as for glibc.
                 map.entry(name.to_ascii_lowercase()).or_insert(address);
             }
         }
         Self { hosts: map, getent: getent.to_owned() }
     }
 
-    /// The address of `name`.
+    /// Returns the address of `name`.
     ///
     /// # Errors
-    /// One line that says why there is none.
+    /// One line with the reason why there is none.
     pub fn resolve(&self, name: &str, limit: Duration) -> Result<IpAddr, String> {
         if let Ok(address) = name.parse() {
             return Ok(address);

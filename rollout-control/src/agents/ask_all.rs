@@ -1,42 +1,79 @@
-//! Asking many agents at once. Touches no node.
+//! One request to many agents at once, with bounded threads and a deadline for all of them.
 
 use crate::agents::address::Resolver;
-use crate::agents::client::AgentClient;
-use crate::agents::dispatch::dispatch;
+use crate::agents::client::{AgentClient, NoAnswer};
+use crate::agents::dispatch::{connect_limit, dispatch};
 use crate::config::Config;
-use crate::hand_over::connect_limit;
-use crate::store::Addresses;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::answer::Answer;
+use rollout_core::slurm::addresses::Addresses;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Speaks with the agents of all these nodes, each within `limit`, all of them within `all_limit`; `ask` gets a node's
-/// name and its agent's address. Those that do not answer
-/// in time are there with the reason.
+/// Time limits of one request to many agents.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    agent: Duration,
+    all: Duration,
+    connect: Option<Duration>,
+}
+
+impl Limits {
+    /// Returns limits for the exchange with one `agent`, and for `all` of them.
+    #[must_use]
+    pub fn new(agent: Duration, all: Duration) -> Self {
+        Self { agent, all, connect: None }
+    }
+
+    /// Sets a limit for the connection. Without it, connecting is limited if some agents have to wait for others.
+    #[must_use]
+    pub fn connecting_within(self, limit: Duration) -> Self {
+        Self { connect: Some(limit), ..self }
+    }
+}
+
+/// Calls `ask` for each of these nodes, with its name and the address of its agent, and returns the answers by node.
+/// Every node is in the result: those that were not reached in time with [`NoAnswer::NotAsked`].
 pub fn ask_agents<R: Send + 'static>(
     config: &Config,
     nodes: &NodeSet,
     addresses: &Addresses,
-    (limit, all_limit): (Duration, Duration),
-    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, String> + Send + Sync + 'static,
-) -> BTreeMap<String, Result<R, String>> {
-    // Slurm's default NodeAddr is the NodeName.
-    let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
-    let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
-    let late = || Err("not asked in time".to_owned());
-    let mut answers: BTreeMap<_, _> = nodes.iter().map(|name| (name.to_owned(), late())).collect();
-    let end = Instant::now() + all_limit;
-    let mut client = AgentClient::new(config.agent_port, limit);
-    if errands.len() > config.concurrency {
-        // Some have to wait for others: hosts that are silent must not use up all the time.
-        client = client.connecting_within(connect_limit(errands.len(), config.concurrency, end));
+    limits: Limits,
+    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, NoAnswer> + Send + Sync + 'static,
+) -> BTreeMap<String, Result<R, NoAnswer>> {
+    let requests: Vec<(String, String)> =
+        nodes.iter().map(|name| (name.to_owned(), addresses.of(name).to_owned())).collect();
+    let not_asked = |name: &str| (name.to_owned(), Err(NoAnswer::NotAsked));
+    let mut answers: BTreeMap<_, _> = nodes.iter().map(not_asked).collect();
+    let end = Instant::now() + limits.all;
+    let mut client = AgentClient::new(config.agent_port, limits.agent);
+    if let Some(limit) = limits.connect {
+        client = client.connecting_within(limit);
+    } else if requests.len() > config.concurrency {
+        // Silent hosts must not use up the time of those that wait for their turn.
+        client = client.connecting_within(connect_limit(requests.len(), config.concurrency, end));
     }
     let resolver = Resolver::default();
-    let asked = dispatch(errands, config.concurrency, end, move |(name, address)| {
-        let answer = resolver.resolve(&address, limit).and_then(|address| ask(&name, address, &client));
+    let asked = dispatch(requests, config.concurrency, end, move |(name, address)| {
+        let address = resolver.resolve(&address, limits.agent).map_err(NoAnswer::NoAddress);
+        let answer = address.and_then(|address| ask(&name, address, &client));
         (name, answer)
     });
     answers.extend(asked.all());
     answers
+}
+
+/// Sends each node the order that was sealed for it, and returns the answers by node.
+pub fn send_sealed<S: AsRef<str> + Send + Sync + 'static>(
+    config: &Config,
+    sealed: BTreeMap<String, S>,
+    addresses: &Addresses,
+    limits: Limits,
+) -> BTreeMap<String, Result<Answer, NoAnswer>> {
+    let nodes: NodeSet = sealed.keys().cloned().collect();
+    ask_agents(config, &nodes, addresses, limits, move |name, address, client| match sealed.get(name) {
+        Some(sealed) => client.order(address, sealed.as_ref()),
+        None => Err(NoAnswer::NotAsked),
+    })
 }

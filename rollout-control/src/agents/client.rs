@@ -1,7 +1,7 @@
-//! One HTTP exchange with one agent: an order with its answer, or the question where it stands.
+//! One HTTP exchange with one agent: an order, or a question about its node.
 
+use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::protocol::answer::{AgentStatus, Answer, ORDER_PATH, PAST_PATH, STATUS_PATH};
-use rollout_core::rollout::undo::NodeChanges;
 use rollout_core::text::one_line;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,34 +11,74 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
-/// No answer of an agent is longer.
+/// Length limit of an agent's answer, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// Hundreds of agents are spoken to at the same time, and an exchange is short. By default each has two of 128 KiB.
+/// Buffer size of a connection. Hundreds are open at the same time, and an exchange is short. By default each has two
+/// buffers of 128 KiB.
 const BUFFER: usize = 8 * 1024;
 
-/// Length limit of what an agent says to people, in characters. It goes to journals, terminals and Slurm's Reasons, and
-/// nothing proves who said it: it is brought to one line without control characters.
+/// Length limit of an agent's texts for people, in characters. They go to journals, terminals and Slurm's Reasons, and
+/// their origin is not proven, so they are brought to one line without control characters.
 const MAX_WHY: usize = 1500;
 
-/// Length limit of the names and versions that it says. A NodeName has at most 255 characters.
+/// Length limit of names and versions, in characters. A NodeName has at most 255.
 const MAX_NAME: usize = 256;
 
-/// Why an agent gave no answer.
+/// An agent gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct NoAnswer {
-    /// In the system's words.
-    pub why: String,
-    /// Whether the host is there and nobody listens on the port: the agent may be starting.
-    pub nobody_listens: bool,
-    /// Whether the host gave no sign of life within the limit, or no way leads to it.
-    pub host_silent: bool,
-    /// Whether nothing was sent, because there was no connection: then it can be tried again.
-    pub nothing_sent: bool,
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// The NodeAddr leads to no address.
+    #[error("{0}")]
+    NoAddress(String),
+    /// The time limit for all agents was over before this one was asked or had answered.
+    #[error("not asked in time")]
+    NotAsked,
+    /// The host refuses the connection: the agent may be starting.
+    #[error("no answer from its agent: {0}")]
+    NobodyListens(String),
+    /// The host gave no sign of life within the limit, or there is no route to it.
+    #[error("no answer from its agent: {why}")]
+    HostSilent { why: String, connected: Connected },
+    /// The answer is not an agent's, or the connection broke.
+    #[error("no answer from its agent: {0}")]
+    Other(String),
 }
 
-/// Speaks to agents by their addresses.
+/// State of the connection to a silent host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connected {
+    No,
+    /// The request may have been sent.
+    Unknown,
+}
+
+impl NoAnswer {
+    /// Returns the cause alone, in one line.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        match self {
+            Self::NoAddress(why)
+            | Self::NobodyListens(why)
+            | Self::HostSilent { why, .. }
+            | Self::Other(why) => why,
+            Self::NotAsked => "not asked in time",
+        }
+    }
+
+    /// Returns whether nothing was sent for want of a connection, so that the request can be repeated.
+    #[must_use]
+    pub fn nothing_sent(&self) -> bool {
+        match self {
+            Self::NoAddress(_) | Self::NobodyListens(_) => true,
+            Self::HostSilent { connected, .. } => *connected == Connected::No,
+            Self::NotAsked | Self::Other(_) => false,
+        }
+    }
+}
+
+/// An HTTP client for agents, by their addresses.
 #[derive(Debug, Clone)]
 pub struct AgentClient {
     http: Agent,
@@ -47,7 +87,7 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// A client for agents on this port, each exchange to end within `limit`.
+    /// Returns a client for agents on this port, with a time limit for each exchange.
     #[must_use]
     pub fn new(port: u16, limit: Duration) -> Self {
         let config = Agent::config_builder()
@@ -67,34 +107,34 @@ impl AgentClient {
         }
     }
 
-    /// The same with a limit of its own for the connection. That is the kernels' affair and takes no longer than the
-    /// network, whatever the agent has to do.
+    /// Sets a separate limit for connecting. The kernels establish a connection, so it takes no longer than the network
+    /// does, however busy the agent is.
     #[must_use]
     pub fn connecting_within(self, limit: Duration) -> Self {
         Self { connect_within: Some(limit), ..self }
     }
 
-    /// Gives an agent a sealed order.
+    /// Sends a sealed order.
     ///
     /// # Errors
-    /// Why there was no answer, in one line.
+    /// If there is no answer, or it is not an agent's.
     pub fn order(&self, address: IpAddr, sealed: &str) -> Result<Answer, NoAnswer> {
         let request = self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain");
         let answer = read(request.config().timeout_connect(self.connect_within).build().send(sealed))?;
         Ok(match answer {
-            Answer::Refused { why } => Answer::Refused { why: one_line(&why, MAX_WHY) },
+            Answer::Refused { why, order } => Answer::Refused { why: one_line(&why, MAX_WHY), order },
             other => other,
         })
     }
 
-    /// Asks an agent where it stands.
+    /// Asks an agent for its status.
     ///
     /// # Errors
-    /// Why there was no answer, in one line.
+    /// If there is no answer, or it is not an agent's.
     pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
         let request = self.http.get(self.url(address, STATUS_PATH)).config();
         let mut status: AgentStatus = read(request.timeout_connect(self.connect_within).build().call())?;
-        // All of it may end on a terminal.
+        // Any of these texts may be shown on a terminal.
         for text in [&mut status.version, &mut status.node] {
             *text = one_line(text, MAX_NAME);
         }
@@ -112,10 +152,10 @@ impl AgentClient {
         Ok(status)
     }
 
-    /// Asks an agent what rollouts made of its node, oldest first.
+    /// Asks an agent for the changes that rollouts made on its node, oldest first.
     ///
     /// # Errors
-    /// Why there was no answer, in one line.
+    /// If there is no answer, or it is not an agent's.
     pub fn pasts(&self, address: IpAddr) -> Result<Vec<NodeChanges>, NoAnswer> {
         let request = self.http.get(self.url(address, PAST_PATH)).config();
         read(request.timeout_connect(self.connect_within).build().call())
@@ -133,8 +173,7 @@ fn read<T: serde::de::DeserializeOwned>(
     let text =
         response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(NoAnswer::from)?;
     let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
-    let answer = serde_json::from_str(&text).map_err(foreign);
-    answer.map_err(|why| NoAnswer { why, nobody_listens: false, host_silent: false, nothing_sent: false })
+    serde_json::from_str(&text).map_err(foreign).map_err(NoAnswer::Other)
 }
 
 impl From<ureq::Error> for NoAnswer {
@@ -150,18 +189,26 @@ impl From<ureq::Error> for NoAnswer {
                 kind,
                 Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut)
             );
-        let nothing_sent = nobody_listens || matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect));
+        let connected = match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect) => Connected::No,
+            _ => Connected::Unknown,
+        };
         let why = match error {
             ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(ureq::Timeout::Connect) => "its host does not answer".to_owned(),
             ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
             other => other.to_string(),
         };
-        Self { why: one_line(&why, MAX_WHY), nobody_listens, host_silent, nothing_sent }
+        let why = one_line(&why, MAX_WHY);
+        match (nobody_listens, host_silent) {
+            (true, _) => Self::NobodyListens(why),
+            (false, true) => Self::HostSilent { why, connected },
+            (false, false) => Self::Other(why),
+        }
     }
 }
 
-/// Takes addresses only, so that no name service is linked in: names were resolved before.
+/// Accepts addresses only, so that no name service is linked in. Names are resolved before.
 #[derive(Debug)]
 struct LiteralAddress;
 

@@ -1,4 +1,4 @@
-//! The same for many nodes at once: a bounded number of threads, a deadline for all of it, and results as they come.
+//! Runs one function over many items, with bounded threads and one deadline, and returns results as they come.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -6,26 +6,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Enough for one HTTP exchange; thousands of threads of the default 2 MiB would be much address space.
+/// Stack size that is enough for one HTTP exchange. Thousands of threads with the default of 2 MiB would need much
+/// address space.
 const STACK: usize = 256 * 1024;
 
-/// Results that come in while others are still being waited for.
+/// Limit for connecting to an agent, which the kernel of its host answers. [`connect_limit`] lowers it for thousands of
+/// nodes, so that dead ones leave time for the others.
+const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_AT_LEAST: Duration = Duration::from_millis(250);
+
+/// Results that arrive while the work on other items goes on.
 #[derive(Debug)]
 pub struct Results<R> {
     results: Receiver<R>,
     deadline: Instant,
 }
 
-/// What came of working on an item.
+/// Outcome of one attempt at an item.
 #[derive(Debug)]
 pub enum Turn<T, R> {
-    /// It is done, with this result.
     Done(R),
-    /// It is to be tried again, not before this pause is over and not before all that still wait for their first turn.
+    /// The item must be tried again, after this pause and after all items that still wait for their first turn.
     Again(T, Duration),
 }
 
-/// Does `work` on all items, at most `concurrency` at a time. A slow item keeps one thread busy and nobody else waiting.
+/// Does `work` on all items, at most `concurrency` at a time. A slow item occupies one thread and delays no other item.
 pub fn dispatch<T, R>(
     items: Vec<T>,
     concurrency: usize,
@@ -39,8 +44,8 @@ where
     dispatch_in_turns(items, concurrency, deadline, move |item| Turn::Done(work(item)))
 }
 
-/// The same for work that may have to be tried again: an item then goes behind all others, so that many items that
-/// come to nothing keep none from its turn.
+/// Does the same for work that may have to be repeated. An item to repeat goes behind all others, so that many failing
+/// items keep no other one from its turn.
 pub fn dispatch_in_turns<T, R>(
     items: Vec<T>,
     concurrency: usize,
@@ -61,10 +66,10 @@ where
         let (queue, work, send) = (Arc::clone(&queue), Arc::clone(&work), send.clone());
         let worker = move || {
             while Instant::now() < deadline {
-                // An empty queue is the end: who puts an item back takes the next one.
+                // An empty queue is the end: a thread that puts an item back also takes the next one.
                 let next = locked(&queue).pop_front();
                 let Some((item, not_before)) = next else { return };
-                // Pauses are alike, so those behind have to wait even longer.
+                // Pauses are equal, so the items behind have to wait even longer.
                 thread::sleep(not_before.min(deadline).saturating_duration_since(Instant::now()));
                 match work(item) {
                     Turn::Done(result) => {
@@ -76,7 +81,7 @@ where
                 }
             }
         };
-        // Where no more threads are to be had, those that there are do the work.
+        // If no more threads can be started, the existing ones do the work.
         if thread::Builder::new().stack_size(STACK).spawn(worker).is_err() {
             break;
         }
@@ -84,13 +89,22 @@ where
     Results { results, deadline }
 }
 
+/// Returns a limit for connecting with which all `items` get their first turn in half of the time until `deadline`,
+/// even if none of their hosts answers.
+#[must_use]
+pub fn connect_limit(items: usize, concurrency: usize, deadline: Instant) -> Duration {
+    let rounds = u32::try_from(items.div_ceil(concurrency.max(1))).unwrap_or(u32::MAX).max(1);
+    let half = deadline.saturating_duration_since(Instant::now()) / 2;
+    (half / rounds).clamp(CONNECT_AT_LEAST, CONNECT)
+}
+
 fn locked<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<R> Results<R> {
-    /// The results that come within `pause`, at least one of them unless it is over. None when all are done or the
-    /// deadline has passed; threads that still work then are left behind.
+    /// Waits for a result, and returns it with those that arrive within `pause`. Returns `None` when all items are done
+    /// or the deadline has passed. Threads that still work then are left behind.
     pub fn batch(&self, pause: Duration) -> Option<Vec<R>> {
         let mut batch = Vec::new();
         let mut end = self.deadline;
@@ -109,7 +123,7 @@ impl<R> Results<R> {
         }
     }
 
-    /// All results until the deadline.
+    /// Returns all results until the deadline.
     #[must_use]
     pub fn all(&self) -> Vec<R> {
         std::iter::from_fn(|| self.batch(Duration::ZERO)).flatten().collect()
@@ -156,7 +170,7 @@ mod tests {
             let items = (0..20).map(|n| (n, 0)).collect();
             let results = dispatch_in_turns(items, threads, in_ms(10_000), move |(n, tries): (u32, u32)| {
                 seen.lock().unwrap().push(n);
-                // Every second one comes to something at its third turn only.
+                // Every second item succeeds at its third turn only.
                 if n % 2 == 0 && tries < 2 {
                     return Turn::Again((n, tries + 1), Duration::from_millis(5));
                 }
@@ -167,7 +181,7 @@ mod tests {
             assert_eq!(done, (0..20).collect::<Vec<_>>());
             let turns = turns.lock().unwrap();
             assert_eq!(turns.len(), 10 + 3 * 10);
-            // With more threads, who takes an item first need not be the first to say so.
+            // With more threads, the first to take an item need not be the first to record it.
             if threads == 1 {
                 assert_eq!(turns[..20], done, "each has its first turn before any has a second");
             }
@@ -181,5 +195,17 @@ mod tests {
         let results = dispatch_in_turns((0..10).collect(), 2, in_ms(300), again);
         assert_eq!(results.all(), [7]);
         assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_more_nodes_the_sooner_a_silent_host_is_left() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let limit = |items| connect_limit(items, 500, deadline);
+        assert_eq!(limit(0), CONNECT);
+        assert_eq!(limit(10_000), CONNECT);
+        let some = limit(25_000);
+        assert!(CONNECT_AT_LEAST < some && some < CONNECT, "{some:?}");
+        assert_eq!(limit(1_000_000), CONNECT_AT_LEAST);
+        assert_eq!(connect_limit(10, 0, Instant::now()), CONNECT_AT_LEAST);
     }
 }

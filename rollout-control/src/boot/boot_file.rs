@@ -1,12 +1,12 @@
 //! `boot-file`: one file or link for each node in a directory that the site's TFTP or HTTP server serves. iPXE, GRUB and
 //! pxelinux look there for a file named after the node, its MAC or its IP address.
 //!
-//! A file is replaced as a whole, and what stood there is kept to be put back byte for byte. Nothing else in the directory
-//! is touched.
+//! A file is replaced as a whole, and the old one is saved and put back byte for byte. Other files in the directory are
+//! not touched.
 
 use super::{BootNode, BootSource, Outcomes, Saved};
 use rollout_core::rollout::image::Image;
-use rollout_host::config::{Nonsense, is_absolute};
+use rollout_host::config::{InvalidValue, is_absolute};
 use rollout_host::durable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The largest file that is kept to be put back, and the largest template.
+/// Size limit of a file that is saved, and of a template.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The boot server reads it as another user.
+/// Mode of a new file. The boot server reads it as a different user.
 const MODE: u32 = 0o644;
 
 /// `[boot_file]` of `controller.toml`.
@@ -29,51 +29,47 @@ const MODE: u32 = 0o644;
 pub struct BootFileConfig {
     /// The directory that is served. SlurmUser must be able to write there.
     pub directory: PathBuf,
-    /// The name of a node's file, with `{node}`, `{mac}` and other values in it.
+    /// Name of a node's file, with `{node}`, `{mac}` and other values in it.
     pub name: String,
-    /// The file with what goes into a node's file, likewise.
+    /// File with the content of a node's file, with values likewise.
     pub template: Option<PathBuf>,
-    /// Or the target of a link, likewise.
+    /// Target of a link instead of a file, with values likewise.
     pub link: Option<String>,
 }
 
 impl BootFileConfig {
-    pub(crate) fn check(&self) -> Vec<Nonsense> {
+    pub(crate) fn check(&self) -> Vec<InvalidValue> {
         const KEY: &[&str] = &["boot_file"];
         let paths =
             [is_absolute(KEY, &self.directory), self.template.as_deref().and_then(|p| is_absolute(KEY, p))];
-        let mut wrong: Vec<Nonsense> = paths.into_iter().flatten().collect();
+        let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         if self.template.is_some() == self.link.is_some() {
-            wrong.push(Nonsense::of(KEY, "it needs one of `template` and `link`"));
+            wrong.push(InvalidValue::new(KEY, "it needs one of `template` and `link`"));
         }
         let any = |_: &str| Some("x".to_owned());
         let name = &self.name;
-        if fill(name, any).is_ok_and(|one| one == *name || one.contains('/')) {
+        if fill(name, any).is_ok_and(|filled| filled == *name || filled.contains('/')) {
             let why = format!(
                 "name {name:?}: no file name with a value of the node in it, such as \"{{node}}.ipxe\""
             );
-            wrong.push(Nonsense::of(KEY, why));
+            wrong.push(InvalidValue::new(KEY, why));
         }
         wrong
     }
 }
 
-/// The provider.
 struct BootFile(BootFileConfig);
 
 pub(super) fn provider(config: BootFileConfig) -> Box<dyn BootSource> {
     Box::new(BootFile(config))
 }
 
-/// What stands in place of a node's file.
+/// State of a node's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum There {
-    /// A file with this text and mode.
+enum FileState {
     File { text: String, mode: u32 },
-    /// A link to there.
     Link { target: String },
-    /// Nothing.
     Absent {},
 }
 
@@ -92,21 +88,21 @@ impl BootSource for BootFile {
                 return Err(format!("{other} and {} have the same file {}", node.name, path.display()));
             }
             self.wanted(image, node)?;
-            there(&path)?;
+            current(&path)?;
         }
         Ok(doubts(&config.directory, &directory).into_iter().collect())
     }
 
     fn read(&self, nodes: &[BootNode], _until: Instant) -> Outcomes<Saved> {
         let read = |node: &BootNode| -> Result<Saved, String> {
-            serde_json::to_value(there(&self.path(node)?)?).map_err(|error| error.to_string())
+            serde_json::to_value(current(&self.path(node)?)?).map_err(|error| error.to_string())
         };
         nodes.iter().map(|node| (node.name.clone(), read(node))).collect()
     }
 
     fn set(&self, image: &Image, nodes: &[BootNode], until: Instant) -> Outcomes<()> {
         let set = |node: &BootNode| {
-            in_time(until).and_then(|()| put(&self.path(node)?, &self.wanted(image, node)?))
+            in_time(until).and_then(|()| replace(&self.path(node)?, &self.wanted(image, node)?))
         };
         nodes.iter().map(|node| (node.name.clone(), set(node))).collect()
     }
@@ -116,9 +112,9 @@ impl BootSource for BootFile {
             in_time(until)?;
             let saved =
                 serde_json::from_value(saved.clone()).map_err(|error| format!("the journal: {error}"))?;
-            put(&self.path(node)?, &saved)
+            replace(&self.path(node)?, &saved)
         };
-        nodes.iter().map(|both| (both.0.name.clone(), put_back(both))).collect()
+        nodes.iter().map(|pair| (pair.0.name.clone(), put_back(pair))).collect()
     }
 }
 
@@ -131,21 +127,21 @@ impl BootFile {
         Ok(self.0.directory.join(name))
     }
 
-    /// What a node's file shall be.
-    fn wanted(&self, image: &Image, node: &BootNode) -> Result<There, String> {
+    /// Returns the desired state of a node's file.
+    fn wanted(&self, image: &Image, node: &BootNode) -> Result<FileState, String> {
         let value = |value: &str| value_of(node, Some(image), value);
         if let Some(link) = &self.0.link {
             let target = fill(link, value).map_err(|why| format!("{}: link: {why}", node.name))?;
-            // What a server would answer with "not found" is no image.
+            // A server would answer "not found" for a target that does not exist.
             let target_path = self.0.directory.join(&target);
             std::fs::metadata(&target_path).map_err(|error| self.error(&target_path, error))?;
-            return Ok(There::Link { target });
+            return Ok(FileState::Link { target });
         }
         let template = self.0.template.as_deref().unwrap_or(Path::new("/"));
         let text = read_text(template).map_err(|error| self.error(template, error))?;
         let text =
             fill(&text, value).map_err(|why| format!("{}: {}: {why}", node.name, template.display()))?;
-        Ok(There::File { text, mode: MODE })
+        Ok(FileState::File { text, mode: MODE })
     }
 
     fn error(&self, path: &Path, error: io::Error) -> String {
@@ -153,12 +149,12 @@ impl BootFile {
     }
 }
 
-/// A value that a name, template or link may have. MACs and addresses also as boot loaders write them.
+/// Returns a value for a name, template or link. MACs and addresses are also available in the notation of boot loaders.
 fn value_of(node: &BootNode, image: Option<&Image>, value: &str) -> Option<String> {
     let known = |key: &str| node.values.get(key).cloned();
     match value {
         "node" => Some(node.name.clone()),
-        // GRUB and pxelinux, the latter behind 01-, and iPXE's mac:hexhyp.
+        // GRUB and pxelinux, the latter after 01-, and iPXE's mac:hexhyp.
         "mac-hyphens" => known("mac").map(|mac| mac.to_lowercase().replace(':', "-")),
         // pxelinux: C0A80001.
         "ip-hex" => match known("ip")?.parse().ok()? {
@@ -171,8 +167,8 @@ fn value_of(node: &BootNode, image: Option<&Image>, value: &str) -> Option<Strin
     }
 }
 
-/// Puts values into a text: `{name}`. `{{` is a brace, and so is one that no name follows: GRUB's and iPXE's scripts have
-/// many.
+/// Replaces `{name}` by values. `{{` is a brace, and so is one without a name after it, since the scripts of GRUB and
+/// iPXE have many.
 fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = text;
@@ -201,17 +197,17 @@ fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, St
     Ok(filled)
 }
 
-fn there(path: &Path) -> Result<There, String> {
+fn current(path: &Path) -> Result<FileState, String> {
     let error = |error: io::Error| format!("{}: {error}", path.display());
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(There::Absent {}),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(FileState::Absent {}),
         Err(other) => return Err(error(other)),
     };
     if metadata.is_symlink() {
         let target = std::fs::read_link(path).map_err(error)?;
         let target = target.into_os_string().into_string();
-        return target.map(|target| There::Link { target }).map_err(|_| {
+        return target.map(|target| FileState::Link { target }).map_err(|_| {
             format!("{}: its target is no UTF-8 text and could not be put back", path.display())
         });
     }
@@ -222,18 +218,18 @@ fn there(path: &Path) -> Result<There, String> {
         return Err(format!("{}: longer than {MAX_BYTES} bytes: no boot file of ours", path.display()));
     }
     let text = read_text(path).map_err(error)?;
-    Ok(There::File { text, mode: metadata.permissions().mode() & 0o7777 })
+    Ok(FileState::File { text, mode: metadata.permissions().mode() & 0o7777 })
 }
 
-fn put(path: &Path, wanted: &There) -> Result<(), String> {
+fn replace(path: &Path, wanted: &FileState) -> Result<(), String> {
     let error = |error: io::Error| format!("{}: {error}", path.display());
-    if there(path)? == *wanted {
+    if current(path)? == *wanted {
         return Ok(());
     }
     match wanted {
-        There::File { text, mode } => durable::replace(path, text.as_bytes(), *mode).map_err(error),
-        There::Link { target } => durable::replace_link(path, Path::new(target)).map_err(error),
-        There::Absent {} => {
+        FileState::File { text, mode } => durable::replace(path, text.as_bytes(), *mode).map_err(error),
+        FileState::Link { target } => durable::replace_link(path, Path::new(target)).map_err(error),
+        FileState::Absent {} => {
             std::fs::remove_file(path).and_then(|()| durable::sync_parent(path)).map_err(error)
         }
     }
@@ -249,7 +245,7 @@ fn in_time(until: Instant) -> Result<(), String> {
     if Instant::now() < until { Ok(()) } else { Err("there was no time left for it".to_owned()) }
 }
 
-/// RebootProgram runs as SlurmUser, and `stage` perhaps as root.
+/// Returns a doubt about a directory that others can write.
 fn doubts(path: &Path, directory: &Metadata) -> Option<String> {
     let others = directory.mode() & 0o002 != 0;
     others.then(|| {

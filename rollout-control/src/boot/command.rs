@@ -1,15 +1,15 @@
-//! Programs that know what nodes boot: the site's own (Warewulf, xCAT, OpenStack, Foreman), and ours that speaks with services.
+//! Programs that set boot sources: the site's own (Warewulf, xCAT, OpenStack, Foreman), and ours for services.
 //!
-//! Its last argument is what it is to do, and what it reads and prints is in [`question`](super::question). Where it has nothing
-//! to say, nothing will do, but for what was saved. An exit code other than 0 is an error of all nodes that it did not name
-//! an error for.
+//! The last argument is the verb. Input and output are described in [`question`](super::question). Empty output is a
+//! valid answer to all verbs but `read`. An exit code other than 0 is an error of all nodes for which the program named
+//! none.
 
 use super::question::{Answer, CheckAnswer, NodeQuestion, Question, Verb};
 use super::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::rollout::image::Image;
 use rollout_core::text::one_line;
 use rollout_core::time_limit::TimeLimit;
-use rollout_host::config::{Nonsense, is_absolute};
+use rollout_host::config::{InvalidValue, is_absolute};
 use rollout_host::run::Program;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,19 +18,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long it has to end of itself when its time is over, at most.
+/// Maximum time for the program to end by itself after its time limit.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Length limit of what it says to people, in characters.
+/// Length limit of its texts for people, in characters.
 const MAX_WHY: usize = 1500;
 
 /// The table `[command]` of `controller.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandConfig {
-    /// The program, by its absolute path.
+    /// Absolute path.
     pub program: PathBuf,
-    /// How long one call may take, for all nodes that it is about.
+    /// Time limit for one call, with all its nodes.
     #[serde(default = "default_time_limit")]
     pub time_limit: TimeLimit,
 }
@@ -40,32 +40,33 @@ fn default_time_limit() -> TimeLimit {
 }
 
 impl CommandConfig {
-    /// What makes no sense in it; `table` is its key.
+    /// Returns invalid values; `table` is its key.
     #[must_use]
-    pub fn check(&self, table: &'static [&'static str]) -> Vec<Nonsense> {
+    pub fn check(&self, table: &'static [&'static str]) -> Vec<InvalidValue> {
         is_absolute(table, &self.program).into_iter().collect()
     }
 
-    /// The provider that has it do it.
+    /// Returns the provider that runs this program.
     pub(super) fn provider(&self) -> Box<dyn BootSource> {
         provider(self.program.clone(), None, self.time_limit.get())
     }
 }
 
-/// What came of a call: what it printed, and why it failed, if it did.
+/// Outcome of a call.
 struct Called<A> {
     answer: A,
+    /// The error, if its exit code was not 0.
     failed: Option<String>,
 }
 
 struct Command {
     program: PathBuf,
-    /// For our own program: which service, and its table.
+    /// Name and table of a service, for our own program.
     service: Option<(&'static str, ServiceConfig)>,
     time_limit: Duration,
 }
 
-/// The provider that has a program do it.
+/// Returns the provider that runs a program.
 pub(super) fn provider(
     program: PathBuf,
     service: Option<(&'static str, ServiceConfig)>,
@@ -84,10 +85,10 @@ impl Command {
     ) -> Result<Called<A>, String> {
         let path = self.program.display();
         may_be_run(&self.program).map_err(|why| format!("{path}: {why}"))?;
-        let left = until.saturating_duration_since(Instant::now());
-        // Killing it is done by then, too.
-        let grace = GRACE.min(left / 4);
-        let limit = self.time_limit.min(left - grace);
+        let remaining = until.saturating_duration_since(Instant::now());
+        // The limit leaves time to kill the program.
+        let grace = GRACE.min(remaining / 4);
+        let limit = self.time_limit.min(remaining - grace);
         if limit.is_zero() {
             return Err(format!("{path}: not come to in time"));
         }
@@ -103,7 +104,7 @@ impl Command {
         let answer = if printed.is_empty() { Ok(A::default()) } else { serde_json::from_str(printed) };
         match (answer, failed) {
             (Ok(answer), failed) => Ok(Called { answer, failed }),
-            // Then it may print to people.
+            // A program that fails may print text for people.
             (Err(_), Some(why)) => Err(why),
             (Err(error), None) => {
                 let verb = verb.name();
@@ -113,14 +114,14 @@ impl Command {
         }
     }
 
-    /// A call with an answer for each node; `said` is what counts of it.
+    /// Calls the program and returns an outcome for each node. `convert` takes the saved state from an answer.
     fn of_each<T>(
         &self,
         verb: Verb,
         image: Option<&Image>,
         nodes: Vec<NodeQuestion>,
         until: Instant,
-        said: impl Fn(Option<Saved>) -> Result<T, String>,
+        convert: impl Fn(Option<Saved>) -> Result<T, String>,
     ) -> Outcomes<T> {
         let names: BTreeSet<String> = nodes.iter().map(|node| node.name.clone()).collect();
         let called = self.call::<Answer>(verb, image, nodes, until).and_then(|called| {
@@ -138,7 +139,7 @@ impl Command {
             match (answer.error, &failed) {
                 (Some(why), _) => Err(one_line(&why, MAX_WHY)),
                 (None, Some(why)) => Err(why.clone()),
-                (None, None) => said(answer.saved),
+                (None, None) => convert(answer.saved),
             }
         };
         names.iter().map(|name| (name.clone(), outcome(name))).collect()
@@ -173,14 +174,14 @@ impl BootSource for Command {
     }
 }
 
-/// Who can change it decides what SlurmUser runs, and what all nodes boot.
+/// Checks that only root and this user can change the program: it decides what SlurmUser runs and all nodes boot.
 fn may_be_run(program: &Path) -> Result<(), String> {
     let file = std::fs::metadata(program).map_err(|error| error.to_string())?;
     if !file.is_file() {
         return Err("is no program".to_owned());
     }
-    let ours = nix::unistd::geteuid().as_raw();
-    if file.uid() != 0 && file.uid() != ours {
+    let own_uid = nix::unistd::geteuid().as_raw();
+    if file.uid() != 0 && file.uid() != own_uid {
         return Err(format!("belongs to uid {}: chown root it", file.uid()));
     }
     if file.mode() & 0o022 != 0 {

@@ -1,4 +1,4 @@
-//! The site's file of nodes: what boot servers and services call them.
+//! The site's file of nodes: their names in boot servers and services.
 //!
 //! ```toml
 //! [cn001]
@@ -8,59 +8,40 @@
 
 use super::BootNode;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::addresses::Addresses;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// As much is read of it: tens of thousands of nodes.
+/// Maximum number of bytes that are read, enough for tens of thousands of nodes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Why the file of nodes cannot be used.
+/// The file of nodes cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodesFileError {
-    /// It cannot be read.
     #[error("{path}: {source}", path = .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// In the system's words.
-        source: io::Error,
-    },
-    /// It is not what it should be. The source names the line.
+    Io { path: PathBuf, source: io::Error },
+    /// Not TOML, or not the expected tables. The source names the line.
     #[error("{path}: {source}", path = .path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<toml::de::Error>,
-    },
+    Content { path: PathBuf, source: Box<toml::de::Error> },
     /// A value that would lead out of a directory or a line.
     #[error("{path}: [{node}] {key}: {value:?} has a slash or a control character", path = .path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// The node.
-        node: String,
-        /// The key.
-        key: String,
-        /// What stands there.
-        value: String,
-    },
+    Value { path: PathBuf, node: String, key: String, value: String },
 }
 
-/// What the site says of its nodes. No file says nothing.
+/// Values of nodes from the site's file, which need not exist.
 #[derive(Debug, Clone, Default)]
 pub struct NodesFile {
     nodes: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl NodesFile {
-    /// Reads it.
+    /// Reads the file. A missing file counts as empty.
     ///
     /// # Errors
-    /// If it is there and cannot be used.
+    /// If the file exists and cannot be used.
     pub fn load(path: &Path) -> Result<Self, NodesFileError> {
         let io = |source| NodesFileError::Io { path: path.to_owned(), source };
         let mut text = String::new();
@@ -72,7 +53,7 @@ impl NodesFile {
         let content = |source| NodesFileError::Content { path: path.to_owned(), source: Box::new(source) };
         let nodes: BTreeMap<String, BTreeMap<String, String>> = toml::from_str(&text).map_err(content)?;
         for (node, values) in &nodes {
-            // They become parts of file names, of paths in URLs, and lines of what boot loaders read.
+            // Values become parts of file names, of paths in URLs, and of lines in the scripts of boot loaders.
             let wrong = values.iter().find(|(_, value)| value.contains(|c: char| c == '/' || c.is_control()));
             if let Some((key, value)) = wrong {
                 let (path, node, key) = (path.to_owned(), node.clone(), key.clone());
@@ -82,13 +63,14 @@ impl NodesFile {
         Ok(Self { nodes })
     }
 
-    /// The nodes as providers know them; `addresses` are Slurm's.
+    /// Returns the nodes as providers know them. `addresses` are Slurm's.
     #[must_use]
-    pub fn nodes(&self, names: &NodeSet, addresses: &BTreeMap<String, String>) -> Vec<BootNode> {
+    pub fn nodes(&self, names: &NodeSet, addresses: &Addresses) -> Vec<BootNode> {
         let node = |name: &str| {
             let mut values = self.nodes.get(name).cloned().unwrap_or_default();
-            if let Some(address) = addresses.get(name).filter(|address| address.parse::<IpAddr>().is_ok()) {
-                values.entry("ip".to_owned()).or_insert_with(|| address.clone());
+            let address = addresses.of(name);
+            if address.parse::<IpAddr>().is_ok() {
+                values.entry("ip".to_owned()).or_insert_with(|| address.to_owned());
             }
             BootNode { name: name.to_owned(), values }
         };
@@ -108,7 +90,8 @@ mod tests {
         assert!(NodesFile::load(&path).unwrap().nodes.is_empty());
         std::fs::write(&path, "[n1]\nmac = '52:54:00:12:34:56'\n[n2]\nip = '10.1.0.2'\n").unwrap();
         let addresses = [("n1", "10.0.0.1"), ("n2", "10.0.0.2"), ("n3", "n3")];
-        let addresses = addresses.map(|(node, address)| (node.to_owned(), address.to_owned())).into();
+        let addresses =
+            Addresses::from(addresses.map(|(node, address)| (node.to_owned(), address.to_owned())));
         let nodes = NodesFile::load(&path).unwrap().nodes(&NodeSet::parse("n[1-3]").unwrap(), &addresses);
         let ip = |index: usize| nodes[index].values.get("ip").map(String::as_str);
         assert_eq!((ip(0), ip(1), ip(2)), (Some("10.0.0.1"), Some("10.1.0.2"), None));

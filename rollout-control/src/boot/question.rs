@@ -1,62 +1,58 @@
-//! What a program that sets boot sources reads and prints: the site's own, and ours that speaks with services.
+//! Input and output of programs that set boot sources: the site's own, and ours for services.
 
 use super::{BootNode, Saved, ServiceConfig};
 use rollout_core::rollout::image::Image;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What it is to do: its last argument.
+/// The task of the program, which is its last argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Whether an image could be set.
+    /// Check that an image could be set.
     Check,
-    /// What the nodes boot now.
+    /// Return the current boot sources.
     Read,
-    /// Let them boot an image.
+    /// Make the nodes boot an image.
     Set,
-    /// Let them boot what was read.
+    /// Restore boot sources that were read.
     PutBack,
 }
 
-/// What it reads.
+/// Input of the program.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Question {
-    /// How long it has. Then it is killed.
+    /// Time limit after which the program is killed.
     pub within_ms: u64,
-    /// The service's table, for our own program.
+    /// Table of the service, for our own program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceConfig>,
     /// For [`Verb::Check`] and [`Verb::Set`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
-    /// The nodes it is about.
     pub nodes: Vec<NodeQuestion>,
 }
 
-/// A node it is about.
+/// A node in the input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeQuestion {
-    /// NodeName.
     pub name: String,
-    /// As in [`BootNode`].
     pub values: BTreeMap<String, String>,
-    /// For [`Verb::PutBack`]: what it said for [`Verb::Read`].
+    /// For [`Verb::PutBack`]: the answer to [`Verb::Read`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub saved: Option<Saved>,
 }
 
-/// What it prints for [`Verb::Check`].
+/// Output for [`Verb::Check`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckAnswer {
-    /// What is doubtful.
     pub doubts: Vec<String>,
-    /// Why the image cannot be set.
+    /// The reason why the image cannot be set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What it prints otherwise.
+/// Output for all other verbs.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Answer {
@@ -64,28 +60,26 @@ pub struct Answer {
     pub nodes: BTreeMap<String, NodeAnswer>,
 }
 
-/// What came of it for a node.
+/// Outcome for a node.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeAnswer {
     /// For [`Verb::Read`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub saved: Option<Saved>,
-    /// Why nothing came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// `null` is something that can be saved, too.
+/// Deserializes a value that is present. `null` is a valid saved state, too.
 fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Saved>, D::Error> {
     Saved::deserialize(value).map(Some)
 }
 
 impl Verb {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Check, Self::Read, Self::Set, Self::PutBack];
 
-    /// The argument.
+    /// Returns the argument for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -98,13 +92,13 @@ impl Verb {
 }
 
 impl NodeQuestion {
-    /// A node, and for [`Verb::PutBack`] what was saved.
+    /// Returns the input for a node, for [`Verb::PutBack`] with its saved state.
     #[must_use]
     pub fn of(node: &BootNode, saved: Option<&Saved>) -> Self {
         Self { name: node.name.clone(), values: node.values.clone(), saved: saved.cloned() }
     }
 
-    /// The node.
+    /// Returns the node without its saved state.
     #[must_use]
     pub fn node(&self) -> BootNode {
         BootNode { name: self.name.clone(), values: self.values.clone() }

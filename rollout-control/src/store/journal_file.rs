@@ -1,16 +1,27 @@
-//! A journal on disk: lines are only ever appended, under the store's lock, and are on disk when that is done.
+//! A journal on disk: lines are only ever appended, under the store's lock, and synced after that.
 
+use super::lock::Locked;
 use super::{MODE, StoreError};
-use rollout_core::rollout::journal::{Line, lines};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay, replay_line};
 use rollout_host::durable;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-/// When the journal of plain reboots, which nobody ends, is put aside as `plain-reboots.1`.
-const MAX_PLAIN: u64 = 4 * 1024 * 1024;
+/// Size from which the journal of plain reboots is compacted: no rollout ever ends it, and each hand-over reads it.
+const MAX_PLAIN: u64 = 256 * 1024;
 
+/// Age from which a plain reboot is no longer needed to tell whether Slurm hands a node over for the second time.
+const PLAIN_NEEDED_MS: u64 = 24 * 3600 * 1000;
+
+/// Age of the oldest line from which the journal of plain reboots is compacted. A journal that is long because a whole
+/// cluster was rebooted today would otherwise be rewritten by each claim, and stay as long as it is.
+const PLAIN_OLD_MS: u64 = 2 * PLAIN_NEEDED_MS;
+
+/// One journal.
+#[derive(Debug, Clone)]
 pub(super) struct JournalFile {
     path: PathBuf,
 }
@@ -20,25 +31,36 @@ impl JournalFile {
         Self { path }
     }
 
-    /// The lines that are whole. No file is an empty journal.
+    /// Returns the lines that are whole. A missing file is an empty journal.
     pub(super) fn read(&self) -> Result<Vec<Line>, StoreError> {
-        let mut bytes = Vec::new();
-        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => Ok(lines(&String::from_utf8_lossy(&bytes)).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(lines(&String::from_utf8_lossy(&self.text()?.unwrap_or_default())).collect())
+    }
+
+    fn text(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut text = Vec::new();
+        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut text)) {
+            Ok(_) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.error("read", source)),
         }
     }
 
-    /// Appends lines and makes them last. A line that a crash tore is ended first, and stays torn.
-    pub(super) fn append(&self, lines: &[Line]) -> Result<(), StoreError> {
+    /// Returns the first line that is whole. `None` if there is none or it cannot be read.
+    fn first_line(&self) -> Option<Line> {
+        let mut text = Vec::new();
+        BufReader::new(File::open(&self.path).ok()?).read_until(b'\n', &mut text).ok()?;
+        lines(&String::from_utf8_lossy(&text)).next()
+    }
+
+    /// Appends lines. A line that a crash tore is ended first, and stays torn.
+    pub(super) fn append(&self, lines: &[Line]) -> Result<Appended, StoreError> {
         let mut text = Vec::new();
         for line in lines {
             serde_json::to_writer(&mut text, line).map_err(|error| self.error("written", error.into()))?;
             text.push(b'\n');
         }
-        let mut write = || -> io::Result<()> {
-            let new = !self.path.exists();
+        let mut write = || -> io::Result<Appended> {
+            let is_new = !self.path.exists();
             let mut file = OpenOptions::new()
                 .read(true)
                 .append(true)
@@ -46,38 +68,136 @@ impl JournalFile {
                 .mode(MODE)
                 .custom_flags(nix::libc::O_NOFOLLOW)
                 .open(&self.path)?;
-            if new {
+            if is_new {
                 durable::give_to_owner_of_directory(&self.path)?;
+                durable::sync_parent(&self.path)?;
             }
             if is_torn(&mut file)? {
                 text.insert(0, b'\n');
             }
             let length = file.metadata()?.len();
-            if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
+            if let Err(error) = file.write_all(&text) {
                 // On a full disk the first of the lines may be whole: none of them counts.
                 let _ = file.set_len(length).and_then(|()| file.sync_data());
                 return Err(error);
             }
-            if new {
-                durable::sync_parent(&self.path)?;
-            }
-            Ok(())
+            Ok(Appended { journal: self.clone(), file })
         };
         write().map_err(|source| self.error("written", source))
     }
 
-    /// Puts the file aside once it is long. Only for a journal that no rollout ends.
-    pub(super) fn rotate(&self) -> Result<(), StoreError> {
-        let length = std::fs::metadata(&self.path).map_or(0, |file| file.len());
-        if length < MAX_PLAIN {
-            return Ok(());
-        }
-        durable::rename(&self.path, &self.path.with_extension("1"))
-            .map_err(|source| self.error("put aside", source))
+    pub(super) fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    pub(super) fn missing(&self) -> StoreError {
+        self.error("read", io::ErrorKind::NotFound.into())
     }
 
     fn error(&self, what: &'static str, source: io::Error) -> StoreError {
         StoreError::Io { path: self.path.clone(), what, source }
+    }
+}
+
+/// Lines that were appended and may not be on disk yet.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Appended {
+    journal: JournalFile,
+    file: File,
+}
+
+impl Appended {
+    /// Makes the lines last. This needs no lock: others need not wait for the disk, and the file system writes the
+    /// lines of several processes at once. Others may act on lines that a power cut takes away afterwards; their writer
+    /// has not acted on them yet.
+    pub(super) fn sync(self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(|source| self.journal.error("written", source))
+    }
+}
+
+/// A journal's text with its records, for reading it again at little cost.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    text: Vec<u8>,
+    first: Option<Written>,
+    records: NodeRecords,
+}
+
+/// Time and writer of a line.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written {
+    pub(super) t_ms: u64,
+    pub(super) by: String,
+}
+
+impl Written {
+    pub(super) fn of(line: &Line) -> Self {
+        Self { t_ms: line.t_ms, by: line.by.clone() }
+    }
+}
+
+impl Replayed {
+    /// Reads the journal, again if it was read before. If it only grew, only the new lines are parsed. Returns whether
+    /// it exists.
+    pub(super) fn catch_up(&mut self, journal: &JournalFile) -> Result<bool, StoreError> {
+        let read = journal.text()?;
+        let exists = read.is_some();
+        let text = read.unwrap_or_default();
+        let only_grew = text.starts_with(&self.text) && self.text.last().is_none_or(|last| *last == b'\n');
+        if !only_grew {
+            *self = Self::default();
+        }
+        for line in lines(&String::from_utf8_lossy(&text[self.text.len()..])) {
+            self.first.get_or_insert_with(|| Written::of(&line));
+            replay_line(&mut self.records, &line);
+        }
+        self.text = text;
+        Ok(exists)
+    }
+
+    /// Returns time and writer of the first line that is whole.
+    pub(super) fn first(&self) -> Option<Written> {
+        self.first.clone()
+    }
+
+    pub(super) fn records(&self) -> &NodeRecords {
+        &self.records
+    }
+
+    pub(super) fn into_records(self) -> NodeRecords {
+        self.records
+    }
+}
+
+impl Locked<'_> {
+    /// Keeps of a long journal of plain reboots only the lines that may still matter. The journal as it was stays in
+    /// `plain-reboots.1`.
+    pub(super) fn compact_plain_reboots(&self, now_ms: u64) -> Result<(), StoreError> {
+        let journal = self.journal(None);
+        if std::fs::metadata(&journal.path).map_or(0, |file| file.len()) < MAX_PLAIN {
+            return Ok(());
+        }
+        let is_old = |line: Line| line.t_ms.saturating_add(PLAIN_OLD_MS) <= now_ms;
+        if !journal.first_line().is_none_or(is_old) {
+            return Ok(());
+        }
+        let lines = journal.read()?;
+        let recent = |t_ms: u64| t_ms.saturating_add(PLAIN_NEEDED_MS) > now_ms;
+        let records = replay(&lines);
+        let needed = records.iter().filter(|(_, record)| recent(record.since_ms));
+        let needed: NodeSet = needed.map(|(name, _)| name.clone()).collect();
+        let of_needed =
+            |line: &&Line| recent(line.t_ms) && !line.entry.nodes().intersection(&needed).is_empty();
+        let mut text = Vec::new();
+        for line in lines.iter().filter(of_needed) {
+            serde_json::to_writer(&mut text, line).map_err(|error| journal.error("written", error.into()))?;
+            text.push(b'\n');
+        }
+        let aside = journal.path.with_extension("1");
+        let _ = std::fs::remove_file(&aside);
+        std::fs::hard_link(&journal.path, &aside).map_err(|error| journal.error("put aside", error))?;
+        self.replace(&journal.path, &text, MODE)
     }
 }
 

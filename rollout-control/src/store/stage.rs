@@ -1,13 +1,16 @@
-//! Staging and unstaging: recording what nodes shall become. Touches no node.
+//! Staging and unstaging: recording the desired state of nodes. Touches no node.
 
-use super::{MODE, Store, StoreError};
+use super::{MODE, StoreError, StoreWriter};
+use rollout_core::controller::snapshot::Snapshot;
+use rollout_core::controller::staging::{Verdict, check, free_nodes, new_id, unstageable};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Entry, Line, NodeRecords, fold};
+use rollout_core::rollout::journal::{Entry, Line};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_host::{clock, durable};
+use std::io;
 use std::path::Path;
 
-/// What staging did.
+/// The result of staging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Staged {
     /// The rollout is new and has this id.
@@ -16,25 +19,20 @@ pub enum Staged {
     Already(String),
 }
 
-/// Why a manifest is not staged.
+/// The reason for not staging a manifest.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StageError {
-    /// Some of its nodes have something staged already.
+    /// Some of its nodes wait for another rollout.
     #[error("{nodes}: already staged for {rollout}; first `slurm-rollout unstage {rollout} {nodes}`")]
-    Taken {
-        /// The nodes.
-        nodes: NodeSet,
-        /// What is staged for them.
-        rollout: String,
-    },
+    Taken { nodes: NodeSet, rollout: String },
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Staged {
-    /// The rollout's id.
+    /// Returns the rollout's id.
     #[must_use]
     pub fn into_id(self) -> String {
         match self {
@@ -43,82 +41,63 @@ impl Staged {
     }
 }
 
-impl Store {
-    /// Stages a manifest, whose checked form is `manifest` and whose text is `text`. All of it or nothing; with
-    /// `dry_run` nothing, but the same answer.
+impl StoreWriter {
+    /// Stages a manifest, whose checked form is `manifest` and whose text is `text`: all of it or nothing.
     ///
     /// # Errors
-    /// If a node has something staged already, or nothing can be written.
-    pub fn stage(&self, text: &str, manifest: &Manifest, dry_run: bool) -> Result<Staged, StageError> {
-        let _lock = if dry_run { None } else { Some(self.lock()?) };
-        let folds = self.folds()?;
-        let now_ms = clock::now_ms();
-        for (id, nodes) in &folds {
-            let taken = Self::armed(nodes, &manifest.nodes, now_ms);
-            if taken.is_empty() {
-                continue;
-            }
-            let whole = taken == manifest.nodes && nodes.len() == taken.len();
-            if whole && self.manifest(id).is_ok_and(|staged| staged == *manifest) {
-                return Ok(Staged::Already(id.clone()));
-            }
-            return Err(StageError::Taken { nodes: taken, rollout: id.clone() });
+    /// Fails if a node waits for another rollout, or nothing can be written.
+    pub fn stage(&self, text: &str, manifest: &Manifest) -> Result<Staged, StageError> {
+        let (_lock, snapshot) = self.lock_with_snapshot()?;
+        let staged = self.staged_now(manifest, &snapshot)?;
+        if let Staged::New(id) = &staged {
+            self.write_rollout(id, text, manifest.nodes.clone())?;
         }
-        let id = new_id(&manifest.name, &folds);
-        if !dry_run {
-            self.write_rollout(&id, text, manifest.nodes.clone())?;
-        }
-        Ok(Staged::New(id))
+        Ok(staged)
     }
 
-    /// Calls off what is still to come for these nodes (none: for all of the rollout's). Says for which it did: not for nodes
-    /// that boot what the rollout gave them, until that is put back. Nobody would know of it any more.
+    /// Returns the nodes of `nodes` for which the rollout was called off (`None`: all of its nodes).
     ///
     /// # Errors
-    /// If there is no such rollout, or nothing can be written.
+    /// Fails if there is no such rollout, or nothing can be written.
     pub fn unstage(&self, id: &str, nodes: Option<&NodeSet>) -> Result<NodeSet, StoreError> {
-        let _lock = self.lock()?;
-        self.manifest_text(id)?;
-        let fold = fold(&self.lines(id)?);
-        let all: NodeSet = fold.keys().cloned().collect();
-        let nodes = Self::armed(&fold, nodes.unwrap_or(&all), clock::now_ms());
-        let ours = fold.iter().filter(|(_, node)| node.boots_ours().is_some());
-        let nodes = nodes.difference(&ours.map(|(name, _)| name.clone()).collect());
+        let (lock, snapshot) = self.lock_with_snapshot()?;
+        let Some(rollout) = snapshot.rollout(id) else {
+            // If it is closed, it is over for all of its nodes.
+            return self.rollout(id).map(|_| NodeSet::default());
+        };
+        let all = rollout.records.keys().cloned().collect();
+        let nodes = unstageable(nodes.unwrap_or(&all), &snapshot, id, clock::now_ms());
         if !nodes.is_empty() {
-            self.append(Some(id), vec![Entry::Unstaged { nodes: nodes.clone() }])?;
+            lock.append(Some(id), vec![Entry::Unstaged { nodes: nodes.clone() }])?;
         }
         Ok(nodes)
     }
 
-    /// Stages nodes anew that a rollout was applied to and that went back. Says for which it did: not for those that
-    /// have something else staged by now.
+    /// Stages a rollout once more for nodes that went back. Returns those for which it did: not those that wait for
+    /// another one by now. A closed rollout is open again.
     ///
     /// # Errors
-    /// If there is no such rollout, or nothing can be written.
+    /// Fails if there is no such rollout, or nothing can be written.
     pub fn stage_again(&self, id: &str, nodes: &NodeSet) -> Result<NodeSet, StoreError> {
-        let _lock = self.lock()?;
+        let (lock, snapshot) = self.lock_with_snapshot()?;
         self.manifest_text(id)?;
-        let now_ms = clock::now_ms();
-        let taken = self
-            .folds()?
-            .iter()
-            .fold(NodeSet::default(), |taken, (_, fold)| taken.union(&Self::armed(fold, nodes, now_ms)));
-        let nodes = nodes.difference(&taken);
+        let nodes = free_nodes(nodes, &snapshot);
         if !nodes.is_empty() {
-            self.append(Some(id), vec![Entry::Staged { nodes: nodes.clone() }])?;
+            lock.reopen(id)?;
+            lock.append(Some(id), vec![Entry::Staged { nodes: nodes.clone() }])?;
         }
         Ok(nodes)
     }
 
-    /// Makes the rollout's directory under another name and renames it when it is whole.
+    /// Makes the rollout's directory under another name and renames it when it is complete.
     fn write_rollout(&self, id: &str, text: &str, nodes: NodeSet) -> Result<(), StoreError> {
-        let (new, whole) = (self.rollout_dir(&format!(".{id}")), self.rollout_dir(id));
+        let (new, complete) = (self.rollout_dir(&format!(".{id}")), self.rollout_dir(id));
         let _ = std::fs::remove_dir_all(&new);
-        let written = self.fill_rollout(&new, text, nodes);
-        if let Err(error) =
-            written.and_then(|()| durable::rename(&new, &whole).map_err(|e| io_error(&whole, e)))
-        {
-            // What is left of it would only take room.
+        let renamed = self
+            .fill_rollout(&new, text, nodes)
+            .and_then(|()| durable::rename(&new, &complete).map_err(StoreError::io(&complete, "written")));
+        if let Err(error) = renamed {
+            // The rest of it would only take room.
             let _ = std::fs::remove_dir_all(&new);
             return Err(error);
         }
@@ -128,23 +107,37 @@ impl Store {
     fn fill_rollout(&self, new: &Path, text: &str, nodes: NodeSet) -> Result<(), StoreError> {
         self.make_dir(new)?;
         let line = Line { t_ms: clock::now_ms(), by: self.by.clone(), entry: Entry::Staged { nodes } };
-        let journal = serde_json::to_string(&line).unwrap_or_default() + "\n";
-        for (name, content) in [("manifest.toml", text), ("journal", &journal)] {
+        let journal = serde_json::to_string(&line)
+            .map_err(|error| StoreError::io(new, "written")(io::Error::from(error)))?;
+        for (name, content) in [("manifest.toml", text), ("journal", &(journal + "\n"))] {
             let path = new.join(name);
-            durable::replace(&path, content.as_bytes(), MODE).map_err(|e| io_error(&path, e))?;
+            durable::replace(&path, content.as_bytes(), MODE).map_err(StoreError::io(&path, "written"))?;
             self.give(&path)?;
         }
         Ok(())
     }
 }
 
-fn io_error(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::Io { path: path.to_owned(), what: "written", source }
-}
+impl super::StoreReader {
+    /// Returns the answer that staging a manifest would get now.
+    ///
+    /// # Errors
+    /// As for [`StoreWriter::stage`].
+    pub fn would_stage(&self, manifest: &Manifest) -> Result<Staged, StageError> {
+        self.staged_now(manifest, &self.snapshot()?)
+    }
 
-/// The name, or the name with the first number behind it that is free: `driver`, `driver@2`.
-fn new_id(name: &str, folds: &[(String, NodeRecords)]) -> String {
-    let free = |id: &String| folds.iter().all(|(known, _)| known != id);
-    let numbered = (2..).map(|number| format!("{name}@{number}"));
-    std::iter::once(name.to_owned()).chain(numbered).find(free).unwrap_or_default()
+    fn staged_now(&self, manifest: &Manifest, snapshot: &Snapshot) -> Result<Staged, StageError> {
+        match check(manifest, snapshot) {
+            Verdict::Already(id) => Ok(Staged::Already(id)),
+            Verdict::Taken { nodes, rollout } => Err(StageError::Taken { nodes, rollout }),
+            Verdict::Free => {
+                let mut known = self.names_in(&self.rollouts_dir())?;
+                known.extend(self.names_in(&self.archive_dir())?);
+                // The summary of a rollout that somebody removed would close the new one at once.
+                known.extend(self.names_in(&self.closed_dir())?);
+                Ok(Staged::New(new_id(&manifest.name, &known)))
+            }
+        }
+    }
 }

@@ -1,30 +1,32 @@
-//! The agent's record of the order it carries out, and the decisions that follow from it alone.
+//! The agent's record of the order that it carries out.
 //!
-//! The ledger is the truth about what happened on the node. The agent writes it before it acts; this module only
-//! says what is in it and what it means.
+//! The ledger is the truth about an order on its node. The agent writes it before it acts. This module holds its
+//! content and the bookkeeping; [`steps`](super::steps) reads the next step of an action from it.
 
+use crate::agent::changes_made::NodeChanges;
 use crate::agent::phase::{Event, Phase};
+use crate::agent::record::{After, Before, Record};
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::OrderStatus;
 use crate::protocol::order::{Order, OrderId, OrderKind, RestoreLedger};
 use crate::rollout::image::Running;
-use crate::rollout::manifest::{Change, Manager, OnFailure};
-use crate::rollout::undo::NodeChanges;
+use crate::rollout::manifest::{Change, OnFailure};
+use crate::slurm::reason::{self, PLAIN_REBOOT};
 use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 
-/// The format that this version writes. It reads higher ones too, as far as it knows their keys: a rollback may put
-/// an older agent on a newer ledger.
+/// Ledger format that this version writes. Higher ones are read as far as their keys are known, because a rollback may
+/// put an older agent on a newer ledger.
 pub const VERSION: u32 = 1;
 
-/// How often an agent begins the same work anew after crashes before it counts as failed.
+/// Number of interrupted attempts after which the same work counts as failed.
 const MAX_TRIES: u32 = 3;
 
-/// How many order ids are remembered. MUNGE credentials live at most an hour; a node is not ordered 64 times in one.
-const MAX_SEEN: usize = 64;
+/// Number of order ids to remember. MUNGE credentials live at most an hour; a node does not get 64 orders in one.
+const MAX_ACCEPTED_ORDERS: usize = 64;
 
-/// How many rollouts can be undone later.
-const MAX_PASTS: usize = 8;
+/// Number of rollouts that can be undone later.
+const MAX_ROLLOUTS: usize = 8;
 
 /// Length limit of an error, in characters.
 const MAX_ERROR: usize = 700;
@@ -32,128 +34,58 @@ const MAX_ERROR: usize = 700;
 /// The agent's record of one order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The format.
+    /// The format, [`VERSION`].
     pub version: u32,
-    /// The node that accepted it. None in ledgers of older agents.
+    /// The node that accepted the order. `None` in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// The order as it was accepted: to apply changes or to reboot.
     pub order: Order,
-    /// Where the node stands.
     pub phase: Phase,
-    /// When it came to this phase, in seconds since 1970.
+    /// Start of the phase, in seconds since 1970.
     pub since_s: u64,
-    /// The kernel's boot id when it came to this phase.
+    /// The kernel's boot id at the start of the phase.
     pub boot_id: String,
     /// The kernel's boot id when the order was accepted.
     pub ordered_boot_id: String,
-    /// When the order was accepted, in seconds since 1970. None in ledgers of older agents.
+    /// Time of acceptance, in seconds since 1970. `None` in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered_s: Option<u64>,
-    /// How often this phase has been begun.
+    /// The system that the node was running when it accepted an order for which the controller changes its boot source.
+    /// Any later boot may lead to the new image, which must not pass for the old one. `None` in ledgers of older
+    /// agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_running: Option<Running>,
+    /// Number of times that this phase was begun.
     #[serde(default)]
     pub tries: u32,
-    /// What undo needs, one record a change that was begun, in the order of the changes.
+    /// One record for each change that was begun, in the order of the changes.
     #[serde(default)]
     pub records: Vec<Record>,
-    /// The Reason with which somebody else drained the node: it stays drained when it is given back.
+    /// Reason of the drain that somebody else set. The node stays drained when it is given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<String>,
-    /// What failed first, in one line.
+    /// The drain of a released node was kept while its gate opened. It is the admin's from then on: a later start of
+    /// the agent must not set it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain_kept: bool,
+    /// The failure, in one line, its first cause in front.
     #[serde(default)]
     pub error: Option<String>,
-    /// The ids of the orders that were accepted, oldest first.
-    #[serde(default)]
-    pub seen: Vec<OrderId>,
-    /// What rollouts before this order made of the node, oldest first.
+    /// Ids of the accepted orders, oldest first.
+    #[serde(default, rename = "seen")]
+    pub accepted_orders: Vec<OrderId>,
+    /// Changes of rollouts before this order, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<NodeChanges>,
 }
 
-/// What undo needs to know of a change. Written before the change is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// What was there before.
-    pub before: Before,
-    /// What is there since the change was made; none while it is being made.
-    #[serde(default)]
-    pub after: Option<After>,
-}
-
-impl Record {
-    /// A record without its end is a change that was interrupted: it may have done anything.
-    fn may_have_changed(&self) -> bool {
-        self.after.as_ref().is_none_or(|after| after.changed)
-    }
-}
-
-/// What was there before a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Before {
-    /// The link's target, none if there was no link.
-    Symlink {
-        /// Where it pointed.
-        target: Option<String>,
-    },
-    /// Every installed package: dnf `name-epoch:version-release.arch`, apt `name:arch=version`.
-    Packages {
-        /// The package manager that the node has.
-        manager: Manager,
-        /// The packages.
-        installed: Vec<String>,
-    },
-    /// Nothing that could be restored: it comes with the image, and a node without a disk is only looked at.
-    InImage,
-    /// What was booted.
-    Image {
-        /// What the system said it was.
-        running: Running,
-        /// What the provider on the node needs to put it back, in its own notation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        saved: Option<String>,
-    },
-}
-
-/// What a change left behind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct After {
-    /// Whether anything is another than before.
-    pub changed: bool,
-    /// Packages that the change brought, in the notation of [`Before::Packages`]. Empty for other changes.
-    #[serde(default)]
-    pub added: Vec<String>,
-    /// Packages that it took away.
-    #[serde(default)]
-    pub removed: Vec<String>,
-}
-
-/// Whether slurmd may start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
-    /// It may.
-    Open,
-    /// It may not, and waiting does not help: an order is being carried out that ends in a reboot, or the node is held.
-    Closed(String),
-    /// Not yet: the node has booted and is being proven.
-    Wait,
-}
-
-/// What an agent does with an order that is genuine and for this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Take it: this event.
-    Accept(Event),
-    /// An order that leads to the same is being carried out.
-    UnderWay(Phase),
-    /// Say no, with this reason.
-    Refuse(String),
-}
-
 impl Ledger {
-    /// The ledger of an order that was just accepted, `last` being the ledger before it.
+    /// Creates the ledger of an order that was just accepted. `last` is the ledger before it.
     #[must_use]
     pub fn begin(order: Order, phase: Phase, boot_id: &str, now_s: u64, last: Option<&Self>) -> Self {
+        let drained = order.give_back().and_then(|back| back.drained.clone());
+        let id = order.id.clone();
         let mut ledger = Self {
             version: VERSION,
             node: None,
@@ -163,65 +95,83 @@ impl Ledger {
             boot_id: boot_id.to_owned(),
             ordered_boot_id: boot_id.to_owned(),
             ordered_s: Some(now_s),
+            ordered_running: None,
             tries: 1,
             records: Vec::new(),
-            drained: None,
+            drained,
+            drain_kept: false,
             error: None,
-            seen: last.map(|l| l.seen.clone()).unwrap_or_default(),
-            earlier: last.map(Self::pasts).unwrap_or_default(),
+            accepted_orders: last.map(|last| last.accepted_orders.clone()).unwrap_or_default(),
+            earlier: last.map(Self::all_changes_made).unwrap_or_default(),
         };
-        ledger.drained = ledger.order.give_back().and_then(|back| back.drained.clone());
-        let id = ledger.order.id.clone();
         ledger.remember(id);
         ledger
     }
 
-    /// What the ledger would say on a node that kept none over its boot.
+    /// Restores the ledger of a node that lost it in a boot, from the controller's knowledge.
     #[must_use]
-    pub fn expected(id: OrderId, nodes: NodeSet, expect: RestoreLedger, now_s: u64) -> Self {
-        let RestoreLedger { order, phase, boot_id, ordered_s, running, error } = expect;
+    pub fn restored(id: OrderId, nodes: NodeSet, restore: RestoreLedger, now_s: u64) -> Self {
+        let RestoreLedger { order, phase, boot_id, ordered_s, running, error } = restore;
         let mut ledger = Self::begin(Order::new(id, nodes, *order), phase, &boot_id, now_s, None);
         ledger.ordered_s = ordered_s;
-        if let OrderKind::Apply(apply) = &ledger.order.kind {
-            let unchanged = |changed| Some(After { changed, added: Vec::new(), removed: Vec::new() });
-            let record = |change: &Change| match (change, &running) {
-                (Change::Image(_), Some(running)) => {
-                    let before = Before::Image { running: running.clone(), saved: None };
-                    Record { before, after: unchanged(true) }
-                }
-                _ => Record { before: Before::InImage, after: unchanged(false) },
-            };
-            ledger.records = apply.desired.changes.iter().map(record).collect();
-        }
+        let record = |change: &Change| match (change, &running) {
+            (Change::Image(_), Some(running)) => {
+                let before = Before::Image { running: running.clone(), saved: None };
+                Record { before, after: Some(After { changed: true, ..After::default() }) }
+            }
+            _ => Record::unchanged(Before::InImage),
+        };
+        ledger.records = ledger.changes().iter().map(record).collect();
+        ledger.expect_to_return_to(running.as_ref());
         if let Some(error) = error {
             ledger.fail(&error);
         }
         ledger
     }
 
-    /// Whether it is another node's: this disk, or its image, was copied in the middle of that node's order.
+    /// Returns whether the ledger is another node's: this disk, or its image, was copied in the middle of that node's
+    /// order.
     #[must_use]
     pub fn is_of_another_node(&self, me: &str) -> bool {
         self.node.as_deref().is_some_and(|node| node != me)
     }
 
-    /// What rollouts made of the node, this order's included, oldest first.
+    /// Returns the changes that its order made. `None` unless the order has ended and the node is in the staged state.
     #[must_use]
-    pub fn pasts(&self) -> Vec<NodeChanges> {
-        let mut pasts = self.earlier.clone();
-        pasts.extend(self.past());
-        let extra = pasts.len().saturating_sub(MAX_PASTS);
-        pasts.split_off(extra)
+    pub fn changes_made(&self) -> Option<NodeChanges> {
+        match &self.order.kind {
+            OrderKind::Apply(apply) if self.phase == Phase::Updated => {
+                Some(NodeChanges::of(apply, &self.records))
+            }
+            _ => None,
+        }
     }
 
-    /// Remembers that an order was accepted.
+    /// Returns the changes of the latest rollouts, including this order's, oldest first.
+    #[must_use]
+    pub fn all_changes_made(&self) -> Vec<NodeChanges> {
+        let mut all = self.earlier.clone();
+        all.extend(self.changes_made());
+        let extra = all.len().saturating_sub(MAX_ROLLOUTS);
+        all.split_off(extra)
+    }
+
+    /// Records that an order was accepted.
     pub fn remember(&mut self, id: OrderId) {
-        self.seen.push(id);
-        let extra = self.seen.len().saturating_sub(MAX_SEEN);
-        self.seen.drain(..extra);
+        self.accepted_orders.push(id);
+        let extra = self.accepted_orders.len().saturating_sub(MAX_ACCEPTED_ORDERS);
+        self.accepted_orders.drain(..extra);
     }
 
-    /// Comes to another phase, or begins the same one once more.
+    /// Records the running system as the one to return to, unless one is recorded or the controller leaves the boot
+    /// source alone.
+    pub fn expect_to_return_to(&mut self, running: Option<&Running>) {
+        if self.ordered_running.is_none() && self.boot_source_timeout().is_some() {
+            self.ordered_running = running.cloned();
+        }
+    }
+
+    /// Enters a phase, or begins the same phase once more.
     pub fn enter(&mut self, phase: Phase, boot_id: &str, now_s: u64) {
         if phase == self.phase {
             self.tries = self.tries.saturating_add(1);
@@ -233,7 +183,7 @@ impl Ledger {
         }
     }
 
-    /// Keeps an error, in one line, behind those that came before: the first one is the cause.
+    /// Records an error, in one line, behind earlier ones: the first one is the cause.
     pub fn fail(&mut self, error: &str) {
         let error = one_line(error, MAX_ERROR);
         self.error = Some(match self.error.take() {
@@ -243,9 +193,14 @@ impl Ledger {
         });
     }
 
-    /// Forgets what a held order did, to carry it out once more. Nothing of it is left on the node, or an admin has
-    /// seen to it: that is what `retry` says.
+    /// Forgets the work of a held order before it is carried out once more. Either nothing of it is left on the node,
+    /// or an admin has dealt with it: `retry` means that. The system to return to stays, unless it was proven since.
     pub fn begin_again(&mut self, id: OrderId, boot_id: &str, now_s: u64) {
+        let recorded = self.records.iter().find_map(|record| match &record.before {
+            Before::Image { running, .. } => Some(running.clone()),
+            _ => None,
+        });
+        self.expect_to_return_to(recorded.as_ref());
         self.records.clear();
         self.error = None;
         self.ordered_s = Some(now_s);
@@ -253,46 +208,43 @@ impl Ledger {
         self.remember(id);
     }
 
-    /// The event with which an agent that just started goes on. What was begun too often is given up.
+    /// Returns the event with which an agent that just started continues. Work that was interrupted too often has
+    /// failed.
     pub fn started(&mut self, boot_id: &str) -> Event {
-        let goes_on = Event::Started { rebooted: boot_id != self.boot_id };
-        if self.tries < MAX_TRIES {
-            return goes_on;
+        let continues = Event::Started { rebooted: boot_id != self.boot_id };
+        // A reboot is no work that could be interrupted: it is the interruption.
+        let reboots = matches!(self.phase, Phase::Rebooting | Phase::RebootingBack);
+        match self.phase.failure() {
+            Some(failure) if self.tries >= MAX_TRIES && !reboots => {
+                self.fail(&format!("interrupted {} times while {}", self.tries, self.phase.name()));
+                failure
+            }
+            _ => continues,
         }
-        let gives_up = match self.phase {
-            Phase::Applying => Event::ApplyFailed,
-            Phase::Verifying => Event::VerifyFailed,
-            Phase::Undoing => Event::UndoFailed,
-            Phase::VerifyingOld => Event::OldNotProven,
-            Phase::Rebooting
-            | Phase::RebootingBack
-            | Phase::Held
-            | Phase::Updated
-            | Phase::RolledBack
-            | Phase::Released => return goes_on,
-        };
-        self.fail(&format!("interrupted {} times while {}", self.tries, self.phase.name()));
-        gives_up
     }
 
-    /// Whether anything on the node is, or may be, another than before the order.
+    /// Returns whether the node differs, or may differ, from before the order.
     #[must_use]
     pub fn changed(&self) -> bool {
         self.records.iter().any(Record::may_have_changed)
     }
 
-    /// Whether the node has to boot once more after an undo: Slurm still waits for a boot, or something was changed. An
-    /// image alone takes none where what runs is `as_before`: the node never left it, or came back to it by itself.
+    /// Returns whether the node must boot once more after an undo, because Slurm still waits for a boot or something
+    /// was changed. A changed image alone needs no boot if the node `runs_as_before`: it never left the old system, or
+    /// came back to it by itself. Without a record of the old image, only a boot from the restored source leads back to
+    /// it.
     #[must_use]
-    pub fn reboot_due(&self, boot_id: &str, as_before: bool) -> bool {
-        let only_booted = |record: &Record| as_before && matches!(record.before, Before::Image { .. });
+    pub fn reboot_due(&self, boot_id: &str, runs_as_before: bool) -> bool {
+        let needs_no_boot = |record: &Record| runs_as_before && matches!(record.before, Before::Image { .. });
         boot_id == self.ordered_boot_id
-            || self.records.iter().any(|record| record.may_have_changed() && !only_booted(record))
+            || self.has_unrecorded_image()
+            || self.records.iter().any(|record| record.may_have_changed() && !needs_no_boot(record))
     }
 
-    /// The node is proven to be what it was: nothing of the order is left there to be undone.
+    /// Records that the node is proven to be in its old state: nothing of the order is left to undo.
     pub fn old_proven(&mut self) -> Event {
         self.records.clear();
+        self.ordered_running = None;
         let hold = match &self.order.kind {
             OrderKind::Apply(apply) => apply.desired.verify.on_failure == OnFailure::Hold,
             _ => false,
@@ -300,7 +252,15 @@ impl Ledger {
         Event::OldProven { hold }
     }
 
-    /// What a status request is told.
+    /// Records the drain with which the node is to be given back. Returns whether that is news, which must be on disk
+    /// before Slurm's own record of the drain is overwritten.
+    pub fn settle_drain(&mut self, drained: Option<&str>) -> bool {
+        let news = self.drained.as_deref() != drained;
+        self.drained = drained.map(str::to_owned);
+        news
+    }
+
+    /// Returns the order's part of a status answer.
     #[must_use]
     pub fn status(&self) -> OrderStatus {
         OrderStatus {
@@ -314,7 +274,8 @@ impl Ledger {
         }
     }
 
-    /// From acceptance to the end. What an admin released waited for the admin; a clock that was set back tells nothing.
+    /// Returns the time from acceptance to the end. A released order was waiting for the admin, and a clock that was
+    /// set back makes the difference meaningless: `None`.
     fn took_s(&self) -> Option<u64> {
         match self.phase {
             Phase::Updated | Phase::RolledBack => self.since_s.checked_sub(self.ordered_s?),
@@ -322,95 +283,16 @@ impl Ledger {
         }
     }
 
-    /// How Reasons and messages name the order: the rollout, or the plain reboot.
+    /// Returns the name of the order in Reasons and messages: its rollout, or `plain reboot`.
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.order.rollout().unwrap_or("plain reboot")
+        self.order.rollout().unwrap_or(PLAIN_REBOOT)
     }
-}
 
-/// Whether slurmd may start, by the ledger of the order that is not settled (none: no such order). `admitted` says whether
-/// the agent has found that it may in this boot; none where the ledger outlives boots, and that need not be asked.
-#[must_use]
-pub fn gate(unsettled: Option<&Ledger>, admitted: Option<bool>, boot_id: &str) -> Gate {
-    let Some(ledger) = unsettled else {
-        return if admitted == Some(false) { Gate::Wait } else { Gate::Open };
-    };
-    let closed = |what: &str| Gate::Closed(format!("{}: {what}", ledger.subject()));
-    match ledger.phase {
-        Phase::Updated | Phase::RolledBack | Phase::Released => Gate::Open,
-        Phase::Verifying | Phase::VerifyingOld => Gate::Wait,
-        // Booted, and the agent has not come to it yet.
-        Phase::Rebooting | Phase::RebootingBack if ledger.boot_id != boot_id => Gate::Wait,
-        Phase::Applying | Phase::Undoing | Phase::Rebooting | Phase::RebootingBack => {
-            closed(ledger.phase.name())
-        }
-        Phase::Held => closed(&format!("held: {}", ledger.error.as_deref().unwrap_or("no reason is known"))),
-    }
-}
-
-/// What to do with a genuine order, on node `me`, whose newest ledger is `last`.
-#[must_use]
-pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
-    if !order.nodes.contains(me) {
-        return Verdict::Refuse(format!("the order is for {}, this is {me}", order.nodes));
-    }
-    let under_way = last.filter(|ledger| !ledger.phase.is_settled());
-    if let Some(ledger) = last.filter(|ledger| ledger.seen.contains(&order.id)) {
-        return match under_way {
-            Some(ledger) if ledger.phase != Phase::Held && ledger.order.id == order.id => {
-                Verdict::UnderWay(ledger.phase)
-            }
-            _ => Verdict::Refuse(format!(
-                "order {} was carried out before; the node is {}",
-                order.id,
-                ledger.phase.name()
-            )),
-        };
-    }
-    match (&order.kind, under_way) {
-        // The driver turns a hand-over by slurmd into one of the others, and the rest is about no order.
-        (
-            OrderKind::PreStage(_)
-            | OrderKind::UpdateDrain(_)
-            | OrderKind::DropPreStaged { .. }
-            | OrderKind::LocalHandOver(_)
-            | OrderKind::BootRestored { .. },
-            _,
-        ) => Verdict::Refuse("not an order to be carried out".to_owned()),
-        (OrderKind::RestoreLedger(_), None) if last.is_none() => {
-            Verdict::Accept(Event::Started { rebooted: true })
-        }
-        (OrderKind::RestoreLedger(_), _) => {
-            let at = last.map_or("idle", |ledger| ledger.phase.name());
-            Verdict::Refuse(format!("{me} has a ledger and goes by it: it is {at}"))
-        }
-        (OrderKind::Apply(_), None) => Verdict::Accept(Event::OrderedToApply),
-        (OrderKind::Reboot(_), None) => Verdict::Accept(Event::OrderedToReboot),
-        (OrderKind::Retry, Some(ledger)) if ledger.phase == Phase::Held => {
-            Verdict::Accept(Event::OrderedToRetry)
-        }
-        (OrderKind::Release, Some(ledger)) if ledger.phase == Phase::Held => {
-            Verdict::Accept(Event::OrderedToRelease)
-        }
-        (OrderKind::Retry | OrderKind::Release, _) => {
-            Verdict::Refuse(format!("the node is not held but {}", last.map_or("idle", |l| l.phase.name())))
-        }
-        (OrderKind::Apply(_) | OrderKind::Reboot(_), Some(ledger)) if ledger.phase == Phase::Held => {
-            Verdict::Refuse(format!(
-                "held by {}: {}; first `slurm-rollout retry {me}` or `slurm-rollout release {me}`",
-                ledger.subject(),
-                ledger.error.as_deref().unwrap_or("no reason is known"),
-            ))
-        }
-        // A plain reboot: the order under way ends in a boot too. The same rollout: it is what was asked for.
-        (OrderKind::Reboot(_), Some(ledger)) => Verdict::UnderWay(ledger.phase),
-        (OrderKind::Apply(apply), Some(ledger)) if ledger.order.rollout() == Some(&apply.rollout) => {
-            Verdict::UnderWay(ledger.phase)
-        }
-        (OrderKind::Apply(_), Some(ledger)) => {
-            Verdict::Refuse(format!("busy: {} is {}", ledger.subject(), ledger.phase.name()))
-        }
+    /// Returns the failure, in one line.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        reason::cause(self.error.as_deref())
     }
 }
 

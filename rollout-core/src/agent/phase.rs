@@ -1,5 +1,5 @@
-//! Where an agent stands with its order, and [`step`]: what each event leads to. The whole table is printed in
-//! `tests/transitions.txt`, so that a change of behaviour is a change of that file.
+//! Phases of an order on its node, and [`step`], which leads from one to the next. `tests/transitions.txt` has the
+//! whole table, so that a change of behavior is a change of that file.
 //!
 //! ```text
 //! Ordered ─ Applying ─ Rebooting ─(boot)─ Verifying ──────────────────────────────── Updated
@@ -10,46 +10,46 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where an agent stands with its order. The last three are settled: nothing is left to do, slurmd may run.
+/// Phase of an order. The last three are settled: the work is done and slurmd may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The changes are being made.
     Applying,
-    /// The node is on its way down, to come up changed.
+    /// The node is going down and will come up changed.
     Rebooting,
-    /// The node is up again and is being proven to be what was staged.
+    /// The node is up again. The agent proves that it is in the staged state.
     Verifying,
-    /// Something failed; the changes are being undone.
+    /// Something failed. The changes are being undone.
     Undoing,
-    /// The node is on its way down, to come up as it was.
+    /// The node is going down and will come up in its old state.
     RebootingBack,
-    /// The node is being proven to be what it was before the order.
+    /// The agent proves that the node is in its state from before the order.
     VerifyingOld,
-    /// Out of service until an admin says `retry` or `release`.
+    /// Out of service until an admin orders `retry` or `release`.
     Held,
-    /// The node is what was staged, and is given back. Also the end of a plain reboot.
+    /// The node is in the staged state and given back. Also the end of a plain reboot.
     Updated,
-    /// The node is what it was before the order, and is given back.
+    /// The node is in its state from before the order and given back.
     RolledBack,
-    /// A held node, given back on an admin's word.
+    /// A held node that an admin gave back.
     Released,
 }
 
-/// What happened.
+/// Input of [`step`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// An order to apply changes was accepted.
     OrderedToApply,
     /// An order for a plain reboot was accepted.
     OrderedToReboot,
-    /// An admin wants a held node's order carried out once more.
+    /// An admin has a held node's order carried out once more.
     OrderedToRetry,
-    /// An admin wants a held node given back as it is.
+    /// An admin gives a held node back as it is.
     OrderedToRelease,
     /// The agent started and found this ledger.
     Started {
-        /// Whether the kernel is another one than when the phase began.
+        /// The node has booted since the phase began.
         rebooted: bool,
     },
     /// All changes are made.
@@ -58,52 +58,51 @@ pub enum Event {
     ApplyFailed,
     /// The node cannot be rebooted, not even by force.
     RebootFailed,
-    /// The node is what was staged.
+    /// The node is in the staged state.
     Verified,
-    /// It is not.
+    /// The node is not in the staged state.
     VerifyFailed,
     /// All changes are undone.
     Undone {
-        /// Whether the node must boot again to be as it was, or because Slurm waits for a boot.
+        /// The node must boot once more, to be in its old state or because Slurm waits for a boot.
         reboot_due: bool,
     },
     /// A change could not be undone.
     UndoFailed,
-    /// The node is what it was before the order.
+    /// The node is in its old state.
     OldProven {
-        /// Whether the manifest wants it held all the same (`on_failure = "hold"`).
+        /// The manifest has it held all the same (`on_failure = "hold"`).
         hold: bool,
     },
-    /// It is not.
+    /// The node is not in its old state.
     OldNotProven,
 }
 
-/// What is to be done next, once the new phase is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Work that follows a step, once the new phase is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum Action {
     /// Stop slurmd, then make the changes that are not made yet.
     Apply,
-    /// Reboot the node, by force if it has not happened by the order's time limit.
+    /// Reboot the node, by force if it is still up at the order's time limit.
     Reboot,
-    /// Prove that the node is what was staged.
+    /// Prove that the node is in the staged state.
     Verify,
-    /// Undo in reverse order what was changed.
+    /// Undo the changes in reverse order.
     Undo,
-    /// Prove that the node is what it was before the order.
+    /// Prove that the node is in its old state.
     VerifyOld,
-    /// Keep slurmd down and tell Slurm why.
+    /// Keep slurmd down and give Slurm the reason.
     Hold,
-    /// Let slurmd start, and see that Slurm takes the node back.
+    /// Let slurmd start, and make sure that Slurm takes the node back.
     OpenGate,
 }
 
-/// This event has no place in this phase; nothing changes.
+/// An event that has no place in its phase. Nothing changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{event:?} has no place in phase {phase:?}")]
 pub struct Refused {
-    /// The phase, none if the node has no order.
+    /// `None` if the node has no order.
     pub phase: Option<Phase>,
-    /// What came.
     pub event: Event,
 }
 
@@ -122,19 +121,19 @@ impl Phase {
         Self::Released,
     ];
 
-    /// Whether nothing is left to do for this order and slurmd may run.
+    /// Returns whether the order is finished and slurmd may run.
     #[must_use]
     pub fn is_settled(self) -> bool {
         matches!(self, Self::Updated | Self::RolledBack | Self::Released)
     }
 
-    /// Whether the agent does nothing more for this order by itself.
+    /// Returns whether the agent does nothing more for the order by itself.
     #[must_use]
     pub fn has_ended(self) -> bool {
         self.is_settled() || self == Self::Held
     }
 
-    /// The phase's name as people read it, `rolled-back`.
+    /// Returns its name for people, such as `rolled-back`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -148,6 +147,19 @@ impl Phase {
             Self::Updated => "updated",
             Self::RolledBack => "rolled-back",
             Self::Released => "released",
+        }
+    }
+
+    /// Returns the event that ends its work with a failure. `None` if there is no work that could fail.
+    #[must_use]
+    pub fn failure(self) -> Option<Event> {
+        match self {
+            Self::Applying => Some(Event::ApplyFailed),
+            Self::Rebooting | Self::RebootingBack => Some(Event::RebootFailed),
+            Self::Verifying => Some(Event::VerifyFailed),
+            Self::Undoing => Some(Event::UndoFailed),
+            Self::VerifyingOld => Some(Event::OldNotProven),
+            Self::Held | Self::Updated | Self::RolledBack | Self::Released => None,
         }
     }
 }
@@ -175,14 +187,15 @@ impl Event {
     ];
 }
 
-/// What an event leads to: the next phase and what to do once it is on disk. `phase` is none where no order is known.
+/// Returns the phase that an event leads to, and the action once that phase is on disk. `phase` is `None` for a node
+/// without an order.
 ///
 /// # Errors
-/// [`Refused`] where the event has no place in the phase.
+/// Returns [`Refused`] if the event has no place in the phase.
 pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refused> {
     use {Action as A, Event as E, Phase as P};
     let next = match (event, phase) {
-        // A new order is taken where nothing is under way. A held node is taken out of its hold first, by name.
+        // A new order is accepted if no other is under way. A held node must be retried or released first.
         (E::OrderedToApply, None) => Some((P::Applying, A::Apply)),
         (E::OrderedToApply, Some(at)) => at.is_settled().then_some((P::Applying, A::Apply)),
         (E::OrderedToReboot, None) => Some((P::Rebooting, A::Reboot)),
@@ -207,7 +220,7 @@ pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refus
             (at == Some(P::VerifyingOld)).then_some((P::RolledBack, A::OpenGate))
         }
 
-        // Not proven, or not wanted back.
+        // Not proven, or to be held.
         (E::OldProven { hold: true } | E::OldNotProven, at) => {
             (at == Some(P::VerifyingOld)).then_some((P::Held, A::Hold))
         }
@@ -216,7 +229,7 @@ pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refus
             matches!(at, Some(P::Rebooting | P::RebootingBack)).then_some((P::Held, A::Hold))
         }
 
-        // The agent came back, after a crash of its own or after a boot: it goes on where it was.
+        // The agent is back after its own crash or after a boot. It continues at the same point.
         (E::Started { .. }, None) => None,
         (E::Started { rebooted }, Some(at)) => Some(match at {
             P::Applying => (P::Applying, A::Apply),

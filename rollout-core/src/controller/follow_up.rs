@@ -1,348 +1,320 @@
-//! Nodes that have to be told more than once: those that keep no ledger over their boot, and those whose boot source was
-//! changed, which only the controller's side can put back.
+//! The steps that are due for nodes whose order was sent: recording how it goes, restoring boot sources, and
+//! instructing nodes that kept no ledger over their boot.
 //!
-//! Nothing flows backwards, so the controller's side looks where such a node stands until its order is settled. Here is
-//! decided which nodes those are, and what is due for one of them by what its agent says.
+//! Agents only answer, so the controller has to look. Evidence decides: the order that the agent reports, its boot id,
+//! and whether it awaits instructions. The journal's last line only says which orders may be out there. If neither is
+//! conclusive, no gate is opened.
 
+mod instruction;
+
+pub use instruction::{Instruction, may_be_expected};
+
+use super::lost_nodes;
+use super::snapshot::{RecordOf, Snapshot};
+use super::view::{NodeView, booted_ms};
 use crate::agent::phase::Phase;
-use crate::protocol::answer::AgentStatus;
-use crate::rollout::journal::{BootSource, Booted, NodeRecord, NodeRecords, Progress};
-use crate::slurm::node::{NodeInfo, OUR_REASON};
-use std::collections::BTreeMap;
+use crate::hostlist::NodeSet;
+use crate::protocol::answer::{AgentStatus, OrderStatus};
+use crate::protocol::order::OrderId;
+use crate::rollout::journal::{BootChange, Entry, NodeRecord, Progress, Restoration};
 
-/// A node that is to be looked at until its order is settled.
+/// Boot timeout of a plain reboot, which has no manifest, and of a rollout whose manifest cannot be read.
+pub const BOOT_TIMEOUT_MS: u64 = 15 * 60 * 1000;
+
+/// Time for which a plain reboot is followed up. Slurm gives up on it by itself.
+const PLAIN_REBOOT_MS: u64 = 60 * 60 * 1000;
+
+/// One step that is due for one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// NodeName.
-    pub node: String,
-    /// The rollout whose journal has the order; none for a plain reboot.
+pub struct FollowUp {
+    /// `None` for a plain reboot.
     pub rollout: Option<String>,
-    /// What its journal says.
-    pub record: NodeRecord,
+    /// The order that the step refers to. `None` only in an instruction that no journal knows.
+    pub order: Option<OrderId>,
+    pub step: Step,
 }
 
-/// What is due for a watched node.
+/// A step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Due {
-    /// It is on its way, or nothing can be done.
-    Nothing,
-    /// Its agent has the order, though that was not written down.
-    Ordered,
-    /// It has booted and has no ledger: it is to be told what it would find there.
-    Expect {
-        /// Where it stood.
-        phase: Phase,
-        /// OrderKind had failed.
-        error: Option<String>,
-    },
-    /// What it booted from before is to be put back.
-    PutBack {
-        /// Why.
-        why: String,
-        /// What is to be done once it is.
-        then: Then,
-    },
-    /// Its agent is done, or holds the node: this is to be written down.
-    Seen {
-        /// Where it stands.
-        phase: Phase,
-        /// What has failed.
-        error: Option<String>,
-    },
+pub enum Step {
+    /// Record an outcome.
+    Record(Outcome),
+    /// Restore the boot source.
+    RestoreBoot { why: String, then: AfterRestoring },
+    /// Tell the agent, which waits for it, that its boot source is restored.
+    TellBootRestored,
+    /// Instruct the agent, which awaits it.
+    Instruct(Instruction),
 }
 
-/// What is to be done once a boot source is put back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// Its agent waits to be told so.
+/// An outcome of an order. Nodes with the same outcome share a line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The agent has the order, although its answer was lost.
+    Accepted { volatile: bool },
+    /// The agent has the rollout under an earlier order, whose answer was lost.
+    UnderWay { under_way: OrderId, volatile: bool },
+    /// The agent carries out the order of a held node once more.
+    Retried,
+    /// The order ended, or the agent holds the node.
+    Ended { phase: Phase, error: Option<String> },
+    /// The node did not come back.
+    Lost { why: String },
+    /// The node has moved on.
+    Superseded { why: String },
+}
+
+/// The step after a boot source is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AfterRestoring {
+    Nothing,
+    /// The agent waits for it.
     TellAgent,
-    /// Slurm is to show that the node did not come back: nobody else knows.
+    /// The node did not come back, and only Slurm can show it.
     TellSlurm,
-    /// Nobody carries the order out: the rollout is staged for the node as before.
+    /// The order is not carried out: the node waits for the rollout as before.
     StageAgain,
-    /// That was written down before.
-    Nothing,
 }
 
-/// The nodes to be looked at. A held one is among them, so that it is held again should it boot.
-#[must_use]
-pub fn watched(rollouts: &[(String, NodeRecords)], plain: &NodeRecords) -> Vec<Watched> {
-    let of = |rollout: Option<&String>, fold: &NodeRecords| -> Vec<Watched> {
-        let all = fold.iter().map(|(node, record)| Watched {
-            node: node.clone(),
-            rollout: rollout.cloned(),
-            record: record.clone(),
-        });
-        all.collect()
-    };
-    let all = rollouts.iter().flat_map(|(id, fold)| of(Some(id), fold)).chain(of(None, plain));
-    let mut newest: BTreeMap<String, Watched> = BTreeMap::new();
-    for one in all.filter(|one| one.record.ordering_ms.is_some()) {
-        match newest.get(&one.node) {
-            Some(known) if known.record.ordering_ms >= one.record.ordering_ms => {}
-            _ => drop(newest.insert(one.node.clone(), one)),
-        }
-    }
-    newest.into_values().filter(Watched::is_to_be_looked_at).collect()
-}
-
-impl Watched {
-    fn is_to_be_looked_at(&self) -> bool {
-        let boots_ours = self.record.boots_ours().is_some();
-        match self.record.progress {
-            Progress::Ordered => self.record.volatile || self.record.boot_source.is_some(),
-            Progress::Seen(Phase::Held) => self.record.volatile,
-            // Not under way: it must not boot ours.
-            Progress::Staged | Progress::Refused | Progress::Unreachable | Progress::Ordering { .. } => {
-                boots_ours
-            }
-            Progress::Seen(_) => false,
-        }
-    }
-
-    /// Whether it is on its way, so that it is worth looking again in a moment.
+impl Outcome {
+    /// Returns the line of the journal. `None` if the outcome is of an order, and there was none.
     #[must_use]
-    pub fn is_on_its_way(&self, now_ms: u64, boot_timeout_ms: u64) -> bool {
-        let put_back = self.record.boot_source.as_ref().and_then(|source| source.put_back.as_ref());
-        let since_ms = put_back.map_or(self.record.since_ms, |(at_ms, _)| *at_ms);
-        self.record.progress == Progress::Ordered && now_ms <= since_ms.saturating_add(boot_timeout_ms)
-    }
-
-    /// What is due, by what its agent says now; none if it says nothing. `boot_timeout_ms` is the manifest's.
-    #[must_use]
-    pub fn due(&self, agent: Option<&AgentStatus>, now_ms: u64, boot_timeout_ms: u64) -> Due {
-        let record = &self.record;
-        if matches!(record.progress, Progress::Ordering { until_ms } if until_ms > now_ms) {
-            return Due::Nothing;
-        }
-        let put_back = |why: &str, then| Due::PutBack { why: why.to_owned(), then };
-        let under_way = matches!(record.progress, Progress::Ordered | Progress::Seen(Phase::Held));
-        let Some(agent) = agent else {
-            let late = |source: &&BootSource| now_ms > source.since_ms.saturating_add(boot_timeout_ms);
-            return match record.boots_ours().filter(late) {
-                Some(_) if under_way => put_back("the node was not back in time", Then::TellSlurm),
-                // Its agent may have taken the order: only it knows, and it has had the time.
-                Some(_) => put_back("the order was not taken", Then::Nothing),
-                None => Due::Nothing,
-            };
+    pub fn entry(self, nodes: NodeSet, order: Option<OrderId>) -> Option<Entry> {
+        let Some(order) = order else {
+            // A rollout can be superseded before its first order.
+            let Self::Superseded { why } = self else { return None };
+            return Some(Entry::Superseded { nodes, order: None, why });
         };
-        match agent.order.as_ref().filter(|order| Some(&order.id) == record.order.as_ref()) {
-            Some(_) if !under_way => Due::Ordered,
-            Some(order) if order.phase == Phase::Undoing && record.boot_source.is_some() => {
-                put_back(order.error.as_deref().unwrap_or("the rollout is undone"), Then::TellAgent)
+        Some(match self {
+            Self::Accepted { volatile } => Entry::Ordered { nodes, order, volatile },
+            Self::UnderWay { under_way, volatile } => {
+                Entry::UnderWay { nodes, order, under_way: Some(under_way), volatile }
             }
-            Some(order) if order.phase.is_settled() || order.phase == Phase::Held => {
-                match record.progress == Progress::Seen(order.phase) {
-                    true => Due::Nothing,
-                    false => Due::Seen { phase: order.phase, error: order.error.clone() },
-                }
-            }
-            Some(_) => Due::Nothing,
-            None if under_way && agent.awaits => self.expectation(),
-            // Its ledger had the order until it booted, and its gate has opened without us.
-            None if record.progress == Progress::Ordered
-                && self.rollout.is_none()
-                && agent.order.is_none() =>
-            {
-                Due::Seen { phase: Phase::Updated, error: None }
-            }
-            None if record.progress == Progress::Ordered && self.has_booted(agent) => {
-                put_back("it has booted, and its agent knows nothing of the order", Then::StageAgain)
-            }
-            None if !under_way && record.boots_ours().is_some() => {
-                put_back("the order was not taken", Then::Nothing)
-            }
-            None => Due::Nothing,
-        }
-    }
-
-    /// Where a node stood that has no ledger any more.
-    fn expectation(&self) -> Due {
-        let put_back = self.record.boot_source.as_ref().and_then(|source| source.put_back.clone());
-        match (self.record.progress, put_back) {
-            (Progress::Seen(Phase::Held), _) => {
-                Due::Expect { phase: Phase::Held, error: self.record.why.clone() }
-            }
-            (_, Some((_, why))) => Due::Expect { phase: Phase::RebootingBack, error: Some(why) },
-            (_, None) => Due::Expect { phase: Phase::Rebooting, error: None },
-        }
-    }
-
-    fn has_booted(&self, agent: &AgentStatus) -> bool {
-        let before = self.record.boot_source.as_ref().map(|source| &source.before);
-        before.is_some_and(|Booted { boot_id, .. }| !boot_id.is_empty() && *boot_id != agent.boot_id)
+            Self::Retried => Entry::Retried { nodes, order },
+            Self::Ended { phase, error } => Entry::Seen { nodes, order, phase, error },
+            Self::Lost { why } => Entry::Lost { nodes, order, why },
+            Self::Superseded { why } => Entry::Superseded { nodes, order: Some(order), why },
+        })
     }
 }
 
-/// Whether a node that has booted and has no ledger may have been told something before, by what Slurm says of it: Slurm
-/// waits for its reboot, gave up waiting, or shows a Reason of ours. Otherwise nobody expects anything of it.
+/// Returns the nodes whose agents must be asked. With `urgent`, only nodes that wait for a step of the controller: the
+/// others are merely observed.
 #[must_use]
-pub fn may_be_expected(info: &NodeInfo) -> bool {
-    let ours = info.reason.as_deref().is_some_and(|reason| reason.starts_with(OUR_REASON));
-    info.has("REBOOT_ISSUED") || info.timed_out_waiting_for_our_reboot() || (ours && info.has("DOWN"))
+pub fn nodes(snapshot: &Snapshot, now_ms: u64, urgent: bool) -> NodeSet {
+    let wanted = |name: &str| {
+        let mut records = snapshot.all_records(name);
+        records.any(|of| needs_follow_up(snapshot, name, of, now_ms) && (!urgent || is_urgent(of.record)))
+    };
+    let all = snapshot.nodes();
+    all.iter().filter(|name| wanted(name)).map(str::to_owned).collect()
+}
+
+/// Returns whether the node needs steps of the controller before its order can end.
+#[must_use]
+pub fn is_urgent(record: &NodeRecord) -> bool {
+    record.volatile || record.boot_change.is_some()
+}
+
+fn needs_follow_up(snapshot: &Snapshot, node: &str, of: RecordOf<'_>, now_ms: u64) -> bool {
+    let record = of.record;
+    if of.rollout.is_none() && record.since_ms.saturating_add(PLAIN_REBOOT_MS) < now_ms {
+        return false;
+    }
+    let open = match record.progress {
+        Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held) => true,
+        Progress::Unreachable | Progress::Ordering { .. } => true,
+        // slurmd may have had the node rebooted, with an order that the controller never sent.
+        Progress::Staged if record.pre_staged => true,
+        Progress::Staged | Progress::Refused => newer_owner(snapshot, node, of).is_some(),
+        Progress::Covered | Progress::Seen(_) | Progress::Superseded => false,
+    };
+    open || record.unsettled_boot_change().is_some()
+}
+
+/// Returns whether the node is on its way, so that a look in a moment is worth it.
+#[must_use]
+pub fn is_on_its_way(of: RecordOf<'_>, now_ms: u64) -> bool {
+    let record = of.record;
+    let since_ms = match record.boot_change.as_ref().map(|change| &change.restoration) {
+        Some(Restoration::Done { at_ms, .. }) => (*at_ms).max(record.since_ms),
+        _ => record.since_ms,
+    };
+    let under_way = record.progress == Progress::Ordered || record.progress.is_outcome_unknown(now_ms);
+    is_urgent(record)
+        && (under_way && now_ms <= since_ms.saturating_add(boot_timeout_ms(of)) || record.is_claimed(now_ms))
+}
+
+/// Returns the steps that are due for a node whose agent was asked.
+#[must_use]
+pub fn due(node: NodeView<'_>) -> Vec<FollowUp> {
+    let now_ms = node.now_ms();
+    let step = |of: RecordOf<'_>| {
+        let step = due_for(node, of)?;
+        Some(FollowUp { rollout: of.rollout_id().map(str::to_owned), order: of.record.order.clone(), step })
+    };
+    let open = |of: &RecordOf<'_>| needs_follow_up(node.snapshot(), node.name, *of, now_ms);
+    let mut due: Vec<FollowUp> = node.records().filter(open).filter_map(step).collect();
+    // Another step about the same node comes first: it may change the instruction.
+    if due.is_empty() {
+        due.extend(instruction::due(node));
+    }
+    due
+}
+
+fn due_for(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
+    if of.record.is_claimed(node.now_ms()) {
+        return None;
+    }
+    if let Some(why) = superseded_by_staging(node, of) {
+        return Some(Step::Record(Outcome::Superseded { why }));
+    }
+    let Some(agent) = node.agent() else { return due_in_silence(node, of) };
+    // An agent that reports an order from before one whose end is recorded has lost its ledger.
+    let ended = matches!(of.record.progress, Progress::Seen(_) | Progress::Superseded);
+    let report = node.report_on(of).filter(|report| !ended || of.record.order.as_ref() == Some(&report.id));
+    match report {
+        Some(report) => due_by_report(of, agent, report),
+        None if agent.awaits => None,
+        None => due_without_report(node, of, agent),
+    }
+}
+
+/// A rollout over which another one was staged never applies again. An order that may have been taken still ends.
+fn superseded_by_staging(node: NodeView<'_>, of: RecordOf<'_>) -> Option<String> {
+    let record = of.record;
+    let newer = newer_owner(node.snapshot(), node.name, of)?;
+    let never_taken = match record.progress {
+        Progress::Staged => !record.pre_staged,
+        Progress::Refused => true,
+        _ => false,
+    };
+    let superseded = record.progress.is_pending()
+        && record.unsettled_boot_change().is_none()
+        && node.report_on(of).is_none()
+        && (never_taken || node.agent().is_some_and(|agent| !agent.awaits));
+    superseded.then(|| format!("{newer} was staged after it"))
+}
+
+/// Returns the rollout that was staged for the node after this one.
+fn newer_owner<'a>(snapshot: &'a Snapshot, node: &'a str, of: RecordOf<'_>) -> Option<&'a str> {
+    of.rollout?;
+    snapshot.owner(node)?.rollout_id().filter(|owner| Some(*owner) != of.rollout_id())
+}
+
+fn due_in_silence(node: NodeView<'_>, of: RecordOf<'_>) -> Option<Step> {
+    let (record, now_ms) = (of.record, node.now_ms());
+    let overdue = |change: &&BootChange| now_ms > change.since_ms.saturating_add(boot_timeout_ms(of));
+    if record.unsettled_boot_change().filter(overdue).is_some() {
+        return Some(match record.progress {
+            Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held) => {
+                restore_boot("the node was not back in time", AfterRestoring::TellSlurm)
+            }
+            // The agent may have taken the order and hang in the boot. In that case it stays unproven, and its gate
+            // shut.
+            _ => restore_boot("the order was not taken", AfterRestoring::Nothing),
+        });
+    }
+    lost_nodes::lost(node, of).map(|why| Step::Record(Outcome::Lost { why }))
+}
+
+fn due_by_report(of: RecordOf<'_>, agent: &AgentStatus, report: &OrderStatus) -> Option<Step> {
+    let record = of.record;
+    let volatile = agent.volatile;
+    if record.order.is_none() {
+        return due_for_boot_owner(record, report);
+    }
+    if record.order.as_ref() != Some(&report.id) {
+        let under_way = report.id.clone();
+        return Some(Step::Record(Outcome::UnderWay { under_way, volatile }));
+    }
+    if report.phase.has_ended() {
+        return due_at_end(record, report);
+    }
+    match record.progress {
+        // It had come to rest, and goes on.
+        Progress::Seen(Phase::Held) | Progress::Superseded => {
+            return Some(Step::Record(Outcome::Retried));
+        }
+        Progress::Seen(_) => return None,
+        Progress::Ordered => {}
+        _ => return Some(Step::Record(Outcome::Accepted { volatile })),
+    }
+    match (report.phase, &record.boot_change) {
+        (Phase::Undoing, Some(_)) if record.unsettled_boot_change().is_some() => {
+            let why = report.error.as_deref().unwrap_or("the rollout is undone");
+            Some(restore_boot(why, AfterRestoring::TellAgent))
+        }
+        (Phase::Undoing, Some(_)) => Some(Step::TellBootRestored),
+        _ => None,
+    }
+}
+
+/// Returns the step for a node that waits for the rollout again, while its boot source still belongs to an earlier
+/// order. An image that this order has proven is left to the next one.
+fn due_for_boot_owner(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
+    record.unsettled_boot_change().filter(|change| change.order == report.id)?;
+    match report.phase {
+        Phase::Undoing => Some(restore_boot("the rollout is undone", AfterRestoring::TellAgent)),
+        Phase::Held | Phase::RolledBack | Phase::Released => {
+            Some(restore_boot(&format!("the node is {}", report.phase.name()), AfterRestoring::Nothing))
+        }
+        _ => None,
+    }
+}
+
+fn due_at_end(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
+    let phase = report.phase;
+    if record.progress != Progress::Seen(phase) && !record.has_settled_order() {
+        return Some(Step::Record(Outcome::Ended { phase, error: report.error.clone() }));
+    }
+    // Every change of a boot source ends proven or restored.
+    record.unsettled_boot_change()?;
+    Some(restore_boot(&format!("the node is {}", phase.name()), AfterRestoring::Nothing))
+}
+
+fn due_without_report(node: NodeView<'_>, of: RecordOf<'_>, agent: &AgentStatus) -> Option<Step> {
+    const UNKNOWN: &str = "it has booted, and its agent knows nothing of the order";
+    let record = of.record;
+    let under_way = matches!(record.progress, Progress::Ordered | Progress::Lost);
+    if let Some(change) = record.unsettled_boot_change() {
+        return Some(match change.has_booted_since(&agent.boot_id) {
+            true if under_way => restore_boot(UNKNOWN, AfterRestoring::StageAgain),
+            true => restore_boot(UNKNOWN, AfterRestoring::Nothing),
+            false if under_way => restore_boot("its agent has another order", AfterRestoring::Nothing),
+            false => restore_boot("the order was not taken", AfterRestoring::Nothing),
+        });
+    }
+    if !under_way && record.progress != Progress::Seen(Phase::Held) {
+        return None;
+    }
+    if agent.order.is_some() {
+        let why = "has had another order since: how this one ended was not seen".to_owned();
+        return Some(Step::Record(Outcome::Superseded { why }));
+    }
+    let booted = record.ordering_ms.is_some_and(|ordered_ms| booted_ms(agent, node.now_ms()) > ordered_ms);
+    match (of.rollout, record.progress) {
+        // Its ledger had the order until it booted, and its gate has opened without us.
+        (None, Progress::Ordered) if booted => {
+            Some(Step::Record(Outcome::Ended { phase: Phase::Updated, error: None }))
+        }
+        (Some(_), Progress::Ordered) if booted => {
+            let why = "its agent knows of no order: was the node reinstalled?".to_owned();
+            Some(Step::Record(Outcome::Lost { why }))
+        }
+        _ => None,
+    }
+}
+
+fn restore_boot(why: &str, then: AfterRestoring) -> Step {
+    Step::RestoreBoot { why: why.to_owned(), then }
+}
+
+/// Returns the time that the node's boot may take.
+fn boot_timeout_ms(of: RecordOf<'_>) -> u64 {
+    let limit = of.rollout.and_then(|rollout| rollout.image()).map(|image| image.boot_timeout.get());
+    limit.map_or(BOOT_TIMEOUT_MS, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::answer::OrderStatus;
-    use crate::protocol::order::OrderId;
-
-    const TIMEOUT: u64 = 60_000;
-
-    fn id(number: u128) -> OrderId {
-        OrderId::from_random(number)
-    }
-
-    /// Ordered at 100 s, its boot source changed a moment before where `source` says so: 'o' is ours, 'b' was put back.
-    fn node(progress: Progress, volatile: bool, source: char) -> Watched {
-        let before = Booted { running: None, boot_id: "boot-1".into() };
-        let put_back = (source == 'b').then(|| (120_000, "nhc said no".to_owned()));
-        let boot_source = (source != '-').then_some(BootSource { since_ms: 100_000, before, put_back });
-        let new = NodeRecord::new(progress, 100_000);
-        let record =
-            NodeRecord { order: Some(id(1)), ordering_ms: Some(99_000), volatile, boot_source, ..new };
-        Watched { node: "n1".into(), rollout: Some("driver".into()), record }
-    }
-
-    fn agent(boot: &str, order: Option<(u128, Phase)>, awaits: bool) -> AgentStatus {
-        let order = order.map(|(number, phase)| OrderStatus {
-            id: id(number),
-            rollout: None,
-            phase,
-            since_s: 0,
-            error: Some("why".into()),
-            changed: false,
-            took_s: None,
-        });
-        AgentStatus { boot_id: boot.into(), order, awaits, ..AgentStatus::default() }
-    }
-
-    #[test]
-    fn the_newest_order_of_each_node_is_looked_at_until_it_is_settled() {
-        let fold = |watched: Watched| NodeRecords::from([(watched.node, watched.record)]);
-        for (progress, volatile, source, looked_at) in [
-            (Progress::Ordered, true, '-', true),
-            (Progress::Ordered, false, 'o', true),
-            (Progress::Ordered, false, 'b', true),
-            (Progress::Ordered, false, '-', false),
-            (Progress::Seen(Phase::Held), true, '-', true),
-            (Progress::Seen(Phase::Held), false, 'o', false),
-            (Progress::Seen(Phase::Updated), true, 'o', false),
-            (Progress::Unreachable, false, 'o', true),
-            (Progress::Unreachable, true, 'b', false),
-            (Progress::Refused, false, 'o', true),
-        ] {
-            let all =
-                watched(&[("driver".into(), fold(node(progress, volatile, source)))], &NodeRecords::new());
-            assert_eq!(!all.is_empty(), looked_at, "{progress:?} {volatile} {source}");
-        }
-        let mut later = node(Progress::Seen(Phase::Updated), true, '-');
-        later.record.ordering_ms = Some(200_000);
-        let both =
-            [("driver".into(), fold(node(Progress::Ordered, true, 'o'))), ("next".into(), fold(later))];
-        assert_eq!(watched(&both, &NodeRecords::new()), []);
-    }
-
-    #[test]
-    fn what_is_due() {
-        let expect = |phase, error: Option<&str>| Due::Expect { phase, error: error.map(str::to_owned) };
-        let back = |why: &str, then| Due::PutBack { why: why.into(), then };
-        let seen = |phase| Due::Seen { phase, error: Some("why".into()) };
-        let (ordered, held, silent) = (Progress::Ordered, Progress::Seen(Phase::Held), Progress::Unreachable);
-        let ours = |phase| agent("boot-2", Some((1, phase)), false);
-        for (progress, source, agent, now_s, due) in [
-            (ordered, 'o', None, 110, Due::Nothing),
-            (ordered, 'o', None, 161, back("the node was not back in time", Then::TellSlurm)),
-            (ordered, 'b', None, 161, Due::Nothing),
-            (ordered, '-', None, 161, Due::Nothing),
-            (silent, 'o', None, 110, Due::Nothing),
-            (silent, 'o', None, 161, back("the order was not taken", Then::Nothing)),
-            (
-                silent,
-                'o',
-                Some(agent("boot-1", None, false)),
-                110,
-                back("the order was not taken", Then::Nothing),
-            ),
-            (silent, 'o', Some(ours(Phase::Rebooting)), 110, Due::Ordered),
-            (ordered, 'o', Some(agent("boot-1", Some((1, Phase::Rebooting)), false)), 110, Due::Nothing),
-            (ordered, 'o', Some(ours(Phase::Verifying)), 110, Due::Nothing),
-            (ordered, 'o', Some(ours(Phase::Undoing)), 110, back("why", Then::TellAgent)),
-            (ordered, 'b', Some(ours(Phase::Undoing)), 130, back("why", Then::TellAgent)),
-            (ordered, '-', Some(ours(Phase::Undoing)), 130, Due::Nothing),
-            (ordered, 'o', Some(ours(Phase::Updated)), 110, seen(Phase::Updated)),
-            (ordered, 'o', Some(ours(Phase::Held)), 110, seen(Phase::Held)),
-            (held, 'b', Some(ours(Phase::Held)), 110, Due::Nothing),
-            (held, 'b', Some(ours(Phase::Updated)), 110, seen(Phase::Updated)),
-            (ordered, 'o', Some(agent("boot-2", None, true)), 110, expect(Phase::Rebooting, None)),
-            (
-                ordered,
-                '-',
-                Some(agent("boot-2", Some((7, Phase::Updated)), true)),
-                110,
-                expect(Phase::Rebooting, None),
-            ),
-            (
-                ordered,
-                'b',
-                Some(agent("boot-3", None, true)),
-                130,
-                expect(Phase::RebootingBack, Some("nhc said no")),
-            ),
-            (held, 'b', Some(agent("boot-4", None, true)), 130, expect(Phase::Held, None)),
-            (ordered, 'o', Some(agent("boot-1", None, false)), 110, Due::Nothing),
-            (
-                ordered,
-                'o',
-                Some(agent("boot-2", None, false)),
-                110,
-                back("it has booted, and its agent knows nothing of the order", Then::StageAgain),
-            ),
-        ] {
-            let node = node(progress, true, source);
-            assert_eq!(
-                node.due(agent.as_ref(), now_s * 1000, TIMEOUT),
-                due,
-                "{progress:?} {source} {agent:?}"
-            );
-        }
-        let plain = Watched { rollout: None, ..node(ordered, true, '-') };
-        let up = agent("boot-2", None, false);
-        let due = plain.due(Some(&up), 110_000, TIMEOUT);
-        assert_eq!(
-            due,
-            Due::Seen { phase: Phase::Updated, error: None },
-            "a plain reboot, and nobody was waited for"
-        );
-        let claimed = node(Progress::Ordering { until_ms: 120_000 }, true, 'o');
-        assert_eq!(claimed.due(None, 110_000, 0), Due::Nothing, "somebody is sending the order");
-        assert_eq!(claimed.due(None, 170_000, TIMEOUT), back("the order was not taken", Then::Nothing));
-    }
-
-    #[test]
-    fn who_is_on_its_way() {
-        let on_its_way =
-            |progress, source, now_s: u64| node(progress, true, source).is_on_its_way(now_s * 1000, TIMEOUT);
-        assert!(on_its_way(Progress::Ordered, 'o', 160) && !on_its_way(Progress::Ordered, 'o', 161));
-        assert!(on_its_way(Progress::Ordered, 'b', 180) && !on_its_way(Progress::Ordered, 'b', 181));
-        assert!(!on_its_way(Progress::Seen(Phase::Held), 'b', 110));
-    }
-
-    #[test]
-    fn of_whom_something_may_be_expected() {
-        for (state, reason, expected) in [
-            ("IDLE", "", false),
-            ("DOWN+REBOOT_ISSUED", "driver : reboot issued", true),
-            ("DOWN", "driver : reboot issued : reboot timed out", true),
-            ("DOWN", "slurm-rollout driver: held: nhc", true),
-            ("DOWN", "Not responding", false),
-            ("IDLE+DRAIN", "bad disk", false),
-            ("MIXED+POWERING_UP", "", false),
-        ] {
-            let state = state.split('+').map(str::to_owned).collect();
-            let info = NodeInfo { state, reason: Some(reason.to_owned()), ..NodeInfo::default() };
-            assert_eq!(may_be_expected(&info), expected, "{reason}");
-        }
-    }
-}
+mod tests;

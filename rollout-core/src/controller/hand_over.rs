@@ -1,23 +1,22 @@
-//! What becomes of the nodes that Slurm hands to RebootProgram: which staged rollout is theirs, and which of them
-//! another invocation has ordered already.
+//! The nodes that Slurm hands to RebootProgram: the order for each, or the reason for sending none.
 
+use crate::controller::snapshot::{RecordOf, Snapshot};
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
-use crate::rollout::journal::{NodeRecord, NodeRecords, Progress};
-use crate::slurm::drains::Drains;
+use crate::rollout::journal::{NodeRecord, Progress};
+use crate::slurm::drains::{Drains, still_drained};
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
-/// What an invocation of RebootProgram was called with.
+/// The command line of an invocation of RebootProgram.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The nodes.
     pub nodes: NodeSet,
     /// The features that a job wants them to boot with.
     pub features: Option<String>,
-    /// Reboot them and apply nothing, whatever is staged.
+    /// Reboot them and apply nothing, even if something is staged.
     pub plain: bool,
-    /// By when nodes had been handed over, in milliseconds since 1970: for nodes whose Reason may say so no more.
+    /// Times by which nodes had been handed over, in milliseconds since 1970: the Reason may no longer tell.
     pub handed_over_ms: BTreeMap<String, u64>,
 }
 
@@ -26,17 +25,17 @@ pub struct Request {
 pub struct HandedOver {
     /// NodeName.
     pub node: String,
-    /// When Slurm handed it over, or by when it had, in milliseconds since 1970, where that is known.
+    /// Time of the hand-over, or a time by which it had happened, in milliseconds since 1970, if known.
     pub issued_ms: Option<u64>,
-    /// Whether Slurm would put it back into service by itself.
+    /// Slurm would put it back into service by itself.
     pub returns_by_itself: bool,
-    /// The Reason with which somebody had drained it before.
+    /// Reason of the drain that somebody else had set before.
     pub drained: Option<String>,
-    /// Whether it only reboots, whatever is staged: a job waits for it, or the caller wants it so.
+    /// It only reboots, even if something is staged: a job waits for it, or the caller demands it.
     pub plain: bool,
 }
 
-/// Why a node is not ordered.
+/// The reason for not ordering a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Skipped {
     /// Slurm has no such node.
@@ -49,10 +48,12 @@ pub enum Skipped {
     Ordered,
     /// It has booted since Slurm handed it over, without an order.
     Booted,
+    /// Its boot source belongs to an order that is not settled.
+    BootSource,
 }
 
 impl Skipped {
-    /// One line for the log.
+    /// Returns one line for the log.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -63,6 +64,9 @@ impl Skipped {
             Self::Booted => {
                 "not ordered: it has booted since Slurm handed it over, which is all that Slurm waits for"
             }
+            Self::BootSource => {
+                "not ordered: its boot source still belongs to an earlier order; `slurm-rollout reconcile` settles that first"
+            }
         }
     }
 }
@@ -72,19 +76,19 @@ pub type SkippedNodes = BTreeMap<Skipped, Vec<String>>;
 
 /// Nodes that get the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group<'a> {
-    /// The rollout that is staged for them; none for a plain reboot.
+pub struct OrderGroup<'a> {
+    /// The rollout that is staged for them. `None` for a plain reboot.
     pub rollout: Option<&'a str>,
-    /// Whether they are put back into service if Slurm gave up on them meanwhile.
+    /// They return to service even if Slurm gave up on them meanwhile.
     pub resume_if_late: bool,
-    /// The Reason with which somebody had drained them before.
+    /// Reason of the drain that somebody else had set before.
     pub drained: Option<&'a str>,
-    /// The order under which their agents have it already, where they were given it beforehand.
-    pub given: Option<&'a OrderId>,
+    /// The order under which their agents have it already, if it was pre-staged.
+    pub pre_staged: Option<&'a OrderId>,
 }
 
-/// Takes the nodes that Slurm has really handed over. `slurm` is none where Slurm could not be asked: then slurmctld's
-/// word, by which RebootProgram was called, has to do; only jobs ask for features.
+/// Selects the nodes that Slurm has really handed over. `slurm` is `None` if Slurm could not be asked: the call of
+/// RebootProgram is the only evidence then. Only jobs ask for features.
 #[must_use]
 pub fn handed_over(
     request: &Request,
@@ -112,8 +116,7 @@ pub fn handed_over(
                 node,
                 issued_ms: info.handed_over_s().map(|s| s.saturating_mul(1000)).or(by_ms),
                 returns_by_itself: info.returns_by_itself(),
-                // Without DRAIN somebody has taken theirs away.
-                drained: drains.get(name).filter(|_| info.has("DRAIN")).map(|drain| drain.reason.clone()),
+                drained: still_drained(drains, info),
                 plain: plain || info.is_rebooted_for_a_job(),
             }),
         }
@@ -122,166 +125,65 @@ pub fn handed_over(
 }
 
 /// Sorts handed-over nodes into groups that get one order each.
-///
-/// `rollouts` are the folds of all journals, oldest rollout first; `plain` is that of the plain reboots.
 #[must_use]
-pub fn sort<'a>(
+pub fn group<'a>(
     nodes: &'a [HandedOver],
-    rollouts: &'a [(String, NodeRecords)],
-    plain: &NodeRecords,
+    snapshot: &'a Snapshot,
     now_ms: u64,
-) -> (BTreeMap<Group<'a>, Vec<String>>, SkippedNodes) {
-    let mut groups: BTreeMap<Group<'a>, Vec<String>> = BTreeMap::new();
+) -> (BTreeMap<OrderGroup<'a>, Vec<String>>, SkippedNodes) {
+    let mut groups: BTreeMap<OrderGroup<'a>, Vec<String>> = BTreeMap::new();
     let mut skipped = SkippedNodes::new();
     for handed in nodes {
-        let records =
-            || rollouts.iter().filter_map(|(id, nodes)| Some((id.as_str(), nodes.get(&handed.node)?)));
-        let all = || records().map(|(_, record)| record).chain(plain.get(&handed.node));
-        let skip = all().find_map(|record| already_ordered(record, handed, now_ms));
-        if let Some(why) = skip {
-            skipped.entry(why).or_default().push(handed.node.clone());
-            continue;
+        match order_for(handed, snapshot, now_ms) {
+            Ok(group) => groups.entry(group).or_default().push(handed.node.clone()),
+            Err(why) => skipped.entry(why).or_default().push(handed.node.clone()),
         }
-        // The newest one, should there ever be two.
-        let armed = records().rfind(|(_, record)| record.progress.is_armed(now_ms)).filter(|_| !handed.plain);
-        let group = Group {
-            rollout: armed.map(|(id, _)| id),
-            resume_if_late: handed.returns_by_itself,
-            drained: handed.drained.as_deref(),
-            given: armed.filter(|(_, record)| record.delivered).and_then(|(_, record)| record.order.as_ref()),
-        };
-        groups.entry(group).or_default().push(handed.node.clone());
     }
     (groups, skipped)
+}
+
+fn order_for<'a>(
+    handed: &'a HandedOver,
+    snapshot: &'a Snapshot,
+    now_ms: u64,
+) -> Result<OrderGroup<'a>, Skipped> {
+    let mut records = snapshot.all_records(&handed.node);
+    if let Some(why) = records.find_map(|of| already_ordered(of.record, handed, now_ms)) {
+        return Err(why);
+    }
+    let armed = snapshot.armed(&handed.node, now_ms).filter(|_| !handed.plain);
+    // The boot source has one owner. Any other order would boot what was given to the node for that one, unproven.
+    let owned_by_armed =
+        |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());
+    let mut owners = snapshot.boot_owners(&handed.node);
+    if owners.any(|owner| owner.record.is_claimed(now_ms) || !owned_by_armed(&owner)) {
+        return Err(Skipped::BootSource);
+    }
+    Ok(OrderGroup {
+        rollout: armed.and_then(|of| of.rollout_id()),
+        resume_if_late: handed.returns_by_itself,
+        drained: handed.drained.as_deref(),
+        pre_staged: armed.filter(|of| of.record.pre_staged).and_then(|of| of.record.order.as_ref()),
+    })
 }
 
 fn already_ordered(record: &NodeRecord, handed: &HandedOver, now_ms: u64) -> Option<Skipped> {
     match record.progress {
         Progress::Ordering { until_ms } if until_ms > now_ms => Some(Skipped::BeingOrdered),
-        Progress::Ordered | Progress::Seen(_) if is_of(record, handed.issued_ms?) => Some(Skipped::Ordered),
+        Progress::Ordered | Progress::Covered | Progress::Seen(_) | Progress::Lost
+            if is_of(record, handed.issued_ms?) =>
+        {
+            Some(Skipped::Ordered)
+        }
         _ => None,
     }
 }
 
-/// Whether this is what came of the hand-over at that time. Slurm's time is cut to whole seconds, so an order that
-/// followed a hand-over is never before it.
+/// Returns whether the last order of a record belongs to the hand-over at that time. Slurm's time is cut to whole
+/// seconds, so an order that followed a hand-over is never before it.
 pub(crate) fn is_of(record: &NodeRecord, issued_ms: u64) -> bool {
     record.ordering_ms.is_some_and(|ordering| ordering >= issued_ms)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::phase::Phase;
-    use crate::slurm::drains::Drain;
-
-    fn record(progress: Progress, since_ms: u64) -> NodeRecord {
-        let ordering_ms = (progress != Progress::Staged).then_some(since_ms);
-        NodeRecord { ordering_ms, ..NodeRecord::new(progress, since_ms) }
-    }
-
-    fn fold(records: &[(&str, Progress, u64)]) -> NodeRecords {
-        records
-            .iter()
-            .map(|(node, progress, since)| ((*node).to_owned(), record(*progress, *since)))
-            .collect()
-    }
-
-    fn info(name: &str, state: &[&str]) -> NodeInfo {
-        let state = state.iter().map(|word| (*word).to_owned()).collect();
-        NodeInfo { name: name.into(), state, ..NodeInfo::default() }
-    }
-
-    #[test]
-    fn only_what_slurm_handed_over_is_taken() {
-        let nodes = NodeSet::parse("n[1-4]").unwrap();
-        let slurm = [
-            info("n1", &["DOWN", "REBOOT_ISSUED"]),
-            info("n2", &["IDLE"]),
-            info("n3", &["ALLOCATED", "POWERING_UP"]),
-        ];
-        let request = Request { nodes, ..Request::default() };
-        let (taken, skipped) = handed_over(&request, Some(&slurm), &Drains::new());
-        let plain: Vec<_> = taken.iter().map(|handed| handed.plain).collect();
-        assert_eq!(plain, [false, true], "a job waits for n3");
-        let taken: Vec<_> = taken.iter().map(|handed| handed.node.as_str()).collect();
-        assert_eq!(taken, ["n1", "n3"]);
-        assert_eq!(skipped[&Skipped::NotHandedOver], ["n2"]);
-        assert_eq!(skipped[&Skipped::Unknown], ["n4"]);
-        let unasked = handed_over(&request, None, &Drains::new()).0;
-        assert!(unasked.len() == 4 && unasked.iter().all(|handed| !handed.plain));
-        let for_a_job = Request { features: Some("knl".to_owned()), ..request.clone() };
-        assert!(handed_over(&for_a_job, None, &Drains::new()).0.iter().all(|handed| handed.plain));
-        let when = |request: &Request| handed_over(request, Some(&slurm), &Drains::new()).0[0].issued_ms;
-        assert_eq!(when(&request), None, "no Reason says so");
-        let known = Request { handed_over_ms: BTreeMap::from([("n1".to_owned(), 7)]), ..request.clone() };
-        assert_eq!(when(&known), Some(7));
-        let wanted_so = Request { plain: true, ..request };
-        assert!(handed_over(&wanted_so, Some(&slurm), &Drains::new()).0.iter().all(|handed| handed.plain));
-    }
-
-    #[test]
-    fn drains_of_others_are_handed_on_where_they_still_stand() {
-        let request = Request { nodes: NodeSet::parse("n[1-3]").unwrap(), ..Request::default() };
-        let drain = Drain { reason: "bad disk".to_owned(), by: None };
-        let drains: Drains = [("n1".to_owned(), drain.clone()), ("n2".to_owned(), drain)].into();
-        let slurm = [
-            info("n1", &["DOWN", "DRAIN", "REBOOT_ISSUED"]),
-            info("n2", &["DOWN", "REBOOT_ISSUED"]),
-            info("n3", &["DOWN", "DRAIN", "REBOOT_ISSUED"]),
-        ];
-        let drained = |slurm: Option<&[NodeInfo]>| -> Vec<bool> {
-            handed_over(&request, slurm, &drains).0.iter().map(|handed| handed.drained.is_some()).collect()
-        };
-        assert_eq!(drained(Some(&slurm)), [true, false, false]);
-        assert_eq!(drained(None), [true, true, false]);
-    }
-
-    #[test]
-    fn each_node_gets_what_is_staged_for_it_and_no_node_twice() {
-        let now = 100_000;
-        let mut rollouts = [(
-            "driver".to_owned(),
-            fold(&[
-                ("staged", Progress::Staged, 1),
-                ("for-a-job", Progress::Staged, 1),
-                ("drained", Progress::Staged, 1),
-                ("given", Progress::Staged, 1),
-                ("silent", Progress::Unreachable, 1),
-                ("busy", Progress::Ordering { until_ms: now + 1 }, 1),
-                ("crashed", Progress::Ordering { until_ms: now - 1 }, 1),
-                ("just-ordered", Progress::Ordered, 99_000),
-                ("ordered-before", Progress::Ordered, 50_000),
-                ("done", Progress::Seen(Phase::Updated), 50_000),
-                ("just-done", Progress::Seen(Phase::Updated), 99_500),
-            ]),
-        )];
-        let id = OrderId::from_random(7);
-        if let Some(given) = rollouts[0].1.get_mut("given") {
-            (given.delivered, given.order) = (true, Some(id.clone()));
-        }
-        let plain = fold(&[("plain-busy", Progress::Ordering { until_ms: now + 1 }, 1)]);
-        let handed = |node: &str| HandedOver {
-            node: node.into(),
-            issued_ms: Some(99_000),
-            returns_by_itself: node != "stays-down",
-            plain: node == "for-a-job",
-            drained: (node == "drained").then(|| "bad disk".to_owned()),
-        };
-        let names = "staged silent busy crashed just-ordered ordered-before done just-done plain-busy for-a-job drained given never stays-down";
-        let nodes: Vec<_> = names.split(' ').map(handed).collect();
-        let (groups, skipped) = sort(&nodes, &rollouts, &plain, now);
-        let of = |rollout, resume_if_late, drained| {
-            groups[&Group { rollout, resume_if_late, drained, given: None }].join(" ")
-        };
-        let given = Group { rollout: Some("driver"), resume_if_late: true, drained: None, given: Some(&id) };
-        assert_eq!(groups[&given], ["given"], "under the order that its agent has");
-        let group = |rollout, resume_if_late| of(rollout, resume_if_late, None);
-        assert_eq!(of(Some("driver"), true, Some("bad disk")), "drained");
-        assert_eq!(group(Some("driver"), true), "staged silent crashed");
-        assert_eq!(group(None, true), "ordered-before done for-a-job never");
-        assert_eq!(group(None, false), "stays-down");
-        assert_eq!(skipped[&Skipped::BeingOrdered].join(" "), "busy plain-busy");
-        assert_eq!(skipped[&Skipped::Ordered].join(" "), "just-ordered just-done");
-    }
-}
+mod tests;

@@ -1,82 +1,72 @@
-//! Who may read, write and enter what: RebootProgram's file and the state directory, for SlurmUser.
+//! Access of SlurmUser to RebootProgram's file and to the state directory.
 //!
-//! By modes and owners, so that it can say what to change. Access lists are not seen here; where something can be tried,
-//! the trial counts.
+//! Decided by modes and owners, so that a finding can name the change. Access lists are not considered here; if access
+//! can be tried, the trial counts.
 
 use super::Finding;
 use crate::slurm::config::Release;
 
-/// Since this release Slurm wants to read the program that it executes (`access(R_OK|X_OK)` in `run_command`).
+/// First release of Slurm that must be able to read the program it executes (`access(R_OK|X_OK)` in `run_command`).
 const WANTS_TO_READ: Release = Release { year: 23, month: 2 };
-/// Since this one it refuses a program that is writable for a group or for all.
+/// First release that refuses a program that is writable for a group or for all.
 const REFUSES_WRITABLE: Release = Release { year: 26, month: 5 };
 
-/// The sticky bit: in such a directory nobody renames or removes what is not theirs.
+/// The sticky bit. In such a directory, users can rename and remove only their own entries.
 const STICKY: u32 = 0o1000;
 
-/// Less free space than this is a problem for the state directory, and less than ten times as much a warning. A rollout's
-/// journal has about 1 kB a node.
+/// Minimum of free space for the state directory: less is a problem, and less than ten times as much a warning. A
+/// rollout's journal has about 1 kB per node.
 const MIN_FREE: u64 = 10 * 1024 * 1024;
 
-/// A user by numbers.
+/// A user with the numbers that decide about access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name.
     pub name: String,
-    /// Its number.
     pub uid: u32,
-    /// Its groups.
     pub gids: Vec<u32>,
 }
 
 /// A file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is.
     pub path: String,
-    /// Its owner.
     pub uid: u32,
-    /// Its group.
     pub gid: u32,
-    /// Its permissions.
     pub mode: u32,
-    /// Whether it is a directory.
     pub is_dir: bool,
 }
 
-/// A path, taken apart: every directory from the root on, then what it leads to. An error says why it leads nowhere.
+/// The directories of a path from the root on, then its last entry; or the reason why there is none.
 pub type PathEntries = Result<Vec<Entry>, String>;
 
-/// What is known of RebootProgram's file.
+/// Facts about RebootProgram's file.
 #[derive(Debug, Clone)]
 pub struct ProgramFacts<'a> {
-    /// As slurm.conf has it.
+    /// The path in slurm.conf.
     pub path: &'a str,
-    /// What the path leads through.
-    pub way: PathEntries,
-    /// Whether the file is slurm-rollout's or names it; none if it cannot be read.
+    pub entries: PathEntries,
+    /// True if the file is slurm-rollout's or names it. `None` if it cannot be read.
     pub is_ours: Option<bool>,
-    /// Slurm's release.
     pub release: Option<Release>,
 }
 
-/// What is known of the state directory.
+/// Facts about the state directory.
 #[derive(Debug, Clone)]
 pub struct StateFacts<'a> {
-    /// As the configuration has it.
+    /// The path in the configuration.
     pub path: &'a str,
-    /// What the path leads through.
-    pub way: PathEntries,
-    /// Whether SlurmUser could write there when it was tried; none if it was not.
+    pub entries: PathEntries,
+    /// Result of trying to write there as SlurmUser. `None` if it was not tried.
     pub slurm_user_writes: Option<bool>,
     /// Free space, in bytes.
     pub free: Option<u64>,
-    /// Files in it that belong neither to SlurmUser nor are writable for it: how many, and one of them.
+    /// Number of files in it that SlurmUser neither owns nor can write, and one of them.
     pub foreign: Option<(usize, String)>,
 }
 
 impl Entry {
-    /// Whether `who` has all of these permissions (4 read, 2 write, 1 execute or enter), by owner, group and mode.
+    /// Returns whether `who` has all of these permissions (4 read, 2 write, 1 execute or enter), by owner, group and
+    /// mode.
     #[must_use]
     pub fn allows(&self, who: &Identity, wanted: u32) -> bool {
         if who.uid == 0 {
@@ -97,14 +87,14 @@ impl Entry {
     }
 }
 
-/// RebootProgram's file, and the directories above it.
+/// Checks RebootProgram's file and the directories above it.
 #[must_use]
 pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding> {
     const CHECK: &str = "reboot-program";
     let path = facts.path;
     let fails = "Slurm cannot run it: nodes that are to be rebooted stay DOWN until ResumeTimeout, and nothing is tried again";
-    let way = match &facts.way {
-        Ok(way) => way,
+    let entries = match &facts.entries {
+        Ok(entries) => entries,
         Err(why) => {
             return vec![Finding::problem(CHECK, format!("{path}: {why}")).because(fails).cured_by(
                 "install the package slurm-rollout on this controller, or mend RebootProgram in slurm.conf",
@@ -112,7 +102,7 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
         }
     };
     let mut findings = Vec::new();
-    let Some((file, dirs)) = way.split_last() else { return findings };
+    let Some((file, dirs)) = entries.split_last() else { return findings };
     if file.is_dir {
         return vec![Finding::problem(CHECK, format!("{path} is a directory")).because(fails)];
     }
@@ -123,7 +113,7 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
                 format!("{path} is not slurm-rollout's RebootProgram and does not name it"),
             )
             .because("nodes are rebooted, and what is staged is never applied")
-            .cured_by(format!("in slurm.conf: RebootProgram={}", super::slurm::REBOOT_PROGRAM)),
+            .cured_by(format!("in slurm.conf: RebootProgram={}", super::slurm::REBOOT_PROGRAM_PATH)),
         );
     }
     let mode = file.mode_text();
@@ -159,7 +149,7 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
         let what = format!("{path} (mode {mode}) is writable for its group or for all");
         findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));
     }
-    for entry in way.iter().filter(|entry| entry.uid != 0) {
+    for entry in entries.iter().filter(|entry| entry.uid != 0) {
         let what = format!("{} belongs to uid {}, not to root", entry.path, entry.uid);
         let finding = Finding::problem(CHECK, what).because(takes_over);
         findings.push(finding.cured_by(format!("chown root:root {}", entry.path)));
@@ -177,14 +167,14 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
     findings
 }
 
-/// The state directory.
+/// Checks the state directory.
 #[must_use]
 pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
     const CHECK: &str = "state-directory";
     let (path, user) = (facts.path, &who.name);
     let fails = "RebootProgram, which runs as SlurmUser, can record nothing: no node is ordered";
-    let way = match &facts.way {
-        Ok(way) => way,
+    let entries = match &facts.entries {
+        Ok(entries) => entries,
         Err(why) => {
             return vec![
                 Finding::problem(CHECK, format!("{path}: {why}"))
@@ -194,7 +184,7 @@ pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
         }
     };
     let mut findings = Vec::new();
-    let Some((dir, above)) = way.split_last() else { return findings };
+    let Some((dir, above)) = entries.split_last() else { return findings };
     let mode = dir.mode_text();
     if !dir.is_dir {
         return vec![Finding::problem(CHECK, format!("{path} is no directory")).because(fails)];
@@ -207,7 +197,7 @@ pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
     }
     if dir.uid != who.uid {
         let what = format!("{path} belongs to uid {}, not to SlurmUser {user}({})", dir.uid, who.uid);
-        // What root's command line writes there is given to the directory's owner.
+        // Files that root's command line writes there are given to the directory's owner.
         let why = format!("{fails}, and what `slurm-rollout stage` writes is given to that owner");
         findings
             .push(Finding::problem(CHECK, what).because(why).cured_by(format!("chown -R {user}: {path}")));
@@ -221,8 +211,8 @@ pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
         let why = "who can write there decides what is applied to every node, as root";
         findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));
     }
-    if let Some((count, one)) = facts.foreign.as_ref().filter(|_| dir.uid == who.uid) {
-        let what = format!("{count} in {path} not writable for SlurmUser {user}, such as {one}");
+    if let Some((count, example)) = facts.foreign.as_ref().filter(|_| dir.uid == who.uid) {
+        let what = format!("{count} in {path} not writable for SlurmUser {user}, such as {example}");
         findings
             .push(Finding::problem(CHECK, what).because(fails).cured_by(format!("chown -R {user}: {path}")));
     }

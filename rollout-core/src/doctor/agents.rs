@@ -1,5 +1,5 @@
-//! The agents of all nodes, as the controller hears them. Thousands of nodes stay a few lines: what is alike is one
-//! finding with a hostlist.
+//! The agents of all nodes, as the controller sees them. Thousands of nodes stay a few lines: equal findings become one
+//! with a hostlist.
 
 use super::{Finding, Level, duration};
 use crate::agent::phase::Phase;
@@ -10,42 +10,39 @@ use std::collections::BTreeMap;
 
 const CHECK: &str = "agents";
 
-/// A clock that is off by more is a warning, and by more than the second one a problem: MUNGE opens no credential that is
-/// older, or from further in the future, than its time to live, 300 s by default.
+/// Clock differences that are a warning and a problem. MUNGE opens no credential that is older, or from further in the
+/// future, than its time to live, 300 s by default.
 const CLOCK_WARNING_S: u64 = 30;
 const CLOCK_PROBLEM_S: u64 = 240;
 
-/// States of Slurm in which nobody expects a node to answer.
+/// States of Slurm in which a node is not expected to answer.
 const AWAY: [&str; 6] =
     ["REBOOT_ISSUED", "POWERING_UP", "POWERING_DOWN", "POWERED_DOWN", "POWER_DOWN", "FUTURE"];
 
-/// Why an agent did not answer.
+/// The cause of a missing answer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Silence {
-    /// The host is there, and nobody listens on the port.
+    /// The host refuses the connection.
     NobodyListens,
-    /// The host does not answer at all, or its answer did not come in time.
+    /// The host does not answer, or the answer did not come in time.
     HostSilent,
-    /// Its NodeAddr leads to no address, in words.
+    /// NodeAddr leads to no address.
     NoAddress(String),
-    /// Anything else, in words.
     Other(String),
 }
 
-/// What is known of one node.
+/// Facts about one node and its agent.
 #[derive(Debug, Clone)]
 pub struct AgentFacts {
-    /// NodeName.
     pub node: String,
-    /// What Slurm says of it; none where Slurm was not asked.
+    /// The node as Slurm reports it. `None` if Slurm was not asked.
     pub slurm: Option<NodeInfo>,
-    /// What its agent says.
     pub answer: Result<AgentStatus, Silence>,
-    /// By how many seconds the agent's clock is ahead of ours.
+    /// Seconds by which the agent's clock is ahead of ours.
     pub ahead_s: Option<i64>,
 }
 
-/// Findings of one kind and their nodes.
+/// Nodes by finding: level, fact, consequence and remedy.
 #[derive(Default)]
 struct Groups(BTreeMap<(Level, String, String, String), Vec<String>>);
 
@@ -61,7 +58,7 @@ impl Groups {
         self.0.into_iter().map(move |((level, what, why, cure), nodes)| Finding {
             level,
             check: CHECK.to_owned(),
-            // What a shell takes: the nodes of this finding.
+            // A remedy names the nodes in a form that a shell accepts.
             cure: some(cure.replace("NODES", &NodeSet::from_iter(nodes.clone()).to_string())),
             what,
             why: some(why),
@@ -70,7 +67,7 @@ impl Groups {
     }
 }
 
-/// What there is to say of these agents. `version` is ours, `port` theirs.
+/// Returns the findings about these agents. `version` is ours, `port` theirs.
 #[must_use]
 pub fn agents(facts: &[AgentFacts], version: &str, port: u16) -> Vec<Finding> {
     let mut groups = Groups::default();
@@ -95,7 +92,7 @@ pub fn agents(facts: &[AgentFacts], version: &str, port: u16) -> Vec<Finding> {
     findings
 }
 
-/// How long the last orders took, by node: of those that tell.
+/// Returns the seconds that the last order took, by node, for agents that report it.
 #[must_use]
 pub fn took(facts: &[AgentFacts]) -> Vec<(String, u64)> {
     let order = |fact: &AgentFacts| fact.answer.as_ref().ok()?.order.as_ref()?.took_s;
@@ -179,16 +176,16 @@ fn of_silence(fact: &AgentFacts, silence: &Silence, port: u16) -> Finding {
     }
 }
 
-/// All clocks in one finding; one that names the worst.
+/// Returns one finding for all clocks, which names the worst.
 fn clocks(facts: &[AgentFacts]) -> Finding {
     const CLOCKS: &str = "clocks";
     let off = |fact: &AgentFacts| fact.ahead_s.map(i64::unsigned_abs);
     let known: Vec<u64> = facts.iter().filter_map(off).collect();
     let Some(most) = known.iter().max() else { return Finding::ok(CLOCKS, "") };
-    let mute = facts.iter().filter(|fact| fact.answer.is_ok() && fact.ahead_s.is_none()).count();
-    let mute = if mute > 0 { format!("; {mute} too old to tell") } else { String::new() };
+    let unknown = facts.iter().filter(|fact| fact.answer.is_ok() && fact.ahead_s.is_none()).count();
+    let unknown = if unknown > 0 { format!("; {unknown} too old to tell") } else { String::new() };
     if *most <= CLOCK_WARNING_S {
-        let what = format!("{} clocks, at most {most} s from this host's{mute}", known.len());
+        let what = format!("{} clocks, at most {most} s from this host's{unknown}", known.len());
         return Finding::ok(CLOCKS, what);
     }
     let limit = if *most > CLOCK_PROBLEM_S { CLOCK_PROBLEM_S } else { CLOCK_WARNING_S };
@@ -197,7 +194,7 @@ fn clocks(facts: &[AgentFacts]) -> Finding {
         .filter(|fact| off(fact).is_some_and(|off| off > CLOCK_WARNING_S))
         .map(|fact| fact.node.clone())
         .collect();
-    let what = format!("up to {} from this host's clock{mute}", duration(*most));
+    let what = format!("up to {} from this host's clock{unknown}", duration(*most));
     let finding = if limit == CLOCK_PROBLEM_S {
         Finding::problem(CLOCKS, what)
     } else {
@@ -209,7 +206,7 @@ fn clocks(facts: &[AgentFacts]) -> Finding {
         .on(nodes)
 }
 
-/// A version as numbers, to be compared.
+/// Parses a version as numbers, for comparison.
 fn number(version: &str) -> Vec<u64> {
     version.split(['.', '-', '+', '~']).map_while(|part| part.parse().ok()).collect()
 }

@@ -1,8 +1,8 @@
-//! What `/proc/self/mountinfo` says of a path: whether what is written there is still there after a boot.
+//! `/proc/self/mountinfo`: whether files at a path survive a boot.
 
 use super::node::FileSystem;
 
-/// File systems that are memory.
+/// File systems in memory.
 const MEMORY: [&str; 3] = ["tmpfs", "ramfs", "rootfs"];
 
 struct Mount<'a> {
@@ -11,8 +11,8 @@ struct Mount<'a> {
     options: &'a str,
 }
 
-/// On what an absolute path without links is. What an overlay writes goes to its upper directory, as far as that can be
-/// seen from here.
+/// Returns the file system of an absolute path without links. An overlay writes to its upper directory, which counts if
+/// it is visible in this mount namespace.
 #[must_use]
 pub fn file_system(mountinfo: &str, path: &str) -> FileSystem {
     let mounts: Vec<Mount<'_>> = mountinfo.lines().filter_map(read).collect();
@@ -30,15 +30,15 @@ pub fn file_system(mountinfo: &str, path: &str) -> FileSystem {
     }
 }
 
-/// `36 35 98:0 /of /at rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`
+/// Parses `36 35 98:0 /of /at rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`
 fn read(line: &str) -> Option<Mount<'_>> {
-    let (place, system) = line.split_once(" - ")?;
+    let (mount, system) = line.split_once(" - ")?;
     let mut system = system.split(' ');
     let (kind, _source, options) = (system.next()?, system.next()?, system.next()?);
-    Some(Mount { at: place.split(' ').nth(4)?, kind, options })
+    Some(Mount { at: mount.split(' ').nth(4)?, kind, options })
 }
 
-/// The mount that holds a path: the innermost, and of those at one place the last.
+/// Returns the mount that contains a path: the innermost one, and of several at one mount point the last.
 fn holding<'a, 'b>(mounts: &'a [Mount<'b>], path: &str) -> Option<&'a Mount<'b>> {
     let holds = |mount: &&Mount<'_>| {
         let inner = path.strip_prefix(mount.at.trim_end_matches('/'));

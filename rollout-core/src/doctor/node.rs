@@ -1,99 +1,92 @@
-//! One node, from within: units, gate, ledger.
+//! One node, checked on the node itself: units, gate, ledger.
 
 use super::{Finding, Level};
 use crate::agent::ledger::Ledger;
 use crate::agent::phase::Phase;
 use crate::protocol::answer::AgentStatus;
 use crate::slurm::config::SlurmUser;
+use crate::slurm::reason;
 use std::collections::BTreeMap;
 
-/// Fixed names of units.
+/// Unit of the agent.
 pub const AGENT: &str = "slurm-rollout-agent.service";
-/// What slurmd requires.
+/// Unit of the gate, which slurmd requires.
 pub const GATE: &str = "slurm-rollout-gate.service";
-/// What starts the copy of an agent whose successor does not come up.
+/// Unit that starts the copy of an agent whose successor does not come up.
 pub const RESCUE: &str = "slurm-rollout-rescue.service";
 
-/// By this file the gate's unit knows that the ledger does not outlive a boot.
+/// File that tells the gate's unit that the ledger does not survive a boot.
 pub const VOLATILE: &str = "/etc/slurm-rollout/agent.d/volatile.toml";
 
 const REINSTALL: &str = "install the package slurm-rollout-agent again: `dnf reinstall slurm-rollout-agent` or \
                          `apt-get install --reinstall slurm-rollout-agent`";
 
-/// What `systemctl show` says of a unit.
+/// Properties of a unit, as `systemctl show` prints them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit(BTreeMap<String, String>);
 
-/// On what kind of file system something is.
+/// Kind of a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileSystem {
-    /// It survives a boot, as far as can be seen.
+    /// Survives a boot, as far as can be seen.
     Lasting,
-    /// It is memory, of this kind.
+    /// In memory, described in words.
     Memory(String),
 }
 
-/// What is known of the state directory.
+/// Facts about the state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {
-    /// Its owner.
     pub uid: u32,
-    /// Its permissions.
     pub mode: u32,
-    /// Whether it is a directory.
     pub is_dir: bool,
-    /// What it is on.
     pub on: FileSystem,
 }
 
-/// What is known of this node.
+/// Facts about this node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
-    /// NodeName as the agent has it.
+    /// NodeName in the agent's configuration.
     pub node: String,
-    /// Whether Slurm knows such a node; an error says why it was not asked.
+    /// True if Slurm has such a node, or the reason why Slurm was not asked.
     pub known_to_slurm: Result<bool, String>,
-    /// SlurmUser of slurmctld; none where it was not asked.
+    /// SlurmUser of slurmctld. `None` if Slurm was not asked.
     pub slurm_user: Option<SlurmUser>,
     /// `slurm_user` of agent.toml, and its uid here.
     pub configured_user: (String, Option<u32>),
-    /// The agent's unit.
     pub agent: Unit,
-    /// The gate's.
     pub gate: Unit,
-    /// The rescue's.
     pub rescue: Unit,
-    /// slurmd's name and unit.
+    /// Name and unit of slurmd.
     pub slurmd: (String, Unit),
-    /// Whether the gate's drop-in for slurmd lies where systemd reads it.
+    /// True if the gate's drop-in for slurmd is in a directory that systemd reads.
     pub drop_in: bool,
-    /// The arguments of the slurmd that runs, or else of the unit's command.
+    /// Arguments of the running slurmd, or else of the unit's command.
     pub slurmd_arguments: Vec<String>,
-    /// What the agent answers on its TCP port.
+    /// The agent's answer on its TCP port.
     pub answer: Result<AgentStatus, String>,
-    /// Our version.
+    /// Version of this program.
     pub version: String,
-    /// Whether a credential could be sealed and opened.
+    /// Result of sealing and opening a credential.
     pub munge: Result<(), String>,
-    /// The state directory's path, and what is known of it.
+    /// Path of the state directory, and facts about it.
     pub state_dir: (String, Result<StateDir, String>),
-    /// Whether agent.toml says that the ledger is gone after a boot; then, whether the gate's unit knows.
+    /// `None` if the ledger survives a boot by agent.toml. Otherwise true if [`VOLATILE`] tells the gate's unit.
     pub volatile: Option<bool>,
-    /// The newest ledger.
     pub ledger: Result<Option<Ledger>, String>,
-    /// Package managers that are there.
+    /// Installed package managers.
     pub managers: Vec<String>,
 }
 
 impl Unit {
-    /// Reads `systemctl show`.
+    /// Parses the output of `systemctl show`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
-    /// A property; empty where it is not known.
+    /// Returns a property, or the empty text if it is not known.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
@@ -112,7 +105,7 @@ impl Unit {
     }
 }
 
-/// Everything there is to say of this node.
+/// Returns all findings about this node.
 #[must_use]
 pub fn node(facts: &NodeFacts) -> Vec<Finding> {
     let mut findings = vec![name(facts), user(facts), munge(&facts.munge)];
@@ -130,7 +123,7 @@ pub fn node(facts: &NodeFacts) -> Vec<Finding> {
     findings
 }
 
-/// Whether MUNGE works here; also for the controller.
+/// Checks MUNGE, on a node or a controller.
 #[must_use]
 pub fn munge(tried: &Result<(), String>) -> Finding {
     match tried {
@@ -271,7 +264,7 @@ fn rescue(unit: &Unit) -> Finding {
 }
 
 fn restarts_count_as_boots(facts: &NodeFacts) -> Option<Finding> {
-    tells_each_start_as_a_boot(&facts.slurmd_arguments).then(|| {
+    reports_each_start_as_a_boot(&facts.slurmd_arguments).then(|| {
         Finding::warning("slurmd", "slurmd runs with -b")
             .because(
                 "every start of slurmd then looks like a boot to Slurm: one in the middle of an update counts as the \
@@ -281,9 +274,9 @@ fn restarts_count_as_boots(facts: &NodeFacts) -> Option<Finding> {
     })
 }
 
-/// Whether `-b` stands among slurmd's arguments, alone or with other letters.
-fn tells_each_start_as_a_boot(arguments: &[String]) -> bool {
-    /// Options of slurmd whose value may stand in the same word.
+/// Returns whether slurmd's arguments contain `-b`, alone or with other letters.
+fn reports_each_start_as_a_boot(arguments: &[String]) -> bool {
+    /// Options of slurmd whose value may be in the same word.
     const WITH_VALUE: &str = "ABdfFILnN";
     let short =
         arguments.iter().filter_map(|word| word.strip_prefix('-')).filter(|word| !word.starts_with('-'));
@@ -292,7 +285,7 @@ fn tells_each_start_as_a_boot(arguments: &[String]) -> bool {
         .any(|letters| letters.chars().take_while(|c| !WITH_VALUE.contains(*c)).any(|c| c == 'b'))
 }
 
-/// Whether a node that keeps no ledger is held back until it is told what it should be.
+/// Checks that a node without a lasting ledger is held back until its state has been restored.
 fn volatile(gate_knows: bool) -> Finding {
     const CHECK: &str = "volatile-ledger";
     if gate_knows {
@@ -334,20 +327,20 @@ fn state_dir(path: &str, dir: &Result<StateDir, String>, volatile: bool) -> Find
 
 fn ledger(ledger: &Result<Option<Ledger>, String>) -> Finding {
     const CHECK: &str = "ledger";
-    let said = |ledger: &Ledger, level| {
-        let finding = Finding::ok(CHECK, format!("{}: {}", ledger.subject(), ledger.phase.name()));
-        Finding { level, ..finding }
+    let finding = |ledger: &Ledger, level| {
+        let ok = Finding::ok(CHECK, format!("{}: {}", ledger.subject(), ledger.phase.name()));
+        Finding { level, ..ok }
     };
     match ledger {
         Ok(None) => Finding::ok(CHECK, "no order yet"),
-        Ok(Some(ledger)) if ledger.phase.is_settled() => said(ledger, Level::Ok),
-        Ok(Some(ledger)) if ledger.phase == Phase::Held => said(ledger, Level::Warning)
+        Ok(Some(ledger)) if ledger.phase.is_settled() => finding(ledger, Level::Ok),
+        Ok(Some(ledger)) if ledger.phase == Phase::Held => finding(ledger, Level::Warning)
             .because(format!(
                 "slurmd is kept down until an admin decides: {}",
-                ledger.error.as_deref().unwrap_or("no reason is known")
+                reason::cause(ledger.error.as_deref())
             ))
             .cured_by("mend the cause, then `slurm-rollout-agent retry`; or `slurm-rollout-agent release`"),
-        Ok(Some(ledger)) => said(ledger, Level::Warning)
+        Ok(Some(ledger)) => finding(ledger, Level::Warning)
             .because("an order is under way: slurmd is down, and the node reboots by itself"),
         Err(why) => Finding::problem(CHECK, why.clone())
             .because("nobody knows what the node is: slurmd stays down and no order is taken")

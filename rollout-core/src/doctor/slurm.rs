@@ -1,4 +1,4 @@
-//! Slurm's own configuration, as far as rollouts hang on it.
+//! Slurm's own configuration, limited to the values that rollouts depend on.
 
 use super::{Finding, duration};
 use crate::hostlist::NodeSet;
@@ -7,13 +7,13 @@ use crate::slurm::hand_over_mode::HandOverMode;
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
-/// Where RebootProgram is installed.
-pub const REBOOT_PROGRAM: &str = "/usr/libexec/slurm-rollout/reboot-program";
+/// Path of the installed RebootProgram.
+pub const REBOOT_PROGRAM_PATH: &str = "/usr/libexec/slurm-rollout/reboot-program";
 
-/// The first release with `PowerAction`, which also checks RebootProgram when it reads slurm.conf.
+/// First release with `PowerAction`. It also checks RebootProgram when it reads slurm.conf.
 const POWER_ACTIONS: Release = Release { year: 26, month: 5 };
 
-/// The releases of Slurm, oldest first (`slurm_protocol_common.h`).
+/// Releases of Slurm, oldest first (`slurm_protocol_common.h`).
 const RELEASES: [Release; 10] = {
     const fn release(year: u16, month: u16) -> Release {
         Release { year, month }
@@ -32,46 +32,42 @@ const RELEASES: [Release; 10] = {
     ]
 };
 
-/// What slurm-rollout was written and tested for: from the first to the last of these.
+/// First and last release for which slurm-rollout was written and tested.
 const KNOWN: (Release, Release) = (Release { year: 22, month: 5 }, Release { year: 26, month: 5 });
 
-/// Since this one a daemon understands three releases back, before it two.
+/// First release whose daemons understand three releases back. Earlier ones understand two.
 const THREE_BACK: Release = Release { year: 24, month: 11 };
 
-/// What slurm.conf has as RebootProgram.
+/// RebootProgram of slurm.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// Nothing.
     Unset,
-    /// A file that can be looked at, and its arguments.
+    /// An absolute path with arguments.
     File {
-        /// By its path.
         path: String,
-        /// What slurm.conf gives it.
         arguments: Vec<String>,
     },
     /// The name of a PowerAction of Slurm 26.05.
     PowerAction(String),
-    /// Neither a path nor a name that Slurm takes.
-    Nonsense(String),
+    /// Neither a path nor a name that Slurm accepts.
+    Invalid(String),
 }
 
 /// A `PowerAction=` line of slurm.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PowerAction {
-    /// Whether slurmctld runs it, not slurmd.
+    /// True if slurmctld runs it, false if slurmd does.
     pub on_controller: bool,
-    /// What it runs.
     pub program: String,
 }
 
-/// Slurm's release, if it says one.
+/// Returns Slurm's release, if the configuration has it.
 #[must_use]
 pub fn release(config: &SlurmConfig) -> Option<Release> {
     config.version().and_then(Release::parse)
 }
 
-/// How this Slurm reads its RebootProgram.
+/// Interprets RebootProgram as this release of Slurm does.
 #[must_use]
 pub fn program(config: &SlurmConfig) -> Program {
     let Some(text) = config.get("RebootProgram") else { return Program::Unset };
@@ -80,11 +76,11 @@ pub fn program(config: &SlurmConfig) -> Program {
     match words.next() {
         Some(path) if path.starts_with('/') => Program::File { path, arguments: words.collect() },
         Some(name) if takes_arguments && words.next().is_none() => Program::PowerAction(name),
-        _ => Program::Nonsense(text.to_owned()),
+        _ => Program::Invalid(text.to_owned()),
     }
 }
 
-/// The PowerAction of this name in the text of a slurm.conf. Names are compared as Slurm does, in any case.
+/// Returns the PowerAction of this name in the text of a slurm.conf. Names compare as in Slurm, in any case.
 #[must_use]
 pub fn power_action(slurm_conf: &str, name: &str) -> Option<PowerAction> {
     let joined = slurm_conf.replace("\\\n", " ");
@@ -102,7 +98,7 @@ pub fn power_action(slurm_conf: &str, name: &str) -> Option<PowerAction> {
     })
 }
 
-/// `Key=value Key="value with blanks"`.
+/// Parses `Key=value Key="value with blanks"`.
 fn key_values(line: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = line.trim_start();
@@ -117,7 +113,7 @@ fn key_values(line: &str) -> Vec<(String, String)> {
     found
 }
 
-/// slurmctld's version, and those of the nodes against it.
+/// Checks slurmctld's version, and the versions of the nodes against it.
 #[must_use]
 pub fn versions(config: &SlurmConfig, nodes: &[NodeInfo]) -> Vec<Finding> {
     const CHECK: &str = "slurm-version";
@@ -168,24 +164,24 @@ pub fn versions(config: &SlurmConfig, nodes: &[NodeInfo]) -> Vec<Finding> {
     findings
 }
 
-/// The oldest release that a daemon of this one understands; none if it is not known.
+/// Returns the oldest release that a daemon of this one understands, if it is known.
 fn oldest_understood(release: Release) -> Option<Release> {
     let at = RELEASES.iter().position(|known| *known == release)?;
     RELEASES.get(at.saturating_sub(if release >= THREE_BACK { 3 } else { 2 })).copied()
 }
 
-/// RebootProgram as slurm.conf has it, and who runs it. Its file is looked at elsewhere.
+/// Checks the setting of RebootProgram and the daemon that runs it. [`super::access`] checks the file.
 #[must_use]
 pub fn reboot_program(config: &SlurmConfig, action: Option<&PowerAction>) -> Vec<Finding> {
     const CHECK: &str = "reboot-program";
-    let line = format!("in slurm.conf: RebootProgram={REBOOT_PROGRAM}\nthen `scontrol reconfigure`");
+    let line = format!("in slurm.conf: RebootProgram={REBOOT_PROGRAM_PATH}\nthen `scontrol reconfigure`");
     let unset =
         "`scontrol reboot` then says \"RebootProgram isn't defined\", or reboots without what is staged";
     match program(config) {
         Program::Unset => {
             vec![Finding::problem(CHECK, "RebootProgram is not set").because(unset).cured_by(line)]
         }
-        Program::Nonsense(text) => {
+        Program::Invalid(text) => {
             let what = format!("RebootProgram={text} is no absolute path");
             vec![
                 Finding::problem(CHECK, what)
@@ -209,7 +205,7 @@ pub fn reboot_program(config: &SlurmConfig, action: Option<&PowerAction>) -> Vec
                 let arguments = arguments.iter().fold(String::new(), |all, argument| all + " " + argument);
                 findings.push(Finding::ok(CHECK, format!("RebootProgram={path}{arguments}")));
             }
-            findings.push(who_runs_it(config));
+            findings.push(daemon_that_runs_it(config));
             findings
         }
     }
@@ -218,7 +214,7 @@ pub fn reboot_program(config: &SlurmConfig, action: Option<&PowerAction>) -> Vec
 fn power_action_findings(name: &str, action: Option<&PowerAction>) -> Vec<Finding> {
     const CHECK: &str = "reboot-program";
     let what = format!("RebootProgram={name} is the name of a PowerAction");
-    let line = format!("in slurm.conf: PowerAction={name} Location=slurmctld Program={REBOOT_PROGRAM}");
+    let line = format!("in slurm.conf: PowerAction={name} Location=slurmctld Program={REBOOT_PROGRAM_PATH}");
     vec![match action {
         None => Finding::warning(CHECK, format!("{what}, whose line was not found"))
             .because("scontrol does not show PowerActions, and slurm.conf was read without its Include files")
@@ -240,7 +236,7 @@ fn is_reboot_node(program: &str) -> bool {
     program.split_whitespace().next().is_some_and(|path| path.ends_with("/reboot-node"))
 }
 
-fn who_runs_it(config: &SlurmConfig) -> Finding {
+fn daemon_that_runs_it(config: &SlurmConfig) -> Finding {
     const CHECK: &str = "reboot-from-controller";
     match HandOverMode::of(config) {
         HandOverMode::Node { .. } => {
@@ -266,7 +262,7 @@ fn who_runs_it(config: &SlurmConfig) -> Finding {
         ))
 }
 
-/// ResumeTimeout against what orders took on these nodes, and what else ends an invocation of RebootProgram.
+/// Compares ResumeTimeout with the time that orders took on these nodes, and checks the other limit of RebootProgram.
 #[must_use]
 pub fn resume_timeout(config: &SlurmConfig, took: &[(String, u64)], deadline_s: u64) -> Vec<Finding> {
     const CHECK: &str = "resume-timeout";
@@ -303,7 +299,7 @@ pub fn resume_timeout(config: &SlurmConfig, took: &[(String, u64)], deadline_s: 
     [by_length.because(why).cured_by(cure)].into_iter().chain(killed(config, seconds, deadline_s)).collect()
 }
 
-/// Slurm 26.05 kills RebootProgram after the longer of ResumeTimeout and SuspendTimeout.
+/// Checks the deadline: Slurm 26.05 kills RebootProgram after the longer of ResumeTimeout and SuspendTimeout.
 fn killed(config: &SlurmConfig, resume_s: u64, deadline_s: u64) -> Option<Finding> {
     let kills = release(config).is_some_and(|release| release >= POWER_ACTIONS);
     let after = resume_s.max(config.seconds("SuspendTimeout").unwrap_or(0));
@@ -319,7 +315,7 @@ fn killed(config: &SlurmConfig, resume_s: u64, deadline_s: u64) -> Option<Findin
     })
 }
 
-/// ReturnToService.
+/// Checks ReturnToService.
 #[must_use]
 pub fn return_to_service(config: &SlurmConfig) -> Finding {
     const CHECK: &str = "return-to-service";

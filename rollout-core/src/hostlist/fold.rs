@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use super::parse::{MAX_RANGE, number};
 
-/// The folded hostlist of the names: sorted, without duplicates, only the trailing number folded, for example
-/// `r1n[01-02],r2n01`. No names give the empty text.
+/// Returns the folded hostlist of the names: sorted, without duplicates, only the trailing number folded, for example
+/// `r1n[01-02],r2n01`. Without names, the text is empty.
 ///
 /// This is the form of `scontrol show hostlistsorted` (which keeps duplicates). Widths are not merged:
 /// `cn9,cn09` is `cn[9,09]`. The text expands to the same names whatever the order of the input, as long as
@@ -18,7 +18,7 @@ pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     fold_sorted(names)
 }
 
-/// [`fold`] for names that are already in [`order`], each once.
+/// Does the same as [`fold`] for names that are already in [`order`], each once.
 pub(super) fn fold_sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut runs: Vec<Run<'a>> = Vec::new();
     for run in names.into_iter().map(Run::of) {
@@ -37,8 +37,8 @@ pub(super) fn fold_sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
     text
 }
 
-/// Slurm's order (`hostrange_cmp`): the part before the trailing number as `strnatcmp`, then no number before
-/// a number, then the number by digit count and value. Equal only for equal names.
+/// Compares in Slurm's order (`hostrange_cmp`): the part before the trailing number as `strnatcmp`, then no number
+/// before a number, then the number by digit count and value. Equal only for equal names.
 pub(super) fn order(a: &str, b: &str) -> Ordering {
     let ((prefix_a, digits_a), (prefix_b, digits_b)) = (split_number(a), split_number(b));
     natural(prefix_a.as_bytes(), prefix_b.as_bytes())
@@ -46,12 +46,12 @@ pub(super) fn order(a: &str, b: &str) -> Ordering {
         .then_with(|| digits_a.cmp(digits_b))
 }
 
-/// A name as what stands before its trailing number, and the digits of that number, if any.
+/// Splits a name into the part before its trailing number, and the digits of that number, if any.
 pub(super) fn split_number(name: &str) -> (&str, &str) {
     name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len())
 }
 
-/// Consecutive names under one prefix; a name without a number is a run of its own, with `first` empty.
+/// Consecutive names under one prefix. A name without a number is a run of its own, with `first` empty.
 struct Run<'a> {
     prefix: &'a str,
     first: &'a str,
@@ -69,8 +69,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the next name can go to the end of this range, whose padding is the digit count of its first
-    /// number, and the range still is one that Slurm reads.
+    /// Returns whether the next name can be appended to this range, so that Slurm still reads the range. Its padding is
+    /// the digit count of its first number.
     fn continues_with(&self, next: &Run<'_>) -> bool {
         let (width, digits) = (self.first.len(), next.first.len());
         width > 0
@@ -98,8 +98,8 @@ fn write_group(text: &mut String, group: &[Run<'_>]) {
     text.push(']');
 }
 
-/// As `src/common/strnatcmp.c`: digits inside compare as numbers, those with a leading zero come first and
-/// compare as text.
+/// Compares as `src/common/strnatcmp.c` does: digits inside compare as numbers. Numbers with a leading zero come first
+/// and compare as text.
 fn natural(mut a: &[u8], mut b: &[u8]) -> Ordering {
     while let (Some((first_a, rest_a)), Some((first_b, rest_b))) = (a.split_first(), b.split_first()) {
         if first_a.is_ascii_digit() && first_b.is_ascii_digit() {
@@ -128,8 +128,7 @@ fn leading_digits(text: &[u8]) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
 
-    /// Left: names; right: what `scontrol show hostlistsorted` of Slurm 22.05.8 prints for them, once
-    /// duplicates are taken out.
+    /// Left: names. Right: the output of `scontrol show hostlistsorted` of Slurm 22.05.8 for them, without duplicates.
     const AS_SLURM: &[(&str, &str)] = &[
         ("cn1", "cn1"),
         ("cn1 cn2", "cn[1-2]"),
@@ -162,7 +161,7 @@ mod tests {
 
     #[test]
     fn mixed_widths_that_slurm_writes_otherwise_still_name_the_same_nodes() {
-        // Slurm: cn[9-10,09], it lets the first range it meets take cn10.
+        // Slurm prints cn[9-10,09]: it appends cn10 to the first range that can take it.
         assert_eq!(fold(["cn9", "cn10", "cn09"]), "cn[9,09-10]");
     }
 

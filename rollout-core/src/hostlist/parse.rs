@@ -1,32 +1,32 @@
-//! Text to names: the grammar of Slurm's `_hostlist_create_bracketed`, and what a NodeName may look like.
+//! Text to names: the grammar of Slurm's `_hostlist_create_bracketed`, and the rules for a NodeName.
 
 use std::fmt::Write;
 
-use super::error::{HostlistError, Place};
+use super::error::{HostlistError, Span};
 use super::fold::split_number;
 
-/// Most names one range may stand for, as in Slurm (`MAX_RANGE`, `src/common/hostlist.h`).
+/// Maximum number of names in one range, as in Slurm (`MAX_RANGE`, `src/common/hostlist.h`).
 pub const MAX_RANGE: u64 = 65_536;
-/// Most names one list may expand to: four times what a Slurm cluster can have (`MAX_SLURM_NODES`), so that
-/// `a[0-9999]b[0-9999]` is an error and not a full memory.
+/// Maximum number of names that one list may expand to: four times the maximum of a Slurm cluster
+/// (`MAX_SLURM_NODES`). So `a[0-9999]b[0-9999]` is an error and does not fill the memory.
 pub const MAX_NODES: usize = 262_144;
-/// Most characters in a NodeName, as `HOST_NAME_MAX` in `slurm/slurm.h`.
+/// Maximum number of characters in a NodeName, as `HOST_NAME_MAX` in `slurm/slurm.h`.
 pub const MAX_NAME: usize = 64;
-/// Most digits, leading zeros aside, in a number. Slurm silently turns what does not fit 64 bits into the
-/// largest number, that is into another node.
+/// Maximum number of digits in a number, leading zeros aside. Slurm silently replaces a number that does not fit
+/// 64 bits by the largest one, which is a different node.
 pub(super) const MAX_DIGITS: usize = 18;
-/// NEWLINE only since Slurm 23.02; before, it was part of the name.
+/// Newline only since Slurm 23.02; before, it was part of the name.
 const SEPARATORS: [char; 4] = ['\t', ',', ' ', '\n'];
 
-/// The names of a hostlist in the order written, duplicates kept, as `scontrol show hostnames` prints them.
+/// Returns the names of a hostlist in the order written, with duplicates, as `scontrol show hostnames` prints them.
 ///
 /// Items stand between commas, blanks, tabs or newlines. An item is text with any number of groups
-/// `[7,9-12]` anywhere in it (text after the last group needs Slurm 23.11+ on the other side). A number is
-/// padded with zeros to the digits written for the lower end: `[08-10]`, but `[8-10]` and `[1-010]` are not
-/// padded. Without brackets an item is one name: `a1-3`.
+/// `[7,9-12]` anywhere in it (for text after the last group, the other side needs Slurm 23.11+). A number is
+/// padded with zeros to the digits written for the lower end: `[08-10]` is padded, `[8-10]` and `[1-010]` are
+/// not. Without brackets an item is one name: `a1-3`.
 ///
 /// # Errors
-/// The first thing wrong with the list; see [`HostlistError`]. Nothing is expanded beyond the limits
+/// The first error in the list, see [`HostlistError`]. No list is expanded beyond the limits
 /// [`MAX_RANGE`], [`MAX_NODES`] and [`MAX_NAME`].
 pub fn expand(list: &str) -> Result<Vec<String>, HostlistError> {
     let mut names = Vec::new();
@@ -39,11 +39,11 @@ pub fn expand(list: &str) -> Result<Vec<String>, HostlistError> {
     if names.is_empty() { Err(HostlistError::Empty) } else { Ok(names) }
 }
 
-/// Whether the text is one NodeName: 1 to [`MAX_NAME`] of the characters `A-Z a-z 0-9 . _ -`, not beginning
-/// with `.` or `-`, and its trailing number of no more digits than Slurm can count.
+/// Checks that the text is one NodeName: 1 to [`MAX_NAME`] of the characters `A-Z a-z 0-9 . _ -`, not beginning
+/// with `.` or `-`, with a trailing number of no more digits than Slurm can count.
 ///
 /// # Errors
-/// What is wrong with it; positions count from the start of the name.
+/// The first error in it. Positions count from the start of the name.
 pub fn check_name(name: &str) -> Result<(), HostlistError> {
     let item = Item { text: name, at: 0 };
     if name.is_empty() {
@@ -55,7 +55,7 @@ pub fn check_name(name: &str) -> Result<(), HostlistError> {
     item.check_number(name)
 }
 
-/// The value of a number without sign, if it is one that Slurm can count.
+/// Returns the value of a number without sign, if Slurm can count that far.
 pub(super) fn number(digits: &str) -> Option<u64> {
     let counted = digits.trim_start_matches('0').len();
     if counted > MAX_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -65,7 +65,7 @@ pub(super) fn number(digits: &str) -> Option<u64> {
     }
 }
 
-/// What comes first in `rest`, up to a separator outside brackets.
+/// Returns the beginning of `rest`, up to a separator outside brackets.
 fn item_text(rest: &str) -> &str {
     let mut inside = false;
     let mut ends = |c: char| {
@@ -87,18 +87,19 @@ enum Part<'a> {
     Group(Group),
 }
 
-/// The numbers of one pair of brackets. `stride`: how many names in a row have the same number here.
+/// The numbers of one pair of brackets.
 struct Group {
     ranges: Vec<Range>,
     len: u64,
+    /// Number of names in a row that have the same number here.
     stride: u64,
 }
 
-/// `before`: how many numbers the group has before this range.
 struct Range {
     lo: u64,
     hi: u64,
     width: usize,
+    /// Number of numbers that the group has before this range.
     before: u64,
 }
 
@@ -109,7 +110,7 @@ impl<'a> Item<'a> {
         self.check_length(parts.iter().map(Part::longest).fold(0, usize::saturating_add))?;
         let count = self.count(&mut parts)?;
         if count > MAX_NODES.saturating_sub(names.len()) as u64 {
-            return Err(HostlistError::TooManyNodes(self.place(self.at)));
+            return Err(HostlistError::TooManyNodes(self.span(self.at)));
         }
         for index in 0..count {
             let mut name = String::new();
@@ -131,21 +132,21 @@ impl<'a> Item<'a> {
             let Some(after) = after else { return Ok(parts) };
             let open = self.at + at + text.len();
             let (group, after) =
-                after.split_once(']').ok_or_else(|| HostlistError::Unclosed(self.place(open)))?;
+                after.split_once(']').ok_or_else(|| HostlistError::Unclosed(self.span(open)))?;
             if let Some(nested) = group.find('[') {
-                return Err(HostlistError::Nested(self.place(open + 1 + nested)));
+                return Err(HostlistError::Nested(self.span(open + 1 + nested)));
             }
             parts.push(Part::Group(self.group(group, open + 1)?));
             rest = after;
         }
     }
 
-    /// `at` is a position in the list, that of the group's first character.
+    /// Parses the inside of brackets. `at` is the position in the list of its first character.
     fn group(self, text: &str, mut at: usize) -> Result<Group, HostlistError> {
         let mut group = Group { ranges: Vec::new(), len: 0, stride: 1 };
         for piece in text.split(',') {
             if piece.is_empty() {
-                return Err(HostlistError::EmptyRange(self.place(at)));
+                return Err(HostlistError::EmptyRange(self.span(at)));
             }
             let range = Range::parse(piece, at, group.len)?;
             at += piece.len() + 1;
@@ -155,7 +156,7 @@ impl<'a> Item<'a> {
         Ok(group)
     }
 
-    /// How many names the parts make. Sets the strides so that names come in Slurm's order: the last group
+    /// Returns the number of names, and sets the strides so that names come in Slurm's order: the last group
     /// runs fastest, then the first, the second and so on (`_push_range_list` peels groups off from the right).
     fn count(self, parts: &mut [Part<'_>]) -> Result<u64, HostlistError> {
         let mut groups: Vec<&mut Group> = parts.iter_mut().filter_map(Part::group).collect();
@@ -163,7 +164,7 @@ impl<'a> Item<'a> {
         let mut count = last.len;
         for group in others {
             if group.len > MAX_RANGE {
-                return Err(HostlistError::RangeTooLong(self.place(self.at)));
+                return Err(HostlistError::RangeTooLong(self.span(self.at)));
             }
             group.stride = count;
             count = count.saturating_mul(group.len);
@@ -173,7 +174,7 @@ impl<'a> Item<'a> {
 
     fn check_start(self) -> Result<(), HostlistError> {
         match self.text.chars().next() {
-            Some(c @ ('-' | '.')) => Err(HostlistError::Start(self.place(self.at), c)),
+            Some(c @ ('-' | '.')) => Err(HostlistError::Start(self.span(self.at), c)),
             _ => Ok(()),
         }
     }
@@ -181,29 +182,29 @@ impl<'a> Item<'a> {
     fn check_text(self, text: &str, from: usize) -> Result<(), HostlistError> {
         let is_bad = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-');
         let Some((offset, found)) = text.char_indices().find(|(_, c)| is_bad(*c)) else { return Ok(()) };
-        let place = self.place(self.at + from + offset);
+        let span = self.span(self.at + from + offset);
         Err(match found {
-            ']' => HostlistError::Stray(place),
-            '{' => HostlistError::Function(place),
-            _ => HostlistError::Character(place, found),
+            ']' => HostlistError::Stray(span),
+            '{' => HostlistError::Function(span),
+            _ => HostlistError::Character(span, found),
         })
     }
 
     fn check_length(self, longest: usize) -> Result<(), HostlistError> {
-        if longest > MAX_NAME { Err(HostlistError::TooLong(self.place(self.at))) } else { Ok(()) }
+        if longest > MAX_NAME { Err(HostlistError::TooLong(self.span(self.at))) } else { Ok(()) }
     }
 
-    /// Slurm reads the number at the end of every name, also one put together from groups and text.
+    /// Checks the number at the end of a name, also one composed of groups and text: Slurm reads it of every name.
     fn check_number(self, name: &str) -> Result<(), HostlistError> {
         let (_, digits) = split_number(name);
         if digits.is_empty() || number(digits).is_some() {
             return Ok(());
         }
-        Err(HostlistError::NumberTooLarge(self.place(self.at)))
+        Err(HostlistError::NumberTooLarge(self.span(self.at)))
     }
 
-    fn place(self, at: usize) -> Place {
-        Place::new(self.text, at)
+    fn span(self, at: usize) -> Span {
+        Span::new(self.text, at)
     }
 }
 
@@ -215,7 +216,7 @@ impl Part<'_> {
         }
     }
 
-    /// Characters this part has at most.
+    /// Returns the maximum number of characters in this part.
     fn longest(&self) -> usize {
         match self {
             Part::Text(text) => text.len(),
@@ -223,7 +224,7 @@ impl Part<'_> {
         }
     }
 
-    /// Adds what this part is in name number `index` of the item.
+    /// Appends this part of name number `index` of the item.
     fn write(&self, index: u64, name: &mut String) {
         match self {
             Part::Text(text) => name.push_str(text),
@@ -244,16 +245,16 @@ impl Range {
         let (low, high) = text.split_once('-').unwrap_or((text, text));
         let value = |digits: &str| {
             if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(HostlistError::BadRange(Place::new(text, at)));
+                return Err(HostlistError::BadRange(Span::new(text, at)));
             }
-            number(digits).ok_or_else(|| HostlistError::NumberTooLarge(Place::new(text, at)))
+            number(digits).ok_or_else(|| HostlistError::NumberTooLarge(Span::new(text, at)))
         };
         let range = Self { lo: value(low)?, hi: value(high)?, width: low.len(), before };
         if range.lo > range.hi {
-            return Err(HostlistError::Descending(Place::new(text, at)));
+            return Err(HostlistError::Descending(Span::new(text, at)));
         }
         if range.len() > MAX_RANGE {
-            return Err(HostlistError::RangeTooLong(Place::new(text, at)));
+            return Err(HostlistError::RangeTooLong(Span::new(text, at)));
         }
         Ok(range)
     }
@@ -430,9 +431,9 @@ mod tests {
 
     #[test]
     fn a_long_item_is_cut_in_the_message() {
-        let Err(HostlistError::Character(place, '/')) = expand(&format!("{}/", "x".repeat(500))) else {
+        let Err(HostlistError::Character(span, '/')) = expand(&format!("{}/", "x".repeat(500))) else {
             panic!("refused for another reason")
         };
-        assert_eq!((place.item.chars().count(), place.at), (81, 500));
+        assert_eq!((span.item.chars().count(), span.at), (81, 500));
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `POST /v1/order` | a MUNGE credential with an [`Order`](super::order::Order); on the Unix socket the order itself | [`Answer`] |
+//! | `POST /v1/order` | a MUNGE credential with an [`Order`](crate::protocol::order::Order); on the Unix socket the order itself | [`Answer`] |
 //! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOverRequest`] | [`Answer`] |
 //! | `GET /v1/status` | none | [`AgentStatus`] |
-//! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::rollout::undo::NodeChanges), oldest first |
+//! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::agent::changes_made::NodeChanges), oldest first |
 
-use super::order::OrderId;
 use crate::agent::phase::Phase;
+use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,11 @@ pub enum Answer {
         /// The ledger does not survive the boot: the node will need its instructions once more.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         volatile: bool,
+        /// Id under which the order is carried out. It is the order's own, except that a hand-over by slurmd is carried
+        /// out under the pre-staged order's id, `retry` and `release` under the held order's, and the notice of a
+        /// restored boot source under that of the order being undone. `None` from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderId>,
     },
     /// The node is already carrying out an order that leads to the same result.
     UnderWay {
@@ -71,6 +76,10 @@ pub enum Answer {
     Refused {
         /// One line for a person.
         why: String,
+        /// Id of the order in the way: the node is held by it or carrying it out. The refused order's own id if that
+        /// was carried out before. `None` if no order is in the way, and from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderId>,
     },
 }
 
@@ -88,7 +97,8 @@ pub struct AgentStatus {
     /// The node's clock when it answered, in seconds since 1970. Older agents do not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_s: Option<u64>,
-    /// The order that is being carried out, or was carried out last. `None` if the node never had one, or is in trouble.
+    /// The order that is being carried out, or was carried out last. `None` if the node never had one, or is in
+    /// trouble.
     #[serde(default)]
     pub order: Option<OrderStatus>,
     /// The rollout that is applied when slurmd has the node rebooted, if slurmd runs RebootProgram.
@@ -103,8 +113,8 @@ pub struct AgentStatus {
     /// The ledger does not survive a boot (`ledger = "volatile"`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub volatile: bool,
-    /// The agent keeps slurmd down until it gets its instructions: the node has booted, has no ledger, and Slurm shows it as
-    /// being rebooted.
+    /// The agent keeps slurmd down until it gets its instructions: the node has booted, has no ledger, and Slurm shows
+    /// it as being rebooted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits: bool,
 }
@@ -125,8 +135,75 @@ pub struct OrderStatus {
     /// The order altered something on the node that has not been undone.
     #[serde(default)]
     pub changed: bool,
-    /// Time from acceptance to the end of the order, in seconds by the node's clock. `None` while it is carried out, if an
-    /// admin ended it, and from older agents.
+    /// Time from acceptance to the end of the order, in seconds by the node's clock. `None` while it is carried out, if
+    /// an admin ended it, and from older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_s: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The answers of version 0.1.0.
+    #[derive(Debug, PartialEq, Eq, Deserialize)]
+    #[serde(tag = "answer", rename_all = "kebab-case")]
+    enum OldAnswer {
+        Accepted {
+            #[serde(default)]
+            volatile: bool,
+        },
+        UnderWay {
+            phase: Phase,
+        },
+        Refused {
+            why: String,
+        },
+    }
+
+    #[test]
+    fn controllers_and_agents_of_0_1_0_are_understood() {
+        let id = || Some(OrderId::from_random(7));
+        let hex = "00000000000000000000000000000007";
+        let (phase, why, rollout) = (Phase::Applying, "busy".to_owned(), Some("driver".to_owned()));
+        for (answer, json, old, without_new_keys) in [
+            (
+                Answer::Accepted { volatile: true, order: id() },
+                json!({ "answer": "accepted", "volatile": true, "order": hex }),
+                OldAnswer::Accepted { volatile: true },
+                Answer::Accepted { volatile: true, order: None },
+            ),
+            (
+                Answer::UnderWay { phase, order: id(), rollout, volatile: true },
+                json!({
+                    "answer": "under-way", "phase": "applying", "order": hex, "rollout": "driver", "volatile": true
+                }),
+                OldAnswer::UnderWay { phase },
+                Answer::UnderWay { phase, order: None, rollout: None, volatile: false },
+            ),
+            (
+                Answer::Refused { why: why.clone(), order: id() },
+                json!({ "answer": "refused", "why": "busy", "order": hex }),
+                OldAnswer::Refused { why: why.clone() },
+                Answer::Refused { why, order: None },
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&answer).unwrap(), json);
+            assert_eq!(serde_json::from_value::<Answer>(json.clone()).unwrap(), answer);
+            assert_eq!(serde_json::from_value::<OldAnswer>(json.clone()).unwrap(), old, "an old controller");
+            let mut json = json;
+            let object = json.as_object_mut().unwrap();
+            let is_old = |key: &str| {
+                !matches!((key, &old), ("order" | "rollout", _) | ("volatile", OldAnswer::UnderWay { .. }))
+            };
+            object.retain(|key, _| is_old(key));
+            assert_eq!(
+                serde_json::from_value::<Answer>(json.clone()).unwrap(),
+                without_new_keys,
+                "an old agent"
+            );
+            assert_eq!(serde_json::to_value(&without_new_keys).unwrap(), json, "and no key without a value");
+        }
+    }
 }

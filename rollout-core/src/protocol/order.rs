@@ -1,7 +1,8 @@
 //! An order: the message that one invocation of RebootProgram or the CLI sends to the agents of some nodes.
 //!
-//! One sealed text serves all of its nodes. An order names the nodes it is for and carries an id. MUNGE proves the sender and the
-//! time. The id, kept in each agent's ledger, identifies a repeated order even after munged lost its replay cache.
+//! One sealed text serves all of its nodes. An order names the nodes it is for and carries an id. MUNGE proves the
+//! sender and the time. The id, kept in each agent's ledger, identifies a repeated order even after munged lost its
+//! replay cache.
 
 use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;

@@ -1,7 +1,7 @@
-//! Images: which one a node shall boot, who brings that about, and what the booted system must prove.
+//! Images: the image that a node should boot, the provider that makes it boot, and the proof by the booted system.
 //!
-//! An image is known by an identity that the running system can show. What a provider calls it (a file, a kernel, a
-//! deployment) is between the manifest and the provider.
+//! An image has an identity that the running system can show. The provider's name for it (a file, a kernel, a
+//! deployment) concerns only the manifest and the provider.
 
 use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};
@@ -11,38 +11,36 @@ use std::fmt;
 /// Length limit of a value, in bytes.
 const MAX_VALUE: usize = 4096;
 
-/// How many values a change may have.
+/// Maximum number of values in a change.
 const MAX_VALUES: usize = 64;
 
-/// An image that a node shall boot.
+/// A change of the image that a node boots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// Who sees to it that the node boots it.
     pub via: Via,
-    /// The image, `IMAGE_ID` in its os-release.
+    /// `IMAGE_ID` in the os-release of the image.
     pub image: String,
-    /// Its version, `IMAGE_VERSION` in its os-release.
+    /// `IMAGE_VERSION` in the os-release of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The architecture it is for, as `uname -m` says it; not looked at where it is not given.
+    /// Architecture of the image, as `uname -m` prints it. Not checked if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
-    /// What the provider wants to know besides.
+    /// Parameters of the provider.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
-    /// What the booted system must prove.
     #[serde(default)]
     pub proof: Proof,
-    /// How long after the order a node may take to be up. Then what it boots from is put back.
+    /// Time limit from the order until the node is up. After that, its old boot source is put back.
     #[serde(default = "default_boot_timeout")]
     pub boot_timeout: TimeLimit,
-    /// The rollout whose boot sources are put back, instead of setting new ones: this undoes it.
+    /// The rollout to undo: the boot sources from before it are put back, and no new ones are set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<String>,
 }
 
-/// Who sees to it that a node boots an image.
+/// The provider that makes a node boot an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Via {
@@ -60,13 +58,20 @@ pub enum Via {
     BootEntry,
 }
 
-/// What the booted system must prove. All that is asked for must hold.
+/// A provider that changes the boot source on the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeProvider {
+    Ostree,
+    BootEntry,
+}
+
+/// The proof required of the booted system. All parts that are given must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Proof {
-    /// Whether os-release must name the image and, where it is given, its version.
+    /// Requires os-release to name the image and, if it is given, its version.
     pub os_release: bool,
-    /// A file and what it must hold, but for blanks and newlines around it: a digest, usually.
+    /// A file and its required content, usually a digest. Blanks and newlines around it do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileProof>,
     /// The checksum of the ostree deployment that is booted.
@@ -75,7 +80,7 @@ pub struct Proof {
     /// The kernel's release, `uname -r`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
-    /// Words that must stand in the kernel's command line.
+    /// Words that the kernel's command line must contain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmdline: Vec<String>,
 }
@@ -84,13 +89,12 @@ pub struct Proof {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileProof {
-    /// Its path in the booted system.
+    /// Path in the booted system.
     pub path: String,
-    /// What it must hold.
     pub content: String,
 }
 
-/// What a system says it is.
+/// Identity of a running system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Running {
     /// `IMAGE_ID` of os-release.
@@ -99,22 +103,20 @@ pub struct Running {
     /// `IMAGE_VERSION` of os-release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The kernel's release.
+    /// The kernel's release, `uname -r`.
     #[serde(default)]
     pub kernel: String,
-    /// The checksum of the booted ostree deployment, where there is one.
+    /// The checksum of the booted ostree deployment, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ostree: Option<String>,
 }
 
-/// All that a [`Proof`] may ask of a system.
+/// Facts about a system that a [`Proof`] may require.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// What it says it is.
     pub running: Running,
-    /// The kernel's command line.
     pub cmdline: String,
-    /// What is in the file of [`Proof::file`], or why it cannot be read.
+    /// Content of the file of [`Proof::file`], or the reason why it cannot be read.
     pub file: Option<Result<String, String>>,
 }
 
@@ -129,7 +131,7 @@ fn default_boot_timeout() -> TimeLimit {
 }
 
 impl Via {
-    /// Its name in manifests.
+    /// Returns its name in manifests.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -142,46 +144,54 @@ impl Via {
         }
     }
 
-    /// The table of controller.toml that configures it.
+    /// Returns the table of controller.toml that configures it.
     #[must_use]
     pub fn table(self) -> String {
         self.name().replace('-', "_")
     }
 
-    /// Whether the controller's side changes what the node boots from. Otherwise the node's agent does.
+    /// Returns whether the controller's side changes the boot source. Otherwise the node's agent does.
     #[must_use]
     pub fn is_on_controller(self) -> bool {
+        self.on_node().is_none()
+    }
+
+    /// Returns the provider on the node, if this is one.
+    #[must_use]
+    pub fn on_node(self) -> Option<NodeProvider> {
         match self {
-            Self::BootFile | Self::Bss | Self::Bos | Self::Command => true,
-            Self::Ostree | Self::BootEntry => false,
+            Self::BootFile | Self::Bss | Self::Bos | Self::Command => None,
+            Self::Ostree => Some(NodeProvider::Ostree),
+            Self::BootEntry => Some(NodeProvider::BootEntry),
         }
     }
 
-    /// Whether it reboots the node itself, as soon as it is told.
+    /// Returns whether the provider itself reboots the node, as soon as the image is set.
     #[must_use]
     pub fn reboots(self) -> bool {
         self == Self::Bos
     }
 
-    /// The values with which a provider on the node goes back to what was running; `saved` is what it kept.
+    /// Returns the values with which a provider on the node goes back to the system that was `running`. `saved` is the
+    /// state that the provider had saved.
     ///
     /// # Errors
-    /// Where not enough is known.
+    /// If not enough is known.
     pub(crate) fn values_back(
         self,
         saved: Option<&str>,
         running: &Running,
     ) -> Result<BTreeMap<String, String>, String> {
-        /// What is kept of a boot loader, as far as it matters here.
+        /// The part of the saved state of a boot loader that is needed here.
         #[derive(Deserialize)]
         struct Loader {
             default: Option<String>,
         }
         let default = || serde_json::from_str::<Loader>(saved?).ok()?.default;
-        let (name, value) = match self {
-            Self::Ostree => ("ref", running.ostree.clone()),
-            Self::BootEntry => ("entry", default()),
-            Self::BootFile | Self::Bss | Self::Bos | Self::Command => return Ok(BTreeMap::new()),
+        let (name, value) = match self.on_node() {
+            Some(NodeProvider::Ostree) => ("ref", running.ostree.clone()),
+            Some(NodeProvider::BootEntry) => ("entry", default()),
+            None => return Ok(BTreeMap::new()),
         };
         match value {
             Some(value) => Ok([(name.to_owned(), value)].into()),
@@ -189,7 +199,7 @@ impl Via {
         }
     }
 
-    /// The values that a manifest must give, and those that it may give besides; none where any will do.
+    /// Returns the required and the optional values of a manifest, or `None` if any values are allowed.
     fn values(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
         match self {
             Self::BootFile | Self::Command => None,
@@ -202,20 +212,20 @@ impl Via {
 }
 
 impl Image {
-    /// How people name it: `compute 2.1`.
+    /// Returns its name for people: `compute 2.1`.
     #[must_use]
     pub fn name(&self) -> String {
         named(Some(&self.image), self.version.as_deref())
     }
 
-    /// What is wrong with it: the key, and why. The caller has checked nothing.
+    /// Checks all values.
     ///
     /// # Errors
-    /// The first value that is refused.
+    /// The key of the first value that is refused, and the reason.
     pub fn check(&self) -> Result<(), (String, String)> {
         let wrong = |key: &str, why: String| Err((key.to_owned(), why));
         for (key, text) in [("image", Some(&self.image)), ("version", self.version.as_ref())] {
-            // What os-release(5) takes, and capitals, which sites have.
+            // The characters of os-release(5), and capitals, which sites use.
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+');
             if let Some(text) =
                 text.filter(|text| text.is_empty() || text.len() > 128 || !text.chars().all(fits))
@@ -223,7 +233,7 @@ impl Image {
                 return wrong(key, format!("{text:?}: 1 to 128 letters, digits, '.', '_', '-' or '+'"));
             }
         }
-        if !self.proof.asks_for_something() {
+        if !self.proof.requires_something() {
             return wrong("proof", "nothing is asked of the booted system: it could be anything".to_owned());
         }
         if let Some(file) = &self.proof.file {
@@ -249,12 +259,12 @@ impl Image {
         if self.restores.is_some() {
             return Ok(());
         }
-        if let Some((must, may)) = self.via.values() {
+        if let Some((required, optional)) = self.via.values() {
             let via = self.via.name();
-            if let Some(missing) = must.iter().find(|name| !self.values.contains_key(**name)) {
+            if let Some(missing) = required.iter().find(|name| !self.values.contains_key(**name)) {
                 return wrong(&format!("values.{missing}"), format!("missing: via {via:?} needs it"));
             }
-            let known = |name: &str| must.contains(&name) || may.contains(&name);
+            let known = |name: &str| required.contains(&name) || optional.contains(&name);
             if let Some(extra) = self.values.keys().find(|name| !known(name)) {
                 return wrong(&format!("values.{extra}"), format!("via {via:?} has no use for it"));
             }
@@ -262,10 +272,10 @@ impl Image {
         Ok(())
     }
 
-    /// Whether a system with these facts is this image.
+    /// Checks that a system with these facts runs this image.
     ///
     /// # Errors
-    /// What is another, and what it is.
+    /// The first difference.
     pub fn prove(&self, facts: &Facts) -> Result<(), String> {
         let Facts { running, cmdline, file } = facts;
         let proof = &self.proof;
@@ -300,7 +310,7 @@ impl Image {
 }
 
 impl Proof {
-    fn asks_for_something(&self) -> bool {
+    fn requires_something(&self) -> bool {
         self.os_release
             || self.file.is_some()
             || self.ostree.is_some()
@@ -310,7 +320,7 @@ impl Proof {
 }
 
 impl Running {
-    /// How people name it: `compute 2.1`, or the kernel where os-release names no image.
+    /// Returns its name for people: `compute 2.1`, or the kernel if os-release names no image.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.image {
@@ -319,7 +329,7 @@ impl Running {
         }
     }
 
-    /// What os-release and the kernel say.
+    /// Reads the identity from the texts of os-release and the kernel.
     #[must_use]
     pub fn of(os_release: &str, kernel: &str, ostree: Option<String>) -> Self {
         let value = |key: &str| {

@@ -1,56 +1,54 @@
-//! The manifest: the TOML file in which an admin writes a rollout.
+//! The manifest: the TOML file in which an admin describes a rollout.
 //!
-//! Reading has two steps. [`Manifest::parse`] takes the text (unknown keys are errors, with line and column) and
-//! then checks what TOML cannot say: absolute paths, names that fit a command line, one change a path. The same
-//! checks run again on a node, on the parts that an order carries: an agent trusts no text from the network.
+//! Reading has two steps. [`Manifest::parse`] deserializes the text (unknown keys are errors, with line and column) and
+//! then checks the rules that TOML cannot express: absolute paths, names that fit a command line, one change per path.
+//! A node runs the same checks again on the parts that an order carries: an agent trusts no text from the network.
 
 use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
 use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The largest manifest that is read. An order must fit into a MUNGE credential of 1 MiB in base64.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// Length limit of a rollout's name: it stands in every Slurm Reason.
+/// Length limit of a rollout's name, which is part of every Slurm Reason.
 const MAX_NAME: usize = 64;
 
-/// One rollout as the admin wrote it: which nodes, and what they shall become.
+/// One rollout as the admin wrote it: the nodes and their desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Names the rollout in status, journal and Slurm's Reason: letters, digits, `.`, `_`, `-`.
+    /// Name in status, journal and Slurm's Reason: letters, digits, `.`, `_`, `-`.
     pub name: String,
-    /// The nodes, as a Slurm hostlist.
     pub nodes: NodeSet,
-    /// What a node shall become.
     pub desired: DesiredState,
 }
 
-/// What a node shall become: the part of a manifest that an order carries to it.
+/// Desired state of a node: the part of a manifest that an order carries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesiredState {
     /// Applied in this order, undone in the reverse one.
     #[serde(default)]
     pub changes: Vec<Change>,
-    /// How the node is rebooted.
     #[serde(default)]
     pub reboot: Reboot,
-    /// What must hold after the boot before the node is given back.
+    /// Checks after the boot. All must pass before the node is given back.
     #[serde(default)]
     pub verify: Verify,
 }
 
-/// One step on a node.
+/// One change on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Change {
     /// Packages installed and removed with the node's package manager.
     Packages(Packages),
-    /// A symbolic link switched to another target.
+    /// A symbolic link set to a different target.
     Symlink(Symlink),
-    /// Another image booted.
+    /// A different image booted.
     Image(Image),
 }
 
@@ -58,16 +56,17 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Packages {
-    /// What to install, in the package manager's own words: `name`, `name-version` (dnf), `name=version` (apt), globs.
+    /// Packages to install, in the package manager's notation: `name`, `name-version` (dnf), `name=version` (apt),
+    /// globs.
     #[serde(default)]
     pub install: Vec<String>,
-    /// What to remove, likewise.
+    /// Packages to remove, in the same notation.
     #[serde(default)]
     pub remove: Vec<String>,
-    /// Which package manager; found on the node where it is not given.
+    /// Package manager. Detected on the node if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<Manager>,
-    /// How long the package manager may take before it counts as hanging.
+    /// Time limit after which the package manager counts as hanging.
     #[serde(default = "default_packages_timeout")]
     pub timeout: TimeLimit,
 }
@@ -76,41 +75,38 @@ pub struct Packages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Manager {
-    /// dnf 4, and 5 where it is installed under this name.
+    /// dnf 4, or dnf 5 installed under this name.
     Dnf,
     /// dnf 5 under its own name.
     Dnf5,
-    /// apt-get and dpkg.
     Apt,
 }
 
-/// A switched symbolic link.
+/// A change of a symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Symlink {
-    /// Where the link stands. Its directory must exist; a real file or directory there is never touched.
+    /// Path of the link. Its directory must exist. A real file or directory at this path is never touched.
     pub path: String,
-    /// What it shall point to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Whether there shall be no link there: what undoes a link that was made.
+    /// Removes the link, which undoes its creation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
 }
 
-/// How a node is rebooted.
+/// The reboot of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reboot {
-    /// The way of rebooting.
     #[serde(default)]
     pub method: RebootMethod,
-    /// How long the ordered shutdown may take before the node is rebooted by force.
+    /// Time limit for the orderly shutdown, after which the node is rebooted by force.
     #[serde(default = "default_reboot_timeout")]
     pub timeout: TimeLimit,
 }
 
-/// A way of rebooting.
+/// A method of rebooting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RebootMethod {
@@ -119,32 +115,32 @@ pub enum RebootMethod {
     Systemd,
 }
 
-/// What must hold after the boot.
+/// Checks after the boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// Commands with their arguments; each must exit with 0. No shell is between.
+    /// Commands with their arguments, run without a shell. Each must exit with 0.
     #[serde(default)]
     pub commands: Vec<Vec<String>>,
-    /// Paths that must be mount points; waited for until the timeout.
+    /// Paths that must become mount points within the timeout.
     #[serde(default)]
     pub mounts: Vec<String>,
-    /// How long all of it may take together.
+    /// Time limit for all checks together.
     #[serde(default = "default_verify_timeout")]
     pub timeout: TimeLimit,
-    /// What becomes of the node, once its changes are undone, if applying or verifying failed.
+    /// Fate of the node once its changes are undone, if applying or verifying failed.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
 
-/// What becomes of a node whose changes were undone.
+/// Fate of a node whose changes were undone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// It is given back on its old version.
     #[default]
     Rollback,
-    /// It is kept out of service until an admin says `retry` or `release`.
+    /// It is kept out of service until an admin runs `retry` or `release`.
     Hold,
 }
 
@@ -177,7 +173,7 @@ fn default_verify_timeout() -> TimeLimit {
     TimeLimit::from_secs(5 * 60)
 }
 
-/// Why a manifest is refused.
+/// A manifest that is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -190,14 +186,14 @@ pub enum ManifestError {
     /// A value that TOML accepts and a rollout does not.
     #[error("{key}: {reason}")]
     Value {
-        /// Which key, such as `change[2].path` (counted from 1).
+        /// For example `change[2].path`, counted from 1.
         key: String,
-        /// What is wrong with it and what to write instead.
+        /// The error, and the correction.
         reason: String,
     },
 }
 
-/// The manifest's keys as they are written, before they are checked.
+/// The keys of a manifest before they are checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -212,10 +208,10 @@ struct Written {
 }
 
 impl Manifest {
-    /// Reads and checks a manifest's text.
+    /// Parses and checks the text of a manifest.
     ///
     /// # Errors
-    /// The first thing that is wrong: the key and what to do.
+    /// The first error, with its key and the correction.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         if text.len() > MAX_BYTES {
             return Err(ManifestError::TooLong(text.len()));
@@ -237,7 +233,7 @@ impl Manifest {
 }
 
 impl Change {
-    /// Its kind, as manifests have it.
+    /// Returns its kind, as manifests name it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -248,9 +244,9 @@ impl Change {
     }
 }
 
-/// The keys of a manifest in the order in which one is written. Tables come last, as TOML wants it.
+/// The keys of a manifest in the order in which they are written. Tables come last, as TOML requires.
 #[derive(Serialize)]
-struct Text<'a> {
+struct Output<'a> {
     name: &'a str,
     nodes: String,
     change: &'a [Change],
@@ -259,13 +255,13 @@ struct Text<'a> {
 }
 
 impl Manifest {
-    /// The manifest as an admin would have written it.
+    /// Returns the manifest as an admin would have written it.
     ///
     /// # Errors
-    /// If a value is none that TOML can hold.
+    /// If TOML cannot hold a value.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let DesiredState { changes, reboot, verify } = &self.desired;
-        toml::to_string(&Text {
+        toml::to_string(&Output {
             name: &self.name,
             nodes: self.nodes.to_string(),
             change: changes,
@@ -276,7 +272,18 @@ impl Manifest {
 }
 
 impl DesiredState {
-    /// The image that the node shall boot, if it shall boot another one.
+    /// Returns the longest time that an order for it may take, there and back again.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let packages = self.changes.iter().map(|change| match change {
+            Change::Packages(packages) => packages.timeout.get(),
+            Change::Symlink(_) | Change::Image(_) => Duration::ZERO,
+        });
+        let one_way = packages.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
+        2 * one_way + self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get())
+    }
+
+    /// Returns the image that the node should boot, if the image changes.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {
         self.changes.iter().find_map(|change| match change {
@@ -285,7 +292,7 @@ impl DesiredState {
         })
     }
 
-    /// Checks what the types alone do not: paths, package names, commands, two changes on one path.
+    /// Checks the rules that the types do not ensure: paths, package names, commands, no two changes on one path.
     ///
     /// # Errors
     /// The first value that is refused, with its key.
@@ -317,8 +324,8 @@ impl DesiredState {
                     }
                 }
                 Change::Packages(packages) => {
-                    // What is undone and proven is the whole list of installed packages; two changes of it at different
-                    // times could not both be.
+                    // Undo and proof compare the whole list of installed packages, so two changes of it at different
+                    // times could not both be undone and proven.
                     if std::mem::replace(&mut packages_seen, true) {
                         return Err(value(key, "a second packages change: write all packages into one"));
                     }
@@ -384,8 +391,8 @@ fn check_packages(key: &str, packages: &Packages) -> Result<(), ManifestError> {
     }
     for (list, specs) in [("install", &packages.install), ("remove", &packages.remove)] {
         for (index, spec) in specs.iter().enumerate() {
-            // What dnf and apt take as names, versions and globs. A leading '-' would be an option, a trailing one
-            // means "remove" to apt, a '/' would be a file or a URL, and those never come from a manifest.
+            // Names, versions and globs of dnf and apt. A leading '-' would be an option, and a trailing one means
+            // "remove" to apt. A '/' would be a file or a URL, and those never come from a manifest.
             let fits = |c: char| c.is_ascii_alphanumeric() || "+-._:~^=*?[]@".contains(c);
             let begins =
                 spec.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '*' | '[' | '_'));

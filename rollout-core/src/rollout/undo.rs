@@ -1,89 +1,17 @@
-//! Undoing a rollout later: what a node's order made of it, as much as the ledger keeps of that, and the changes that bring
-//! the node back to what it was.
+//! The changes that return a node to its state before a rollout, computed from the changes in its ledger.
 //!
-//! An undo is a rollout as any other. It names links, versions and images outright, so that an admin can read what
-//! will happen.
+//! An undo is a rollout like any other. It names links, versions and images outright, so that an admin can read it
+//! first.
 
-use crate::agent::ledger::{Before, Ledger};
-use crate::agent::phase::Phase;
-use crate::protocol::order::OrderKind;
+use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::rollout::image::{Image, Proof, Running};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
-use serde::{Deserialize, Serialize};
 
-/// What a rollout made of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeChanges {
-    /// The rollout.
-    pub rollout: String,
-    /// One for each change that made anything another, in the order of the changes.
-    pub made: Vec<ChangeMade>,
-}
-
-/// What one change made another, and what it takes to bring it back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ChangeMade {
-    /// A link points elsewhere.
-    Symlink {
-        /// Where it stands.
-        path: String,
-        /// Where it pointed; none if there was no link.
-        before: Option<String>,
-    },
-    /// Packages came and went, in the notation of [`Before::Packages`].
-    Packages {
-        /// By which manager.
-        manager: Manager,
-        /// What came.
-        added: Vec<String>,
-        /// What went.
-        removed: Vec<String>,
-    },
-    /// Another image was booted.
-    Image {
-        /// What was running.
-        running: Running,
-        /// What the provider on the node keeps of it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        saved: Option<String>,
-    },
-}
-
-impl Ledger {
-    /// What its order made of the node; none unless that order is over and the node is what was staged.
-    #[must_use]
-    pub fn past(&self) -> Option<NodeChanges> {
-        let OrderKind::Apply(apply) = &self.order.kind else { return None };
-        if self.phase != Phase::Updated {
-            return None;
-        }
-        let made = apply.desired.changes.iter().zip(&self.records).filter_map(|(change, record)| {
-            let after = record.after.as_ref().filter(|after| after.changed)?;
-            Some(match (change, &record.before) {
-                (Change::Symlink(link), Before::Symlink { target }) => {
-                    ChangeMade::Symlink { path: link.path.clone(), before: target.clone() }
-                }
-                (Change::Packages(_), Before::Packages { manager, .. }) => ChangeMade::Packages {
-                    manager: *manager,
-                    added: after.added.clone(),
-                    removed: after.removed.clone(),
-                },
-                (Change::Image(_), Before::Image { running, saved }) => {
-                    ChangeMade::Image { running: running.clone(), saved: saved.clone() }
-                }
-                _ => return None,
-            })
-        });
-        Some(NodeChanges { rollout: apply.rollout.clone(), made: made.collect() })
-    }
-}
-
-/// What brings a node back to what it was before a rollout with this aim; none if that made nothing another. The commands
-/// that proved the new are left out.
+/// Returns the desired state that undoes a rollout on a node, without the commands that verified the rollout. `None` if
+/// the rollout changed nothing.
 ///
 /// # Errors
-/// Why that cannot be said.
+/// Returns the reason if it cannot be computed.
 pub fn reverse(desired: &DesiredState, past: &NodeChanges) -> Result<Option<DesiredState>, String> {
     let changes = past.made.iter().rev().map(|made| back(desired, past, made));
     let changes = changes.collect::<Result<Vec<Change>, String>>()?;
@@ -103,7 +31,7 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
         ChangeMade::Packages { manager, added, removed } => {
             let returns =
                 |package: &&String| removed.iter().any(|old| key(*manager, old) == key(*manager, package));
-            // A version that another one replaces goes by itself.
+            // A version that is replaced by an older one needs no removal.
             let remove =
                 added.iter().filter(|package| !returns(package)).map(|package| removal(*manager, package));
             let timeout = desired.changes.iter().find_map(|change| match change {
@@ -125,7 +53,7 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
 }
 
 fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&str>) -> Result<Image, String> {
-    // An image without a name is proven by its kernel.
+    // An image without a name is verified by its kernel.
     let named = running.image.is_some();
     let proof = Proof {
         os_release: named,
@@ -148,7 +76,8 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
     Ok(back)
 }
 
-/// What there is only one version of: name and architecture. The notation is [`Before::Packages`]'s.
+/// Returns name and architecture of a package, of which one version replaces another. The notation is that of
+/// [`ChangeMade::Packages`].
 fn key(manager: Manager, package: &str) -> (&str, &str) {
     match manager {
         Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),

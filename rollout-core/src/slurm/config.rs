@@ -1,47 +1,42 @@
-//! `scontrol show config` as types, as far as slurm-rollout depends on it. Read against Slurm 22.05 to 26.05.
+//! `scontrol show config` as types, limited to the values that slurm-rollout needs. Read against Slurm 22.05 to 26.05.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What ResumeTimeout is where slurm.conf does not say.
+/// Slurm's default of ResumeTimeout.
 pub const DEFAULT_RESUME_TIMEOUT_S: u64 = 60;
 
-/// Up to 25.11 Slurm keeps ResumeTimeout in 16 bits; all of them set stands for INFINITE.
+/// INFINITE up to 25.11, which keeps ResumeTimeout in 16 bits.
 const INFINITE_16: u64 = 65535;
 
-/// Slurm's configuration, as slurmctld has it.
+/// Slurm's configuration, as slurmctld reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlurmConfig(BTreeMap<String, String>);
 
-/// How long Slurm waits for a node that it had rebooted.
+/// Time limit of Slurm for a node to register after a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumeTimeout {
-    /// So many seconds.
     Seconds(u64),
-    /// For ever; up to 25.11 for 65535 s.
+    /// No limit. Up to 25.11, 65535 s.
     Infinite,
 }
 
 /// A user as Slurm prints it: `slurm(64030)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlurmUser {
-    /// Its name.
     pub name: String,
-    /// Its number.
     pub uid: u32,
 }
 
-/// A version of Slurm: year and month of its release.
+/// A version of Slurm by year and month, such as 24 and 11.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
-    /// Such as 24.
     pub year: u16,
-    /// Such as 11.
     pub month: u16,
 }
 
 impl SlurmConfig {
-    /// Reads the output of `scontrol show config`.
+    /// Parses the output of `scontrol show config`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let line = |line: &str| {
@@ -53,20 +48,20 @@ impl SlurmConfig {
         Self(text.lines().filter_map(line).collect())
     }
 
-    /// A value as it is printed; none where it is not set.
+    /// Returns a value as it is printed, if it is set.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Whether slurmctld itself runs RebootProgram. Slurm looks for the word anywhere, in any case.
+    /// Returns whether slurmctld itself runs RebootProgram. Slurm looks for the word anywhere, in any case.
     #[must_use]
     pub fn reboots_from_controller(&self) -> bool {
         let parameters = self.get("SlurmctldParameters").unwrap_or("").to_ascii_lowercase();
         parameters.contains("reboot_from_controller")
     }
 
-    /// ResumeTimeout, if Slurm says what it is.
+    /// Returns ResumeTimeout, if Slurm reports it.
     #[must_use]
     pub fn resume_timeout(&self) -> Option<ResumeTimeout> {
         match self.seconds("ResumeTimeout") {
@@ -80,27 +75,27 @@ impl SlurmConfig {
         }
     }
 
-    /// A time such as `60 sec`.
+    /// Parses a time such as `60 sec`.
     #[must_use]
     pub fn seconds(&self, key: &str) -> Option<u64> {
         self.get(key)?.split_whitespace().next()?.parse().ok()
     }
 
-    /// The user slurmctld runs as.
+    /// Returns the user that slurmctld runs as.
     #[must_use]
     pub fn slurm_user(&self) -> Option<SlurmUser> {
         let (name, uid) = self.get("SlurmUser")?.strip_suffix(')')?.split_once('(')?;
         Some(SlurmUser { name: name.to_owned(), uid: uid.parse().ok()? })
     }
 
-    /// The hosts of slurmctld, the primary first, without addresses. `HOST(ADDRESS)` up to 26.05.
+    /// Returns the hosts of slurmctld, the primary first, without addresses. Slurm prints `HOST(ADDRESS)` up to 26.05.
     #[must_use]
     pub fn controllers(&self) -> Vec<&str> {
         let hosts = self.0.iter().filter(|(key, _)| key.starts_with("SlurmctldHost"));
         hosts.map(|(_, host)| host.split('(').next().unwrap_or(host)).collect()
     }
 
-    /// Slurm's version as it is printed, such as `24.11.5`.
+    /// Returns Slurm's version as it is printed, such as `24.11.5`.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.get("SLURM_VERSION")
@@ -108,7 +103,7 @@ impl SlurmConfig {
 }
 
 impl Release {
-    /// Reads `24.11.5`, `26.11.0-0rc1` or `slurm 22.05.8`.
+    /// Parses `24.11.5`, `26.11.0-0rc1` or `slurm 22.05.8`.
     #[must_use]
     pub fn parse(version: &str) -> Option<Self> {
         let version = version.rsplit(' ').next()?;

@@ -1,50 +1,57 @@
-//! Drains that somebody else set: an admin, a health check, Slurm itself. They outlive a rollout.
+//! Drains set by others: an admin, a health check, Slurm itself. They outlive a rollout.
 //!
-//! Slurm takes a node's DRAIN away when it returns from `scontrol reboot` with `nextstate=`, or with ASAP up to 24.05.2,
-//! whoever had set it; and `reason=` replaces the Reason that told of it (`validate_node_specs`, 22.05 to 26.05). So
-//! they are written down while they can still be seen.
+//! Slurm clears a node's DRAIN when the node returns from `scontrol reboot` with `nextstate=`, or with ASAP up to
+//! 24.05.2, no matter who had set it. `reason=` replaces the Reason of the drain (`validate_node_specs`, 22.05 to
+//! 26.05). So drains are recorded while they are still visible.
 
-use crate::slurm::node::{NodeInfo, OUR_REASON, REBOOT_ISSUED};
+use crate::slurm::node::NodeInfo;
+use crate::slurm::reason::Classified;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A drain that somebody else set.
+/// A drain set by others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
-    /// The Reason.
     pub reason: String,
-    /// Who set it, as far as Slurm says.
+    /// The user who set it, if Slurm reports one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
 
-/// The drained nodes, by NodeName.
+/// Drains by NodeName.
 pub type Drains = BTreeMap<String, Drain>;
 
-/// What is known after Slurm said this of all its nodes.
+/// Returns the drains known after Slurm has reported all its nodes.
 #[must_use]
 pub fn observe(known: &Drains, nodes: &[NodeInfo]) -> Drains {
     let seen = nodes.iter().filter(|node| node.has("DRAIN")).filter_map(|node| {
-        let fresh = || {
+        let reported = || {
             let reason = node.reason.clone()?;
             Some(Drain { reason, by: node.reason_user.clone() })
         };
-        // While a reboot is asked for the DRAIN may be its own, and so may what is left of it behind one that timed out.
+        // During a reboot the DRAIN may belong to the reboot, and so may the DRAIN left behind by one that timed out.
         let drain = match being_rebooted(node) || is_of_a_reboot(node) {
             true => known.get(&node.name).cloned(),
-            false => fresh(),
+            false => reported(),
         };
         Some((node.name.clone(), drain?))
     });
     seen.collect()
 }
 
-/// Whether a node that Slurm has handed over was drained by somebody meanwhile: its Reason is then neither what Slurm
-/// made of the request's, nor ours.
+/// Returns the Reason with which somebody drained a node after Slurm had handed it over. Such a Reason is neither the
+/// request's, to which Slurm has appended, nor ours.
 #[must_use]
 pub fn was_drained_meanwhile(node: &NodeInfo) -> Option<&str> {
     let reason = node.reason.as_deref()?;
     (node.has("DRAIN") && !reason.is_empty() && !is_of_a_reboot(node)).then_some(reason)
+}
+
+/// Returns the Reason of the known drain of this node, if the node still has DRAIN. Without it, somebody has cleared
+/// the drain.
+#[must_use]
+pub fn still_drained(known: &Drains, node: &NodeInfo) -> Option<String> {
+    known.get(&node.name).filter(|_| node.has("DRAIN")).map(|drain| drain.reason.clone())
 }
 
 fn being_rebooted(node: &NodeInfo) -> bool {
@@ -52,12 +59,7 @@ fn being_rebooted(node: &NodeInfo) -> bool {
 }
 
 fn is_of_a_reboot(node: &NodeInfo) -> bool {
-    node.reason.as_deref().is_some_and(|reason| {
-        reason.contains(REBOOT_ISSUED)
-            || reason.starts_with(OUR_REASON)
-            || reason.starts_with("Reboot ASAP")
-            || reason.starts_with("reboot requested")
-    })
+    node.classified_reason().as_ref().is_some_and(Classified::is_of_a_reboot)
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
             ("DOWN+DRAIN", "slurm-rollout driver: held: nhc", Some("bad disk, ticket 7")),
             ("IDLE+DRAIN", "bad disk, ticket 7", Some("bad disk, ticket 7")),
             ("IDLE", "", None),
-            // A rollout's own: nobody else drained it.
+            // The drain of a rollout: nobody else drained it.
             ("IDLE+DRAIN+REBOOT_REQUESTED", "Reboot ASAP", None),
             ("DOWN+DRAIN+REBOOT_ISSUED", "Reboot ASAP : reboot issued", None),
             ("DOWN+DRAIN", "Reboot ASAP : reboot issued : reboot timed out", None),

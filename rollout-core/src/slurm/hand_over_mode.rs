@@ -1,34 +1,31 @@
-//! By which way Slurm hands nodes over here: who runs RebootProgram, and which program that is.
+//! The way in which Slurm hands nodes over: the daemon that runs RebootProgram, and the program itself.
 
 use crate::slurm::config::SlurmConfig;
 use std::path::Path;
 
-/// The RebootProgram that slurmctld runs, by its file name: a site may have it elsewhere than we put it.
-pub const REBOOT_PROGRAM: &str = "reboot-program";
-/// The one that slurmd runs.
+/// File name of the RebootProgram for slurmctld. A site may install it in a different directory.
+pub const REBOOT_PROGRAM_NAME: &str = "reboot-program";
+/// File name of the RebootProgram for slurmd.
 pub const REBOOT_NODE: &str = "reboot-node";
 
-/// By which way Slurm hands nodes over.
+/// The way in which Slurm hands nodes over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandOverMode {
     /// slurmctld runs our RebootProgram (`reboot_from_controller`).
     Controller {
-        /// With `--plain`: it only reboots. Another action applies what is staged (Slurm 26.05).
+        /// With `--plain` it only reboots. A different action applies what is staged (Slurm 26.05).
         plain: bool,
     },
-    /// Each slurmd runs ours on its node.
-    Node {
-        /// With `--plain`.
-        plain: bool,
-    },
-    /// RebootProgram is a PowerAction of this name (Slurm 26.05). Slurm does not tell what that one runs.
+    /// Each slurmd runs our RebootProgram on its node.
+    Node { plain: bool },
+    /// RebootProgram is a PowerAction of this name (Slurm 26.05). Slurm does not report the program that it runs.
     Action(String),
-    /// Not ours, in words.
+    /// A RebootProgram that is not ours, described in words.
     NotOurs(String),
 }
 
 impl HandOverMode {
-    /// The way that Slurm's configuration describes.
+    /// Returns the mode that Slurm's configuration describes.
     #[must_use]
     pub fn of(slurm: &SlurmConfig) -> Self {
         let Some(program) = slurm.get("RebootProgram") else {
@@ -42,7 +39,7 @@ impl HandOverMode {
         }
         let name = first.file_name().unwrap_or_default();
         match slurm.reboots_from_controller() {
-            true if name == REBOOT_PROGRAM => Self::Controller { plain },
+            true if name == REBOOT_PROGRAM_NAME => Self::Controller { plain },
             false if name == REBOOT_NODE => Self::Node { plain },
             true => Self::NotOurs(format!("slurmctld runs {program}")),
             false => Self::NotOurs(format!("slurmd runs {program} on each node")),

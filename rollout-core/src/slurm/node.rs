@@ -1,52 +1,38 @@
-//! `scontrol show node -o` as types, and what Slurm's states and Reasons mean to a rollout.
+//! `scontrol show node -o` as types, and the meaning of Slurm's states to a rollout.
 //!
-//! The one place that knows how Slurm words these things. Read against Slurm 22.05 to 26.05.
+//! The only module that depends on Slurm's wording of node states. Read against Slurm 22.05 to 26.05.
 
 use crate::hostlist::check_name;
+use crate::slurm::reason::{Classified, Reason};
 use std::collections::BTreeSet;
 
-/// What Slurm says of one node.
+/// A node as Slurm reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeInfo {
-    /// NodeName.
     pub name: String,
-    /// NodeAddr: where slurmctld reaches it. Slurm's default is the NodeName.
+    /// NodeAddr, at which slurmctld reaches the node. Slurm's default is the NodeName.
     pub address: String,
-    /// Arch: as `uname -m` says it; none until the node has registered.
+    /// Arch, as printed by `uname -m`. `None` until the node has registered.
     pub arch: Option<String>,
-    /// NodeHostName: what the host calls itself.
+    /// NodeHostName, the host's own name.
     pub host: String,
     /// The base state and the flags of `State=`, such as `DOWN`, `DRAIN`, `REBOOT_ISSUED`; without `*` and the like.
     pub state: Vec<String>,
-    /// `NextState=`, where a reboot is pending.
+    /// `NextState=`, if a reboot is pending.
     pub next_state: Option<String>,
     /// `Reason=` without the ` [user@time]` behind it.
     pub reason: Option<String>,
-    /// Who set the Reason.
+    /// The user who set the Reason.
     pub reason_user: Option<String>,
-    /// When, in seconds since 1970.
+    /// Time at which the Reason was set, in seconds since 1970.
     pub reason_s: Option<u64>,
-    /// `BootTime=`, likewise; none where Slurm does not know it.
+    /// `BootTime=` in seconds since 1970. `None` if Slurm does not know it.
     pub boot_s: Option<u64>,
-    /// Slurm's version on the node.
+    /// Version of Slurm on the node.
     pub version: Option<String>,
 }
 
-/// What Slurm puts behind the Reason when it hands the node to RebootProgram (`src/slurmctld/node_mgr.c`).
-pub const REBOOT_ISSUED: &str = ": reboot issued";
-/// What it puts behind the Reason when ResumeTimeout is over.
-pub const REBOOT_TIMED_OUT: &str = ": reboot timed out";
-/// What every Reason of ours begins with.
-pub const OUR_REASON: &str = "slurm-rollout ";
-/// The subject of Reasons that RebootProgram gives of itself and no rollout.
-pub const REBOOT_PROGRAM: &str = "RebootProgram";
-/// What it says of nodes that it could not order.
-const NOT_ORDERED: &str = "not ordered: ";
-
-/// Length limit of our Reasons, in characters: sinfo -R shows one line.
-const MAX_REASON: usize = 320;
-
-/// The keys that `scontrol show node -o` prints (22.05 to 26.05). Free text (Reason, Comment, Extra) may hold
+/// Keys that `scontrol show node -o` prints (22.05 to 26.05). Free text (Reason, Comment, Extra) may contain
 /// `word=word`, so only these end a value.
 const KEYS: &[&str] = &[
     "NodeName",
@@ -113,34 +99,35 @@ const KEYS: &[&str] = &[
 ];
 
 impl NodeInfo {
-    /// Whether this word stands in `State=`.
+    /// Returns whether `State=` contains this word.
     #[must_use]
     pub fn has(&self, flag: &str) -> bool {
         self.state.iter().any(|word| word == flag)
     }
 
-    /// The state as `scontrol` prints it.
+    /// Returns the state as `scontrol` prints it.
     #[must_use]
     pub fn state_text(&self) -> String {
         self.state.join("+")
     }
 
-    /// Whether Slurm has handed the node over to be rebooted: `scontrol reboot` (REBOOT_ISSUED), or a job with
-    /// `--reboot` (POWERING_UP, up to 25.11 without REBOOT_ISSUED).
+    /// Returns whether Slurm has handed the node over for a reboot: by `scontrol reboot` (REBOOT_ISSUED), or for a job
+    /// with `--reboot` (POWERING_UP, up to 25.11 without REBOOT_ISSUED).
     #[must_use]
     pub fn is_handed_over(&self) -> bool {
         self.has("REBOOT_ISSUED") || self.has("POWERING_UP")
     }
 
-    /// Whether it is handed over for a job that is to start on it (`sbatch --reboot`, or features that need a boot), and
-    /// not by `scontrol reboot`, which leaves the node DOWN (`_do_reboot` in `src/slurmctld/job_scheduler.c`).
+    /// Returns whether the node is handed over for a job that will start on it (`sbatch --reboot`, or features that
+    /// need a boot), and not by `scontrol reboot`, which leaves the node DOWN (`_do_reboot` in
+    /// `src/slurmctld/job_scheduler.c`).
     #[must_use]
     pub fn is_rebooted_for_a_job(&self) -> bool {
         self.has("POWERING_UP") && !self.has("DOWN")
     }
 
-    /// Whether Slurm would itself put the node back into service when it boots in time (`validate_node_specs`):
-    /// NextState DOWN keeps it down; without any NextState a DRAIN stays.
+    /// Returns whether Slurm itself puts the node back into service if it boots in time (`validate_node_specs`).
+    /// NextState DOWN keeps it down, and without any NextState a DRAIN stays.
     #[must_use]
     pub fn returns_by_itself(&self) -> bool {
         match self.next_state.as_deref() {
@@ -149,53 +136,43 @@ impl NodeInfo {
         }
     }
 
-    /// Whether Slurm gave up waiting for a reboot of this node, and nobody has given another reason since.
+    /// Returns whether Slurm gave up waiting for a reboot of this node, and nobody has set a different Reason since.
     #[must_use]
     pub fn timed_out_waiting_for_our_reboot(&self) -> bool {
-        let reason = self.reason.as_deref().unwrap_or("");
         self.has("DOWN")
             && !self.is_handed_over()
             && !self.has("INVALID_REG")
-            && reason.ends_with(REBOOT_TIMED_OUT)
-            && (reason.contains(REBOOT_ISSUED) || reason.starts_with(OUR_REASON))
+            && self.classified_reason().is_some_and(|reason| reason.is_of_a_timed_out_reboot())
     }
 
-    /// Whether the node is out of service only because our agent drained it to hold it.
+    /// Returns whether the node is out of service only because our agent drained it to hold it.
     #[must_use]
     pub fn is_drained_by_us(&self) -> bool {
-        let ours = self.reason.as_deref().is_some_and(|reason| reason.starts_with(OUR_REASON));
-        ours && self.has("DRAIN") && !self.has("DOWN") && !self.is_handed_over()
+        self.shows_our_reason() && self.has("DRAIN") && !self.has("DOWN") && !self.is_handed_over()
     }
 
-    /// By when Slurm had handed the node over, in seconds since 1970, as far as its Reason says so: Slurm's own, or that
-    /// of a RebootProgram that could not order it ([`not_ordered`]).
+    /// Returns the latest time at which Slurm may have handed the node over, in seconds since 1970, if its Reason
+    /// tells: Slurm's own Reason, or that of a RebootProgram that could not order it ([`Reason::not_ordered`]).
     #[must_use]
     pub fn handed_over_s(&self) -> Option<u64> {
-        let not_ordered = |reason: &str| {
-            let ours = reason.strip_prefix(OUR_REASON).and_then(|rest| rest.strip_prefix(REBOOT_PROGRAM));
-            ours.and_then(|rest| rest.strip_prefix(": ")).is_some_and(|rest| rest.starts_with(NOT_ORDERED))
-        };
-        self.reason.as_deref().filter(|reason| reason.ends_with(REBOOT_ISSUED) || not_ordered(reason))?;
+        self.classified_reason().filter(Classified::is_of_a_hand_over)?;
         self.reason_s
+    }
+
+    /// Returns whether slurm-rollout set the node's Reason.
+    #[must_use]
+    pub fn shows_our_reason(&self) -> bool {
+        self.classified_reason().is_some_and(|reason| reason.is_ours())
+    }
+
+    pub(crate) fn classified_reason(&self) -> Option<Classified<'_>> {
+        self.reason.as_deref().map(Reason::classify)
     }
 }
 
-/// The Reason we set: begins with [`OUR_REASON`] and the rollout, and keeps what Slurm said about having given up.
-#[must_use]
-pub fn our_reason(subject: &str, what: &str, now: Option<&NodeInfo>) -> String {
-    let text = crate::text::one_line(&format!("{OUR_REASON}{subject}: {what}"), MAX_REASON);
-    let gave_up = now.and_then(|node| node.reason.as_deref()).is_some_and(|r| r.ends_with(REBOOT_TIMED_OUT));
-    if gave_up { format!("{text} {REBOOT_TIMED_OUT}") } else { text }
-}
-
-/// The Reason of nodes that RebootProgram could not order, and of which no journal says so.
-#[must_use]
-pub fn not_ordered(why: &str) -> String {
-    our_reason(REBOOT_PROGRAM, &format!("{NOT_ORDERED}{why}"), None)
-}
-
-/// Reads the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Lines that are no node are left out: a Comment may hold a newline,
-/// which scontrol prints raw. So are names that no node can have: hostlists are made of them.
+/// Parses the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Skips lines that are no node, because
+/// a Comment may contain a newline, which scontrol prints raw. Also skips names that no node can have, because the
+/// names become hostlists.
 #[must_use]
 pub fn parse_nodes(text: &str) -> Vec<NodeInfo> {
     text.lines().filter(|line| line.starts_with("NodeName=")).map(parse_node).filter(is_named).collect()
@@ -207,10 +184,10 @@ fn is_named(node: &NodeInfo) -> bool {
 
 fn parse_node(line: &str) -> NodeInfo {
     let mut node = NodeInfo::default();
-    let mut met = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for (key, value) in pairs(line) {
-        // The first one counts: what stands in free text comes after Slurm's own.
-        if !met.insert(key) {
+        // The first one counts: keys in free text come after Slurm's own.
+        if !seen.insert(key) {
             continue;
         }
         match key {
@@ -237,7 +214,7 @@ fn parse_node(line: &str) -> NodeInfo {
     node
 }
 
-/// `text [user@time]`.
+/// Parses `text [user@time]`.
 fn read_reason(node: &mut NodeInfo, value: &str) {
     let behind = value.strip_suffix(']').and_then(|v| v.rsplit_once(" ["));
     if let Some((text, (user, time))) = behind.and_then(|(text, by)| Some((text, by.rsplit_once('@')?))) {
@@ -249,7 +226,7 @@ fn read_reason(node: &mut NodeInfo, value: &str) {
     }
 }
 
-/// `YYYY-MM-DDTHH:MM:SS` in UTC as seconds since 1970. None for `None`, `Unknown` and anything else.
+/// Parses `YYYY-MM-DDTHH:MM:SS` in UTC as seconds since 1970. Returns `None` for `None`, `Unknown` and other texts.
 fn parse_utc(text: &str) -> Option<u64> {
     let mut numbers = text.split(['-', 'T', ':']).map(|part| part.parse::<u64>().ok());
     let mut next = || numbers.next().flatten();
@@ -260,14 +237,14 @@ fn parse_utc(text: &str) -> Option<u64> {
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    // Years counted from March, so that the leap day is a year's last.
+    // Count years from March, so that the leap day is the last of its year.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
     let days_to_1970 = 719_468;
     Some(((days - days_to_1970) * 24 + hour) * 3600 + minute * 60 + second)
 }
 
-/// Splits a line into `Key=value`; a value goes on until the next known key.
+/// Splits a line into `Key=value`. A value ends at the next known key.
 fn pairs(line: &str) -> Vec<(&str, &str)> {
     let mut starts = Vec::new();
     let mut from = 0;
@@ -370,10 +347,11 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
 
     #[test]
     fn a_reason_may_say_by_when_the_node_was_handed_over() {
+        let not_ordered = Reason::not_ordered("/run/slurm-rollout/agent.sock: connection refused");
         let unknown = "slurm-rollout RebootProgram: refused: held by driver";
         for (reason, says_so) in [
             ("driver : reboot issued", true),
-            (&not_ordered("/run/slurm-rollout/agent.sock: connection refused"), true),
+            (not_ordered.as_str(), true),
             (unknown, false),
             ("slurm-rollout driver: not ordered: no answer from its agent", false),
             ("driver : reboot issued : reboot timed out", false),
@@ -397,20 +375,5 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
             node.next_state = next.map(str::to_owned);
             assert_eq!(node.returns_by_itself(), returns, "{state} {next:?}");
         }
-    }
-
-    #[test]
-    fn our_reason_is_one_line_and_keeps_that_slurm_gave_up() {
-        assert_eq!(
-            our_reason("r", "held:\n no such\tpackage", None),
-            "slurm-rollout r: held: no such package"
-        );
-        let late = node("DOWN", "x : reboot issued : reboot timed out");
-        let reason = our_reason("r", "verify failed", Some(&late));
-        assert_eq!(reason, "slurm-rollout r: verify failed : reboot timed out");
-        assert!(node("DOWN", &reason).timed_out_waiting_for_our_reboot());
-        let long = our_reason("r", &format!("dnf: {}no such package", "long ".repeat(500)), None);
-        assert!(long.chars().count() <= MAX_REASON && long.ends_with("no such package"), "{long}");
-        assert!(long.starts_with("slurm-rollout r: dnf"), "{long}");
     }
 }

@@ -1,6 +1,7 @@
-//! What `config check` prints, for both sides: files, every key with its value and where it comes from, mistakes.
+//! The report that `config check` prints for controller and agent: files, every key with its value and origin,
+//! mistakes.
 
-use super::{Checked, ConfigError, Reading, read};
+use super::{ConfigError, LoadedConfig, Validate, read};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -8,51 +9,48 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A configuration as it counts.
+/// The effective configuration and all mistakes in its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The files that are there, in the order in which they were read.
+pub struct ConfigReport {
+    /// The existing files, in the order in which they were read.
     pub files: Vec<PathBuf>,
-    /// Every key there is.
+    /// Every known key, whether a file sets it or not.
     pub keys: Vec<KeyReport>,
-    /// All that is wrong.
     pub mistakes: Vec<ConfigError>,
-    /// The file that would be read first.
+    /// Path of the main file, which need not exist.
     #[serde(skip)]
     path: PathBuf,
 }
 
-/// A key as it counts.
+/// The effective value of a key and its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyReport {
-    /// Its name.
     pub key: String,
-    /// Its value; null where it is not set and has no default.
+    /// Null if the key is not set and has no default.
     pub value: Value,
-    /// The file that sets it, and `default` where none does.
+    /// The file that sets it, or `default`.
     pub from: String,
-    /// The line in it.
     pub line: Option<usize>,
 }
 
-impl Report {
+impl ConfigReport {
     /// Reads the configuration at `path` and its drop-ins.
     #[must_use]
-    pub fn of<T: DeserializeOwned + Serialize + Default + Checked>(path: &Path) -> Self {
-        let reading: Reading<T> = read(path);
-        let keys = values(&reading.config)
+    pub fn of<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> Self {
+        let loaded: LoadedConfig<T> = read(path);
+        let keys = values(&loaded.config)
             .into_iter()
             .map(|(key, value)| {
-                let set = reading.set_by(&key);
+                let set = loaded.set_by(&key);
                 let from = set.map_or("default".to_owned(), |(file, _, _)| file.display().to_string());
                 KeyReport { value, from, line: set.map(|(_, line, _)| *line), key }
             })
             .collect();
-        Self { files: reading.files, keys, mistakes: reading.mistakes, path: path.to_owned() }
+        Self { files: loaded.files, keys, mistakes: loaded.mistakes, path: path.to_owned() }
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ConfigReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
         if files.is_empty() {
@@ -79,7 +77,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Every key there is, with its value.
+/// Returns every key with its value.
 pub(super) fn values(config: &impl Serialize) -> BTreeMap<String, Value> {
     match serde_json::to_value(config) {
         Ok(Value::Object(keys)) => keys.into_iter().collect(),

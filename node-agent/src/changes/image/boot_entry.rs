@@ -1,87 +1,100 @@
-//! An entry of the node's own boot loader: tried once, and made the default when it is proven. So a node that hangs in the
-//! new system comes back in the old one by a power cycle alone.
+//! An entry of the node's own boot loader: tried once, and made the default when it is proven. So a node that hangs in
+//! the new system comes back in the old one by a power cycle alone.
 //!
-//! What boot loader it is, is between this module and those that speak with one.
+//! The boot loader in use is known only to this module and to the [`Loader`]s themselves.
 
 use super::grub::Grub;
 use super::systemd_boot::SystemdBoot;
+use super::{NodeProvider, cmdline};
 use crate::changes::ChangeError;
 use rollout_core::rollout::image::Image;
 use serde::{Deserialize, Serialize};
 
-/// A boot loader, as the running system can set it. Entries are in the loader's own words.
+/// A boot loader, as far as the running system can configure it. Entries are named as the loader names them.
 pub(super) trait Loader {
-    /// For messages.
+    /// The loader's name, for messages.
     fn name(&self) -> &'static str;
 
-    /// Why it would not try this entry once and come back by itself, as far as that can be seen from here.
+    /// Fails if the loader would not try this entry once and then return to its default, as far as can be seen from
+    /// the running system.
     fn check(&self, entry: &str) -> Result<(), ChangeError>;
 
-    /// What was set as the default; none where the loader chooses for itself.
+    /// Returns the configured default, or `None` if the loader chooses by itself.
     fn default_entry(&self) -> Result<Option<String>, ChangeError>;
 
     fn set_default(&self, entry: Option<&str>) -> Result<(), ChangeError>;
 
-    /// What it boots the next time only.
+    /// Returns the entry for the next boot only.
     fn next_entry(&self) -> Result<Option<String>, ChangeError>;
 
     fn set_next(&self, entry: Option<&str>) -> Result<(), ChangeError>;
 }
 
-/// What undo needs.
+/// The state that an undo needs, as JSON in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Saved {
     /// The loader's default.
     default: Option<String>,
-    /// The kernel's command line, by which entries that share a kernel and a root are told apart.
+    /// The kernel's command line: it tells apart entries that share a kernel and a root.
     cmdline: String,
 }
 
-pub(super) fn is_already_so(image: &Image) -> Result<bool, ChangeError> {
-    Ok(find()?.default_entry()?.as_deref() == Some(entry(image)))
-}
+pub(super) struct BootEntry;
 
-pub(super) fn observe(cmdline: &str) -> Result<String, ChangeError> {
-    let saved = Saved { default: find()?.default_entry()?, cmdline: cmdline.to_owned() };
-    serde_json::to_string(&saved)
-        .map_err(|error| ChangeError::state("noting the boot loader's default", error.to_string()))
-}
-
-pub(super) fn apply(image: &Image) -> Result<(), ChangeError> {
-    let loader = find()?;
-    loader.check(entry(image))?;
-    loader.set_next(Some(entry(image)))
-}
-
-pub(super) fn confirm(image: &Image) -> Result<(), ChangeError> {
-    settle(find()?.as_ref(), Some(entry(image)))
-}
-
-pub(super) fn undo(saved: &str) -> Result<(), ChangeError> {
-    settle(find()?.as_ref(), read(saved)?.default.as_deref())
-}
-
-pub(super) fn verify_old(saved: &str) -> Result<(), ChangeError> {
-    let (loader, wanted) = (find()?, read(saved)?.default);
-    for (what, found, wanted) in [
-        ("default", loader.default_entry()?, wanted),
-        ("entry for the next boot", loader.next_entry()?, None),
-    ] {
-        if found != wanted {
-            let say = |entry: Option<String>| entry.unwrap_or_else(|| "not set".to_owned());
-            let problem = format!("it is {}, not {}", say(found), say(wanted));
-            return Err(ChangeError::state(format!("verifying the {what} of {}", loader.name()), problem));
-        }
+impl NodeProvider for BootEntry {
+    fn is_satisfied(&self, image: &Image) -> Result<bool, ChangeError> {
+        Ok(find()?.default_entry()?.as_deref() == Some(entry(image)))
     }
-    Ok(())
+
+    fn observe(&self) -> Result<String, ChangeError> {
+        let cmdline = cmdline()?;
+        let saved = Saved { default: find()?.default_entry()?, cmdline };
+        serde_json::to_string(&saved)
+            .map_err(|error| ChangeError::state("noting the boot loader's default", error.to_string()))
+    }
+
+    fn apply(&self, image: &Image, _saved: &str) -> Result<(), ChangeError> {
+        let loader = find()?;
+        loader.check(entry(image))?;
+        loader.set_next(Some(entry(image)))
+    }
+
+    fn confirm(&self, image: &Image) -> Result<(), ChangeError> {
+        settle(find()?.as_ref(), Some(entry(image)))
+    }
+
+    fn undo(&self, saved: &str) -> Result<(), ChangeError> {
+        settle(find()?.as_ref(), read(saved)?.default.as_deref())
+    }
+
+    fn verify_old(&self, saved: &str) -> Result<(), ChangeError> {
+        let (loader, wanted) = (find()?, read(saved)?.default);
+        for (what, found, wanted) in [
+            ("default", loader.default_entry()?, wanted),
+            ("entry for the next boot", loader.next_entry()?, None),
+        ] {
+            if found != wanted {
+                let describe = |entry: Option<String>| entry.unwrap_or_else(|| "not set".to_owned());
+                let problem = format!("it is {}, not {}", describe(found), describe(wanted));
+                return Err(ChangeError::state(
+                    format!("verifying the {what} of {}", loader.name()),
+                    problem,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_booted_as_before(&self, saved: &str) -> bool {
+        cmdline().is_ok_and(|cmdline| is_same_boot(saved, &cmdline))
+    }
 }
 
-/// Whether this system was booted as it was before the change.
-pub(super) fn is_booted_as_before(saved: &str, cmdline: &str) -> bool {
+fn is_same_boot(saved: &str, cmdline: &str) -> bool {
     read(saved).is_ok_and(|saved| saved.cmdline == cmdline)
 }
 
-/// Makes an entry the default, and leaves nothing to be tried. Writes only what is another.
+/// Makes an entry the default, with no other for the next boot. Writes only values that differ.
 fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError> {
     if loader.next_entry()?.is_some() {
         loader.set_next(None)?;
@@ -93,7 +106,7 @@ fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError>
 }
 
 fn find() -> Result<Box<dyn Loader>, ChangeError> {
-    // The one that booted this system has said so; GRUB says nothing, and may be left over from before.
+    // systemd-boot records that it booted this system. GRUB may not, and may be a remnant of an earlier installation.
     if SystemdBoot::has_booted_this() {
         return Ok(Box::new(SystemdBoot));
     }
@@ -165,8 +178,8 @@ mod tests {
     #[test]
     fn entries_that_differ_by_their_command_line_are_told_apart() {
         let saved = r#"{"default":"old","cmdline":"root=/dev/vda1 quiet"}"#;
-        assert!(is_booted_as_before(saved, "root=/dev/vda1 quiet"));
-        assert!(!is_booted_as_before(saved, "root=/dev/vda1 quiet mitigations=off"));
-        assert!(!is_booted_as_before("", "") && read("").is_err());
+        assert!(is_same_boot(saved, "root=/dev/vda1 quiet"));
+        assert!(!is_same_boot(saved, "root=/dev/vda1 quiet mitigations=off"));
+        assert!(!is_same_boot("", "") && read("").is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! GRUB: what it shall boot stands in its environment block, `grubenv`, which it reads at boot and from which it takes
-//! `next_entry` away before it boots that. `grub-reboot` and `grub-set-default` are scripts around the same writes.
+//! GRUB: its environment block, `grubenv`, names the entries to boot. GRUB reads it at boot, and removes `next_entry`
+//! from it before it boots that entry. `grub-reboot` and `grub-set-default` are scripts around the same writes.
 
 use super::boot_entry::Loader;
 use crate::changes::ChangeError;
@@ -15,24 +15,24 @@ use std::time::Duration;
 
 const EDIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Its directory, and the program that writes its environment block: as Red Hat names them, and as all others do.
+/// GRUB's directory and the program that writes its environment block: as Red Hat names them, and as all others do.
 const INSTALLED: [(&str, &str); 2] =
     [("/boot/grub2", "/usr/bin/grub2-editenv"), ("/boot/grub", "/usr/bin/grub-editenv")];
 
-/// Where each distribution has its own copy of GRUB for EFI, with the whole configuration in older ones.
+/// Directory in which each distribution has its own copy of GRUB for EFI, with the whole configuration in older ones.
 const EFI: &str = "/boot/efi/EFI";
 
 /// Entries in files of their own (Boot Loader Specification).
 const ENTRIES: &str = "/boot/loader/entries";
 
-/// What a configuration must hold to do as the environment block says. grub-mkconfig writes both with
+/// Variables that a configuration must use in order to obey the environment block. grub-mkconfig writes both with
 /// GRUB_DEFAULT=saved.
 const OBEYED: [&str; 2] = ["${next_entry}", "${saved_entry}"];
 
-/// File systems on which GRUB can write, of those that hold a /boot.
+/// File systems of a /boot to which GRUB can write.
 const WRITABLE: [FsType; 3] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, MSDOS_SUPER_MAGIC];
 
-/// GRUB as it is installed here.
+/// GRUB as installed on this node.
 pub(super) struct Grub {
     directory: PathBuf,
     editenv: &'static str,
@@ -40,8 +40,8 @@ pub(super) struct Grub {
 
 impl Grub {
     pub(super) fn find() -> Option<Self> {
-        let here = |(directory, _): &(&str, &str)| Path::new(directory).join("grubenv").exists();
-        let (directory, editenv) = INSTALLED.into_iter().find(here)?;
+        let exists = |(directory, _): &(&str, &str)| Path::new(directory).join("grubenv").exists();
+        let (directory, editenv) = INSTALLED.into_iter().find(exists)?;
         Some(Self { directory: directory.into(), editenv })
     }
 
@@ -67,11 +67,11 @@ impl Grub {
         reach_the_disk(&path).map_err(ChangeError::file("writing GRUB's environment block", &path))
     }
 
-    /// All that it reads at boot, as far as one knows where that is.
+    /// Returns all the configuration files that GRUB may read at boot, joined.
     fn configuration(&self) -> String {
         let efi = files_in(Path::new(EFI)).into_iter().map(|directory| directory.join("grub.cfg"));
-        let here = ["grub.cfg", "custom.cfg"].map(|name| self.directory.join(name));
-        let texts = here.into_iter().chain(efi).filter_map(|path| fs::read(path).ok());
+        let own = ["grub.cfg", "custom.cfg"].map(|name| self.directory.join(name));
+        let texts = own.into_iter().chain(efi).filter_map(|path| fs::read(path).ok());
         texts.map(|text| String::from_utf8_lossy(&text).into_owned() + "\n").collect()
     }
 }
@@ -111,9 +111,10 @@ impl Loader for Grub {
 }
 
 impl Grub {
-    /// Where GRUB could not take `next_entry` away, "once" would be for ever, and a power cycle no way back.
+    /// Returns the reason why GRUB cannot write its environment block at boot, if it cannot. It could not remove
+    /// `next_entry` then: "once" would be for ever, and a power cycle would not lead back.
     fn cannot_be_written_at_boot(&self) -> Result<Option<String>, ChangeError> {
-        // Where EFI has it, this is a link.
+        // This is a link if the file is on the EFI partition.
         let path = self.environment();
         let attempt = "looking at GRUB's environment block";
         let real = fs::canonicalize(&path).map_err(ChangeError::file(attempt, &path))?;
@@ -135,9 +136,9 @@ impl Grub {
     }
 }
 
-/// Sees that GRUB reads what was written, also after a power cut: it does not replay a journal, and grub-editenv writes the
-/// file anew. A file system that is frozen has nothing left in its journal. Not the root: should this process be killed in
-/// between, it would stay frozen.
+/// Makes sure that GRUB reads what was written, also after a power cut: GRUB does not replay a journal, and
+/// grub-editenv rewrites the file. A frozen file system has nothing left in its journal. The root is never frozen: it
+/// would stay so if this process were killed in between.
 fn reach_the_disk(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     file.sync_all()?;
@@ -145,13 +146,13 @@ fn reach_the_disk(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     match frozen::freeze_and_thaw(&file) {
-        // FAT has no journal; somebody else who freezes it has written it, too.
+        // FAT has no journal. If somebody else has frozen the file system, its journal is written as well.
         Err(Errno::EOPNOTSUPP | Errno::EBUSY) => Ok(()),
-        done => done.map_err(io::Error::from),
+        result => result.map_err(io::Error::from),
     }
 }
 
-/// The one place with `unsafe` in the agent: two calls of the kernel's that nix has no function for.
+/// The only `unsafe` code of the agent: two system calls for which nix has no function.
 #[allow(unsafe_code)]
 mod frozen {
     use super::{AsRawFd, File};
@@ -163,9 +164,9 @@ mod frozen {
 
     pub(super) fn freeze_and_thaw(file: &File) -> nix::Result<()> {
         let mut unused: c_int = 0;
-        // SAFETY: the descriptor is open as long as `file` is, and the kernel does not look at the argument of either.
-        // JUSTIFICATION: neither std nor nix has these calls; a program for them (fsfreeze) would make the time in
-        // which the file system is frozen longer by a process.
+        // SAFETY: the descriptor is open as long as `file` is, and the kernel reads the argument of neither call.
+        // JUSTIFICATION: neither std nor nix has these calls; a program for them (fsfreeze) would keep the file system
+        // frozen for the time that it takes to start a process.
         unsafe {
             freeze(file.as_raw_fd(), &raw mut unused)?;
             thaw(file.as_raw_fd(), &raw mut unused)?;
@@ -174,7 +175,7 @@ mod frozen {
     }
 }
 
-/// Why GRUB would not boot an entry that is named in its environment block.
+/// Returns the reason why GRUB would not boot an entry named in its environment block, if there is one.
 fn problem(configuration: &str, entries: &[(String, String)], entry: &str) -> Option<String> {
     if !OBEYED.iter().all(|word| configuration.contains(word)) {
         return Some(
@@ -186,7 +187,7 @@ fn problem(configuration: &str, entries: &[(String, String)], entry: &str) -> Op
     let in_menu = |name: &str| {
         let heads = configuration.lines().map(str::trim_start);
         let mut heads = heads.filter(|line| line.starts_with("menuentry") || line.starts_with("submenu"));
-        // Titles are quoted in more than one way; what is in the middle is the same in all of them.
+        // Titles are quoted in more than one way; the text between the quotes is the same in all of them.
         heads.any(|line| line.contains(&name.replace('\'', "'\\''")) || line.contains(name))
     };
     let in_files = |name: &str| {
@@ -196,12 +197,12 @@ fn problem(configuration: &str, entries: &[(String, String)], entry: &str) -> Op
         })
     };
     let known = |name: &str| name.parse::<u32>().is_ok() || in_menu(name) || in_files(name);
-    // A title may have the sign in itself.
+    // A title may itself contain `>`.
     let unknown = entry.split('>').find(|name| !known(name)).filter(|_| !known(entry))?;
     Some(format!("it has no entry or submenu {unknown:?}; its menu is in grub.cfg and {ENTRIES}"))
 }
 
-/// A variable of an environment block: lines `name=value`, with a backslash before backslashes and line ends.
+/// Returns a variable of an environment block: lines `name=value`, with a backslash before backslashes and line ends.
 fn value(block: &str, name: &str) -> Option<String> {
     let (mut lines, mut line, mut escaped) = (Vec::new(), String::new(), false);
     for c in block.chars() {

@@ -1,9 +1,10 @@
-//! ostree: another deployment becomes the first one, which is booted by default; the one that is booted now stays, and going
-//! back makes it the first one again.
+//! ostree: a different deployment becomes the first one, which is booted by default. The one that is booted now stays,
+//! and an undo makes it the first one again.
 //!
-//! ostree's own order of deployments is all that is changed; its origin files, its /etc and its kernel arguments are as
+//! Only ostree's own order of deployments is changed. Its origin files, its /etc and its kernel arguments are as
 //! `ostree admin deploy` makes them.
 
+use super::NodeProvider;
 use crate::changes::ChangeError;
 use rollout_core::rollout::image::Image;
 use rollout_host::run::Program;
@@ -13,37 +14,37 @@ use std::time::Duration;
 const OSTREE: &str = "/usr/bin/ostree";
 const REPOSITORY: &str = "--repo=/ostree/repo";
 
-/// There where ostree has booted the system, and only there.
+/// Exists exactly if ostree has booted the system.
 const BOOTED: &str = "/run/ostree-booted";
 
-/// For questions, and for what only writes the boot loader's entries.
+/// Time limit for queries, and for commands that only write the boot loader's entries.
 const LIMIT: Duration = Duration::from_secs(120);
-/// A deployment is a checkout of hard links, and a kernel copied to /boot.
+/// Time limit for a deployment: a checkout of hard links, and a kernel copied to /boot.
 const DEPLOY_LIMIT: Duration = Duration::from_secs(20 * 60);
-/// A whole new system, over the network.
+/// Time limit for pulling a whole new system over the network.
 const PULL_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// A deployment as `ostree admin status` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Deployment {
     booted: bool,
-    /// Its operating system (stateroot).
+    /// The operating system (stateroot).
     system: String,
     /// `CHECKSUM.SERIAL`: one commit may be deployed more than once.
     id: String,
 }
 
-/// Where an image comes from.
+/// The origin of an image, parsed from its `ref`.
 #[derive(Debug, PartialEq, Eq)]
 struct Source<'a> {
     remote: Option<&'a str>,
-    /// What is pulled from there.
+    /// The branch or commit to pull.
     branch: &'a str,
-    /// What is deployed: a commit has no remote.
+    /// The argument of `ostree admin deploy`: a commit has no remote.
     deployed: &'a str,
 }
 
-/// The checksum of the booted deployment, if ostree has booted this system.
+/// Returns the checksum of the booted deployment, if ostree has booted this system.
 pub(super) fn booted_checksum() -> Result<Option<String>, ChangeError> {
     if !Path::new(BOOTED).exists() {
         return Ok(None);
@@ -52,78 +53,83 @@ pub(super) fn booted_checksum() -> Result<Option<String>, ChangeError> {
     Ok(Some(id.split('.').next().unwrap_or_default().to_owned()))
 }
 
-/// Whether what is booted is also what would be booted next.
-pub(super) fn is_already_so() -> Result<bool, ChangeError> {
-    Ok(deployments()?.first().is_some_and(|first| first.booted))
-}
+pub(super) struct Ostree;
 
-/// The booted deployment.
-pub(super) fn observe() -> Result<String, ChangeError> {
-    if !Path::new(BOOTED).exists() {
-        let problem = format!("this system was not booted by ostree: there is no {BOOTED}");
-        return Err(ChangeError::state("looking at the ostree deployments", problem));
+impl NodeProvider for Ostree {
+    fn is_satisfied(&self, _image: &Image) -> Result<bool, ChangeError> {
+        Ok(deployments()?.first().is_some_and(|first| first.booted))
     }
-    Ok(booted(&deployments()?)?.0)
-}
 
-pub(super) fn apply(image: &Image, saved: &str) -> Result<(), ChangeError> {
-    let reference = image.values.get("ref").map_or("", String::as_str);
-    let source = source(reference);
-    // `ostree admin deploy` takes no `--`.
-    if [source.remote.unwrap_or_default(), source.branch].iter().any(|word| word.starts_with('-')) {
-        return Err(ChangeError::state(format!("deploying {reference}"), "this is an option, and no ref"));
-    }
-    if let Some(remote) = source.remote {
-        let pull = Program::new(OSTREE, PULL_LIMIT).args(["pull", REPOSITORY, remote, source.branch]);
-        run(&pull, &format!("pulling {reference}"))?;
-    }
-    let found = deployments()?;
-    let (_, system) = booted(&found)?;
-    // Interrupted after it was deployed: it is the first one already. One more of the same does no harm, but takes room.
-    let commit = Program::new(OSTREE, LIMIT).args(["rev-parse", REPOSITORY, source.deployed]);
-    let commit = run(&commit, &format!("looking for {reference}"))?;
-    let first = found.first().filter(|first| first.id != saved);
-    if first.is_some_and(|first| first.id.split('.').next() == Some(commit.trim())) {
-        return Ok(());
-    }
-    let deploy = Program::new(OSTREE, DEPLOY_LIMIT).args([
-        "admin",
-        "deploy",
-        &format!("--os={system}"),
-        source.deployed,
-    ]);
-    run(&deploy, &format!("deploying {reference}")).map(drop)
-}
-
-pub(super) fn undo(saved: &str) -> Result<(), ChangeError> {
-    let found = deployments()?;
-    match found.iter().position(|deployment| deployment.id == saved) {
-        Some(0) => Ok(()),
-        Some(index) => {
-            let first = Program::new(OSTREE, LIMIT).args(["admin", "set-default", &index.to_string()]);
-            run(&first, &format!("making the deployment {saved} the first one")).map(drop)
+    /// Returns the id of the booted deployment.
+    fn observe(&self) -> Result<String, ChangeError> {
+        if !Path::new(BOOTED).exists() {
+            let problem = format!("this system was not booted by ostree: there is no {BOOTED}");
+            return Err(ChangeError::state("looking at the ostree deployments", problem));
         }
-        None => Err(ChangeError::state(
-            "going back to the deployment from before",
-            format!("{saved} is gone from `ostree admin status`"),
-        )),
+        Ok(booted(&deployments()?)?.0)
     }
-}
 
-pub(super) fn verify_old(saved: &str) -> Result<(), ChangeError> {
-    let found = deployments()?;
-    let (booted, _) = booted(&found)?;
-    let first = found.first().map_or("none", |first| &first.id);
-    if booted == saved && first == saved {
-        return Ok(());
+    fn apply(&self, image: &Image, saved: &str) -> Result<(), ChangeError> {
+        let reference = image.values.get("ref").map_or("", String::as_str);
+        let source = source(reference);
+        // `ostree admin deploy` takes no `--`.
+        if [source.remote.unwrap_or_default(), source.branch].iter().any(|word| word.starts_with('-')) {
+            return Err(ChangeError::state(
+                format!("deploying {reference}"),
+                "this is an option, and no ref",
+            ));
+        }
+        if let Some(remote) = source.remote {
+            let pull = Program::new(OSTREE, PULL_LIMIT).args(["pull", REPOSITORY, remote, source.branch]);
+            run(&pull, &format!("pulling {reference}"))?;
+        }
+        let deployments = deployments()?;
+        let (_, system) = booted(&deployments)?;
+        // After an interruption the deployment may be the first one already. A second one would do no harm, but takes
+        // space.
+        let commit = Program::new(OSTREE, LIMIT).args(["rev-parse", REPOSITORY, source.deployed]);
+        let commit = run(&commit, &format!("looking for {reference}"))?;
+        let first = deployments.first().filter(|first| first.id != saved);
+        if first.is_some_and(|first| first.id.split('.').next() == Some(commit.trim())) {
+            return Ok(());
+        }
+        let deploy = Program::new(OSTREE, DEPLOY_LIMIT).args([
+            "admin",
+            "deploy",
+            &format!("--os={system}"),
+            source.deployed,
+        ]);
+        run(&deploy, &format!("deploying {reference}")).map(drop)
     }
-    let problem = format!("{booted} is booted and {first} is the first one, not {saved}");
-    Err(ChangeError::state("verifying the deployment from before", problem))
-}
 
-/// Whether this very deployment is booted.
-pub(super) fn is_booted(saved: &str) -> bool {
-    deployments().and_then(|found| booted(&found)).is_ok_and(|(id, _)| id == saved)
+    fn undo(&self, saved: &str) -> Result<(), ChangeError> {
+        match deployments()?.iter().position(|deployment| deployment.id == saved) {
+            Some(0) => Ok(()),
+            Some(index) => {
+                let first = Program::new(OSTREE, LIMIT).args(["admin", "set-default", &index.to_string()]);
+                run(&first, &format!("making the deployment {saved} the first one")).map(drop)
+            }
+            None => Err(ChangeError::state(
+                "going back to the deployment from before",
+                format!("{saved} is gone from `ostree admin status`"),
+            )),
+        }
+    }
+
+    fn verify_old(&self, saved: &str) -> Result<(), ChangeError> {
+        let deployments = deployments()?;
+        let (booted, _) = booted(&deployments)?;
+        let first = deployments.first().map_or("none", |first| &first.id);
+        if booted == saved && first == saved {
+            return Ok(());
+        }
+        let problem = format!("{booted} is booted and {first} is the first one, not {saved}");
+        Err(ChangeError::state("verifying the deployment from before", problem))
+    }
+
+    fn is_booted_as_before(&self, saved: &str) -> bool {
+        deployments().and_then(|deployments| booted(&deployments)).is_ok_and(|(id, _)| id == saved)
+    }
 }
 
 fn deployments() -> Result<Vec<Deployment>, ChangeError> {
@@ -131,7 +137,7 @@ fn deployments() -> Result<Vec<Deployment>, ChangeError> {
     Ok(parse(&run(&status, "looking at the ostree deployments")?))
 }
 
-/// Its id and its system.
+/// Returns the id and the system of the booted deployment.
 fn booted(deployments: &[Deployment]) -> Result<(String, String), ChangeError> {
     let booted = deployments.iter().find(|deployment| deployment.booted);
     let booted = booted.map(|booted| (booted.id.clone(), booted.system.clone()));
@@ -144,7 +150,8 @@ fn run(program: &Program, attempt: &str) -> Result<String, ChangeError> {
     Ok(output.stdout)
 }
 
-/// `* lab 7ea8….0` is booted, `  lab dc49….0 (rollback)` is not. More lines about a deployment are indented below it.
+/// Parses `ostree admin status`: `* lab 7ea8….0` is booted, `  lab dc49….0 (rollback)` is not. More lines about a
+/// deployment are indented below it.
 fn parse(status: &str) -> Vec<Deployment> {
     let deployment = |line: &str| {
         let (booted, rest) = line.strip_prefix("* ").map_or((false, line), |rest| (true, rest));
@@ -157,7 +164,7 @@ fn parse(status: &str) -> Vec<Deployment> {
     status.lines().filter_map(deployment).collect()
 }
 
-/// `REMOTE:BRANCH`, `REMOTE:COMMIT`, or what is in the local repository: a branch or a commit.
+/// Parses `REMOTE:BRANCH`, `REMOTE:COMMIT`, or a branch or commit of the local repository.
 fn source(reference: &str) -> Source<'_> {
     match reference.split_once(':') {
         Some((remote, branch)) => {

@@ -1,4 +1,4 @@
-//! systemd-boot: what it shall boot stands in EFI variables, read here as they are and written through bootctl.
+//! systemd-boot: EFI variables name the entries to boot. They are read directly and written through bootctl.
 
 use super::boot_entry::Loader;
 use crate::changes::ChangeError;
@@ -12,17 +12,16 @@ const BOOTCTL: &str = "/usr/bin/bootctl";
 const LIMIT: Duration = Duration::from_secs(60);
 
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
-/// Whose variables they are (Boot Loader Interface).
+/// Vendor UUID of the variables (Boot Loader Interface).
 const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
-/// As Linux shows it, a variable begins with its attributes.
+/// Length of the attributes with which a variable begins as Linux shows it.
 const ATTRIBUTES: usize = 4;
 
-/// systemd-boot, which has booted this system.
 pub(super) struct SystemdBoot;
 
 impl SystemdBoot {
-    /// A boot loader says what it is; GRUB since 2.12 does as well.
+    /// Returns whether systemd-boot booted this system. A boot loader records its name; GRUB since 2.12 does as well.
     pub(super) fn has_booted_this() -> bool {
         get("LoaderInfo").is_ok_and(|info| info.is_some_and(|info| info.starts_with("systemd-boot")))
     }
@@ -73,7 +72,7 @@ fn get(name: &str) -> Result<Option<String>, ChangeError> {
     }
 }
 
-/// An empty entry takes the variable away.
+/// Sets a variable. An empty entry removes it.
 fn set(verb: &str, entry: Option<&str>) -> Result<(), ChangeError> {
     let entry = entry.unwrap_or("");
     let set = Program::new(BOOTCTL, LIMIT).args([verb, "--", entry]).run();
@@ -81,7 +80,7 @@ fn set(verb: &str, entry: Option<&str>) -> Result<(), ChangeError> {
     set.map(drop).map_err(|error| ChangeError::state(attempt(), error.to_string()))
 }
 
-/// UTF-16, little endian, with a NUL at its end.
+/// Decodes a variable: UTF-16, little endian, with a NUL at its end.
 fn text(variable: &[u8]) -> Option<String> {
     let units = variable.get(ATTRIBUTES..)?.chunks_exact(2).map(|pair| match pair {
         [low, high] => u16::from_le_bytes([*low, *high]),
@@ -91,7 +90,7 @@ fn text(variable: &[u8]) -> Option<String> {
     Some(String::from_utf16_lossy(&units))
 }
 
-/// The ids in what `bootctl list` prints, whose JSON came with systemd 253 only: `        id: debian.conf`.
+/// Returns the ids that `bootctl list` prints, as in `        id: debian.conf`. Its JSON came with systemd 253 only.
 fn ids(list: &str) -> Vec<&str> {
     list.lines().filter_map(|line| line.trim_start().strip_prefix("id: ")).map(str::trim).collect()
 }

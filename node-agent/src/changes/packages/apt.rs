@@ -1,14 +1,14 @@
 //! apt-get and dpkg. One transaction installs and removes.
 //!
-//! The package lists are read anew first: a version published minutes ago must be seen by every node. A repository
-//! that cannot be reached is an error only if the installation then fails.
+//! The package lists are updated first: every node must find a version that was published minutes ago. An unreachable
+//! repository is an error only if the installation then fails.
 
 use super::list::{self, Difference};
-use super::run_manager::{LOCK_WAIT, Patience};
+use super::run_manager::{LOCK_WAIT, TimeBudget};
 use super::simulate;
 use super::spec::{self, Notation};
-use super::tool::{Direction, Tool, Wish};
-use super::undo_cache::{Kept, deb_file};
+use super::tool::{Direction, Tool, Transaction};
+use super::undo_cache::{UndoCache, deb_file};
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::collections::BTreeSet;
@@ -16,17 +16,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const APT_GET: &str = "/usr/bin/apt-get";
+pub(super) const APT_GET: &str = "/usr/bin/apt-get";
 
-/// Reading dpkg's status takes well under a second.
+/// Time limit for reading dpkg's status, which takes well under a second.
 const QUERY: Duration = Duration::from_secs(120);
 
 /// apt and dpkg on a node.
 #[derive(Debug, Clone)]
 pub(super) struct Apt {
-    /// apt-get's options for another system, where it is not this one.
+    /// apt-get's options if the system is not the running one.
     apt_root: Vec<String>,
-    /// dpkg's and dpkg-query's.
+    /// The same for dpkg and dpkg-query.
     dpkg_root: Vec<String>,
 }
 
@@ -40,17 +40,17 @@ impl Apt {
         Self { apt_root: apt_root.to_vec(), dpkg_root: dpkg_root.to_vec() }
     }
 
-    /// Nobody is there to answer: a changed configuration file stays as it is, and services are not restarted on a node
-    /// that is about to reboot.
+    /// Sets the environment for unattended runs: a changed configuration file stays as it is, and no
+    /// service is restarted on a node that is about to reboot.
     fn quiet(program: Program) -> Program {
-        let answers = [
+        let environment = [
             ("DEBIAN_FRONTEND", "noninteractive"),
             ("DEBIAN_PRIORITY", "critical"),
             ("APT_LISTCHANGES_FRONTEND", "none"),
             ("NEEDRESTART_MODE", "l"),
             ("NEEDRESTART_SUSPEND", "1"),
         ];
-        answers.iter().fold(program, |program, (key, value)| program.env(key, value))
+        environment.iter().fold(program, |program, (key, value)| program.env(key, value))
     }
 
     fn options(&self) -> Vec<String> {
@@ -79,33 +79,34 @@ impl Apt {
         Self::quiet(Program::new("/usr/bin/dpkg", limit).args(&self.dpkg_root).args(config))
     }
 
-    fn run(&self, patience: Patience, attempt: &str, arguments: &[String]) -> Result<Output, ChangeError> {
-        patience.run(self.name(), attempt, |limit| self.apt_get(limit).args(arguments))
+    fn run(&self, budget: TimeBudget, attempt: &str, arguments: &[String]) -> Result<Output, ChangeError> {
+        budget.run(self.name(), attempt, |limit| self.apt_get(limit).args(arguments))
     }
 
     fn query(&self, attempt: &str, format: &str) -> Result<String, ChangeError> {
         let program = |limit| {
             Program::new("/usr/bin/dpkg-query", limit).args(&self.dpkg_root).args(["-W", "-f", format])
         };
-        Ok(Patience::new(QUERY).run("dpkg-query", attempt, program)?.stdout)
+        Ok(TimeBudget::new(QUERY).run("dpkg-query", attempt, program)?.stdout)
     }
 
-    /// apt-get puts what it downloads into its working directory, copies from a `file:` repository included.
-    fn download(&self, directory: &Path, packages: &[String], patience: Patience) -> Result<(), ChangeError> {
+    /// Downloads packages into a directory. apt-get writes to its working directory, also from a `file:` repository.
+    fn download(&self, directory: &Path, packages: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
         let attempt = format!("fetching {}", list::few(packages));
         let program = |limit| {
             let env = Program::new("/usr/bin/env", limit).arg("-C").arg(directory).arg(APT_GET);
             env.args(self.options()).arg("download").args(packages)
         };
-        patience.run(self.name(), &attempt, program).map(drop)
+        budget.run(self.name(), &attempt, program).map(drop)
     }
 
-    /// Unpacks kept files over what a crash left half unpacked in the same version: apt takes that for installed.
+    /// Unpacks the cached files of packages that a crash left half unpacked in the same version: apt takes them for
+    /// installed.
     fn unpack_again(
         &self,
         before: &[String],
         directory: &Path,
-        patience: Patience,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError> {
         let Difference { missing, extra } = Difference::between(before, &self.installed()?);
         let files: Vec<PathBuf> = list::half_installed(&missing, &extra)
@@ -115,30 +116,30 @@ impl Apt {
             return Ok(());
         }
         let attempt = "unpacking half-installed packages again";
-        patience.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--unpack").args(&files)).map(drop)
+        budget.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--unpack").args(&files)).map(drop)
     }
 
-    fn arguments(wish: &Wish) -> Vec<String> {
+    fn arguments(transaction: &Transaction) -> Vec<String> {
         let mut arguments = vec!["install".to_owned(), "--allow-downgrades".to_owned()];
-        if !wish.may_remove_more {
+        if !transaction.may_remove_more {
             arguments.push("--no-remove".to_owned());
         }
-        arguments.extend(wish.install.iter().cloned());
-        arguments.extend(wish.remove.iter().map(|package| removal(package)));
+        arguments.extend(transaction.install.iter().cloned());
+        arguments.extend(transaction.remove.iter().map(|package| removal(package)));
         arguments
     }
 
-    /// Removes the configuration files of packages that were not there before, not even as such files.
-    fn purge(&self, before: &[String], patience: Patience) -> Result<(), ChangeError> {
+    /// Removes leftover configuration files of packages that had not even those before.
+    fn purge(&self, before: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
         let known: BTreeSet<String> = before.iter().map(|p| spec::name_and_arch(Notation::Deb, p)).collect();
-        let left = self.installed()?.into_iter().filter(|package| package.ends_with(list::CONFIG_FILES));
-        let left = left.map(|package| spec::name_and_arch(Notation::Deb, &package));
-        let strangers: Vec<String> = left.filter(|id| !known.contains(id)).collect();
-        if strangers.is_empty() {
+        let removed = self.installed()?.into_iter().filter(|package| package.ends_with(list::CONFIG_FILES));
+        let removed = removed.map(|package| spec::name_and_arch(Notation::Deb, &package));
+        let unknown: Vec<String> = removed.filter(|id| !known.contains(id)).collect();
+        if unknown.is_empty() {
             return Ok(());
         }
-        let attempt = format!("removing the configuration files of {}", list::few(&strangers));
-        patience.run("dpkg", &attempt, |limit| self.dpkg(limit).arg("--purge").args(&strangers)).map(drop)
+        let attempt = format!("removing the configuration files of {}", list::few(&unknown));
+        budget.run("dpkg", &attempt, |limit| self.dpkg(limit).arg("--purge").args(&unknown)).map(drop)
     }
 }
 
@@ -163,54 +164,54 @@ impl Tool for Apt {
         Ok(names.any(|provided| provided.split_whitespace().next() == Some(name)))
     }
 
-    fn touched(&self, wish: &Wish, installed: &[String], patience: Patience) -> Vec<String> {
-        // Also here: with old lists nothing may be found to be touched.
-        let _ = self.run(patience, "reading the package lists", &["update".to_owned()]);
-        let program = self.apt_get(patience.left()).arg("--simulate").args(Self::arguments(wish));
+    fn affected(&self, transaction: &Transaction, installed: &[String], budget: TimeBudget) -> Vec<String> {
+        // The simulation needs fresh lists as well: with old ones it may find nothing to replace.
+        let _ = self.run(budget, "reading the package lists", &["update".to_owned()]);
+        let program = self.apt_get(budget.remaining()).arg("--simulate").args(Self::arguments(transaction));
         program.output().map(|output| simulate::in_apt(&output.stdout, installed)).unwrap_or_default()
     }
 
-    fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
-        let Ok(directory) = kept.files() else { return };
+    fn fetch_to_cache(&self, packages: &[String], cache: &UndoCache, budget: TimeBudget) {
+        let Ok(directory) = cache.files_dir() else { return };
         if packages.is_empty() {
             return;
         }
-        // All or nothing; where a mirror has dropped one of them, what else there is.
-        if self.download(&directory, packages, patience).is_err() {
+        // apt-get downloads all or nothing. If a mirror has dropped one of them, fetch the others one by one.
+        if self.download(&directory, packages, budget).is_err() {
             for package in packages {
-                let _ = self.download(&directory, std::slice::from_ref(package), patience);
+                let _ = self.download(&directory, std::slice::from_ref(package), budget);
             }
         }
         for path in packages.iter().filter_map(|package| deb_file(&directory, package)) {
-            // The rollback that needs it may come after a power cut. What is not whole then, apt refuses.
+            // The undo that needs the file may come after a power cut. apt refuses an incomplete file.
             let _ = File::open(&path).and_then(|file| file.sync_all());
         }
     }
 
-    /// dpkg knows what it was doing. On the way back its half-done packages are not configured first: one of them may
-    /// be what hung.
-    fn mend(
+    /// dpkg has a record of the interrupted transaction. Before an undo its unfinished packages are not configured: one
+    /// of them may be the one that hung.
+    fn recover(
         &self,
         _before: &[String],
-        way: Direction,
+        direction: Direction,
         _unfinished: bool,
-        patience: Patience,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError> {
         let attempt = "finishing what was interrupted";
-        // Writes dpkg's journal into its database, and no selection, as its standard input is empty. apt-get refuses
-        // to do anything before that.
-        patience.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--set-selections"))?;
-        if way == Direction::Onward {
-            // A package that cannot be configured is no reason to stop: the change that follows replaces it, or
-            // fails and says so.
-            let _ = patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]));
+        // Writes dpkg's journal into its database; without it apt-get refuses to do anything. Selects nothing, as the
+        // standard input is empty.
+        budget.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--set-selections"))?;
+        if direction == Direction::Forward {
+            // A package that cannot be configured is no reason to stop: the change that follows replaces it, or fails
+            // and reports it.
+            let _ = budget.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]));
         }
         Ok(())
     }
 
-    /// `dpkg --configure -a` has done it, but for a package whose unpacking was interrupted: apt takes that for
+    /// `dpkg --configure -a` has completed all packages but one whose unpacking was interrupted: apt takes that one for
     /// installed.
-    fn finish(&self, packages: &[String], patience: Patience) -> Result<(), ChangeError> {
+    fn finish(&self, packages: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
         let half: Vec<&str> = packages.iter().filter_map(|p| p.strip_suffix(list::HALF_INSTALLED)).collect();
         if half.is_empty() {
             return Ok(());
@@ -218,11 +219,11 @@ impl Tool for Apt {
         let arguments = ["install", "--reinstall", "--fix-broken", "--allow-downgrades"];
         let arguments: Vec<String> = arguments.iter().chain(&half).map(|a| (*a).to_owned()).collect();
         let attempt = format!("finishing the interrupted installation of {}", list::few(&half));
-        self.run(patience, &attempt, &arguments).map(drop)
+        self.run(budget, &attempt, &arguments).map(drop)
     }
 
-    fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError> {
-        let result = self.run(patience, &wish.describe(), &Self::arguments(wish)).map(drop);
+    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError> {
+        let result = self.run(budget, &transaction.describe(), &Self::arguments(transaction)).map(drop);
         result.map_err(|error| {
             error.advise(
                 "remove is disabled",
@@ -231,30 +232,30 @@ impl Tool for Apt {
         })
     }
 
-    /// dpkg does that itself.
-    fn sweep(&self, _packages: &[String], _patience: Patience) {}
+    /// dpkg removes its leftovers itself.
+    fn remove_leftovers(&self, _packages: &[String], _budget: TimeBudget) {}
 
     fn restore(
         &self,
         before: &[String],
-        _touched: &[String],
-        kept: &Kept,
-        patience: Patience,
+        _affected: &[String],
+        cache: &UndoCache,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError> {
-        let directory = kept.files()?;
-        self.unpack_again(before, &directory, patience)?;
+        let directory = cache.files_dir()?;
+        self.unpack_again(before, &directory, budget)?;
         let Difference { missing, extra } = Difference::between(before, &self.installed()?);
         let unpacked = |package: &&String| !extra.contains(&format!("{package}{}", list::UNCONFIGURED));
         let target = |package: &String| {
             deb_file(&directory, package).map_or(package.clone(), |path| path.display().to_string())
         };
         let install = missing.iter().filter(unpacked).map(target);
-        // What is there in another version is replaced, not removed.
+        // A package that is installed in a different version is replaced, not removed.
         let new = |p: &&String| !missing.iter().any(|old| spec::is_same(Notation::Deb, old, p));
         let remove = extra.iter().filter(new).map(|package| removal(package));
         let packages: Vec<String> = install.chain(remove).collect();
         if !packages.is_empty() {
-            // A hold is set by an admin against updates, not against the way back.
+            // An admin sets a hold against updates, not against an undo.
             const ALLOWED: [&str; 4] = [
                 "--allow-downgrades",
                 "--allow-change-held-packages",
@@ -263,24 +264,24 @@ impl Tool for Apt {
             ];
             let mut arguments: Vec<String> =
                 ["install"].iter().chain(&ALLOWED).map(|a| (*a).to_owned()).collect();
-            // Not more often than needed: with local files apt 3.0 fails on it, "No file name for …".
+            // Only if needed: with local files apt 3.0 fails on this option, "No file name for …".
             if list::half_installed(&missing, &extra).next().is_some() {
                 arguments.push("--reinstall".to_owned());
             }
             arguments.extend(packages.iter().cloned());
             self.run(
-                patience,
+                budget,
                 &format!("going back to the packages of before ({})", list::few(&packages)),
                 &arguments,
             )?;
         }
         let attempt = "configuring the packages of before";
-        patience.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]))?;
-        self.purge(before, patience)
+        budget.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]))?;
+        self.purge(before, budget)
     }
 }
 
-/// apt-get's word for removing a package among those that it installs.
+/// Returns the argument by which `apt-get install` removes a package.
 fn removal(package: &str) -> String {
     format!("{}-", spec::name_and_arch(Notation::Deb, package))
 }

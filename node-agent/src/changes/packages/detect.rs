@@ -1,6 +1,6 @@
-//! Which package manager a node has, and how it is reached.
+//! Detection of a node's package manager.
 
-use super::apt::Apt;
+use super::apt::{APT_GET, Apt};
 use super::dnf::{Dnf, Flavour};
 use super::tool::Tool;
 use crate::changes::ChangeError;
@@ -8,11 +8,10 @@ use rollout_core::rollout::manifest::Manager;
 use rollout_host::run::is_program;
 use std::path::Path;
 
-const APT_GET: &str = "/usr/bin/apt-get";
 const DNF: &str = "/usr/bin/dnf";
 const DNF5: &str = "/usr/bin/dnf5";
 
-/// The manager that the manifest names, or else the node's own.
+/// Returns the manager that the manifest names, or else the node's own.
 pub(super) fn tool(named: Option<Manager>) -> Result<(Manager, Box<dyn Tool>), ChangeError> {
     let manager = match named {
         Some(manager) => manager,
@@ -40,7 +39,7 @@ pub(super) fn tool(named: Option<Manager>) -> Result<(Manager, Box<dyn Tool>), C
     Ok((manager, tool))
 }
 
-/// Since Fedora 41 /usr/bin/dnf is a link to dnf5.
+/// Returns the flavour of a dnf. Since Fedora 41 /usr/bin/dnf is a link to dnf5.
 pub(super) fn flavour(program: &Path) -> Flavour {
     let real = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
     let is_5 = real.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dnf5"));
@@ -51,8 +50,8 @@ fn os_release() -> String {
     std::fs::read_to_string("/etc/os-release").unwrap_or_default()
 }
 
-/// The manager that the distribution is made with. Debian has dnf, too, as a tool to make other systems with; so what
-/// is installed does not say which one is in use.
+/// Returns the manager with which the distribution is made. Installed programs do not tell: Debian also has dnf, as a
+/// tool to make other systems.
 fn native(os_release: &str, exists: impl Fn(&str) -> bool) -> Option<Manager> {
     let is_debian = os_release.lines().any(|line| {
         let ids = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")).unwrap_or("");

@@ -1,34 +1,31 @@
-//! dnf, version 4 and 5: how they are called, and where they differ.
+//! dnf 4 and dnf 5: their command lines and their differences.
 //!
-//! Installing and removing are two transactions, installing first. A package that goes may be needed by one that is being
-//! replaced in the same change; after the installation nothing of what stays needs it any more. Where the new one
-//! conflicts with the old one, `--allowerasing` lets the first transaction remove it.
-//! Metadata is refreshed each time: a version published minutes ago must be seen by every node, and an unchanged
-//! repository costs one small file.
+//! Installing and removing are two transactions, installing first. A package to remove may be needed by one that is
+//! being replaced in the same change; after the installation no remaining package needs it any more. If the new
+//! package conflicts with the old one, `--allowerasing` lets the first transaction remove it. Metadata is refreshed
+//! each time: every node must find a version that was published minutes ago, and an unchanged repository costs one
+//! small file.
 
 use super::list::{self, Difference};
 use super::rpm::Rpm;
-use super::run_manager::Patience;
+use super::run_manager::TimeBudget;
 use super::simulate;
 use super::spec::Notation;
-use super::tool::{Direction, Tool, Wish};
-use super::undo_cache::Kept;
+use super::tool::{Direction, Tool, Transaction};
+use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flavour {
-    /// Python.
     Dnf4,
-    /// C++.
     Dnf5,
 }
 
 impl Flavour {
-    /// All or nothing, and never more than asked; a lock is reported, not waited for without end.
+    /// Options for all or nothing, and never more than asked. A lock is reported, not waited for without end.
     fn strictness(self) -> &'static [&'static str] {
         match self {
             Self::Dnf4 => &["--setopt=strict=True", "--setopt=exit_on_lock=True"],
@@ -36,15 +33,15 @@ impl Flavour {
         }
     }
 
-    /// Nothing that a site configures may stand in the way back. The running kernel is the one that is taken back.
-    fn way_back(self) -> &'static [&'static str] {
+    /// Options for an undo, which no configuration of the site may prevent. The kernel to remove is the running one.
+    fn undo_options(self) -> &'static [&'static str] {
         match self {
             Self::Dnf4 => &["--setopt=disable_excludes=all"],
             Self::Dnf5 => &["--setopt=disable_excludes=*"],
         }
     }
 
-    /// How the files of installed packages are fetched without a plugin.
+    /// Arguments that fetch the files of installed packages without a plugin.
     fn fetch(self, directory: &Path) -> Vec<String> {
         let directory = directory.display();
         match self {
@@ -65,7 +62,7 @@ impl Flavour {
 pub(super) struct Dnf {
     program: PathBuf,
     flavour: Flavour,
-    /// Which system and repositories, where they are not this one's.
+    /// Options for the system and its repositories if they are not those of the running one.
     root: Vec<String>,
     rpm: Rpm,
 }
@@ -81,42 +78,48 @@ impl Dnf {
     }
 
     fn program(&self, limit: Duration, answer: &str, strictness: &[&str]) -> Program {
-        // clean_requirements_on_remove: what was installed by hand for a job may look unneeded.
+        // clean_requirements_on_remove: a package installed by hand for a job may look unneeded.
         const ALWAYS: [&str; 2] = ["--setopt=best=True", "--setopt=clean_requirements_on_remove=False"];
         Program::new(&self.program, limit).arg(answer).args(&self.root).args(ALWAYS).args(strictness)
     }
 
-    fn run(&self, patience: Patience, attempt: &str, arguments: &[String]) -> Result<Output, ChangeError> {
+    fn run(&self, budget: TimeBudget, attempt: &str, arguments: &[String]) -> Result<Output, ChangeError> {
         let strictness = self.flavour.strictness();
-        patience.run(self.name(), attempt, |limit| self.program(limit, "-y", strictness).args(arguments))
+        budget.run(self.name(), attempt, |limit| self.program(limit, "-y", strictness).args(arguments))
     }
 
-    /// What dnf says that it would do.
-    fn rehearse(&self, patience: Patience, arguments: &[String]) -> String {
-        let program = self.program(patience.left(), "--assumeno", self.flavour.strictness()).args(arguments);
+    /// Returns what dnf prints that it would do.
+    fn dry_run(&self, budget: TimeBudget, arguments: &[String]) -> String {
+        let program =
+            self.program(budget.remaining(), "--assumeno", self.flavour.strictness()).args(arguments);
         program.output().map(|output| output.stdout).unwrap_or_default()
     }
 
-    fn go_back(&self, patience: Patience, attempt: &str, arguments: &[String]) -> Result<(), ChangeError> {
-        // obsoletes: what obsoletes an old package is about to be removed. installonly_limit: no kernel of before is
-        // to make room.
+    fn run_for_undo(
+        &self,
+        budget: TimeBudget,
+        attempt: &str,
+        arguments: &[String],
+    ) -> Result<(), ChangeError> {
+        // obsoletes: a package that obsoletes an old one is about to be removed. installonly_limit: no old kernel must
+        // make room.
         const EXACTLY: [&str; 4] = [
             "--setopt=obsoletes=False",
             "--setopt=install_weak_deps=False",
             "--setopt=installonly_limit=0",
             "--setopt=protect_running_kernel=False",
         ];
-        let options = EXACTLY.iter().chain(self.flavour.way_back()).map(|option| (*option).to_owned());
+        let options = EXACTLY.iter().chain(self.flavour.undo_options()).map(|option| (*option).to_owned());
         let arguments: Vec<String> = options.chain(arguments.iter().cloned()).collect();
-        self.run(patience, attempt, &arguments).map(drop)
+        self.run(budget, attempt, &arguments).map(drop)
     }
 
-    fn install(wish: &Wish) -> Vec<String> {
+    fn install(transaction: &Transaction) -> Vec<String> {
         let mut arguments = vec!["--refresh".to_owned(), "install".to_owned()];
-        if wish.may_remove_more {
+        if transaction.may_remove_more {
             arguments.push("--allowerasing".to_owned());
         }
-        arguments.extend(wish.install.iter().cloned());
+        arguments.extend(transaction.install.iter().cloned());
         arguments
     }
 
@@ -124,26 +127,31 @@ impl Dnf {
         ["remove".to_owned()].into_iter().chain(packages.iter().cloned()).collect()
     }
 
-    /// Installs packages of before: from their kept files where all are kept, without a repository then.
-    fn bring_back(&self, missing: &[String], kept: &Kept, patience: Patience) -> Result<(), ChangeError> {
-        let files = self.rpm.kept_files(kept)?;
+    /// Installs old packages, from their cached files and without a repository if all of them are cached.
+    fn reinstall_old(
+        &self,
+        missing: &[String],
+        cache: &UndoCache,
+        budget: TimeBudget,
+    ) -> Result<(), ChangeError> {
+        let files = self.rpm.cached_files(cache)?;
         let file = |package: &String| files.get(package).map(|(path, _)| path.clone());
-        let all_kept: Option<Vec<PathBuf>> = missing.iter().map(file).collect();
+        let all_cached: Option<Vec<PathBuf>> = missing.iter().map(file).collect();
         let mut arguments = vec!["install".to_owned(), "--allowerasing".to_owned()];
-        if all_kept.is_some() {
+        if all_cached.is_some() {
             arguments.push("--disablerepo=*".to_owned());
         }
         let target =
             |package: &String| file(package).map_or(package.clone(), |path| path.display().to_string());
         arguments.extend(missing.iter().map(target));
         let attempt = format!("going back to {}", list::few(missing));
-        let result = self.go_back(patience, &attempt, &arguments);
-        match (&result, all_kept) {
-            // A file that moved to a new package: dnf cannot remove that one in the same transaction.
+        let result = self.run_for_undo(budget, &attempt, &arguments);
+        match (&result, all_cached) {
+            // A file has moved to a new package, which dnf cannot remove in the same transaction.
             (Err(ChangeError::Manager { error, .. }), Some(files))
                 if error.to_string().contains("conflicts with file from package") =>
             {
-                self.rpm.force(&attempt, &files, patience)
+                self.rpm.force(&attempt, &files, budget)
             }
             _ => result,
         }
@@ -170,98 +178,103 @@ impl Tool for Dnf {
         self.rpm.is_provided(name)
     }
 
-    fn touched(&self, wish: &Wish, installed: &[String], patience: Patience) -> Vec<String> {
-        let mut said = String::new();
-        if !wish.install.is_empty() {
-            said += &self.rehearse(patience, &Self::install(wish));
+    fn affected(&self, transaction: &Transaction, installed: &[String], budget: TimeBudget) -> Vec<String> {
+        let mut output = String::new();
+        if !transaction.install.is_empty() {
+            output += &self.dry_run(budget, &Self::install(transaction));
         }
-        if !wish.remove.is_empty() {
-            said += &self.rehearse(patience, &Self::remove(&wish.remove));
+        if !transaction.remove.is_empty() {
+            output += &self.dry_run(budget, &Self::remove(&transaction.remove));
         }
-        simulate::in_dnf(&said, installed)
+        simulate::in_dnf(&output, installed)
     }
 
-    fn keep(&self, packages: &[String], kept: &Kept, patience: Patience) {
-        let Ok(directory) = kept.files() else { return };
+    fn fetch_to_cache(&self, packages: &[String], cache: &UndoCache, budget: TimeBudget) {
+        let Ok(directory) = cache.files_dir() else { return };
         if packages.is_empty() {
             return;
         }
         let arguments: Vec<String> =
             self.flavour.fetch(&directory).into_iter().chain(packages.iter().cloned()).collect();
         let program = |limit| self.program(limit, "-y", &[]).args(&arguments);
-        let _ = patience.run(self.name(), "keeping old packages", program);
-        if self.rpm.drop_strangers(kept, packages).is_err() {
-            // Not known to be genuine.
+        let _ = budget.run(self.name(), "keeping old packages", program);
+        if self.rpm.drop_unverified(cache, packages).is_err() {
+            // The files are not known to be genuine.
             let _ = std::fs::remove_dir_all(&directory);
         }
     }
 
-    fn mend(
+    fn recover(
         &self,
         before: &[String],
-        _way: Direction,
+        _direction: Direction,
         unfinished: bool,
-        patience: Patience,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError> {
-        if unfinished { self.rpm.remove_replaced(before, patience) } else { Ok(()) }
+        if unfinished { self.rpm.remove_replaced(before, budget) } else { Ok(()) }
     }
 
-    /// Whatever was interrupted lost its %posttrans scripts, and the last one its %post: a kernel without an initrd.
-    /// A reinstallation runs them.
-    fn finish(&self, packages: &[String], patience: Patience) -> Result<(), ChangeError> {
+    /// Reinstalls the packages. An interrupted transaction ran no %posttrans scripts, and not the %post of its last
+    /// package: a kernel would lack its initrd.
+    fn finish(&self, packages: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
         if packages.is_empty() {
             return Ok(());
         }
         let arguments: Vec<String> =
             ["reinstall".to_owned()].into_iter().chain(packages.iter().cloned()).collect();
         let attempt = format!("finishing the interrupted installation of {}", list::few(packages));
-        self.run(patience, &attempt, &arguments).map(drop)
+        self.run(budget, &attempt, &arguments).map(drop)
     }
 
-    fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError> {
-        if !wish.install.is_empty() {
-            self.run(patience, &format!("installing {}", list::few(&wish.install)), &Self::install(wish))?;
+    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError> {
+        if !transaction.install.is_empty() {
+            self.run(
+                budget,
+                &format!("installing {}", list::few(&transaction.install)),
+                &Self::install(transaction),
+            )?;
         }
         let now = self.installed()?;
-        let left: Vec<String> = wish.remove.iter().filter(|package| now.contains(package)).cloned().collect();
-        if !left.is_empty() {
-            self.run(patience, &format!("removing {}", list::few(&left)), &Self::remove(&left))?;
+        let remaining: Vec<String> =
+            transaction.remove.iter().filter(|package| now.contains(package)).cloned().collect();
+        if !remaining.is_empty() {
+            self.run(budget, &format!("removing {}", list::few(&remaining)), &Self::remove(&remaining))?;
         }
         Ok(())
     }
 
-    fn sweep(&self, packages: &[String], patience: Patience) {
-        self.rpm.sweep(packages, patience);
+    fn remove_leftovers(&self, packages: &[String], budget: TimeBudget) {
+        self.rpm.remove_leftovers(packages, budget);
     }
 
     fn restore(
         &self,
         before: &[String],
-        touched: &[String],
-        kept: &Kept,
-        patience: Patience,
+        affected: &[String],
+        cache: &UndoCache,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError> {
         let missing = Difference::between(before, &self.installed()?).missing;
         if !missing.is_empty() {
-            self.bring_back(&missing, kept, patience)?;
+            self.reinstall_old(&missing, cache, budget)?;
         }
         let extra = Difference::between(before, &self.installed()?).extra;
         if !extra.is_empty() {
-            self.go_back(patience, &format!("removing {}", list::few(&extra)), &Self::remove(&extra))?;
+            self.run_for_undo(budget, &format!("removing {}", list::few(&extra)), &Self::remove(&extra))?;
         }
-        // Files that were half replaced before the database knew of it.
-        let damaged = self.rpm.damaged(touched, patience);
+        // An interrupted transaction may have replaced files before it recorded that in the database.
+        let damaged = self.rpm.damaged(affected, budget);
         if damaged.is_empty() {
             return Ok(());
         }
-        let files = self.rpm.kept_files(kept)?;
+        let files = self.rpm.cached_files(cache)?;
         let target = |package: &String| {
             files.get(package).map_or(package.clone(), |(path, _)| path.display().to_string())
         };
-        let all_kept = damaged.iter().all(|package| files.contains_key(package));
+        let all_cached = damaged.iter().all(|package| files.contains_key(package));
         let mut arguments = vec!["reinstall".to_owned()];
-        arguments.extend(all_kept.then(|| "--disablerepo=*".to_owned()));
+        arguments.extend(all_cached.then(|| "--disablerepo=*".to_owned()));
         arguments.extend(damaged.iter().map(target));
-        self.go_back(patience, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
+        self.run_for_undo(budget, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
     }
 }

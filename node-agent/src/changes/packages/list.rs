@@ -1,18 +1,18 @@
-//! Lists of installed packages, each package a text that says exactly which one it is: rpm
+//! Lists of installed packages. Each package is written so that it is unambiguous: rpm
 //! `name-epoch:version-release.arch`, dpkg `name:arch=version`. Pure.
 //!
-//! dpkg also knows packages that are neither there nor gone. Such a text ends in the state in brackets.
+//! dpkg also has packages that are neither installed nor removed. Their text ends in the state in brackets.
 
 use std::collections::BTreeMap;
 
-/// A removed Debian package whose configuration files are left.
+/// State of a removed Debian package whose configuration files are left.
 pub(super) const CONFIG_FILES: &str = " [config-files]";
-/// A Debian package whose files are there, and whose configuration was interrupted.
+/// State of a Debian package whose files are there and whose configuration was interrupted.
 pub(super) const UNCONFIGURED: &str = " [not configured]";
-/// A Debian package whose unpacking was interrupted.
+/// State of a Debian package whose unpacking was interrupted.
 pub(super) const HALF_INSTALLED: &str = " [half-installed]";
 
-/// What is another in one list than in the other.
+/// The difference between two lists of packages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
     /// In the first list only.
@@ -22,8 +22,8 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// From `before` to `now`. A package that stands twice in one list, as rpm's may, counts twice. Left configuration
-    /// files are not part of what a node runs; they do not count.
+    /// Compares `before` with `now`. A package that is listed twice, as rpm may do, counts twice. Leftover
+    /// configuration files do not count: they are not part of the software that a node runs.
     pub(super) fn between(before: &[String], now: &[String]) -> Self {
         let mut count: BTreeMap<&str, i64> = BTreeMap::new();
         for package in before.iter().filter(|package| !package.ends_with(CONFIG_FILES)) {
@@ -45,7 +45,7 @@ impl Difference {
         self.missing.is_empty() && self.extra.is_empty()
     }
 
-    /// For a message: the first few of each.
+    /// Describes the difference for messages, with the first few packages of each kind.
     pub(super) fn describe(&self) -> String {
         let part = |word: &str, list: &[String]| (!list.is_empty()).then(|| format!("{word} {}", few(list)));
         let parts = [part("missing:", &self.missing), part("not there before:", &self.extra)];
@@ -53,7 +53,7 @@ impl Difference {
     }
 }
 
-/// Packages of before that are half unpacked in just their old version.
+/// Returns the old packages that are half unpacked in their old version.
 pub(super) fn half_installed<'a>(
     missing: &'a [String],
     extra: &'a [String],
@@ -61,21 +61,21 @@ pub(super) fn half_installed<'a>(
     missing.iter().filter(|package| extra.contains(&format!("{package}{}", HALF_INSTALLED)))
 }
 
-/// The first few, for a message that must stay one line.
+/// Returns the first few of a list, for a message that must stay on one line.
 pub(super) fn few(list: &[impl AsRef<str>]) -> String {
     let first: Vec<&str> = list.iter().take(4).map(AsRef::as_ref).collect();
     let rest = list.len().saturating_sub(first.len());
     first.join(" ") + &if rest > 0 { format!(" and {rest} more") } else { String::new() }
 }
 
-/// rpm's output in our notation, one package a line.
+/// Parses the output of rpm: our notation, one package a line.
 pub(super) fn from_rpm(output: &str) -> Vec<String> {
-    // A signing key is not a package: dnf imports keys on its own, and undo would not know where to get one.
+    // A signing key is not a package: dnf imports keys on its own, and an undo could not get one back.
     let packages = output.lines().filter(|line| !line.is_empty() && !line.starts_with("gpg-pubkey-"));
     sorted(packages.map(str::to_owned))
 }
 
-/// The output of `dpkg-query -W -f '${db:Status-Abbrev}\t${Package}:${Architecture}=${Version}\n'`.
+/// Parses the output of `dpkg-query -W -f '${db:Status-Abbrev}\t${Package}:${Architecture}=${Version}\n'`.
 pub(super) fn from_dpkg(output: &str) -> Vec<String> {
     let packages = output.lines().filter_map(|line| {
         let (state, package) = line.split_once('\t')?;
@@ -84,7 +84,7 @@ pub(super) fn from_dpkg(output: &str) -> Vec<String> {
             (_, Some('R')) | ('H', _) => HALF_INSTALLED,
             ('U' | 'F', _) => UNCONFIGURED,
             ('c', _) => CONFIG_FILES,
-            // Triggers that are still due change no version.
+            // Pending triggers change no version.
             ('i' | 'W' | 't', _) => "",
             _ => return None,
         };

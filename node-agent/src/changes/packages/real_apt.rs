@@ -1,8 +1,8 @@
-//! The real apt-get and dpkg of the machine that runs the tests, on a private root and a private repository.
+//! Tests with the real apt-get and dpkg of this machine, on a private root and with a private repository.
 
 use super::apt::Apt;
 use super::tool::Tool;
-use super::undo_cache::Kept;
+use super::undo_cache::UndoCache;
 use super::{apply_with, observe_with, undo_with, verify_with};
 use rollout_core::rollout::manifest::{Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
@@ -15,11 +15,11 @@ use std::time::Duration;
 struct Lab {
     dir: tempfile::TempDir,
     apt: Apt,
-    kept: Kept,
+    cache: UndoCache,
 }
 
 impl Lab {
-    /// alpha and beta 1:1.0 installed, 1:1.0 and 1:1.1 in the repository.
+    /// Makes a root with alpha and beta 1:1.0 installed, and a repository with 1:1.0 and 1:1.1.
     fn new() -> Self {
         for program in ["/usr/bin/apt-get", "/usr/bin/dpkg-deb", "/usr/bin/dpkg-scanpackages"] {
             assert!(is_program(Path::new(program)), "{program} is missing: apt-get install dpkg-dev");
@@ -51,16 +51,16 @@ impl Lab {
             "-oAPT::Sandbox::User=root".to_owned(),
         ];
         let apt = Apt::in_root(&apt_root, &[format!("--root={}", root.display())]);
-        let kept = Kept::at(&dir.path().join("kept"));
-        let lab = Self { dir, apt, kept };
+        let cache = UndoCache::in_dir(dir.path());
+        let lab = Self { dir, apt, cache };
         for version in ["1:1.0", "1:1.1"] {
             lab.build("alpha", version, "");
             lab.build("beta", version, &format!("Depends: alpha (= {version})\n"));
         }
         lab.build("gamma", "1", "Conflicts: beta\n");
         lab.publish();
-        apply_with(&lab.apt, &lab.wanted(&["alpha=1:1.0", "beta=1:1.0"], &[]), &[], &lab.kept).unwrap();
-        lab.kept.forget().unwrap();
+        apply_with(&lab.apt, &lab.wanted(&["alpha=1:1.0", "beta=1:1.0"], &[]), &[], &lab.cache).unwrap();
+        lab.cache.remove().unwrap();
         lab
     }
 
@@ -118,19 +118,19 @@ fn an_upgrade_and_the_way_back_without_the_mirror() {
     let before = observe_with(&lab.apt).unwrap();
     assert_eq!(before, OLD);
     replace(&lab.path("root/etc/alpha"), b"by the admin", 0o644).unwrap();
-    let after = apply_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
+    let after = apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
     assert_eq!(
         (&after.added[..], &after.removed[..]),
         (&NEW.map(str::to_owned)[..], &OLD.map(str::to_owned)[..])
     );
-    apply_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
+    apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
     verify_with(&lab.apt, &wanted, &after).unwrap();
 
     for file in fs::read_dir(lab.path("repo")).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
     }
-    undo_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
-    undo_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
+    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
+    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
     assert_eq!(lab.apt.installed().unwrap(), OLD);
     assert_eq!(fs::read_to_string(lab.path("root/etc/alpha")).unwrap(), "by the admin");
 }
@@ -140,17 +140,17 @@ fn nothing_is_removed_that_the_manifest_does_not_say() {
     let lab = Lab::new();
     let before = observe_with(&lab.apt).unwrap();
     let wanted = lab.wanted(&["gamma"], &[]);
-    let error = apply_with(&lab.apt, &wanted, &before, &lab.kept).unwrap_err().to_string();
+    let error = apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap_err().to_string();
     assert!(error.starts_with("installing gamma with apt-get: ") && error.contains("`remove`"), "{error}");
-    undo_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
+    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
     assert_eq!(lab.apt.installed().unwrap(), OLD);
 
     let wanted = lab.wanted(&["gamma"], &["bet?"]);
-    let after = apply_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
+    let after = apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
     verify_with(&lab.apt, &wanted, &after).unwrap();
     let now = ["alpha:all=1:1.0", "beta:all=1:1.0 [config-files]", "gamma:all=1"];
     assert_eq!(lab.apt.installed().unwrap(), now);
-    undo_with(&lab.apt, &wanted, &before, &lab.kept).unwrap();
+    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
     assert_eq!(lab.apt.installed().unwrap(), OLD, "not even gamma's configuration files are left");
 }
 
@@ -158,7 +158,7 @@ fn nothing_is_removed_that_the_manifest_does_not_say() {
 fn what_cannot_be_installed_changes_nothing() {
     let lab = Lab::new();
     let wanted = lab.wanted(&["alpha=1:1.1", "nosuch"], &["beta"]);
-    let error = apply_with(&lab.apt, &wanted, &[], &lab.kept).unwrap_err().to_string();
+    let error = apply_with(&lab.apt, &wanted, &[], &lab.cache).unwrap_err().to_string();
     assert!(error.contains("Unable to locate package nosuch"), "{error}");
     assert_eq!(lab.apt.installed().unwrap(), OLD);
 }

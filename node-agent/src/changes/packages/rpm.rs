@@ -1,7 +1,7 @@
-//! The RPM database of a node: what is in it, and the few repairs that dnf cannot make.
+//! The RPM database of a node: queries, and the few repairs that dnf cannot make.
 
-use super::run_manager::Patience;
-use super::undo_cache::Kept;
+use super::run_manager::TimeBudget;
+use super::undo_cache::UndoCache;
 use super::{list, spec};
 use crate::changes::ChangeError;
 use rollout_host::run::Program;
@@ -11,17 +11,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A package in our notation.
+/// Query format of a package in our notation.
 const NEVRA: &str = "%{NAME}-%{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}";
 
-/// Reading the database takes a second or two; it waits where a transaction holds it.
+/// Time limit for reading the database. It takes a second or two, and waits while a transaction holds the lock.
 const QUERY: Duration = Duration::from_secs(120);
 
-/// rpm.
 #[derive(Debug, Clone)]
 pub(super) struct Rpm {
     program: PathBuf,
-    /// Which system, where it is not this one.
+    /// Options if the system is not the running one.
     root: Vec<String>,
     prefix: PathBuf,
 }
@@ -42,8 +41,8 @@ impl Rpm {
     }
 
     fn query<A: AsRef<OsStr>>(&self, attempt: &str, arguments: &[A]) -> Result<String, ChangeError> {
-        let patience = Patience::new(QUERY);
-        Ok(patience.run("rpm", attempt, |limit| self.program(limit).args(arguments))?.stdout)
+        let budget = TimeBudget::new(QUERY);
+        Ok(budget.run("rpm", attempt, |limit| self.program(limit).args(arguments))?.stdout)
     }
 
     pub(super) fn installed(&self) -> Result<Vec<String>, ChangeError> {
@@ -51,7 +50,7 @@ impl Rpm {
         Ok(list::from_rpm(&self.query("listing the installed packages", &["-qa", "--qf", &format])?))
     }
 
-    /// Whether an installed package provides this name.
+    /// Returns whether an installed package provides this name.
     pub(super) fn is_provided(&self, name: &str) -> Result<bool, ChangeError> {
         let program = self.program(QUERY).args(["-q", "--whatprovides", name]);
         let output = program.output().map_err(|error| ChangeError::Manager {
@@ -63,7 +62,7 @@ impl Rpm {
         Ok(output.status.success())
     }
 
-    /// The hash of each installed package's header, which holds the hashes of its files.
+    /// Returns the hash of each installed package's header. The header holds the hashes of the package's files.
     fn header_hashes(&self) -> Result<BTreeMap<String, String>, ChangeError> {
         let format = format!("{NEVRA}\t%{{SHA256HEADER}}\n");
         let output = self.query("listing the installed packages", &["-qa", "--qf", &format])?;
@@ -71,8 +70,8 @@ impl Rpm {
         Ok(pairs.map(|(package, hash)| (package.to_owned(), hash.to_owned())).collect())
     }
 
-    /// Which package a file is, and its header's hash; none if it is none.
-    fn file(&self, path: &Path) -> Option<(String, String)> {
+    /// Returns the package that a file holds and its header's hash, or `None` if the file is not a package.
+    fn package_in(&self, path: &Path) -> Option<(String, String)> {
         let format = format!("{NEVRA}\t%{{SHA256HEADER}}\n");
         let output = self
             .query(
@@ -84,25 +83,30 @@ impl Rpm {
         Some((package.to_owned(), hash.to_owned()))
     }
 
-    /// The kept files by package.
-    pub(super) fn kept_files(&self, kept: &Kept) -> Result<BTreeMap<String, (PathBuf, String)>, ChangeError> {
-        let directory = kept.files()?;
+    /// Returns the cached files by package, each with its header's hash.
+    pub(super) fn cached_files(
+        &self,
+        cache: &UndoCache,
+    ) -> Result<BTreeMap<String, (PathBuf, String)>, ChangeError> {
+        let directory = cache.files_dir()?;
         let entries = std::fs::read_dir(&directory).map_err(ChangeError::file("reading", &directory))?;
         let files = entries.flatten().map(|entry| entry.path());
         let rpms = files.filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
-        Ok(rpms.filter_map(|path| self.file(&path).map(|(package, hash)| (package, (path, hash)))).collect())
+        Ok(rpms
+            .filter_map(|path| self.package_in(&path).map(|(package, hash)| (package, (path, hash))))
+            .collect())
     }
 
-    /// Removes files that are not what is installed: dnf5 checks no signature when it downloads, and going back
-    /// installs them without one.
-    pub(super) fn drop_strangers(&self, kept: &Kept, packages: &[String]) -> Result<(), ChangeError> {
+    /// Removes cached files that differ from the installed packages: dnf5 checks no signature when it downloads, and an
+    /// undo installs the files without a check.
+    pub(super) fn drop_unverified(&self, cache: &UndoCache, packages: &[String]) -> Result<(), ChangeError> {
         let installed = self.header_hashes()?;
-        for (package, (path, hash)) in self.kept_files(kept)? {
+        for (package, (path, hash)) in self.cached_files(cache)? {
             let is_genuine = installed.get(&package) == Some(&hash) && hash.len() == 64;
             if packages.contains(&package) && !is_genuine {
                 std::fs::remove_file(&path).map_err(ChangeError::file("removing", &path))?;
             } else {
-                // The rollback that needs it may come after a power cut.
+                // The undo that needs the file may come after a power cut.
                 File::open(&path)
                     .and_then(|file| file.sync_all())
                     .map_err(ChangeError::file("writing", &path))?;
@@ -111,9 +115,9 @@ impl Rpm {
         Ok(())
     }
 
-    /// Those of the packages of which a file is missing or has another content than it was installed with.
-    /// Configuration files are the admin's.
-    pub(super) fn damaged(&self, packages: &[String], patience: Patience) -> Vec<String> {
+    /// Returns the packages with a file that is missing or differs from the installed version. Configuration files
+    /// belong to the admin and are not compared.
+    pub(super) fn damaged(&self, packages: &[String], budget: TimeBudget) -> Vec<String> {
         const OPTIONS: [&str; 9] = [
             "-V",
             "--noconfig",
@@ -126,16 +130,16 @@ impl Rpm {
             "--nocaps",
         ];
         let is_whole = |package: &&String| {
-            let program = self.program(patience.left()).args(OPTIONS).arg(package);
+            let program = self.program(budget.remaining()).args(OPTIONS).arg(package);
             program.output().is_ok_and(|output| output.status.success())
         };
         packages.iter().filter(|package| !is_whole(package)).cloned().collect()
     }
 
-    /// Ends an upgrade that was interrupted between the new version's installation and the old one's removal: both
-    /// are in the database then, and dnf5 refuses to do anything to them. rpm itself removes the old one, as it would
-    /// have; files that both have stay.
-    pub(super) fn remove_replaced(&self, before: &[String], patience: Patience) -> Result<(), ChangeError> {
+    /// Completes an upgrade that was interrupted between the new version's installation and the old one's removal: both
+    /// are in the database then, and dnf5 refuses to change either. rpm itself removes the old one, as it would have;
+    /// files of both stay.
+    pub(super) fn remove_replaced(&self, before: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
         for package in half_replaced(before, &self.installed()?) {
             if self.is_installonly(&package)? {
                 continue;
@@ -143,9 +147,9 @@ impl Rpm {
             let attempt = format!("removing {package}, whose upgrade was interrupted,");
             let erase = |more: &'static [&'static str]| {
                 let run = |limit| self.program(limit).args(["-e", "--nodeps"]).args(more).arg(&package);
-                patience.run("rpm", &attempt, run)
+                budget.run("rpm", &attempt, run)
             };
-            // Its scripts may fail just because of the interruption.
+            // Scripts may fail just because of the interruption.
             if erase(&[]).is_err() && self.installed()?.contains(&package) {
                 erase(&["--noscripts"])?;
             }
@@ -153,7 +157,7 @@ impl Rpm {
         Ok(())
     }
 
-    /// Whether several versions of the package may be there at once, as dnf's default `installonlypkgs` has it.
+    /// Returns whether several versions of the package may be installed at once, by dnf's default `installonlypkgs`.
     fn is_installonly(&self, package: &str) -> Result<bool, ChangeError> {
         let provides = self.query("asking what a package provides", &["-q", "--provides", package])?;
         Ok(provides.lines().any(|line| {
@@ -163,52 +167,52 @@ impl Rpm {
         }))
     }
 
-    /// Removes what an interrupted transaction was unpacking: rpm unpacks `file` as `file;5f3a21bc` and never looks at
-    /// it again after a crash. These may be as large as the packages.
-    pub(super) fn sweep(&self, packages: &[String], patience: Patience) {
+    /// Removes files that an interrupted transaction was unpacking: rpm unpacks `file` as `file;5f3a21bc` and ignores
+    /// it after a crash. These files may be as large as the packages.
+    pub(super) fn remove_leftovers(&self, packages: &[String], budget: TimeBudget) {
         if packages.is_empty() {
             return;
         }
-        // Those that are not installed are complained about on the side.
-        let Ok(output) = self.program(patience.left()).arg("-ql").args(packages).output() else { return };
+        // rpm complains about packages that are not installed, and lists the others.
+        let Ok(output) = self.program(budget.remaining()).arg("-ql").args(packages).output() else { return };
         let files: BTreeSet<&Path> =
             output.stdout.lines().filter(|l| l.starts_with('/')).map(Path::new).collect();
         let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
         for directory in directories {
-            let outside = self.prefix.join(directory.strip_prefix("/").unwrap_or(directory));
-            let Ok(entries) = std::fs::read_dir(outside) else { continue };
+            let host_path = self.prefix.join(directory.strip_prefix("/").unwrap_or(directory));
+            let Ok(entries) = std::fs::read_dir(host_path) else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                let is_litter = name
+                let is_leftover = name
                     .to_str()
                     .and_then(unpacked_as)
                     .is_some_and(|file| files.contains(&*directory.join(file)));
-                if is_litter && entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                if is_leftover && entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
                     let _ = std::fs::remove_file(entry.path());
                 }
             }
         }
     }
 
-    /// Installs files over whatever is there, file conflicts included, as one transaction.
+    /// Installs files in one transaction, over existing files and file conflicts.
     pub(super) fn force(
         &self,
         attempt: &str,
         files: &[PathBuf],
-        patience: Patience,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError> {
         const OPTIONS: [&str; 5] = ["-U", "--oldpackage", "--nodeps", "--replacefiles", "--replacepkgs"];
-        patience.run("rpm", attempt, |limit| self.program(limit).args(OPTIONS).args(files)).map(drop)
+        budget.run("rpm", attempt, |limit| self.program(limit).args(OPTIONS).args(files)).map(drop)
     }
 }
 
-/// The file that a name as rpm makes it up while it unpacks will be.
+/// Returns the final name of a file that rpm unpacks under a temporary name.
 fn unpacked_as(name: &str) -> Option<&str> {
     let (file, number) = name.rsplit_once(';')?;
     (number.len() == 8 && number.bytes().all(|b| b.is_ascii_hexdigit())).then_some(file)
 }
 
-/// Packages of before that are still there beside a version that was not there before.
+/// Returns the old packages that are still installed beside a version that was not there before.
 fn half_replaced(before: &[String], now: &[String]) -> Vec<String> {
     let known: BTreeSet<&String> = before.iter().collect();
     let new: Vec<&String> = now.iter().filter(|package| !known.contains(package)).collect();

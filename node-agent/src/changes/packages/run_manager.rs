@@ -1,39 +1,41 @@
-//! How package managers are run: all programs of one change within one time limit, patient with a lock that another
-//! process holds, and with an error that says what went wrong instead of all that a package manager says.
+//! Running package managers: all programs of one change share a time limit, a lock held by another process is waited
+//! for, and an error states the cause instead of all that a package manager prints.
 
 use crate::changes::ChangeError;
+use rollout_core::slurm::reason::MAX_LENGTH;
 use rollout_host::run::{Output, Program, RunError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a lock is waited for that somebody else holds: apt-daily and dnf-makecache end within that, and a person
-/// at a prompt does not.
+/// Time limit for waiting for another process's lock: apt-daily and dnf-makecache end within it, a person at a
+/// prompt does not.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// How often a held lock is tried again.
+/// Pause between attempts to get a lock.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
-/// The part of a Slurm Reason (300 bytes) that one package manager's words may take.
-const MAX_WORDS: usize = 220;
+/// Length limit for a package manager's words, in bytes. The rest of a Slurm Reason is for the rollout, the change
+/// and the attempt.
+const MAX_WORDS: usize = MAX_LENGTH - 100;
 
-/// The time that a change has.
+/// The time limit that all programs of a change share.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct TimeBudget {
     end: Instant,
     limit: Duration,
 }
 
-impl Patience {
+impl TimeBudget {
     pub(super) fn new(limit: Duration) -> Self {
         Self { end: Instant::now() + limit, limit }
     }
 
-    /// What is left of it. Never nothing: a program that gets no time at all says nothing either.
-    pub(super) fn left(self) -> Duration {
+    /// Returns the time that remains. Never zero: a program that gets no time reports no cause either.
+    pub(super) fn remaining(self) -> Duration {
         self.end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
     }
 
-    /// Runs a program to exit code 0, again while a lock is held.
+    /// Runs a program until it exits with 0, again and again while a lock is held.
     pub(super) fn run(
         self,
         manager: &'static str,
@@ -46,9 +48,9 @@ impl Patience {
             words: words(&error, self.limit),
             error: Box::new(error),
         };
-        let lock_end = Instant::now() + LOCK_WAIT.min(self.left());
+        let lock_end = Instant::now() + LOCK_WAIT.min(self.remaining());
         loop {
-            let program = program(self.left());
+            let program = program(self.remaining());
             let output = program.output().map_err(failed)?;
             if output.status.success() {
                 return Ok(output);
@@ -61,20 +63,21 @@ impl Patience {
     }
 }
 
-/// What the tools say when another process is at it: dnf4 (exit 200 with exit_on_lock), dnf5, apt-get, dpkg, rpm.
+/// Returns whether the tool failed because another process holds a lock: dnf4 (exit 200 with exit_on_lock), dnf5,
+/// apt-get, dpkg, rpm.
 fn is_locked(output: &Output) -> bool {
-    let said = |words: &str| output.stderr.contains(words) || output.stdout.contains(words);
+    let contains = |words: &str| output.stderr.contains(words) || output.stdout.contains(words);
     output.status.code() == Some(200)
-        || said("Failed to obtain the transaction lock")
-        || said("Failed to obtain rpm transaction lock")
-        || said("can't create transaction lock")
-        || said("Could not get lock")
-        || said("Unable to acquire the dpkg frontend lock")
-        || said("locked by another process")
-        || said("lock was locked by")
+        || contains("Failed to obtain the transaction lock")
+        || contains("Failed to obtain rpm transaction lock")
+        || contains("can't create transaction lock")
+        || contains("Could not get lock")
+        || contains("Unable to acquire the dpkg frontend lock")
+        || contains("locked by another process")
+        || contains("lock was locked by")
 }
 
-/// How it ended, and the lines that say why. `limit` is what all programs of the change had together.
+/// Returns how the program ended and the lines that give the cause. `limit` is the limit of the whole change.
 fn words(error: &RunError, limit: Duration) -> String {
     let (ended, tail) = match error {
         RunError::Failed { status, tail, .. } => {
@@ -87,9 +90,9 @@ fn words(error: &RunError, limit: Duration) -> String {
     if cause.is_empty() { ended } else { format!("{cause} ({ended})") }
 }
 
-/// The lines of a package manager's words that name the cause, or the last ones, as one line.
-fn cause(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+/// Returns the lines of a package manager's output that name the cause, or the last ones, as one line.
+fn cause(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let is_noise = |line: &str| {
         const BEGINNINGS: [&str; 9] = [
             "(try to add",
@@ -102,12 +105,12 @@ fn cause(said: &str) -> String {
             ">>> Running",
             ">>> Finished",
         ];
-        // dnf5's stand.
+        // Progress of dnf5.
         line.contains("% |") || BEGINNINGS.iter().any(|word| line.starts_with(word))
     };
-    let kept: Vec<&str> = lines.iter().copied().filter(|line| !is_noise(line)).collect();
-    let begins = |line: &&str| {
-        const TELLING: [&str; 11] = [
+    let relevant: Vec<&str> = lines.iter().copied().filter(|line| !is_noise(line)).collect();
+    let names_cause = |line: &&str| {
+        const CAUSES: [&str; 11] = [
             "E: ",
             "Error",
             "error: ",
@@ -120,10 +123,10 @@ fn cause(said: &str) -> String {
             "Waiting for a lock",
             "Waiting for process",
         ];
-        line.contains(" already locked ") || TELLING.iter().any(|word| line.starts_with(word))
+        line.contains(" already locked ") || CAUSES.iter().any(|word| line.starts_with(word))
     };
-    let from = kept.iter().position(begins).unwrap_or(kept.len().saturating_sub(3));
-    let chosen = kept.get(from..).unwrap_or(&[]);
+    let from = relevant.iter().position(names_cause).unwrap_or(relevant.len().saturating_sub(3));
+    let chosen = relevant.get(from..).unwrap_or(&[]);
     let chosen = if chosen.is_empty() { &lines[..] } else { chosen };
     let mut line = chosen.join(" ");
     if line.len() > MAX_WORDS {
@@ -138,8 +141,8 @@ fn cause(said: &str) -> String {
 mod tests {
     use super::*;
 
-    /// (what a tool said, what is left of it): real output of dnf 4.23, dnf5 5.4, apt 3.0.
-    const SAID: &[(&str, &str)] = &[
+    /// (output of a tool, the cause in it): real output of dnf 4.23, dnf5 5.4, apt 3.0.
+    const OUTPUTS: &[(&str, &str)] = &[
         (
             "Package alpha-1.0-1.noarch is already installed.\nNo match for argument: nosuch\nError: Unable to find a match: nosuch\n",
             "No match for argument: nosuch Error: Unable to find a match: nosuch",
@@ -166,8 +169,8 @@ mod tests {
 
     #[test]
     fn the_cause_is_found() {
-        for (said, expected) in SAID {
-            assert_eq!(cause(said), *expected);
+        for (output, expected) in OUTPUTS {
+            assert_eq!(cause(output), *expected);
         }
         assert!(cause(&"E: ü".repeat(200)).len() < MAX_WORDS + 4);
     }
@@ -178,11 +181,11 @@ mod tests {
 
     #[test]
     fn errors_name_attempt_manager_cause_and_end() {
-        let patience = Patience::new(Duration::from_secs(5));
-        let error = patience.run("apt", "installing a", sh("echo 'E: no' >&2; exit 100")).unwrap_err();
+        let budget = TimeBudget::new(Duration::from_secs(5));
+        let error = budget.run("apt", "installing a", sh("echo 'E: no' >&2; exit 100")).unwrap_err();
         assert_eq!(error.to_string(), "installing a with apt: E: no (exit code 100)");
         let error =
-            Patience::new(Duration::from_secs(1)).run("dnf", "installing a", sh("sleep 60")).unwrap_err();
+            TimeBudget::new(Duration::from_secs(1)).run("dnf", "installing a", sh("sleep 60")).unwrap_err();
         assert_eq!(error.to_string(), "installing a with dnf: not done within 1 s, killed");
     }
 
@@ -192,10 +195,11 @@ mod tests {
         let mark = dir.path().join("mark");
         let script = format!("[ -e {0} ] || {{ touch {0}; exit 200; }}", mark.display());
         let program = |limit| Program::new("/bin/sh", limit).args(["-c", &script]);
-        Patience::new(Duration::from_secs(10)).run("dnf", "installing a", program).unwrap();
+        TimeBudget::new(Duration::from_secs(10)).run("dnf", "installing a", program).unwrap();
         let begun = Instant::now();
         let script = "echo 'E: Could not get lock /var/lib/dpkg/lock' >&2; exit 100";
-        let error = Patience::new(Duration::from_secs(1)).run("apt", "installing a", sh(script)).unwrap_err();
+        let error =
+            TimeBudget::new(Duration::from_secs(1)).run("apt", "installing a", sh(script)).unwrap_err();
         assert!(error.to_string().contains("Could not get lock"), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10));
     }

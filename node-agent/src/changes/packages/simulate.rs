@@ -1,13 +1,13 @@
-//! Which installed packages a package manager names when it says what it would do. Pure, and generous: one too many is
-//! kept for nothing, one too few cannot come back without a mirror.
+//! The installed packages that a package manager names in a dry run. Pure, and generous: one too many is cached in
+//! vain, one too few cannot be restored without a mirror.
 
 use super::spec::{self, Notation};
 use std::collections::BTreeSet;
 
-/// The installed packages whose name stands as a word in what dnf says that it would do, alone or with its
-/// architecture. That holds for the tables of dnf4 and dnf5 alike, which are made for people and wrap lines.
-pub(super) fn in_dnf(said: &str, installed: &[String]) -> Vec<String> {
-    let words: BTreeSet<&str> = said.split_whitespace().collect();
+/// Returns the installed packages whose name is a word of dnf's output, alone or with the architecture. This works
+/// for the tables of both dnf4 and dnf5, which are made for people and wrap lines.
+pub(super) fn in_dnf(output: &str, installed: &[String]) -> Vec<String> {
+    let words: BTreeSet<&str> = output.split_whitespace().collect();
     let is_named = |package: &&String| {
         words.contains(spec::name(Notation::Rpm, package))
             || words.contains(spec::name_and_arch(Notation::Rpm, package).as_str())
@@ -15,7 +15,7 @@ pub(super) fn in_dnf(said: &str, installed: &[String]) -> Vec<String> {
     installed.iter().filter(is_named).cloned().collect()
 }
 
-/// The installed packages of which a simulation says `Inst` (installed anew) or `Remv`.
+/// Returns the installed packages that a simulation lists as `Inst` (installed anew) or `Remv`.
 pub(super) fn in_apt(simulation: &str, installed: &[String]) -> Vec<String> {
     let lines =
         simulation.lines().filter_map(|line| line.strip_prefix("Inst ").or(line.strip_prefix("Remv ")));
@@ -38,7 +38,7 @@ mod tests {
     const INSTALLED: &str = "a-package-with-a-very-long-name-indeed-0:1.0-1.noarch alpha-0:1.0-1.noarch \
                              alpha-libs-0:1.0-1.noarch beta-0:1.0-1.noarch oldname-0:1.0-1.noarch";
 
-    /// Of dnf 4.23; a long name has a line of its own.
+    /// Output of dnf 4.23; a long name has a line of its own.
     const DNF4: &str = "Dependencies resolved.
 =========================================================================
  Package           Architecture       Version             Repository  Size
@@ -53,7 +53,7 @@ Upgrading:
 Operation aborted.
 ";
 
-    /// Of dnf5 5.4.
+    /// Output of dnf5 5.4.
     const DNF5: &str = "Package            Arch   Version Repository      Size
 Upgrading:
  alpha             noarch 0:1.1-1 lab          8.0   B
@@ -62,7 +62,7 @@ Removing:
  beta              noarch 0:1.0-1 lab          8.0   B
 ";
 
-    /// Of apt 3.0.
+    /// Output of apt 3.0.
     const APT: &str = "The following packages were automatically installed and are no longer required:
   gamma
 Remv oldname:i386 [1:1.0~rc1]

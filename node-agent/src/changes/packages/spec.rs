@@ -1,10 +1,10 @@
-//! What a manifest calls a package, held against installed packages. Pure.
+//! Package specs of a manifest, matched against installed packages. Pure.
 //!
-//! The rule: **a spec without a version is satisfied by any installed version.** A spec with a version wants that
-//! one. A spec with glob characters, or of a group (`@`), stands for what the package manager makes of it: to install it the
-//! manager is always run, and finds out itself that there is nothing to do.
+//! The rule: **a spec without a version is satisfied by any installed version.** A spec with a version requires that
+//! version. Only the package manager can resolve a spec with glob characters or of a group (`@`): to install one the
+//! manager is always run, and finds by itself that there is nothing to do.
 
-/// How a package manager writes packages.
+/// The notation in which a package manager writes packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notation {
     /// `name-epoch:version-release.arch`
@@ -13,33 +13,34 @@ pub(super) enum Notation {
     Deb,
 }
 
-/// Whether only the package manager knows what the spec stands for.
-pub(super) fn is_open(spec: &str) -> bool {
+/// Returns whether only the package manager can resolve the spec.
+pub(super) fn needs_manager(spec: &str) -> bool {
     spec.contains(['*', '?', '[']) || spec.starts_with('@')
 }
 
-/// Whether the spec names this package; glob characters count as such.
+/// Returns whether the spec names this package. Glob characters are expanded.
 pub(super) fn names(notation: Notation, spec: &str, package: &str) -> bool {
     let forms = match notation {
         Notation::Rpm => rpm_forms(package),
         Notation::Deb => deb_forms(package),
     };
-    forms.iter().any(|form| fits(spec.as_bytes(), form.as_bytes()))
+    forms.iter().any(|form| glob_matches(spec.as_bytes(), form.as_bytes()))
 }
 
-/// The specs that no installed package satisfies yet, or that only the manager can judge.
+/// Returns the specs that no installed package satisfies yet, or that only the manager can resolve.
 pub(super) fn unsatisfied<'a>(notation: Notation, specs: &'a [String], installed: &[String]) -> Vec<&'a str> {
-    let open = |spec: &&String| is_open(spec) || !installed.iter().any(|p| names(notation, spec, p));
-    specs.iter().filter(open).map(String::as_str).collect()
+    let unsatisfied =
+        |spec: &&String| needs_manager(spec) || !installed.iter().any(|p| names(notation, spec, p));
+    specs.iter().filter(unsatisfied).map(String::as_str).collect()
 }
 
-/// The installed packages that are to be removed.
-pub(super) fn doomed(notation: Notation, specs: &[String], installed: &[String]) -> Vec<String> {
-    let hit = |package: &&String| specs.iter().any(|spec| names(notation, spec, package));
-    installed.iter().filter(hit).cloned().collect()
+/// Returns the installed packages that the specs remove.
+pub(super) fn to_remove(notation: Notation, specs: &[String], installed: &[String]) -> Vec<String> {
+    let is_named = |package: &&String| specs.iter().any(|spec| names(notation, spec, package));
+    installed.iter().filter(is_named).cloned().collect()
 }
 
-/// A package's name with its architecture: what there is only one version of, but for kernels.
+/// Returns a package's name with its architecture. Only one version of it can be installed, except for kernels.
 pub(super) fn name_and_arch(notation: Notation, package: &str) -> String {
     match (notation, rpm_parts(package)) {
         (Notation::Rpm, Some(p)) => format!("{}.{}", p.name, p.arch),
@@ -48,8 +49,8 @@ pub(super) fn name_and_arch(notation: Notation, package: &str) -> String {
     }
 }
 
-/// Whether two packages are versions of one, of which there can be only one: same name, and an architecture that is
-/// the same or changed from or to "any".
+/// Returns whether two packages are versions of the same package, only one of which can be installed: the name is the
+/// same, and the architecture is the same or one of them is "any".
 pub(super) fn is_same(notation: Notation, one: &str, other: &str) -> bool {
     let arch = |package: &str| match notation {
         Notation::Rpm => rpm_parts(package).map(|p| p.arch.to_owned()),
@@ -60,7 +61,7 @@ pub(super) fn is_same(notation: Notation, one: &str, other: &str) -> bool {
     name(notation, one) == name(notation, other) && (a == b || is_any(&a) || is_any(&b))
 }
 
-/// A package's name.
+/// Returns a package's name without its architecture.
 pub(super) fn name(notation: Notation, package: &str) -> &str {
     match notation {
         Notation::Rpm => rpm_parts(package).map_or(package, |p| p.name),
@@ -84,7 +85,7 @@ fn rpm_parts(package: &str) -> Option<RpmParts<'_>> {
     Some(RpmParts { name, epoch, version, release, arch })
 }
 
-/// All that dnf and `rpm -q` understand for it, with and without its epoch.
+/// Returns all the specs by which dnf and `rpm -q` understand a package, with and without its epoch.
 fn rpm_forms(package: &str) -> Vec<String> {
     let Some(RpmParts { name, epoch, version, release, arch }) = rpm_parts(package) else {
         return vec![package.to_owned()];
@@ -100,7 +101,7 @@ fn rpm_forms(package: &str) -> Vec<String> {
 }
 
 fn deb_forms(package: &str) -> Vec<String> {
-    // What is half there is not installed.
+    // A package with a state in brackets is not fully installed.
     let parts = package.split_once('=').and_then(|(id, version)| Some((id.split_once(':')?, version)));
     match parts {
         Some(((name, arch), version)) if !version.ends_with(']') => {
@@ -115,16 +116,16 @@ fn deb_forms(package: &str) -> Vec<String> {
     }
 }
 
-/// fnmatch(3) with `*`, `?` and `[...]`; a bracket without an end is a plain character.
-fn fits(pattern: &[u8], text: &[u8]) -> bool {
+/// Implements fnmatch(3) with `*`, `?` and `[...]`. A bracket without an end is a plain character.
+fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern, mut text) = (pattern, text);
-    // Only the last star is ever tried again, so that no pattern takes exponential time.
+    // Backtracks to the last star only, so that no pattern takes exponential time.
     let mut star = None;
     loop {
         if let [b'*', rest @ ..] = pattern {
             star = Some((rest, text));
             pattern = rest;
-        } else if let Some((rest, more)) = fits_one(pattern, text) {
+        } else if let Some((rest, more)) = matches_one(pattern, text) {
             (pattern, text) = (rest, more);
         } else if pattern.is_empty() && text.is_empty() {
             return true;
@@ -136,8 +137,8 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Pattern and text behind one character that fits.
-fn fits_one<'p, 't>(pattern: &'p [u8], text: &'t [u8]) -> Option<(&'p [u8], &'t [u8])> {
+/// Returns the rest of pattern and text after one matching character.
+fn matches_one<'p, 't>(pattern: &'p [u8], text: &'t [u8]) -> Option<(&'p [u8], &'t [u8])> {
     let ([wanted, rest @ ..], [first, more @ ..]) = (pattern, text) else { return None };
     let (hit, rest) = match (wanted, bracket(rest, *first)) {
         (b'?', _) => (true, rest),
@@ -147,18 +148,18 @@ fn fits_one<'p, 't>(pattern: &'p [u8], text: &'t [u8]) -> Option<(&'p [u8], &'t 
     hit.then_some((rest, more))
 }
 
-/// Whether a byte is in the set that begins after `[`, and the pattern behind the set.
+/// Returns whether a byte is in the set that begins after `[`, and the pattern after the set.
 fn bracket(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let (negated, set) = match pattern {
         [b'!' | b'^', rest @ ..] => (true, rest),
         _ => (false, pattern),
     };
-    // A `]` in the first place belongs to the set.
+    // A `]` in first position belongs to the set.
     let end = 1 + set.get(1..)?.iter().position(|b| *b == b']')?;
     let (set, rest) = (set.get(..end)?, set.get(end + 1..)?);
-    let (mut hit, mut left) = (false, set);
-    while let [from, more @ ..] = left {
-        left = match more {
+    let (mut hit, mut members) = (false, set);
+    while let [from, more @ ..] = members {
+        members = match more {
             [b'-', to, more @ ..] => {
                 hit |= (*from..=*to).contains(&byte);
                 more
@@ -241,7 +242,7 @@ mod tests {
     #[test]
     fn globs() {
         for (pattern, text, expected) in GLOBS {
-            assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), *expected, "{pattern} and {text}");
+            assert_eq!(glob_matches(pattern.as_bytes(), text.as_bytes()), *expected, "{pattern} and {text}");
         }
     }
 
@@ -251,7 +252,7 @@ mod tests {
         let installed = list(&[SLURM, EPOCH]);
         let specs = list(&["slurm-slurmd", "slurm-slurmd-25.05", "slurm*", "@tools", "shadow-utils-4.9"]);
         assert_eq!(unsatisfied(Rpm, &specs, &installed), ["slurm-slurmd-25.05", "slurm*", "@tools"]);
-        assert_eq!(doomed(Rpm, &list(&["slurm*", "nothing"]), &installed), [SLURM]);
+        assert_eq!(to_remove(Rpm, &list(&["slurm*", "nothing"]), &installed), [SLURM]);
         assert_eq!(name(Rpm, EPOCH), "shadow-utils");
         assert_eq!(name_and_arch(Rpm, EPOCH), "shadow-utils.x86_64");
         assert_eq!(name_and_arch(Deb, "a:all=1"), "a:all");

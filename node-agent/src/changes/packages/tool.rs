@@ -1,89 +1,88 @@
-//! What a package manager must be able to do for a change, and what is asked of it.
+//! The operations that a change needs of a package manager, and the transaction that it asks for.
 
-use super::run_manager::Patience;
+use super::run_manager::TimeBudget;
 use super::spec::{self, Notation};
-use super::undo_cache::Kept;
+use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
 use rollout_core::rollout::manifest::Packages;
 
-/// Where it goes from here.
+/// The direction in which the node goes after an interruption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// To what was staged.
-    Onward,
-    /// To what was before.
+    /// To the staged state.
+    Forward,
+    /// To the old state.
     Back,
 }
 
-/// A package manager. Its methods say what shall be; how it is called is known to the implementations only.
+/// A package manager. The methods name the result; only the implementations know the command lines.
 pub(super) trait Tool {
-    /// For messages.
+    /// Returns the manager's name, for messages.
     fn name(&self) -> &'static str;
 
-    /// How it writes packages.
     fn notation(&self) -> Notation;
 
-    /// All that is installed, sorted.
+    /// Lists the installed packages, sorted.
     fn installed(&self) -> Result<Vec<String>, ChangeError>;
 
-    /// Whether an installed package is known by this other name.
+    /// Returns whether an installed package provides this name.
     fn is_provided(&self, name: &str) -> Result<bool, ChangeError>;
 
-    /// Which of the installed packages a wish would replace or remove. Touches nothing. Best effort: too many do no
-    /// harm, and where it fails, carrying it out will say why.
-    fn touched(&self, wish: &Wish, installed: &[String], patience: Patience) -> Vec<String>;
+    /// Returns the installed packages that a transaction would replace or remove, and changes nothing. Best effort: too
+    /// many do no harm, and if this fails, the transaction itself reports why.
+    fn affected(&self, transaction: &Transaction, installed: &[String], budget: TimeBudget) -> Vec<String>;
 
-    /// Fetches the files of installed packages, so that they can be installed again without a mirror. Best effort:
-    /// what a mirror has dropped already cannot be kept.
-    fn keep(&self, packages: &[String], kept: &Kept, patience: Patience);
+    /// Fetches the files of installed packages, so that they can be installed again without a mirror. Best effort: a
+    /// mirror may have dropped some already.
+    fn fetch_to_cache(&self, packages: &[String], cache: &UndoCache, budget: TimeBudget);
 
-    /// Brings a transaction that was interrupted to an end, as far as it went.
-    fn mend(
+    /// Repairs the manager's database after an interrupted transaction. `unfinished` tells whether one is noted.
+    fn recover(
         &self,
         before: &[String],
-        way: Direction,
+        direction: Direction,
         unfinished: bool,
-        patience: Patience,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError>;
 
-    /// Finishes what a transaction had begun for these packages, which it installed and may not have configured.
-    fn finish(&self, packages: &[String], patience: Patience) -> Result<(), ChangeError>;
+    /// Completes packages that an interrupted transaction installed and may not have configured.
+    fn finish(&self, packages: &[String], budget: TimeBudget) -> Result<(), ChangeError>;
 
-    /// Installs and removes.
-    fn carry_out(&self, wish: &Wish, patience: Patience) -> Result<(), ChangeError>;
+    /// Installs and removes packages.
+    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError>;
 
-    /// Removes what an interrupted transaction left beside the files of these packages.
-    fn sweep(&self, packages: &[String], patience: Patience);
+    /// Removes files that an interrupted transaction left beside those of these packages.
+    fn remove_leftovers(&self, packages: &[String], budget: TimeBudget);
 
-    /// Makes the installed packages those of `before`. `touched` are those that an unfinished transaction may have
-    /// damaged without a trace in the list.
+    /// Makes the installed packages those of `before`. `affected` are packages that an unfinished transaction may have
+    /// damaged without a trace in the list of installed packages.
     fn restore(
         &self,
         before: &[String],
-        touched: &[String],
-        kept: &Kept,
-        patience: Patience,
+        affected: &[String],
+        cache: &UndoCache,
+        budget: TimeBudget,
     ) -> Result<(), ChangeError>;
 }
 
-/// What a manifest asks for, less what is so already.
+/// The part of a manifest that is not satisfied yet.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wish {
-    /// Specs.
+pub(super) struct Transaction {
+    /// Specs of the manifest.
     pub install: Vec<String>,
     /// Installed packages.
     pub remove: Vec<String>,
-    /// Whether packages may go that were not named, because they stand in the way or need what goes. Only where the
-    /// manifest removes something at all: an update that would take away a package nobody spoke of is an error.
+    /// Allows removing packages that are not named, because they conflict or depend on one that is removed.
+    /// Only if the manifest removes something at all: an update that would remove an unnamed package is an error.
     pub may_remove_more: bool,
 }
 
-impl Wish {
+impl Transaction {
     pub(super) fn of(wanted: &Packages, notation: Notation, installed: &[String]) -> Self {
         let install = spec::unsatisfied(notation, &wanted.install, installed);
         Self {
             install: install.into_iter().map(str::to_owned).collect(),
-            remove: spec::doomed(notation, &wanted.remove, installed),
+            remove: spec::to_remove(notation, &wanted.remove, installed),
             may_remove_more: !wanted.remove.is_empty(),
         }
     }
@@ -92,7 +91,7 @@ impl Wish {
         self.install.is_empty() && self.remove.is_empty()
     }
 
-    /// For messages.
+    /// Describes the transaction for messages.
     pub(super) fn describe(&self) -> String {
         let part = |word: &str, list: &[String]| {
             (!list.is_empty()).then(|| format!("{word} {}", super::list::few(list)))

@@ -1,7 +1,7 @@
-//! What a rollback needs and a mirror may have dropped: the package files of the versions that a change replaces, and
-//! a note of which packages a transaction is about to touch, as long as it is not known to have ended well.
+//! Files for an undo: the packages that a change replaces, which a mirror may have dropped, and a note of the packages
+//! that a transaction affects, until the transaction is known to have succeeded.
 //!
-//! This only knows the directory. Which packages go there, and whether their files are genuine, is the manager's part.
+//! This module only knows the directory. The manager decides which packages go there and whether they are genuine.
 
 use super::ChangeError;
 use rollout_host::durable;
@@ -9,39 +9,36 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// The note's name.
+/// The cache's name in the agent's state directory.
+const NAME: &str = "undo";
+
+/// The note's name in the cache.
 const UNFINISHED: &str = "unfinished";
 
-/// The directory.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct UndoCache {
     directory: PathBuf,
 }
 
-impl Kept {
-    /// The node's.
-    pub(super) fn of_node() -> Self {
-        Self::at(Path::new("/var/lib/slurm-rollout-agent/undo"))
+impl UndoCache {
+    pub(super) fn in_dir(state_dir: &Path) -> Self {
+        Self { directory: state_dir.join(NAME) }
     }
 
-    pub(super) fn at(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
-    }
-
-    /// Where the files are; there from now on.
-    pub(super) fn files(&self) -> Result<PathBuf, ChangeError> {
+    /// Creates the directory of the package files, and returns it.
+    pub(super) fn files_dir(&self) -> Result<PathBuf, ChangeError> {
         let files = self.directory.join("files");
-        // apt wants `partial` in it.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(files.join("partial"));
-        made.map_err(ChangeError::file("making the directory", &files))?;
+        // apt requires `partial` in it.
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(files.join("partial"));
+        created.map_err(ChangeError::file("making the directory", &files))?;
         Ok(files)
     }
 
-    /// Notes what a transaction is about to touch. A note of before is kept: that transaction did not end well.
-    pub(super) fn begin(&self, touched: &[String]) -> Result<(), ChangeError> {
-        self.files()?;
+    /// Notes the packages that a transaction affects. An earlier note stays: its transaction did not succeed.
+    pub(super) fn begin(&self, affected: &[String]) -> Result<(), ChangeError> {
+        self.files_dir()?;
         let mut packages = self.unfinished()?.unwrap_or_default();
-        packages.extend(touched.iter().cloned());
+        packages.extend(affected.iter().cloned());
         packages.sort_unstable();
         packages.dedup();
         let path = self.directory.join(UNFINISHED);
@@ -49,7 +46,7 @@ impl Kept {
         durable::replace(&path, text.as_bytes(), 0o644).map_err(ChangeError::file("writing", &path))
     }
 
-    /// What a transaction touched that was begun and is not known to have ended well.
+    /// Returns the packages of a transaction that was begun and is not known to have succeeded.
     pub(super) fn unfinished(&self) -> Result<Option<Vec<String>>, ChangeError> {
         let path = self.directory.join(UNFINISHED);
         match std::fs::read_to_string(&path) {
@@ -59,7 +56,7 @@ impl Kept {
         }
     }
 
-    /// The transaction ended well.
+    /// Removes the note: the transaction succeeded.
     pub(super) fn end(&self) -> Result<(), ChangeError> {
         let path = self.directory.join(UNFINISHED);
         match std::fs::remove_file(&path) {
@@ -71,8 +68,8 @@ impl Kept {
         }
     }
 
-    /// Removes all of it.
-    pub(super) fn forget(&self) -> Result<(), ChangeError> {
+    /// Removes the cache.
+    pub(super) fn remove(&self) -> Result<(), ChangeError> {
         match std::fs::remove_dir_all(&self.directory) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(ChangeError::file("removing", &self.directory)(e))
@@ -82,7 +79,7 @@ impl Kept {
     }
 }
 
-/// The kept file of a package, by the name that apt gives it.
+/// Returns the cached file of a package, by the name that apt gives it.
 pub(super) fn deb_file(directory: &Path, package: &str) -> Option<PathBuf> {
     let (id, version) = package.split_once('=')?;
     let (name, arch) = id.split_once(':')?;
@@ -107,17 +104,17 @@ mod tests {
     #[test]
     fn a_note_lasts_until_its_transaction_ends_well() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::at(&dir.path().join("undo"));
-        assert_eq!(kept.unfinished().unwrap(), None);
-        kept.end().unwrap();
-        kept.begin(&["b".to_owned()]).unwrap();
-        kept.begin(&["a".to_owned(), "b".to_owned()]).unwrap();
-        assert_eq!(kept.unfinished().unwrap(), Some(vec!["a".to_owned(), "b".to_owned()]));
-        kept.end().unwrap();
-        assert_eq!(kept.unfinished().unwrap(), None);
-        assert!(kept.files().unwrap().join("partial").is_dir());
-        kept.forget().unwrap();
-        kept.forget().unwrap();
+        let cache = UndoCache::in_dir(dir.path());
+        assert_eq!(cache.unfinished().unwrap(), None);
+        cache.end().unwrap();
+        cache.begin(&["b".to_owned()]).unwrap();
+        cache.begin(&["a".to_owned(), "b".to_owned()]).unwrap();
+        assert_eq!(cache.unfinished().unwrap(), Some(vec!["a".to_owned(), "b".to_owned()]));
+        cache.end().unwrap();
+        assert_eq!(cache.unfinished().unwrap(), None);
+        assert!(cache.files_dir().unwrap().join("partial").is_dir());
+        cache.remove().unwrap();
+        cache.remove().unwrap();
         assert!(!dir.path().join("undo").exists());
     }
 }

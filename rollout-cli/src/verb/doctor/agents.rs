@@ -1,56 +1,44 @@
-//! Asking the agents of all nodes at once.
+//! Asks the agents of all nodes for `doctor`.
 
-use rollout_control::agents::address::Resolver;
-use rollout_control::agents::client::{AgentClient, NoAnswer};
-use rollout_control::agents::dispatch::dispatch;
+use rollout_control::agents::ask_all::{Limits, ask_agents};
+use rollout_control::agents::client::NoAnswer;
 use rollout_control::config::Config;
-use rollout_control::store::Addresses;
 use rollout_core::doctor::agents::{AgentFacts, Silence};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long one agent may take, and to be connected to. An idle one answers in a millisecond.
+/// Time limits for one agent, and for connecting to it. An idle one answers in a millisecond.
 const AGENT_LIMIT: Duration = Duration::from_secs(3);
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
-/// All of them. Ten thousand nodes of which none answers take half of it.
+/// Time limit for all agents. Ten thousand silent nodes take half of it.
 const ALL_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn ask(
     config: &Config,
     nodes: &NodeSet,
     known: &[NodeInfo],
-    addresses: &Addresses,
+    mut addresses: Addresses,
 ) -> Vec<AgentFacts> {
+    addresses.learn(known);
     let known: BTreeMap<&str, &NodeInfo> = known.iter().map(|node| (node.name.as_str(), node)).collect();
-    let address = |name: &str| {
-        let by_slurm = known.get(name).map(|node| node.address.clone());
-        // Slurm's default NodeAddr is the NodeName.
-        by_slurm.or_else(|| addresses.get(name).cloned()).unwrap_or_else(|| name.to_owned())
-    };
-    let errands: Vec<(String, String)> = nodes.iter().map(|name| (name.to_owned(), address(name))).collect();
-    let client = AgentClient::new(config.agent_port, AGENT_LIMIT).connecting_within(CONNECT_LIMIT);
-    let resolver = Resolver::default();
-    let ask_one = move |(name, address): (String, String)| {
-        let answer = resolver.resolve(&address, AGENT_LIMIT).map_err(Silence::NoAddress);
-        let answer = answer.and_then(|address| client.status(address).map_err(silence));
-        (name, answer, clock::now_s())
-    };
-    let answers = dispatch(errands, config.concurrency, Instant::now() + ALL_LIMIT, ask_one).all();
-    let mut answers: BTreeMap<String, _> =
-        answers.into_iter().map(|(name, answer, now_s)| (name, (answer, now_s))).collect();
-    let facts = nodes.iter().map(|name| {
-        let late = || (Err(Silence::Other("not asked in time".to_owned())), 0);
-        let (answer, now_s) = answers.remove(name).unwrap_or_else(late);
-        AgentFacts {
-            node: name.to_owned(),
-            slurm: known.get(name).map(|node| (*node).clone()),
-            ahead_s: answer.as_ref().ok().and_then(|status| ahead(status, now_s)),
-            answer,
-        }
+    let limits = Limits::new(AGENT_LIMIT, ALL_LIMIT).connecting_within(CONNECT_LIMIT);
+    let mut answers = ask_agents(config, nodes, &addresses, limits, |_, address, client| {
+        let status = client.status(address)?;
+        let ahead_s = ahead(&status, clock::now_s());
+        Ok((status, ahead_s))
+    });
+    let facts = nodes.iter().map(|node| {
+        let (answer, ahead_s) = match answers.remove(node).unwrap_or(Err(NoAnswer::NotAsked)) {
+            Ok((status, ahead_s)) => (Ok(status), ahead_s),
+            Err(no_answer) => (Err(silence(no_answer)), None),
+        };
+        let slurm = known.get(node).map(|node| (*node).clone());
+        AgentFacts { node: node.to_owned(), slurm, answer, ahead_s }
     });
     facts.collect()
 }
@@ -60,12 +48,11 @@ fn ahead(status: &AgentStatus, now_s: u64) -> Option<i64> {
     Some(theirs.saturating_sub(i64::try_from(now_s).unwrap_or(i64::MAX)))
 }
 
-fn silence(error: NoAnswer) -> Silence {
-    if error.nobody_listens {
-        Silence::NobodyListens
-    } else if error.host_silent {
-        Silence::HostSilent
-    } else {
-        Silence::Other(error.why)
+fn silence(no_answer: NoAnswer) -> Silence {
+    match no_answer {
+        NoAnswer::NobodyListens(_) => Silence::NobodyListens,
+        NoAnswer::HostSilent { .. } => Silence::HostSilent,
+        NoAnswer::NoAddress(why) => Silence::NoAddress(why),
+        other => Silence::Other(other.cause().to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! Files and directories of this host, as SlurmUser meets them.
+//! Files and directories of this host, and the access of SlurmUser to them.
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Gid, User, access, geteuid, getgrouplist};
@@ -12,26 +12,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Changes the user of what it runs, with that user's groups and without capabilities.
+/// Runs a program as a different user, with that user's groups and without capabilities.
 const SETPRIV: &str = "/usr/bin/setpriv";
 const TEST: &str = "/usr/bin/test";
 const TRIAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// What stands in our RebootProgram, and in a script that calls it.
+/// Text in our RebootProgram, and in a script that calls it.
 const OUR_NAME: &[u8] = b"slurm-rollout";
-/// No RebootProgram of ours is larger by far.
+/// Size limit of a file that is searched. Our RebootProgram is much smaller.
 const MAX_PROGRAM: u64 = 64 * 1024 * 1024;
 
-/// What there is to see of a path.
-pub(super) enum Seen {
-    /// All that there is to know.
-    PathEntries(PathEntries),
-    /// We may not look, and why.
+/// Result of looking at a path.
+pub(super) enum Look {
+    Done(PathEntries),
+    /// This user may not look, with the error.
     Denied(String),
 }
 
-/// A path taken apart, its links followed.
-pub(super) fn way(path: &Path) -> Seen {
+/// Returns the entries of a path, from the root on, with links resolved.
+pub(super) fn path_entries(path: &Path) -> Look {
     let look = || -> io::Result<Vec<Entry>> {
         let real = fs::canonicalize(path)?;
         let mut entries = real.ancestors().map(entry).collect::<io::Result<Vec<_>>>()?;
@@ -39,19 +38,20 @@ pub(super) fn way(path: &Path) -> Seen {
         Ok(entries)
     };
     match look() {
-        Ok(entries) => Seen::PathEntries(Ok(entries)),
+        Ok(entries) => Look::Done(Ok(entries)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Seen::Denied(format!("{}: {error}", path.display()))
+            Look::Denied(format!("{}: {error}", path.display()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::PathEntries(Err(missing(path))),
-        Err(error) => Seen::PathEntries(Err(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Done(Err(missing(path))),
+        Err(error) => Look::Done(Err(error.to_string())),
     }
 }
 
-/// Which part of it is missing.
+/// Describes the missing part of a path.
 fn missing(path: &Path) -> String {
-    let there = path.ancestors().skip(1).find(|above| above.exists());
-    let first = path.ancestors().filter(|part| Some(*part) != there).take_while(|part| !part.exists()).last();
+    let existing = path.ancestors().skip(1).find(|above| above.exists());
+    let first =
+        path.ancestors().filter(|part| Some(*part) != existing).take_while(|part| !part.exists()).last();
     match first {
         Some(first) if first != path => format!("{} is not there", first.display()),
         _ => "is not there".to_owned(),
@@ -69,7 +69,7 @@ fn entry(path: &Path) -> io::Result<Entry> {
     })
 }
 
-/// SlurmUser with its groups on this host.
+/// Returns SlurmUser with its groups on this host.
 pub(crate) fn identity(user: &SlurmUser) -> Identity {
     let known = User::from_name(&user.name).ok().flatten();
     let groups = known.and_then(|known| {
@@ -80,7 +80,8 @@ pub(crate) fn identity(user: &SlurmUser) -> Identity {
     Identity { name: user.name.clone(), uid: user.uid, gids }
 }
 
-/// Whether this file is slurm-rollout's or names it, as a script around it would; none if it cannot be read. It is not run.
+/// Returns whether this file is slurm-rollout's or names it, as a wrapper script does; `None` if it cannot be read. The
+/// file is not run.
 pub(super) fn names_us(path: &Path) -> Option<bool> {
     if fs::metadata(path).ok()?.len() > MAX_PROGRAM {
         return Some(false);
@@ -89,7 +90,7 @@ pub(super) fn names_us(path: &Path) -> Option<bool> {
     Some(bytes.windows(OUR_NAME.len()).any(|part| part == OUR_NAME))
 }
 
-/// Whether SlurmUser can write into this directory, tried as that user; none if we cannot try.
+/// Returns whether SlurmUser can write into this directory, tried as that user; `None` if it cannot be tried.
 pub(crate) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
     if geteuid().as_raw() == who.uid {
         return Some(access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok());
@@ -111,24 +112,27 @@ pub(crate) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
     }
 }
 
-/// Free space for SlurmUser, in bytes.
+/// Returns the free space for SlurmUser, in bytes.
 pub(super) fn free(dir: &Path) -> Option<u64> {
     let about = statvfs(dir).ok()?;
     Some(about.blocks_available().saturating_mul(about.fragment_size()))
 }
 
-/// OrderKind SlurmUser cannot write of what it has to: directories, the lock and journals. How many, and one of them.
+/// Returns the number of entries that SlurmUser cannot write but must (directories, the lock and journals), and one of
+/// them.
 pub(super) fn foreign(who: &Identity, dir: &Path) -> Option<(usize, String)> {
     let mut found = Vec::new();
     let rollouts = dir.join("rollouts");
-    let written = |entry: &Entry| {
+    let must_be_writable = |entry: &Entry| {
         let name = entry.path.rsplit('/').next().unwrap_or("");
         entry.is_dir || matches!(name, "lock" | "journal" | "plain-reboots")
     };
     let mut look = |dir: &Path| -> Vec<Entry> {
         let entries: Vec<Entry> =
             fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| entry(&e.path()).ok()).collect();
-        found.extend(entries.iter().filter(|e| written(e) && !e.allows(who, 2)).map(|e| e.path.clone()));
+        found.extend(
+            entries.iter().filter(|e| must_be_writable(e) && !e.allows(who, 2)).map(|e| e.path.clone()),
+        );
         entries
     };
     look(dir);

@@ -1,4 +1,4 @@
-//! The agent of this host, where it is a node: its own doctor is asked.
+//! Runs the doctor of the agent, if this host is a node.
 
 use nix::unistd::geteuid;
 use rollout_core::doctor::{Finding, Report};
@@ -10,7 +10,7 @@ use std::time::Duration;
 const AGENT: &str = "/usr/sbin/slurm-rollout-agent";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What `slurm-rollout-agent doctor` finds, if it is installed here and Slurm has this host for a node.
+/// Returns the findings of `slurm-rollout-agent doctor`, if it is installed here and Slurm has this host as a node.
 pub(super) fn agent(nodes: &[NodeInfo]) -> Vec<Finding> {
     let host = super::short_host_name();
     let is_node = nodes.is_empty() || nodes.iter().any(|node| node.name == host || node.host == host);

@@ -15,10 +15,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a provider may take. A person waits.
+/// Time limit for a provider. A person waits.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What is doubtful, one line each.
+/// Returns warnings, one line each. An image that cannot work is an error.
 pub(super) fn check(
     context: &Context,
     manifest: &Manifest,
@@ -41,7 +41,7 @@ pub(super) fn check(
         )));
     }
     let mut addresses = context.store.addresses();
-    addresses.extend(infos.iter().map(|info| (info.name.clone(), info.address.clone())));
+    addresses.learn(infos);
     let (provider, nodes) =
         provider_and_nodes(&context.config, image.via, &manifest.nodes, &addresses).map_err(Failure)?;
     let mut doubts = match &image.restores {

@@ -1,130 +1,6 @@
 use super::*;
-use crate::protocol::order::{Apply, GiveBack};
-use crate::rollout::manifest::Manifest;
-
-const BACK: GiveBack = GiveBack { resume_if_late: true, drained: None };
-
-fn order(number: u128, what: OrderKind) -> Order {
-    Order::new(OrderId::from_random(number), NodeSet::parse("n[1-3]").unwrap(), what)
-}
-
-fn apply(rollout: &str) -> OrderKind {
-    let text = "name='r'\nnodes='n1'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
-    OrderKind::Apply(Apply {
-        rollout: rollout.to_owned(),
-        desired: Manifest::parse(text).unwrap().desired,
-        give_back: BACK,
-    })
-}
-
-fn ledger(phase: Phase) -> Ledger {
-    let mut ledger = Ledger::begin(order(1, apply("driver")), phase, "boot-1", 10, None);
-    if phase == Phase::Held {
-        ledger.fail("nhc said no");
-    }
-    ledger
-}
-
-fn record(after: Option<bool>) -> Record {
-    let after = after.map(|changed| After { changed, added: Vec::new(), removed: Vec::new() });
-    Record { before: Before::Symlink { target: None }, after }
-}
-
-#[test]
-fn the_gate_opens_for_settled_orders_only() {
-    let closed = |why: &str| Gate::Closed(why.to_owned());
-    assert_eq!(gate(None, None, "boot-1"), Gate::Open);
-    assert_eq!(gate(None, Some(true), "boot-1"), Gate::Open);
-    assert_eq!(gate(None, Some(false), "boot-1"), Gate::Wait, "nobody has said yet that it may");
-    for (phase, same_boot, rebooted) in [
-        (Phase::Applying, closed("driver: applying"), closed("driver: applying")),
-        (Phase::Rebooting, closed("driver: rebooting"), Gate::Wait),
-        (Phase::Verifying, Gate::Wait, Gate::Wait),
-        (Phase::Undoing, closed("driver: undoing"), closed("driver: undoing")),
-        (Phase::RebootingBack, closed("driver: rebooting-back"), Gate::Wait),
-        (Phase::VerifyingOld, Gate::Wait, Gate::Wait),
-        (Phase::Held, closed("driver: held: nhc said no"), closed("driver: held: nhc said no")),
-        (Phase::Updated, Gate::Open, Gate::Open),
-        (Phase::RolledBack, Gate::Open, Gate::Open),
-        (Phase::Released, Gate::Open, Gate::Open),
-    ] {
-        assert_eq!(gate(Some(&ledger(phase)), Some(false), "boot-1"), same_boot, "{phase:?}");
-        assert_eq!(gate(Some(&ledger(phase)), Some(false), "boot-2"), rebooted, "{phase:?} after a boot");
-    }
-    let plain = Ledger::begin(order(1, OrderKind::Reboot(BACK.into())), Phase::Rebooting, "boot-1", 10, None);
-    assert_eq!(gate(Some(&plain), None, "boot-1"), closed("plain reboot: rebooting"));
-    let mut no_reason = ledger(Phase::Held);
-    no_reason.error = None;
-    assert_eq!(gate(Some(&no_reason), None, "boot-1"), closed("driver: held: no reason is known"));
-}
-
-#[test]
-fn orders_are_taken_where_nothing_is_under_way() {
-    let taken = |what: OrderKind, phase: Option<Phase>| match consider(
-        phase.map(ledger).as_ref(),
-        &order(2, what),
-        "n1",
-    ) {
-        Verdict::Accept(event) => format!("{event:?}"),
-        Verdict::UnderWay(phase) => format!("under way: {}", phase.name()),
-        Verdict::Refuse(why) => why,
-    };
-    let held = "held by driver: nhc said no; first `slurm-rollout retry n1` or `slurm-rollout release n1`";
-    for settled in [None, Some(Phase::Updated), Some(Phase::RolledBack), Some(Phase::Released)] {
-        let idle = settled.map_or("idle", Phase::name);
-        assert_eq!(taken(apply("driver"), settled), "OrderedToApply");
-        assert_eq!(taken(apply("other"), settled), "OrderedToApply");
-        assert_eq!(taken(OrderKind::Reboot(BACK.into()), settled), "OrderedToReboot");
-        assert_eq!(taken(OrderKind::Retry, settled), format!("the node is not held but {idle}"));
-        assert_eq!(taken(OrderKind::Release, settled), format!("the node is not held but {idle}"));
-    }
-    for busy in Phase::ALL.into_iter().filter(|phase| !phase.is_settled() && *phase != Phase::Held) {
-        let name = busy.name();
-        assert_eq!(taken(apply("driver"), Some(busy)), format!("under way: {name}"));
-        assert_eq!(taken(apply("other"), Some(busy)), format!("busy: driver is {name}"));
-        assert_eq!(taken(OrderKind::Reboot(BACK.into()), Some(busy)), format!("under way: {name}"));
-        assert_eq!(taken(OrderKind::Retry, Some(busy)), format!("the node is not held but {name}"));
-        assert_eq!(taken(OrderKind::Release, Some(busy)), format!("the node is not held but {name}"));
-    }
-    assert_eq!(taken(apply("driver"), Some(Phase::Held)), held);
-    assert_eq!(taken(apply("other"), Some(Phase::Held)), held);
-    assert_eq!(taken(OrderKind::Reboot(BACK.into()), Some(Phase::Held)), held);
-    assert_eq!(taken(OrderKind::Retry, Some(Phase::Held)), "OrderedToRetry");
-    assert_eq!(taken(OrderKind::Release, Some(Phase::Held)), "OrderedToRelease");
-}
-
-#[test]
-fn an_order_is_taken_once_and_only_by_the_nodes_that_it_names() {
-    let same = order(1, apply("driver"));
-    let foreign = consider(None, &same, "n4");
-    assert_eq!(foreign, Verdict::Refuse("the order is for n[1-3], this is n4".to_owned()));
-    assert_eq!(
-        consider(Some(&ledger(Phase::Applying)), &same, "n4"),
-        foreign,
-        "not even that it is busy with it"
-    );
-    for phase in Phase::ALL {
-        let verdict = consider(Some(&ledger(phase)), &same, "n1");
-        if phase.is_settled() || phase == Phase::Held {
-            let id = &same.id;
-            let why = format!("order {id} was carried out before; the node is {}", phase.name());
-            assert_eq!(verdict, Verdict::Refuse(why));
-        } else {
-            assert_eq!(verdict, Verdict::UnderWay(phase));
-        }
-    }
-    // An order before the last one, whatever is under way now.
-    let next =
-        Ledger::begin(order(2, apply("next")), Phase::Applying, "boot-2", 20, Some(&ledger(Phase::Updated)));
-    assert!(matches!(consider(Some(&next), &same, "n1"), Verdict::Refuse(why) if why.contains("before")));
-    // An admin's word, which is not the order that the ledger names.
-    let mut retried = ledger(Phase::Held);
-    let retry = order(3, OrderKind::Retry);
-    retried.begin_again(retry.id.clone(), "boot-1", 9);
-    retried.enter(Phase::Applying, "boot-1", 20);
-    assert!(matches!(consider(Some(&retried), &retry, "n1"), Verdict::Refuse(_)));
-    assert_eq!(consider(Some(&retried), &same, "n1"), Verdict::UnderWay(Phase::Applying));
-}
+use crate::agent::test_orders::{BACK, ledger, order, record};
+use crate::rollout::image::Running;
 
 #[test]
 fn the_newest_orders_are_remembered() {
@@ -138,11 +14,17 @@ fn the_newest_orders_are_remembered() {
             Some(&ledger),
         );
     }
-    assert_eq!(ledger.seen.len(), MAX_SEEN);
-    assert_eq!(ledger.seen.first(), Some(&OrderId::from_random(200 - MAX_SEEN as u128 + 1)));
-    assert_eq!(ledger.seen.last(), Some(&OrderId::from_random(200)));
+    assert_eq!(ledger.accepted_orders.len(), MAX_ACCEPTED_ORDERS);
+    assert_eq!(
+        ledger.accepted_orders.first(),
+        Some(&OrderId::from_random(200 - MAX_ACCEPTED_ORDERS as u128 + 1))
+    );
+    assert_eq!(ledger.accepted_orders.last(), Some(&OrderId::from_random(200)));
     ledger.remember(OrderId::from_random(201));
-    assert_eq!((ledger.seen.len(), ledger.seen.last()), (MAX_SEEN, Some(&OrderId::from_random(201))));
+    assert_eq!(
+        (ledger.accepted_orders.len(), ledger.accepted_orders.last()),
+        (MAX_ACCEPTED_ORDERS, Some(&OrderId::from_random(201)))
+    );
 }
 
 #[test]
@@ -292,7 +174,7 @@ fn retrying_forgets_what_was_and_not_which_orders_were_taken() {
     ledger.begin_again(OrderId::from_random(2), "boot-5", 9);
     assert!(ledger.records.is_empty() && ledger.error.is_none());
     assert_eq!(ledger.order.id, OrderId::from_random(1), "it is still the same order");
-    assert_eq!(ledger.seen, [1, 2].map(OrderId::from_random));
+    assert_eq!(ledger.accepted_orders, [1, 2].map(OrderId::from_random));
     assert!(ledger.reboot_due("boot-5", true) && !ledger.reboot_due("boot-6", true));
 }
 

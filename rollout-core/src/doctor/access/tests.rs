@@ -17,13 +17,13 @@ fn dir(path: &str, uid: u32, gid: u32, mode: u32) -> Entry {
 }
 
 fn of_program(dir_mode: (u32, u32, u32), file: (u32, u32, u32), release: (u16, u16)) -> Vec<Finding> {
-    let way = vec![
+    let entries = vec![
         dir("/", 0, 0, 0o755),
         dir("/usr", dir_mode.0, dir_mode.1, dir_mode.2),
         entry(PATH, file.0, file.1, file.2),
     ];
     let release = Some(Release { year: release.0, month: release.1 });
-    program(&ProgramFacts { path: PATH, way: Ok(way), is_ours: Some(true), release }, Some(&slurm()))
+    program(&ProgramFacts { path: PATH, entries: Ok(entries), is_ours: Some(true), release }, Some(&slurm()))
 }
 
 #[test]
@@ -60,34 +60,43 @@ fn modes_of_the_program_and_its_directories() {
 
 #[test]
 fn a_program_that_is_missing_or_another_one() {
-    let missing = ProgramFacts { path: PATH, way: Err("is not there".into()), is_ours: None, release: None };
+    let missing =
+        ProgramFacts { path: PATH, entries: Err("is not there".into()), is_ours: None, release: None };
     assert_eq!(program(&missing, None)[0].level, Problem);
     let other = ProgramFacts {
         path: PATH,
-        way: Ok(vec![dir("/", 0, 0, 0o755), entry(PATH, 0, 0, 0o755)]),
+        entries: Ok(vec![dir("/", 0, 0, 0o755), entry(PATH, 0, 0, 0o755)]),
         is_ours: Some(false),
         release: None,
     };
     let findings = program(&other, Some(&slurm()));
     assert!(findings.len() == 1 && findings[0].what.contains("is not slurm-rollout's"), "{findings:?}");
-    let directory = ProgramFacts { way: Ok(vec![dir(PATH, 0, 0, 0o755)]), ..other };
+    let directory = ProgramFacts { entries: Ok(vec![dir(PATH, 0, 0, 0o755)]), ..other };
     assert!(program(&directory, None)[0].what.contains("is a directory"));
 }
 
 fn facts(owner: u32, mode: u32) -> StateFacts<'static> {
-    let way = vec![dir("/", 0, 0, 0o755), dir("/s", owner, owner, mode)];
-    StateFacts { path: "/s", way: Ok(way), slurm_user_writes: Some(true), free: Some(1 << 40), foreign: None }
+    let entries = vec![dir("/", 0, 0, 0o755), dir("/s", owner, owner, mode)];
+    StateFacts {
+        path: "/s",
+        entries: Ok(entries),
+        slurm_user_writes: Some(true),
+        free: Some(1 << 40),
+        foreign: None,
+    }
 }
 
 #[test]
 fn state_directories() {
     let good = || facts(SLURM, 0o755);
-    let above =
-        |mode| StateFacts { way: Ok(vec![dir("/", 0, 0, mode), dir("/s", SLURM, SLURM, 0o755)]), ..good() };
+    let above = |mode| StateFacts {
+        entries: Ok(vec![dir("/", 0, 0, mode), dir("/s", SLURM, SLURM, 0o755)]),
+        ..good()
+    };
     for (facts, level, word) in [
         (good(), Fine, "who can write there"),
         (StateFacts { slurm_user_writes: None, ..good() }, Fine, "SlurmUser slurm's"),
-        (StateFacts { way: Err("is not there".into()), ..good() }, Problem, "is not there"),
+        (StateFacts { entries: Err("is not there".into()), ..good() }, Problem, "is not there"),
         (facts(0, 0o755), Problem, "belongs to uid 0"),
         (facts(SLURM, 0o555), Problem, "cannot write"),
         (facts(SLURM, 0o775), Problem, "writable for its group"),
@@ -99,7 +108,11 @@ fn state_directories() {
         (StateFacts { free: None, ..good() }, Fine, ""),
         (StateFacts { foreign: Some((2, "lock".into())), ..good() }, Problem, "such as lock"),
         (StateFacts { foreign: Some((2, "lock".into())), ..facts(0, 0o755) }, Problem, "belongs to uid 0"),
-        (StateFacts { way: Ok(vec![entry("/s", SLURM, SLURM, 0o755)]), ..good() }, Problem, "no directory"),
+        (
+            StateFacts { entries: Ok(vec![entry("/s", SLURM, SLURM, 0o755)]), ..good() },
+            Problem,
+            "no directory",
+        ),
     ] {
         let findings = state(&facts, &slurm());
         assert_eq!(findings.len(), 1, "{findings:?}");

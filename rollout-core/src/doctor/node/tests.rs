@@ -45,7 +45,7 @@ fn good() -> NodeFacts {
     }
 }
 
-/// The findings that are not ok.
+/// Findings other than ok.
 fn wrong(facts: &NodeFacts) -> Vec<Finding> {
     node(facts).into_iter().filter(|finding| finding.level != Fine).collect()
 }
@@ -192,7 +192,7 @@ fn dash_b_is_found_wherever_slurmd_would_find_it() {
         ("", false),
     ] {
         let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
-        assert_eq!(tells_each_start_as_a_boot(&words), found, "{arguments}");
+        assert_eq!(reports_each_start_as_a_boot(&words), found, "{arguments}");
     }
 }
 

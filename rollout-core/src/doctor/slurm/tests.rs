@@ -70,9 +70,9 @@ fn reboot_programs_as_slurm_reads_them() {
         ("24.11.5", "(null)", Program::Unset),
         ("24.11.5", "/a/b", file("/a/b", &[])),
         ("24.11.5", "/a/b --config /c", file("/a/b", &["--config", "/c"])),
-        ("24.11.5", "reboot", Program::Nonsense("reboot".into())),
+        ("24.11.5", "reboot", Program::Invalid("reboot".into())),
         ("26.05.5", "rollout", Program::PowerAction("rollout".into())),
-        ("26.05.5", "a b", Program::Nonsense("a b".into())),
+        ("26.05.5", "a b", Program::Invalid("a b".into())),
     ] {
         let config = config(&format!("SLURM_VERSION = {version}; RebootProgram = {value}"));
         assert_eq!(program(&config), expected, "{version} {value}");
@@ -85,8 +85,8 @@ fn what_is_said_of_reboot_programs() {
     let here = "SlurmctldParameters = Reboot_from_controller";
     for (version, value, more, action, expected, word) in [
         ("24.11.5", "(null)", here, None, &[Problem][..], "not set"),
-        ("24.11.5", REBOOT_PROGRAM, here, None, &[Fine, Fine], REBOOT_PROGRAM),
-        ("24.11.5", REBOOT_PROGRAM, "", None, &[Fine, Problem], REBOOT_PROGRAM),
+        ("24.11.5", REBOOT_PROGRAM_PATH, here, None, &[Fine, Fine], REBOOT_PROGRAM_PATH),
+        ("24.11.5", REBOOT_PROGRAM_PATH, "", None, &[Fine, Problem], REBOOT_PROGRAM_PATH),
         ("25.11.7", "/p --config /c", here, None, &[Problem, Fine], "has arguments"),
         ("26.05.5", "/p --config /c", here, None, &[Fine, Fine], "/p --config /c"),
         ("25.11.7", "reboot", here, None, &[Problem], "no absolute path"),

@@ -1,4 +1,10 @@
+mod answers;
+mod boot_changes;
+
 use super::*;
+use crate::agent::phase::Phase;
+use crate::hostlist::NodeSet;
+use crate::protocol::order::OrderId;
 
 fn nodes() -> NodeSet {
     NodeSet::parse("n1").unwrap()
@@ -49,7 +55,7 @@ fn seen(order: u128, phase: Phase) -> Entry {
     }
 }
 
-/// Where n1 stands after these entries, the first one written at 100 ms, each 10 ms after the one before it.
+/// Returns the record of n1 after these entries, written at 100 ms, 110 ms and so on.
 fn after(entries: &[Entry]) -> Option<NodeRecord> {
     let line = |(index, entry): (usize, &Entry)| Line {
         t_ms: 100 + 10 * index as u64,
@@ -57,15 +63,22 @@ fn after(entries: &[Entry]) -> Option<NodeRecord> {
         entry: entry.clone(),
     };
     let lines: Vec<Line> = entries.iter().enumerate().map(line).collect();
-    fold(&lines).remove("n1")
+    replay(&lines).remove("n1")
 }
 
 #[test]
-fn each_line_means_what_it_says() {
+fn each_line_leads_to_its_progress() {
     use Progress as S;
     let held = Some("nhc");
-    // When it was ordered has a test of its own.
-    let after = |entries: &[Entry]| after(entries).map(|node| NodeRecord { ordering_ms: None, ..node });
+    // The other times have tests of their own.
+    let after = |entries: &[Entry]| {
+        after(entries).map(|node| NodeRecord {
+            ordering_ms: None,
+            staged_ms: None,
+            earlier_orders: Vec::new(),
+            ..node
+        })
+    };
     for (entries, progress, since_ms, order, why) in [
         (vec![staged()], S::Staged, 100, None, None),
         (vec![staged(), ordering(1, 500)], S::Ordering { until_ms: 500 }, 110, Some(1), None),
@@ -140,7 +153,7 @@ fn each_line_means_what_it_says() {
 }
 
 #[test]
-fn when_it_was_ordered_is_known_whatever_came_of_it() {
+fn the_time_of_the_order_is_known_whatever_came_of_it() {
     for (entries, ordering_ms) in [
         (vec![staged()], None),
         (vec![staged(), ordering(1, 500)], Some(110)),
@@ -155,58 +168,76 @@ fn when_it_was_ordered_is_known_whatever_came_of_it() {
 }
 
 #[test]
-fn what_was_given_beforehand_is_known_by_its_order() {
-    let delivered = |order: u128| Entry::Delivered { nodes: nodes(), order: id(order), drained: None };
+fn the_time_of_staging_is_the_last_one() {
+    for (entries, staged_ms) in [
+        (vec![staged()], Some(100)),
+        (vec![staged(), ordering(1, 500), ordered(1), seen(1, Phase::RolledBack)], Some(100)),
+        (vec![staged(), ordering(1, 500), seen(1, Phase::RolledBack), staged()], Some(130)),
+        // A plain reboot, and an order that was called off and taken all the same.
+        (vec![ordering(1, 500)], None),
+        (vec![staged(), ordering(1, 105), unstaged(), ordered(1)], None),
+    ] {
+        assert_eq!(after(&entries).and_then(|node| node.staged_ms), staged_ms, "{entries:?}");
+    }
+}
+
+#[test]
+fn a_pre_staged_order_is_known_by_its_id() {
+    let pre_staged = |order: u128| Entry::PreStaged { nodes: nodes(), order: id(order), drained: None };
     for (entries, progress, order, given) in [
-        (vec![staged(), delivered(1)], Progress::Staged, Some(1), true),
+        (vec![staged(), pre_staged(1)], Progress::Staged, Some(1), true),
         // Given once more, as the answer was lost.
-        (vec![staged(), delivered(1), delivered(2)], Progress::Staged, Some(2), true),
+        (vec![staged(), pre_staged(1), pre_staged(2)], Progress::Staged, Some(2), true),
         (
-            vec![staged(), delivered(1), seen(1, Phase::Updated)],
+            vec![staged(), pre_staged(1), seen(1, Phase::Updated)],
             Progress::Seen(Phase::Updated),
             Some(1),
             true,
         ),
-        (vec![staged(), delivered(1), seen(1, Phase::RolledBack), staged()], Progress::Staged, None, false),
+        (vec![staged(), pre_staged(1), seen(1, Phase::RolledBack), staged()], Progress::Staged, None, false),
         (
-            vec![staged(), delivered(1), ordering(3, 500)],
+            vec![staged(), pre_staged(1), ordering(3, 500)],
             Progress::Ordering { until_ms: 500 },
             Some(3),
             false,
         ),
         // By reconcile, where slurmd runs RebootProgram.
         (
-            vec![staged(), delivered(1), ordering(1, 500), unreachable(1)],
+            vec![staged(), pre_staged(1), ordering(1, 500), unreachable(1)],
             Progress::Unreachable,
             Some(1),
             true,
         ),
-        (vec![ordering(3, 500), ordered(3), delivered(1)], Progress::Ordered, Some(3), false),
+        (vec![ordering(3, 500), ordered(3), pre_staged(1)], Progress::Ordered, Some(3), false),
     ] {
         let node = after(&entries).unwrap();
         assert_eq!(
-            (node.progress, node.order, node.delivered),
+            (node.progress, node.order, node.pre_staged),
             (progress, order.map(id), given),
             "{entries:?}"
         );
     }
     let drained =
-        |reason: &str| Entry::Delivered { nodes: nodes(), order: id(1), drained: Some(reason.to_owned()) };
+        |reason: &str| Entry::PreStaged { nodes: nodes(), order: id(1), drained: Some(reason.to_owned()) };
     for (entries, reason) in [
         (vec![staged(), drained("bad disk")], Some("bad disk")),
         (vec![staged(), drained("bad disk"), drained("bad fan")], Some("bad fan")),
-        (vec![staged(), drained("bad disk"), delivered(1)], None),
+        (vec![staged(), drained("bad disk"), pre_staged(1)], None),
         (vec![staged(), drained("bad disk"), ordering(1, 500), unreachable(1)], Some("bad disk")),
         (vec![staged(), drained("bad disk"), ordering(3, 500)], None),
     ] {
         assert_eq!(after(&entries).unwrap().drained.as_deref(), reason, "{entries:?}");
     }
-    assert_eq!(after(&[staged(), unstaged(), delivered(1)]), None);
-    assert_eq!(after(&[staged(), delivered(1), unstaged()]), None);
+    let silent = after(&[staged(), ordering(1, 500), unreachable(1), pre_staged(2)]).unwrap();
+    assert!(silent.has_order(&id(1)), "the agent may have that one as well");
+    let late = [staged(), ordering(1, 105), ordering(2, 500), unreachable(2), pre_staged(1)];
+    assert_eq!(after(&late).unwrap().order, Some(id(2)));
+    assert_eq!(after(&[staged(), unstaged(), pre_staged(1)]), None);
+    assert_eq!(after(&[staged(), pre_staged(1), unstaged()]), None);
 }
 
 #[test]
-fn only_what_is_still_to_come_can_be_called_off() {
+fn only_orders_that_are_still_to_come_can_be_called_off() {
     for (entries, gone) in [
         (vec![staged(), unstaged()], true),
         (vec![ordering(1, 500), refused(1), unstaged()], true),
@@ -230,18 +261,23 @@ fn only_what_is_still_to_come_can_be_called_off() {
 
 #[test]
 fn a_claim_holds_until_its_end() {
-    for (progress, armed) in [
-        (Progress::Staged, true),
-        (Progress::Refused, true),
-        (Progress::Unreachable, true),
-        (Progress::Ordering { until_ms: 999 }, true),
-        (Progress::Ordering { until_ms: 1000 }, true),
-        (Progress::Ordering { until_ms: 1001 }, false),
-        (Progress::Ordered, false),
-        (Progress::Seen(Phase::RolledBack), false),
-        (Progress::Seen(Phase::Held), false),
+    // Progress; whether it may be ordered at 1000 ms, is pending, and has an unknown outcome.
+    for (progress, may_be_ordered, pending, unknown) in [
+        (Progress::Staged, true, true, false),
+        (Progress::Refused, true, true, false),
+        (Progress::Unreachable, true, true, true),
+        (Progress::Ordering { until_ms: 999 }, true, true, true),
+        (Progress::Ordering { until_ms: 1000 }, true, true, true),
+        (Progress::Ordering { until_ms: 1001 }, false, true, false),
+        (Progress::Ordered, false, false, false),
+        (Progress::Covered, false, false, false),
+        (Progress::Seen(Phase::RolledBack), false, false, false),
+        (Progress::Seen(Phase::Held), false, false, false),
+        (Progress::Lost, false, false, false),
+        (Progress::Superseded, false, false, false),
     ] {
-        assert_eq!(progress.is_armed(1000), armed, "{progress:?}");
+        let found = (progress.may_be_ordered(1000), progress.is_pending(), progress.is_outcome_unknown(1000));
+        assert_eq!(found, (may_be_ordered, pending, unknown), "{progress:?}");
     }
 }
 
@@ -258,6 +294,12 @@ fn descriptions_read_as_sentences() {
         (released(1), "n1 held, released"),
         (seen(1, Phase::RolledBack), "n1 rolled-back"),
         (seen(1, Phase::Held), "n1 held: nhc"),
+        (answers::under_way(2, Some(1)), "n1 carrying it out already"),
+        (answers::covered(2, Some(1)), "n1 carrying out another order, which reboots them too"),
+        (answers::lost(1), "n1 lost: silence"),
+        (answers::superseded(1), "n1 superseded: it moved on"),
+        (boot_changes::restoring(1, 5), "n1 being given back what they booted from before"),
+        (boot_changes::restored(1), "n1 given back what they booted from before: not taken"),
     ] {
         assert_eq!(entry.describe(), text);
     }

@@ -1,0 +1,246 @@
+//! A node in memory, for tests of the actions and the driver.
+//!
+//! It can fail each of its tools, and die before or after each use of one. Death unwinds the thread, as nothing that
+//! follows in the agent may happen any more.
+
+use crate::daemon::tools::Tools;
+use crate::state::ledger_file::LedgerFile;
+use rollout_core::agent::phase::Phase;
+use rollout_core::agent::record::{After, Before};
+use rollout_core::rollout::image::Running;
+use rollout_core::rollout::manifest::{Change, Verify};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The payload of an unwinding thread whose agent or node died.
+pub(super) struct Death;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) boot: u32,
+    /// Targets of the links, by path.
+    pub(super) links: BTreeMap<String, String>,
+    /// The running image, and the one that the next boot leads to.
+    pub(super) running: String,
+    pub(super) boots: String,
+    pub(super) slurmd_runs: bool,
+    /// Uses of tools, in order.
+    pub(super) used: Vec<String>,
+    /// Tools that fail.
+    pub(super) broken: BTreeSet<&'static str>,
+    /// Dies at the use of this number, before or after its effect.
+    pub(super) dies_at: Option<(usize, bool)>,
+    /// The node dies with its agent.
+    pub(super) loses_power: bool,
+    /// Reason of a foreign drain that Slurm shows.
+    pub(super) drain_shown: Option<String>,
+    /// Reason with which the node was drained again.
+    pub(super) drain_kept: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct FakeNode {
+    state: Mutex<State>,
+    state_dir: PathBuf,
+}
+
+impl FakeNode {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        let links = [("/a", "/old-a"), ("/b", "/old-b")];
+        let links = links.map(|(path, target)| (path.to_owned(), target.to_owned())).into();
+        let image = || "i0".to_owned();
+        let state = State { boot: 1, links, running: image(), boots: image(), ..State::default() };
+        Self { state: Mutex::new(state), state_dir: state_dir.to_owned() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn boot_id(&self) -> String {
+        format!("boot-{}", self.state().boot)
+    }
+
+    pub(super) fn running_image(&self) -> Running {
+        Running { image: Some(self.state().running.clone()), ..Running::default() }
+    }
+
+    pub(super) fn reboot_now(&self) {
+        let mut state = self.state();
+        state.boot += 1;
+        state.running = state.boots.clone();
+        state.slurmd_runs = false;
+    }
+
+    /// Uses a tool: returns the result of its effect, or fails if it is broken.
+    fn tool<T>(&self, name: &'static str, effect: impl FnOnce(&mut State) -> T) -> Result<T, String> {
+        self.used(name, false);
+        let result = {
+            let mut state = self.state();
+            match state.broken.contains(name) {
+                true => Err(format!("{name} is broken")),
+                false => Ok(effect(&mut state)),
+            }
+        };
+        self.used(name, true);
+        result
+    }
+
+    fn used(&self, name: &str, after: bool) {
+        let (dies, loses_power) = {
+            let mut state = self.state();
+            if !after {
+                state.used.push(name.to_owned());
+            }
+            let now = (state.used.len(), after);
+            (state.dies_at.take_if(|at| *at == now).is_some(), state.loses_power)
+        };
+        if dies {
+            if loses_power {
+                self.reboot_now();
+            }
+            std::panic::resume_unwind(Box::new(Death));
+        }
+    }
+
+    fn is_made(state: &State, change: &Change) -> bool {
+        match change {
+            Change::Symlink(link) => state.links.get(&link.path) == link.target.as_ref(),
+            Change::Image(image) => state.running == image.image,
+            Change::Packages(_) => panic!("no packages here"),
+        }
+    }
+
+    fn is_as_before(state: &State, change: &Change, before: &Before) -> bool {
+        match (change, before) {
+            (Change::Symlink(link), Before::Symlink { target }) => {
+                state.links.get(&link.path) == target.as_ref()
+            }
+            (_, Before::Image { running, .. }) => running.image.as_ref() == Some(&state.running),
+            _ => panic!("{before:?}"),
+        }
+    }
+}
+
+impl Tools for FakeNode {
+    fn now_s(&self) -> u64 {
+        0
+    }
+
+    fn wait_for_orphans(&self, _: Duration) {}
+
+    fn stop_slurmd(&self) -> Result<(), String> {
+        self.tool("stop slurmd", |state| state.slurmd_runs = false)
+    }
+
+    fn start_slurmd(&self) -> Result<(), String> {
+        let unsettled = LedgerFile::in_dir(&self.state_dir).unsettled().unwrap();
+        assert!(unsettled.is_none(), "slurmd is started beside an unsettled order");
+        self.tool("start slurmd", |state| state.slurmd_runs = true)
+    }
+
+    fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
+        let running = self.running_image();
+        self.tool("observe", |state| match change {
+            Change::Symlink(link) => {
+                let target = state.links.get(&link.path).cloned();
+                (Before::Symlink { target }, Self::is_made(state, change))
+            }
+            _ => (Before::Image { running, saved: None }, false),
+        })
+    }
+
+    fn make(&self, change: &Change, before: &Before) -> Result<After, String> {
+        let ledger = LedgerFile::in_dir(&self.state_dir).unsettled().unwrap().expect("an order is under way");
+        let recorded = ledger.records.last().expect("the change is recorded before it is made");
+        assert_eq!((&recorded.before, &recorded.after, ledger.phase), (before, &None, Phase::Applying));
+        self.tool("make", |state| {
+            assert!(!state.slurmd_runs, "slurmd is stopped first");
+            if let Change::Symlink(link) = change {
+                state.links.insert(link.path.clone(), link.target.clone().unwrap());
+            }
+            After { changed: true, ..After::default() }
+        })
+    }
+
+    fn verify(&self, change: &Change, _: &Before, _: &After) -> Result<(), String> {
+        self.verify_in_image(change)
+    }
+
+    fn verify_in_image(&self, change: &Change) -> Result<(), String> {
+        let made = self.tool("verify", |state| Self::is_made(state, change))?;
+        made.then_some(()).ok_or_else(|| "it is different".to_owned())
+    }
+
+    fn confirm(&self, _: &Change) -> Result<(), String> {
+        self.tool("confirm", |_| ())
+    }
+
+    fn undo(&self, change: &Change, before: &Before) -> Result<(), String> {
+        self.tool("undo", |state| {
+            if let (Change::Symlink(link), Before::Symlink { target: Some(target) }) = (change, before) {
+                state.links.insert(link.path.clone(), target.clone());
+            }
+        })
+    }
+
+    fn runs_as_before(&self, change: &Change, before: &Before) -> bool {
+        matches!(change, Change::Symlink(_)) || Self::is_as_before(&self.state(), change, before)
+    }
+
+    fn verify_old(&self, change: &Change, before: &Before) -> Result<(), String> {
+        let old = self.tool("verify old", |state| Self::is_as_before(state, change, before))?;
+        old.then_some(()).ok_or_else(|| "it is different".to_owned())
+    }
+
+    fn verify_node(&self, _: &Verify) -> Result<(), String> {
+        self.tool("verify node", |_| ())
+    }
+
+    fn keep_rescue_copy(&self) -> Result<(), String> {
+        self.tool("keep copy", |_| ())
+    }
+
+    fn clean_up(&self) {
+        let _ = self.tool("clean up", |_| ());
+    }
+
+    fn set_features(&self, features: &str) -> Result<(), String> {
+        self.tool("set features", |_| assert_eq!(features, "gpu"))
+    }
+
+    fn reboot(&self, _: Duration) -> String {
+        if let Err(why) = self.tool("reboot", |_| ()) {
+            return why;
+        }
+        self.reboot_now();
+        std::panic::resume_unwind(Box::new(Death));
+    }
+
+    fn wait_for_reboot(&self, _: Duration) -> String {
+        self.tool("wait for reboot", |_| ()).map_or_else(|why| why, |()| "nobody rebooted it".to_owned())
+    }
+
+    fn give_reason(&self, subject: &str, what: &str) {
+        let name = format!("reason {subject}: {what}");
+        self.used(&name, false);
+        self.used(&name, true);
+    }
+
+    fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
+        let shown = self.tool("look for a drain", |state| state.drain_shown.clone()).unwrap();
+        shown.or_else(|| known.map(str::to_owned))
+    }
+
+    fn keep_drained(&self, reason: &str) {
+        let ledger = LedgerFile::in_dir(&self.state_dir).newest("n1").unwrap().unwrap();
+        assert_eq!(ledger.drained.as_deref(), Some(reason), "the ledger has it first");
+        self.tool("keep drained", |state| state.drain_kept = Some(reason.to_owned())).unwrap();
+    }
+
+    fn ensure_taken_back(&self) {
+        self.tool("take back", |_| ()).unwrap();
+    }
+}

@@ -1,0 +1,183 @@
+//! Everything that the actions need of the node: the tools behind one trait, so that tests can run the actions without
+//! them.
+//!
+//! All functions block. They report failures as one line for a person; no caller branches on the cause.
+
+use crate::changes::{self, ChangeError};
+use crate::config::Config;
+use crate::daemon::{orphans, reboot, verify};
+use crate::log;
+use crate::slurm::node::SlurmNode;
+use crate::slurm::slurmd;
+use crate::verbs::rescue;
+use rollout_core::agent::record::{After, Before};
+use rollout_core::rollout::manifest::{Change, Verify};
+use rollout_host::clock;
+use rollout_host::run::Program;
+use std::time::Duration;
+
+/// Time limit of a site's program that sets a node's features, perhaps in its firmware.
+const FEATURES_LIMIT: Duration = Duration::from_secs(300);
+
+/// The node and its Slurm, as the actions use them. See [`changes`] for the functions about changes.
+pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
+    fn now_s(&self) -> u64;
+
+    /// Waits for programs of an earlier agent, and kills those that are not done within `limit`.
+    fn wait_for_orphans(&self, limit: Duration);
+
+    fn stop_slurmd(&self) -> Result<(), String>;
+    fn start_slurmd(&self) -> Result<(), String>;
+
+    /// Returns the state before a change, and whether the change is already made.
+    fn observe(&self, change: &Change) -> Result<(Before, bool), String>;
+    fn make(&self, change: &Change, before: &Before) -> Result<After, String>;
+    fn verify(&self, change: &Change, before: &Before, after: &After) -> Result<(), String>;
+    fn verify_in_image(&self, change: &Change) -> Result<(), String>;
+    fn confirm(&self, change: &Change) -> Result<(), String>;
+    fn undo(&self, change: &Change, before: &Before) -> Result<(), String>;
+    fn runs_as_before(&self, change: &Change, before: &Before) -> bool;
+    fn verify_old(&self, change: &Change, before: &Before) -> Result<(), String>;
+    /// Waits for the manifest's mounts and runs its commands.
+    fn verify_node(&self, verify: &Verify) -> Result<(), String>;
+
+    /// Keeps a copy of this agent for the case that a change breaks it.
+    fn keep_rescue_copy(&self) -> Result<(), String>;
+    /// Removes everything that was kept for an undo.
+    fn clean_up(&self);
+
+    /// Passes a job's features to the site's program, if one is configured.
+    fn set_features(&self, features: &str) -> Result<(), String>;
+    /// Reboots the node. Returns only if it cannot be rebooted at all, with the reason.
+    fn reboot(&self, limit: Duration) -> String;
+    /// Waits for a reboot by the boot service. Returns only if there is none, with the reason.
+    fn wait_for_reboot(&self, limit: Duration) -> String;
+
+    fn give_reason(&self, subject: &str, what: &str);
+    /// Returns the Reason with which somebody else has drained the node. `known` is the one from before.
+    fn drained_by_others(&self, known: Option<&str>) -> Option<String>;
+    /// Keeps the node drained with this Reason. Returns once Slurm has recorded it.
+    fn keep_drained(&self, reason: &str);
+    /// Makes sure in the background that Slurm takes the node back.
+    fn ensure_taken_back(&self);
+}
+
+/// The real node.
+#[derive(Debug)]
+pub(crate) struct NodeTools {
+    config: Config,
+    slurm: SlurmNode,
+}
+
+impl NodeTools {
+    pub(crate) fn new(config: Config, slurm: SlurmNode) -> Self {
+        Self { config, slurm }
+    }
+}
+
+impl Tools for NodeTools {
+    fn now_s(&self) -> u64 {
+        clock::now_s()
+    }
+
+    fn wait_for_orphans(&self, limit: Duration) {
+        orphans::wait_for(limit);
+    }
+
+    fn stop_slurmd(&self) -> Result<(), String> {
+        slurmd::stop(&self.config).map_err(|error| error.to_string())
+    }
+
+    fn start_slurmd(&self) -> Result<(), String> {
+        slurmd::start(&self.config).map_err(|error| error.to_string())
+    }
+
+    fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
+        let kind = changes::of(change);
+        let observed = kind.is_satisfied().and_then(|made| Ok((kind.observe()?, made)));
+        observed.map_err(one_line)
+    }
+
+    fn make(&self, change: &Change, before: &Before) -> Result<After, String> {
+        changes::of(change).apply(before, &self.config.state_dir).map_err(one_line)
+    }
+
+    fn verify(&self, change: &Change, before: &Before, after: &After) -> Result<(), String> {
+        changes::of(change).verify(before, after).map_err(one_line)
+    }
+
+    fn verify_in_image(&self, change: &Change) -> Result<(), String> {
+        changes::is_in_image(change).map_err(one_line)
+    }
+
+    fn confirm(&self, change: &Change) -> Result<(), String> {
+        changes::of(change).confirm().map_err(one_line)
+    }
+
+    fn undo(&self, change: &Change, before: &Before) -> Result<(), String> {
+        changes::of(change).undo(before, &self.config.state_dir).map_err(one_line)
+    }
+
+    fn runs_as_before(&self, change: &Change, before: &Before) -> bool {
+        changes::of(change).runs_as_before(before)
+    }
+
+    fn verify_old(&self, change: &Change, before: &Before) -> Result<(), String> {
+        changes::of(change).verify_old(before).map_err(one_line)
+    }
+
+    fn verify_node(&self, wanted: &Verify) -> Result<(), String> {
+        verify::node(wanted)
+    }
+
+    fn keep_rescue_copy(&self) -> Result<(), String> {
+        rescue::keep_copy()
+    }
+
+    fn clean_up(&self) {
+        if let Err(error) = changes::forget(&self.config.state_dir) {
+            log::warning(&error.to_string());
+        }
+        rescue::remove_copy();
+    }
+
+    /// Slurm's own plugins set features only where slurmd runs RebootProgram (`_rpc_reboot`, 24.05 and later).
+    fn set_features(&self, features: &str) -> Result<(), String> {
+        let Some(program) = &self.config.features_program else {
+            log::info(&format!(
+                "rebooting for a job with features {features}; no features_program is configured"
+            ));
+            return Ok(());
+        };
+        let set = Program::new(program, FEATURES_LIMIT).arg(features).run();
+        set.map(drop).map_err(|error| format!("features {features} cannot be set: {error}"))
+    }
+
+    fn reboot(&self, limit: Duration) -> String {
+        reboot::reboot_within(limit)
+    }
+
+    fn wait_for_reboot(&self, limit: Duration) -> String {
+        reboot::wait_for_it(limit)
+    }
+
+    fn give_reason(&self, subject: &str, what: &str) {
+        self.slurm.give_reason(subject, what);
+    }
+
+    fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
+        self.slurm.drained_by_others(known)
+    }
+
+    fn keep_drained(&self, reason: &str) {
+        self.slurm.keep_drained(reason);
+    }
+
+    fn ensure_taken_back(&self) {
+        self.slurm.ensure_taken_back();
+    }
+}
+
+fn one_line(error: ChangeError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,36 @@
+//! The end of every verb that stages something: agents that must hold the order in advance get it, and the admin gets
+//! the next command.
+
+use crate::context::{Context, Failure};
+use crate::table::out;
+use rollout_control::pre_stage::{is_wanted, pre_stage};
+use rollout_control::store::StoreWriter;
+use rollout_core::hostlist::NodeSet;
+
+/// Gives agents the staged order if slurmd runs RebootProgram, and prints the `scontrol reboot` to go on with. Agents
+/// that do not answer get the order later.
+pub(crate) fn pre_stage_and_print_next(
+    context: &Context,
+    store: &StoreWriter,
+    id: &str,
+    nodes: &NodeSet,
+) -> Result<(), Failure> {
+    let wanted = is_wanted(&context.config, || context.config.scontrol().show_config());
+    let wanted = wanted.unwrap_or_else(|error| {
+        eprintln!("slurm-rollout: warning: not given to agents, if that is needed here: {error}");
+        false
+    });
+    if wanted {
+        let told = pre_stage(&context.config, store, id, nodes)?;
+        if !told.nodes.is_empty() {
+            out(&format!("{id}: the agents of {} have it\n", told.nodes));
+        }
+        for (why, nodes) in told.failed {
+            eprintln!(
+                "slurm-rollout: warning: {nodes}: not given to its agent yet, `slurm-rollout reconcile` tries again: {why}"
+            );
+        }
+    }
+    out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={id} {nodes}\n"));
+    Ok(())
+}

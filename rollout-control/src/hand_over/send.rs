@@ -1,0 +1,142 @@
+//! Sending orders to many agents. An agent that cannot be connected to is tried again, behind all others.
+
+use super::report::{Outcome, Reply};
+use crate::agents::address::Resolver;
+use crate::agents::client::AgentClient;
+use crate::agents::dispatch::{Results, Turn, connect_limit, dispatch_in_turns};
+use crate::config::Config;
+use crate::store::Claim;
+use rollout_core::protocol::answer::Answer;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Interval at which answers are recorded while others are outstanding.
+pub(super) const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+/// Pause before an agent that cannot be connected to is tried again: it may just be restarting.
+const TRY_AGAIN: Duration = Duration::from_millis(300);
+
+/// One order for one node.
+pub(super) struct Delivery {
+    pub(super) node: String,
+    pub(super) claim: Arc<Claim>,
+    address: String,
+    sealed: Arc<Result<String, String>>,
+    /// Time from which it is not tried again. `None` before the first try.
+    give_up: Option<Instant>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        node: String,
+        address: String,
+        claim: Arc<Claim>,
+        sealed: Arc<Result<String, String>>,
+    ) -> Self {
+        Self { node, claim, address, sealed, give_up: None }
+    }
+
+    fn ends(self, outcome: Outcome) -> Turn<Self, Reply> {
+        Turn::Done(Reply::new(self.node, &self.claim, outcome))
+    }
+}
+
+/// Sends the orders until `sent_by`. Results come as the agents answer.
+pub(super) fn send_all(config: &Config, deliveries: Vec<Delivery>, sent_by: Instant) -> Results<Reply> {
+    let limit = config.agent_timeout.get();
+    let connect = connect_limit(deliveries.len(), config.concurrency, sent_by);
+    let client = AgentClient::new(config.agent_port, limit).connecting_within(connect);
+    let sender = Sender { client, resolver: Resolver::default(), limit, sent_by };
+    dispatch_in_turns(deliveries, config.concurrency, sent_by, move |delivery| sender.send(delivery))
+}
+
+struct Sender {
+    client: AgentClient,
+    resolver: Resolver,
+    limit: Duration,
+    sent_by: Instant,
+}
+
+impl Sender {
+    fn send(&self, mut delivery: Delivery) -> Turn<Delivery, Reply> {
+        let sealed = match delivery.sealed.as_ref() {
+            Err(why) => {
+                let why = format!("the order cannot be sealed: {why}");
+                return delivery.ends(Outcome::Unreachable(why));
+            }
+            Ok(sealed) => sealed,
+        };
+        let give_up = *delivery.give_up.get_or_insert_with(|| self.sent_by.min(Instant::now() + self.limit));
+        let address = match self.resolver.resolve(&delivery.address, self.limit) {
+            Err(why) => return delivery.ends(Outcome::Unreachable(why)),
+            Ok(address) => address,
+        };
+        match self.client.order(address, sealed) {
+            Ok(answer) => {
+                let outcome = outcome(answer, &delivery.claim);
+                delivery.ends(outcome)
+            }
+            Err(no_answer) if no_answer.nothing_sent() && Instant::now() + TRY_AGAIN < give_up => {
+                // A name is looked up once.
+                delivery.address = address.to_string();
+                Turn::Again(delivery, TRY_AGAIN)
+            }
+            Err(no_answer) => delivery.ends(Outcome::Unreachable(no_answer.to_string())),
+        }
+    }
+}
+
+/// Returns the outcome of an order, by the agent's answer to it. An order under way is that order's outcome, not this
+/// one's.
+fn outcome(answer: Answer, claim: &Claim) -> Outcome {
+    match answer {
+        Answer::Accepted { volatile, .. } => Outcome::Ordered { volatile },
+        Answer::UnderWay { order, volatile, .. } if order.as_ref() == Some(&claim.order.id) => {
+            Outcome::Ordered { volatile }
+        }
+        Answer::UnderWay { order, volatile, .. } if claim.rollout.is_some() => {
+            Outcome::UnderWay { under_way: order, volatile }
+        }
+        Answer::UnderWay { order, .. } => Outcome::Covered { by: order },
+        Answer::Refused { why, .. } => Outcome::Refused(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::agent::phase::Phase;
+    use rollout_core::hostlist::NodeSet;
+    use rollout_core::protocol::order::{GiveBack, Order, OrderId, OrderKind};
+
+    #[test]
+    fn an_answer_is_recorded_for_the_order_that_it_is_about() {
+        let id = OrderId::from_random;
+        let claim = |rollout: Option<&str>| {
+            let kind = OrderKind::Reboot(GiveBack { resume_if_late: true, drained: None }.into());
+            let order = Order::new(id(2), NodeSet::parse("n1").unwrap(), kind);
+            Claim { rollout: rollout.map(str::to_owned), order }
+        };
+        let under_way = |order: Option<u128>, volatile| Answer::UnderWay {
+            phase: Phase::Rebooting,
+            order: order.map(id),
+            rollout: None,
+            volatile,
+        };
+        for (answer, rollout, expected) in [
+            (under_way(Some(2), true), Some("driver"), Outcome::Ordered { volatile: true }),
+            (under_way(Some(2), false), None, Outcome::Ordered { volatile: false }),
+            (
+                under_way(Some(1), true),
+                Some("driver"),
+                Outcome::UnderWay { under_way: Some(id(1)), volatile: true },
+            ),
+            (under_way(None, false), Some("driver"), Outcome::UnderWay { under_way: None, volatile: false }),
+            (under_way(Some(1), true), None, Outcome::Covered { by: Some(id(1)) }),
+            (under_way(None, false), None, Outcome::Covered { by: None }),
+        ] {
+            let found = outcome(answer.clone(), &claim(rollout));
+            assert!(found == expected, "{answer:?} to an order of {rollout:?}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Closing rollouts that are over, and moving old ones out of the way.
+
+use super::lock::Locked;
+use super::{MODE, StoreError, StoreWriter};
+use rollout_core::controller::closing::{Retention, closable, expired};
+use rollout_core::hostlist::NodeSet;
+use rollout_host::{clock, durable};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// The result of archiving.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// Rollouts that were archived.
+    pub archived: Vec<String>,
+    /// Rollouts that were deleted from the archive.
+    pub deleted: Vec<String>,
+}
+
+impl StoreWriter {
+    /// Closes the rollouts whose nodes are all settled, except those of nodes that Slurm still shows as `handed_over`. Returns their
+    /// ids.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be read or written.
+    pub fn close_settled(&self, handed_over: &NodeSet) -> Result<Vec<String>, StoreError> {
+        if closable(&self.snapshot()?, handed_over, clock::now_ms()).is_empty() {
+            return Ok(Vec::new());
+        }
+        let (lock, snapshot) = self.lock_with_snapshot()?;
+        let closable = closable(&snapshot, handed_over, clock::now_ms());
+        self.make_dir(&self.closed_dir())?;
+        let mut closed = Vec::new();
+        for (id, summary) in closable {
+            lock.replace_json(&self.closed_path(&id), &summary, MODE)?;
+            closed.push(id);
+        }
+        Ok(closed)
+    }
+
+    /// Archives the closed rollouts whose retention is over, and deletes archived ones that are older than
+    /// `delete_after`.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be read or written.
+    pub fn archive_expired(
+        &self,
+        retention: Retention,
+        delete_after: Option<Duration>,
+    ) -> Result<Archived, StoreError> {
+        let expired = expired(&self.closed()?, retention, clock::now_ms());
+        let archived = self.archive(&expired)?;
+        let deleted = delete_after.map(|age| self.delete_archived(age)).transpose()?.unwrap_or_default();
+        Ok(Archived { archived, deleted })
+    }
+
+    /// Archives these closed rollouts: `archive/ID` keeps manifest and journal, and no verb reads it any more. Returns
+    /// the ids of those that were closed.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be written.
+    pub fn archive(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut archived = Vec::new();
+        if ids.is_empty() {
+            return Ok(archived);
+        }
+        let lock = self.lock()?;
+        self.make_dir(&self.archive_dir())?;
+        let closed = self.names_in(&self.closed_dir())?;
+        for id in ids.iter().filter(|id| closed.contains(*id)) {
+            let (from, to) = (self.rollout_dir(id), self.archive_dir().join(id));
+            // A crash between the two leaves a summary without a rollout, which nothing reads.
+            match durable::rename(&from, &to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io(&from, "archived")(error));
+                }
+                _ => lock.reopen(id)?,
+            }
+            archived.push(id.clone());
+        }
+        Ok(archived)
+    }
+
+    fn delete_archived(&self, age: Duration) -> Result<Vec<String>, StoreError> {
+        let mut deleted = Vec::new();
+        for id in self.names_in(&self.archive_dir())? {
+            let path = self.archive_dir().join(&id);
+            if is_older(&path, age) {
+                std::fs::remove_dir_all(&path).map_err(StoreError::io(&path, "deleted"))?;
+                deleted.push(id);
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+impl Locked<'_> {
+    /// Makes a closed rollout open again.
+    pub(super) fn reopen(&self, id: &str) -> Result<(), StoreError> {
+        let path = self.store.closed_path(id);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(&path, "removed")(error))
+            }
+            Err(_) => Ok(()),
+            Ok(()) => durable::sync_parent(&path).map_err(StoreError::io(&path, "removed")),
+        }
+    }
+}
+
+/// Returns whether a rollout's journal was last written longer ago. Unknown counts as young. If there is no journal, a
+/// crash came in the middle of deleting the rollout.
+fn is_older(dir: &Path, age: Duration) -> bool {
+    let journal = std::fs::metadata(dir.join("journal")).or_else(|_| std::fs::metadata(dir));
+    let written = journal.and_then(|file| file.modified());
+    let age_now = written.ok().and_then(|written| SystemTime::now().duration_since(written).ok());
+    age_now.is_some_and(|now| now > age)
+}

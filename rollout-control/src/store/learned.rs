@@ -1,0 +1,48 @@
+//! Facts learned from Slurm, for the time when it cannot be asked or no longer shows them: addresses and drains.
+
+use super::{MODE, StoreError, StoreWriter};
+use rollout_core::slurm::drains::{Drains, observe};
+use rollout_core::slurm::node::NodeInfo;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+impl StoreWriter {
+    /// Keeps the addresses that Slurm reports now. If others are writing, this is left to the next time: the addresses
+    /// only save asking, and many invocations of RebootProgram at once need the lock for their nodes.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_addresses(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
+        let known = self.addresses();
+        if nodes.iter().all(|node| known.has(node)) {
+            return Ok(());
+        }
+        let lock = match self.lock_within(Duration::ZERO) {
+            Err(StoreError::Locked { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        let mut known = self.addresses();
+        known.learn(nodes);
+        lock.replace_json(&self.addresses_path(), &known, MODE)
+    }
+
+    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_drains(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
+        let asked: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let next = |known: &Drains| {
+            let mut next = known.clone();
+            next.retain(|name, _| !asked.contains(name.as_str()));
+            next.extend(observe(known, nodes));
+            next
+        };
+        let known = self.drains();
+        if next(&known) == known {
+            return Ok(());
+        }
+        let lock = self.lock()?;
+        lock.replace_json(&self.drains_path(), &next(&self.drains()), MODE)
+    }
+}

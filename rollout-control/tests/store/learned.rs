@@ -1,0 +1,68 @@
+//! Facts learned from Slurm.
+
+use crate::prelude::*;
+use rollout_core::controller::pre_staging::{ChangedDrain, changed_drains};
+use rollout_core::slurm::addresses::Addresses;
+use rollout_core::slurm::node::NodeInfo;
+use rollout_host::clock;
+
+fn at(name: &str, address: &str) -> NodeInfo {
+    NodeInfo { name: name.to_owned(), address: address.to_owned(), ..NodeInfo::default() }
+}
+
+#[test]
+fn addresses_are_learnt_and_kept() {
+    let (dir, store) = store();
+    assert!(store.addresses().is_empty());
+    store.learn_addresses(&[at("n1", "10.0.0.1"), at("n2", "n2")]).unwrap();
+    store.learn_addresses(&[at("n2", "10.0.0.2")]).unwrap();
+    let known = [("n1".to_owned(), "10.0.0.1".to_owned()), ("n2".to_owned(), "10.0.0.2".to_owned())];
+    assert_eq!(store.addresses(), Addresses::from(known));
+    let before = files(dir.path());
+    store.learn_addresses(&[at("n1", "10.0.0.1")]).unwrap();
+    store.learn_addresses(&[]).unwrap();
+    assert_eq!(files(dir.path()), before);
+    fs::write(dir.path().join("addresses.json"), "{torn").unwrap();
+    assert!(store.addresses().is_empty(), "it only saves asking");
+    store.learn_addresses(&[at("n1", "10.0.0.9")]).unwrap();
+    assert_eq!(store.addresses().of("n1"), "10.0.0.9");
+}
+
+/// The agents must be told of a drain that was set or removed after they got the order.
+#[test]
+fn drains_that_agents_do_not_know_of() {
+    let (dir, store) = store();
+    let driver = staged(&store, "driver", "n[1-3]");
+    let learn = |node: &str, state: &str, reason: &str| {
+        let state = state.split('+').map(str::to_owned).collect();
+        let info = NodeInfo { state, reason: Some(reason.to_owned()), ..at(node, node) };
+        store.learn_drains(&[info]).unwrap();
+    };
+    let pre_stage = |nodes: &str, reason: Option<&str>| {
+        let (order, drained) = (id(7), reason.map(str::to_owned));
+        store.record(Some(&driver), vec![Entry::PreStaged { nodes: set(nodes), order, drained }]).unwrap();
+    };
+    let changed = || changed_drains(&store.snapshot().unwrap(), clock::now_ms());
+    let expected = |reason: Option<&str>, nodes| {
+        let (rollout, order, reason) = (driver.clone(), id(7), reason.map(str::to_owned));
+        vec![ChangedDrain { rollout, order, reason, nodes: set(nodes) }]
+    };
+    learn("n3", "IDLE+DRAIN", "not given yet");
+    pre_stage("n[1-2]", None);
+    assert_eq!(changed(), []);
+    for node in ["n1", "n2"] {
+        learn(node, "IDLE+DRAIN", "bad disk");
+    }
+    assert_eq!(changed(), expected(Some("bad disk"), "n[1-2]"));
+    pre_stage("n1", Some("bad disk"));
+    assert_eq!(changed(), expected(Some("bad disk"), "n2"));
+    learn("n1", "IDLE", "");
+    learn("n2", "IDLE", "");
+    assert_eq!(changed(), expected(None, "n1"));
+    let before = files(dir.path());
+    learn("n1", "IDLE", "");
+    assert_eq!(files(dir.path()), before, "nothing has changed");
+    // An order that is carried out no longer needs it.
+    store.record(Some(&driver), vec![ordered("n1", 7)]).unwrap();
+    assert_eq!(changed(), []);
+}

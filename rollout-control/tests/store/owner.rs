@@ -1,0 +1,56 @@
+//! Ownership and links: root and SlurmUser write into one directory.
+
+use crate::prelude::*;
+use rollout_core::slurm::node::NodeInfo;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+
+fn info() -> NodeInfo {
+    NodeInfo { name: "n1".to_owned(), address: "10.0.0.1".to_owned(), ..NodeInfo::default() }
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+    needs_root();
+    let dir = tempfile::tempdir().unwrap();
+    chown(dir.path(), Some(12345), Some(23456)).unwrap();
+    let store = StoreWriter::open(dir.path(), "root").unwrap();
+    let driver = staged(&store, "driver", "n[1-3]");
+    claim(&store, "n1,plain1");
+    store.unstage(&driver, None).unwrap();
+    store.learn_addresses(&[info()]).unwrap();
+    store.save_boot_sources(&driver, [("n1".to_owned(), "old".into())].into()).unwrap();
+    store.call_follow_up().unwrap();
+    let old = closed(&store, "old", "m1");
+    closed(&store, "older", "m2");
+    store.archive(&[old]).unwrap();
+    let paths: Vec<String> = files(dir.path()).into_keys().collect();
+    // Files: 5 in the directory, 3 + 2 + 2 of rollouts, 1 summary. Directories: 3, and 3 of rollouts.
+    assert_eq!(paths.len(), 18, "{paths:?}");
+    for path in paths {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (12345, 23456), "{path}");
+    }
+}
+
+/// The directory's owner may put links there. They must not lead root to a file of its own.
+#[test]
+fn links_in_the_directory_are_not_followed() {
+    needs_root();
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let victim = elsewhere.path().join("shadow");
+    fs::write(&victim, "secret").unwrap();
+    let store = StoreWriter::open(dir.path(), "root").unwrap();
+    chown(dir.path(), Some(12345), Some(12345)).unwrap();
+    for name in ["lock", "plain-reboots", "addresses.json"] {
+        symlink(&victim, dir.path().join(name)).unwrap();
+    }
+    let error = store.record(None, vec![ordered("n1", 1)]).unwrap_err().to_string();
+    assert!(error.contains("lock: cannot be opened"), "{error}");
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    let error = store.record(None, vec![ordered("n1", 1)]).unwrap_err().to_string();
+    assert!(error.contains("plain-reboots: cannot be written"), "{error}");
+    store.learn_addresses(&[info()]).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "secret");
+    assert_eq!(fs::metadata(&victim).unwrap().uid(), 0);
+    assert!(!fs::symlink_metadata(dir.path().join("addresses.json")).unwrap().is_symlink());
+}

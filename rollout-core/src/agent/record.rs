@@ -1,0 +1,74 @@
+//! Records of changes in a ledger: everything that verifying and undoing a change needs.
+
+use crate::rollout::image::Running;
+use crate::rollout::manifest::Manager;
+use serde::{Deserialize, Serialize};
+
+/// Record of one change. It is on disk before the change is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub before: Before,
+    /// State after the change. `None` while it is being made.
+    #[serde(default)]
+    pub after: Option<After>,
+}
+
+/// State of the node before a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Before {
+    Symlink {
+        /// `None` if there was no link.
+        target: Option<String>,
+    },
+    Packages {
+        manager: Manager,
+        /// Every installed package: dnf `name-epoch:version-release.arch`, apt `name:arch=version`.
+        installed: Vec<String>,
+    },
+    /// Nothing to restore: the change comes with the image, and a node without a disk is only checked for it.
+    InImage,
+    Image {
+        /// The system that was running.
+        running: Running,
+        /// Private notes of the node's provider, with which it restores the boot source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<String>,
+    },
+}
+
+/// State of the node after a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    /// The node differs from before.
+    pub changed: bool,
+    /// Packages that the change brought, in the notation of [`Before::Packages`]. Empty for other changes.
+    #[serde(default)]
+    pub added: Vec<String>,
+    /// Packages that it took away.
+    #[serde(default)]
+    pub removed: Vec<String>,
+}
+
+impl After {
+    /// Returns the state after a change that had nothing to do.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self::default()
+    }
+}
+
+impl Record {
+    /// Returns the record of a change that had nothing to do.
+    #[must_use]
+    pub fn unchanged(before: Before) -> Self {
+        Self { before, after: Some(After::unchanged()) }
+    }
+
+    /// Returns whether the node may differ from before. An interrupted change has no `after` and may have done
+    /// anything.
+    #[must_use]
+    pub fn may_have_changed(&self) -> bool {
+        self.after.as_ref().is_none_or(|after| after.changed)
+    }
+}

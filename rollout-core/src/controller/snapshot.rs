@@ -1,0 +1,140 @@
+//! Everything that the state directory holds about unsettled rollouts, read once.
+//!
+//! Each question about it has one answer, here or in a sibling module, as a pure function.
+
+use crate::hostlist::NodeSet;
+use crate::rollout::image::Image;
+use crate::rollout::journal::{NodeRecord, NodeRecords};
+use crate::rollout::manifest::Manifest;
+use crate::slurm::addresses::Addresses;
+use crate::slurm::drains::Drains;
+
+/// The state directory at one moment. Closed rollouts are not in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Rollouts that are not closed, oldest first.
+    pub rollouts: Vec<RolloutState>,
+    /// Records of plain reboots.
+    pub plain_reboots: NodeRecords,
+    pub drains: Drains,
+    pub addresses: Addresses,
+    /// Rollouts whose journal cannot be read. They hold up no other rollout.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A rollout whose journal cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub id: String,
+    pub error: String,
+    /// Nodes by its manifest. Empty if that cannot be read either.
+    pub nodes: NodeSet,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutState {
+    /// Its name, followed by `@2`, `@3` … if the name was used before.
+    pub id: String,
+    /// Time at which it was first staged, in milliseconds since 1970.
+    pub staged_ms: u64,
+    /// The admin who staged it.
+    pub by: String,
+    /// The manifest, or the error if it cannot be read any more: a newer version may have written it.
+    pub manifest: Result<Manifest, String>,
+    pub records: NodeRecords,
+}
+
+/// A node's record in one journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordOf<'a> {
+    /// `None` for the journal of plain reboots.
+    pub rollout: Option<&'a RolloutState>,
+    pub record: &'a NodeRecord,
+}
+
+impl RolloutState {
+    /// Returns its image, if it changes one and its manifest can be read.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.manifest.as_ref().ok()?.desired.image()
+    }
+
+    /// Returns whether nothing is left to do for any of its nodes.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.records.values().all(NodeRecord::is_settled)
+    }
+}
+
+impl<'a> RecordOf<'a> {
+    /// Returns the id of the rollout. `None` for a plain reboot.
+    #[must_use]
+    pub fn rollout_id(&self) -> Option<&'a str> {
+        self.rollout.map(|rollout| rollout.id.as_str())
+    }
+}
+
+impl Snapshot {
+    /// Returns a rollout by its id.
+    #[must_use]
+    pub fn rollout(&self, id: &str) -> Option<&RolloutState> {
+        self.rollouts.iter().find(|rollout| rollout.id == id)
+    }
+
+    /// Returns the records of a node in all rollouts, oldest rollout first.
+    pub fn records<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
+        self.rollouts.iter().filter_map(move |rollout| {
+            Some(RecordOf { rollout: Some(rollout), record: rollout.records.get(node)? })
+        })
+    }
+
+    /// Returns the records of a node in all journals, that of plain reboots last.
+    pub fn all_records<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
+        let plain = self.plain_reboots.get(node).map(|record| RecordOf { rollout: None, record });
+        self.records(node).chain(plain)
+    }
+
+    /// Returns the rollout that owns a node: the one that was staged for it last. A rollout over which another one was
+    /// staged never applies again. Neither does one that was called off, whatever arrives late about it.
+    #[must_use]
+    pub fn owner<'a>(&'a self, node: &'a str) -> Option<RecordOf<'a>> {
+        // Of two that were staged in the same millisecond, the later rollout.
+        self.records(node).filter(|of| of.record.staged_ms.is_some()).max_by_key(|of| of.record.staged_ms)
+    }
+
+    /// Returns the rollout that a node gets if Slurm hands it over now.
+    #[must_use]
+    pub fn armed<'a>(&'a self, node: &'a str, now_ms: u64) -> Option<RecordOf<'a>> {
+        self.owner(node).filter(|of| of.record.progress.may_be_ordered(now_ms))
+    }
+
+    /// Returns the rollout for which a node waits, including an order that is being sent: nothing else can be staged
+    /// then.
+    #[must_use]
+    pub fn pending<'a>(&'a self, node: &'a str) -> Option<RecordOf<'a>> {
+        self.owner(node).filter(|of| of.record.progress.is_pending())
+    }
+
+    /// Returns the records with an unsettled change of the node's boot source. There is one at most, unless an older
+    /// version had a held node retry while a later order's change was unsettled.
+    pub fn boot_owners<'a>(&'a self, node: &'a str) -> impl Iterator<Item = RecordOf<'a>> + 'a {
+        self.records(node).filter(|of| of.record.unsettled_boot_change().is_some())
+    }
+
+    /// Returns whether a node belongs to a rollout whose journal cannot be read, so that it may have any order.
+    #[must_use]
+    pub fn is_in_unreadable(&self, node: &str) -> bool {
+        self.unreadable.iter().any(|rollout| rollout.nodes.contains(node))
+    }
+
+    /// Returns all nodes that have a record.
+    #[must_use]
+    pub fn nodes(&self) -> NodeSet {
+        let rollouts = self.rollouts.iter().flat_map(|rollout| rollout.records.keys());
+        rollouts.chain(self.plain_reboots.keys()).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! The lines of a journal.
+
+use crate::agent::phase::Phase;
+use crate::hostlist::NodeSet;
+use crate::protocol::order::OrderId;
+use crate::rollout::image::Running;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One line of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Time of writing, in milliseconds since 1970.
+    pub t_ms: u64,
+    /// The writer: program, user and host.
+    pub by: String,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// An event in the life of some nodes of a rollout. Nodes are a hostlist; nodes with the same fate share a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Entry {
+    /// An admin staged the rollout for these nodes.
+    Staged { nodes: NodeSet },
+    /// An admin called it off.
+    Unstaged { nodes: NodeSet },
+    /// The agents hold the order in advance, for the time when slurmd has their nodes rebooted.
+    #[serde(rename = "delivered")]
+    PreStaged {
+        nodes: NodeSet,
+        /// The order that will apply it.
+        order: OrderId,
+        /// Reason of the drain that somebody else had set, as told to the agents.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drained: Option<String>,
+    },
+    /// A RebootProgram claims these nodes and is about to send them an order.
+    Ordering {
+        nodes: NodeSet,
+        order: OrderId,
+        /// End of the claim if nothing more is heard, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    /// The boot source of these nodes is about to be changed.
+    #[serde(rename = "boot-source")]
+    BootChange {
+        nodes: NodeSet,
+        /// The order for which it is changed. It owns the boot source until it is proven or the boot source is
+        /// restored.
+        order: OrderId,
+        /// State before the change, by NodeName.
+        before: BTreeMap<String, Booted>,
+        /// End of the claim on the boot source if nothing more is heard, in milliseconds since 1970.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        until_ms: u64,
+    },
+    /// The boot source is about to be restored. Nobody else changes or restores it meanwhile.
+    #[serde(rename = "putting-back")]
+    BootRestoring {
+        nodes: NodeSet,
+        order: OrderId,
+        /// End of the claim if nothing more is heard, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    /// The boot source is restored.
+    #[serde(rename = "put-back")]
+    BootRestored {
+        nodes: NodeSet,
+        /// The order for which it had been changed.
+        order: OrderId,
+        why: String,
+    },
+    /// The agents have the order in their ledgers.
+    Ordered {
+        nodes: NodeSet,
+        order: OrderId,
+        /// These ledgers do not survive the boot.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        volatile: bool,
+    },
+    /// The agents were already carrying out this rollout under an earlier order.
+    UnderWay {
+        nodes: NodeSet,
+        /// The order that was sent.
+        order: OrderId,
+        /// The order under way. `None` if the agent did not report it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        under_way: Option<OrderId>,
+        /// The agent reported that its ledger does not survive the boot.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        volatile: bool,
+    },
+    /// The agents were already carrying out an order that includes this plain reboot. They never had the order that was
+    /// sent.
+    Covered {
+        nodes: NodeSet,
+        /// The order that was sent.
+        order: OrderId,
+        /// The order under way. `None` if the agent did not report it. Its key must not be `by`, which is the writer of
+        /// the line.
+        #[serde(default, rename = "under_way", skip_serializing_if = "Option::is_none")]
+        by: Option<OrderId>,
+    },
+    /// The agents refused the order.
+    Refused {
+        nodes: NodeSet,
+        order: OrderId,
+        /// The agent's reason.
+        why: String,
+    },
+    /// No answer. The agents may have the order all the same.
+    Unreachable { nodes: NodeSet, order: OrderId, why: String },
+    /// An admin had held nodes carry out their order once more.
+    Retried {
+        nodes: NodeSet,
+        /// The order that had ended in the hold.
+        order: OrderId,
+    },
+    /// An admin had held nodes given back as they were.
+    Released {
+        nodes: NodeSet,
+        /// The order that had ended in the hold.
+        order: OrderId,
+    },
+    /// An agent reported the end of the order, or a hold.
+    Seen {
+        nodes: NodeSet,
+        order: OrderId,
+        phase: Phase,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// The nodes accepted the order and did not come back.
+    Lost { nodes: NodeSet, order: OrderId, why: String },
+    /// The nodes have moved on to a later order, and the end of this one was not seen.
+    Superseded {
+        nodes: NodeSet,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderId>,
+        why: String,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// State of a node before its boot source was changed. The secrets needed to restore it are kept apart from the
+/// journal, which everybody may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Booted {
+    /// The system that the node was running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+    /// The kernel's boot id. Empty if unknown.
+    #[serde(default)]
+    pub boot_id: String,
+}
+
+impl Entry {
+    /// Returns the nodes that it is about.
+    #[must_use]
+    pub fn nodes(&self) -> &NodeSet {
+        match self {
+            Self::Staged { nodes }
+            | Self::Unstaged { nodes }
+            | Self::PreStaged { nodes, .. }
+            | Self::Ordering { nodes, .. }
+            | Self::BootChange { nodes, .. }
+            | Self::BootRestoring { nodes, .. }
+            | Self::BootRestored { nodes, .. }
+            | Self::Ordered { nodes, .. }
+            | Self::UnderWay { nodes, .. }
+            | Self::Covered { nodes, .. }
+            | Self::Refused { nodes, .. }
+            | Self::Unreachable { nodes, .. }
+            | Self::Retried { nodes, .. }
+            | Self::Released { nodes, .. }
+            | Self::Seen { nodes, .. }
+            | Self::Lost { nodes, .. }
+            | Self::Superseded { nodes, .. } => nodes,
+        }
+    }
+
+    /// Returns one line for `show` and `history`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let nodes = self.nodes();
+        match self {
+            Self::Staged { .. } => format!("{nodes} staged"),
+            Self::Unstaged { .. } => format!("{nodes} unstaged"),
+            Self::PreStaged { .. } => format!("{nodes} given it beforehand"),
+            Self::Ordering { .. } => format!("{nodes} handed over by Slurm, order being sent"),
+            Self::BootChange { .. } => format!("{nodes} given the image to boot from"),
+            Self::BootRestoring { .. } => format!("{nodes} being given back what they booted from before"),
+            Self::BootRestored { why, .. } => {
+                format!("{nodes} given back what they booted from before: {why}")
+            }
+            Self::Ordered { .. } => format!("{nodes} ordered"),
+            Self::UnderWay { .. } => format!("{nodes} carrying it out already"),
+            Self::Covered { .. } => format!("{nodes} carrying out another order, which reboots them too"),
+            Self::Refused { why, .. } => format!("{nodes} refused the order: {why}"),
+            Self::Unreachable { why, .. } => format!("{nodes} unreachable: {why}"),
+            Self::Retried { .. } => format!("{nodes} held, told to retry"),
+            Self::Released { .. } => format!("{nodes} held, released"),
+            Self::Seen { phase, error: None, .. } => format!("{nodes} {}", phase.name()),
+            Self::Seen { phase, error: Some(error), .. } => format!("{nodes} {}: {error}", phase.name()),
+            Self::Lost { why, .. } => format!("{nodes} lost: {why}"),
+            Self::Superseded { why, .. } => format!("{nodes} superseded: {why}"),
+        }
+    }
+}
+
+/// Parses the lines of a journal. Lines that this version cannot read are skipped: a line torn by a crash, or one that
+/// a newer version wrote.
+pub fn lines(text: &str) -> impl Iterator<Item = Line> + '_ {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
+}

@@ -1,0 +1,95 @@
+//! Journals for property tests: nodes `n1` to `n4` and `gpu01`, orders 0 to 2.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rollout_core::agent::phase::Phase;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::{Booted, Entry, Line};
+
+pub fn nodes() -> impl Strategy<Value = NodeSet> {
+    vec(prop_oneof!["n[1-4]", Just("gpu01".to_owned())], 0..4).prop_map(|names| names.into_iter().collect())
+}
+
+pub fn order() -> impl Strategy<Value = OrderId> {
+    (0..3_u128).prop_map(OrderId::from_random)
+}
+
+pub fn why() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("no such package".to_owned()),
+        "\\PC{0,12}",
+        Just("torn\nin \"two\" \u{0}— ü".to_owned())
+    ]
+}
+
+pub fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..100_u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+
+pub fn entry() -> impl Strategy<Value = Entry> {
+    let phase = prop::sample::select(Phase::ALL.to_vec());
+    prop_oneof![
+        nodes().prop_map(|nodes| Entry::Staged { nodes }),
+        nodes().prop_map(|nodes| Entry::Unstaged { nodes }),
+        (nodes(), order(), prop::option::of(why())).prop_map(|(nodes, order, drained)| Entry::PreStaged {
+            nodes,
+            order,
+            drained
+        }),
+        (nodes(), order(), time()).prop_map(|(nodes, order, until_ms)| Entry::Ordering {
+            nodes,
+            order,
+            until_ms
+        }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: true }),
+        (nodes(), order(), "[ab]", time()).prop_map(|(nodes, order, boot_id, until_ms)| {
+            let booted = Booted { boot_id, running: None };
+            let before = nodes.iter().map(|node| (node.to_owned(), booted.clone())).collect();
+            Entry::BootChange { nodes, order, before, until_ms }
+        }),
+        (nodes(), order(), time()).prop_map(|(nodes, order, until_ms)| Entry::BootRestoring {
+            nodes,
+            order,
+            until_ms
+        }),
+        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::BootRestored { nodes, order, why }),
+        answer(),
+        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Lost { nodes, order, why }),
+        (nodes(), prop::option::of(order()), why()).prop_map(|(nodes, order, why)| Entry::Superseded {
+            nodes,
+            order,
+            why
+        }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Retried { nodes, order }),
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Released { nodes, order }),
+        (nodes(), order(), phase, prop::option::of(why()))
+            .prop_map(|(nodes, order, phase, error)| Entry::Seen { nodes, order, phase, error }),
+    ]
+}
+
+/// Returns lines that a RebootProgram may still write when it is late.
+pub fn answer() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        (nodes(), order()).prop_map(|(nodes, order)| Entry::Ordered { nodes, order, volatile: false }),
+        (nodes(), order(), prop::option::of(order()), any::<bool>()).prop_map(
+            |(nodes, order, under_way, volatile)| Entry::UnderWay { nodes, order, under_way, volatile }
+        ),
+        (nodes(), order(), prop::option::of(order())).prop_map(|(nodes, order, by)| Entry::Covered {
+            nodes,
+            order,
+            by
+        }),
+        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Refused { nodes, order, why }),
+        (nodes(), order(), why()).prop_map(|(nodes, order, why)| Entry::Unreachable { nodes, order, why }),
+    ]
+}
+
+pub fn line(entry: impl Strategy<Value = Entry>) -> impl Strategy<Value = Line> {
+    (time(), entry).prop_map(|(t_ms, entry)| Line { t_ms, by: "slurm-rollout root@ctl".to_owned(), entry })
+}
+
+pub fn journal() -> impl Strategy<Value = Vec<Line>> {
+    vec(line(entry()), 0..24)
+}

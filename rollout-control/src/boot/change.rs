@@ -89,6 +89,10 @@ fn answering(
     let mut answering = Vec::new();
     for node in nodes {
         match agents.get(&node.name) {
+            // It may be running an image that is not proven, which must not pass for the one from before.
+            Some(Ok(agent)) if agent.awaits => {
+                not_given.insert(node.name.clone(), "it has booted and awaits its instructions".to_owned());
+            }
             Some(Ok(_)) => answering.push(node.clone()),
             Some(Err(no_answer)) => drop(not_given.insert(node.name.clone(), no_answer.to_string())),
             None => drop(not_given.insert(node.name.clone(), "its agent was not asked".to_owned())),

@@ -7,12 +7,11 @@ use rollout_control::agents::address;
 use rollout_control::agents::dispatch::dispatch;
 use rollout_control::boot::{BootNode, Outcomes, ServiceConfig};
 use rollout_core::text::one_line;
+use rollout_host::regular_file;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,7 +76,7 @@ impl Service {
             return Err(timeout_message(name));
         }
         let file = |path: &Path, limit| {
-            read(path, limit).map_err(|why| format!("[{name}] {}: {why}", path.display()))
+            regular_file::read(path, limit).map_err(|why| format!("[{name}] {}: {why}", path.display()))
         };
         let token = match &config.token_file {
             Some(path) => Some(token(&file(path, MAX_TOKEN)?).ok_or_else(|| {
@@ -318,12 +317,6 @@ fn shortened(url: &str) -> &str {
 
 fn system_ca() -> Option<PathBuf> {
     SYSTEM_CA.iter().map(PathBuf::from).find(|path| path.exists())
-}
-
-fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Returns the token in a file, if it may be sent in a header (RFC 6750).

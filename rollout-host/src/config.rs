@@ -10,6 +10,7 @@ pub use report::{ConfigReport, KeyReport};
 #[cfg(feature = "test-helpers")]
 pub use shipped::assert_shipped;
 
+use crate::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use key_positions::KeyPositions;
 use rollout_core::text::one_line;
 use serde::Serialize;
@@ -107,7 +108,7 @@ pub fn load<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -
 pub fn read<T: DeserializeOwned + Serialize + Default + Validate>(path: &Path) -> LoadedConfig<T> {
     let (found, mistakes) = files(path);
     let texts = found.into_iter().map(|file| {
-        let text = std::fs::read_to_string(&file);
+        let text = regular_file::read_text(&file, MAX_WRITTEN_BY_HAND);
         (file, text)
     });
     from_texts(path, texts, mistakes)

@@ -10,5 +10,6 @@ pub mod durable;
 pub mod exit_code;
 pub mod munge;
 pub mod random;
+pub mod regular_file;
 pub mod run;
 pub mod scontrol;

@@ -10,7 +10,7 @@ mod systemd_boot;
 use super::{ChangeError, ChangeKind};
 use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
-use std::fs::File;
+use rollout_host::regular_file;
 use std::io::Read;
 use std::path::Path;
 
@@ -129,7 +129,8 @@ pub(super) fn running() -> Result<Running, ChangeError> {
 fn facts(image: &Image) -> Result<Facts, ChangeError> {
     let file = image.proof.file.as_ref().map(|FileProof { path, .. }| {
         let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_PROOF).read_to_string(&mut text));
+        let read = regular_file::open(Path::new(path))
+            .and_then(|file| file.take(MAX_PROOF).read_to_string(&mut text));
         read.map(|_| text).map_err(|error| error.to_string())
     });
     Ok(Facts { running: running()?, cmdline: cmdline()?, file })

@@ -9,6 +9,7 @@
 use crate::state::{MODE, StateError};
 use rollout_core::agent::ledger::Ledger;
 use rollout_host::durable;
+use rollout_host::regular_file::{self, NO_LIMIT};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -125,7 +126,7 @@ impl LedgerFile {
 }
 
 fn read(path: &Path) -> Result<Option<Ledger>, StateError> {
-    match std::fs::read(path) {
+    match regular_file::read(path, NO_LIMIT) {
         Ok(bytes) => {
             let content = |source| StateError::Content { path: path.to_owned(), source };
             serde_json::from_slice(&bytes).map(Some).map_err(content)

@@ -4,6 +4,7 @@ use crate::log;
 use crate::state::{MODE, StateError};
 use rollout_core::agent::pre_staged::PreStaged;
 use rollout_host::durable;
+use rollout_host::regular_file::{self, NO_LIMIT};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ impl StagedFile {
             log::warning(&format!("{}: passed over: {why}", self.path.display()));
             PreStaged::default()
         };
-        match std::fs::read(&self.path) {
+        match regular_file::read(&self.path, NO_LIMIT) {
             Ok(bytes) => PreStaged::parse(&bytes).unwrap_or_else(|why| passed_over(&why)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => PreStaged::default(),
             Err(error) => passed_over(&error.to_string()),

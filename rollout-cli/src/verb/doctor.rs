@@ -21,6 +21,7 @@ use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::config::{Validate, read};
 use rollout_host::exit_code::Exit;
+use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -206,7 +207,7 @@ fn of_agents(
 /// it.
 fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
     let Program::PowerAction(name) = slurm::program(slurm) else { return None };
-    let text = std::fs::read_to_string(slurm.get("SLURM_CONF")?).ok()?;
+    let text = regular_file::read_text(Path::new(slurm.get("SLURM_CONF")?), MAX_WRITTEN_BY_HAND).ok()?;
     slurm::power_action(&text, &name)
 }
 

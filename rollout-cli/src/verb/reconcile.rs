@@ -101,7 +101,11 @@ fn order_lost(
 /// Closes rollouts that are over, and archives those whose retention is over.
 fn tidy(context: &Context, store: &StoreWriter, handed_over: &NodeSet) -> Result<(), Failure> {
     store.close_settled(handed_over)?;
-    store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
+    let archived =
+        store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
+    for error in archived.failed {
+        eprintln!("slurm-rollout: warning: {error}");
+    }
     Ok(())
 }
 

@@ -7,11 +7,11 @@
 use super::{BootNode, BootSource, Outcomes, Saved};
 use rollout_core::rollout::image::Image;
 use rollout_host::config::{InvalidValue, is_absolute};
-use rollout_host::durable;
+use rollout_host::{durable, regular_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,8 @@ impl BootFile {
             return Ok(FileState::Link { target });
         }
         let template = self.0.template.as_deref().unwrap_or(Path::new("/"));
-        let text = read_text(template).map_err(|error| self.error(template, error))?;
+        let text =
+            regular_file::read_text(template, MAX_BYTES).map_err(|error| self.error(template, error))?;
         let text =
             fill(&text, value).map_err(|why| format!("{}: {}: {why}", node.name, template.display()))?;
         Ok(FileState::File { text, mode: MODE })
@@ -214,10 +215,7 @@ fn current(path: &Path) -> Result<FileState, String> {
     if !metadata.is_file() {
         return Err(format!("{}: neither file nor link: it is left alone", path.display()));
     }
-    if metadata.len() > MAX_BYTES {
-        return Err(format!("{}: longer than {MAX_BYTES} bytes: no boot file of ours", path.display()));
-    }
-    let text = read_text(path).map_err(error)?;
+    let text = regular_file::read_text(path, MAX_BYTES).map_err(error)?;
     Ok(FileState::File { text, mode: metadata.permissions().mode() & 0o7777 })
 }
 
@@ -233,12 +231,6 @@ fn replace(path: &Path, wanted: &FileState) -> Result<(), String> {
             std::fs::remove_file(path).and_then(|()| durable::sync_parent(path)).map_err(error)
         }
     }
-}
-
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 fn in_time(until: Instant) -> Result<(), String> {
@@ -367,6 +359,22 @@ mod tests {
         assert_eq!(site.names(), ["01-52-54-00-00-00-01"]);
         let error = provider.check(&image("3"), &nodes, soon()).unwrap_err();
         assert!(error.contains("compute-3") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_file_is_an_error_at_once() {
+        let site = Site::new("{node}", "{image}");
+        let provider = BootFile(site.config.clone());
+        let nodes = [node("n1", &[])];
+        let template = site.config.template.as_deref().unwrap();
+        std::fs::remove_file(template).unwrap();
+        for fifo in [template, &site.config.directory.join("n1")] {
+            nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            let error = provider.check(&image("2"), &nodes, soon()).unwrap_err();
+            assert!(error.contains("regular file") || error.contains("left alone"), "{error}");
+            std::fs::remove_file(fifo).unwrap();
+            std::fs::write(fifo, "").unwrap();
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@
 use super::BootNode;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::addresses::Addresses;
+use rollout_host::regular_file;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -44,9 +45,8 @@ impl NodesFile {
     /// If the file exists and cannot be used.
     pub fn load(path: &Path) -> Result<Self, NodesFileError> {
         let io = |source| NodesFileError::Io { path: path.to_owned(), source };
-        let mut text = String::new();
-        match std::fs::File::open(path) {
-            Ok(file) => file.take(MAX_BYTES).read_to_string(&mut text).map_err(io)?,
+        let text = match regular_file::read_text(path, MAX_BYTES) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(io(error)),
         };

@@ -16,6 +16,8 @@ pub struct Archived {
     pub archived: Vec<String>,
     /// Rollouts that were deleted from the archive.
     pub deleted: Vec<String>,
+    /// Rollouts that could not be moved or deleted, with the error. They stay as they are.
+    pub failed: Vec<String>,
 }
 
 impl StoreWriter {
@@ -50,18 +52,20 @@ impl StoreWriter {
         delete_after: Option<Duration>,
     ) -> Result<Archived, StoreError> {
         let expired = expired(&self.closed()?, retention, clock::now_ms());
-        let archived = self.archive(&expired)?;
-        let deleted = delete_after.map(|age| self.delete_archived(age)).transpose()?.unwrap_or_default();
-        Ok(Archived { archived, deleted })
+        let mut archived = self.archive(&expired)?;
+        if let Some(age) = delete_after {
+            self.delete_archived(age, &mut archived)?;
+        }
+        Ok(archived)
     }
 
-    /// Archives these closed rollouts: `archive/ID` keeps manifest and journal, and no verb reads it any more. Returns
-    /// the ids of those that were closed.
+    /// Archives those of these rollouts that are closed: `archive/ID` keeps manifest and journal, and no verb reads it
+    /// any more.
     ///
     /// # Errors
     /// Fails if the state directory cannot be written.
-    pub fn archive(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
-        let mut archived = Vec::new();
+    pub fn archive(&self, ids: &[String]) -> Result<Archived, StoreError> {
+        let mut archived = Archived::default();
         if ids.is_empty() {
             return Ok(archived);
         }
@@ -73,25 +77,27 @@ impl StoreWriter {
             // A crash between the two leaves a summary without a rollout, which nothing reads.
             match durable::rename(&from, &to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::io(&from, "archived")(error));
+                    archived.failed.push(StoreError::io(&from, "archived")(error).to_string());
+                    continue;
                 }
                 _ => lock.reopen(id)?,
             }
-            archived.push(id.clone());
+            archived.archived.push(id.clone());
         }
         Ok(archived)
     }
 
-    fn delete_archived(&self, age: Duration) -> Result<Vec<String>, StoreError> {
-        let mut deleted = Vec::new();
+    fn delete_archived(&self, age: Duration, archived: &mut Archived) -> Result<(), StoreError> {
         for id in self.names_in(&self.archive_dir())? {
             let path = self.archive_dir().join(&id);
             if is_older(&path, age) {
-                std::fs::remove_dir_all(&path).map_err(StoreError::io(&path, "deleted"))?;
-                deleted.push(id);
+                match std::fs::remove_dir_all(&path).map_err(StoreError::io(&path, "deleted")) {
+                    Ok(()) => archived.deleted.push(id),
+                    Err(error) => archived.failed.push(error.to_string()),
+                }
             }
         }
-        Ok(deleted)
+        Ok(())
     }
 }
 

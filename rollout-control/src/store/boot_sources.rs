@@ -9,6 +9,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::Entry;
 use rollout_host::clock;
+use rollout_host::regular_file::{self, NO_LIMIT};
 use std::collections::BTreeMap;
 
 const FILE: &str = "boot-sources.json";
@@ -21,7 +22,7 @@ impl StoreReader {
     /// Fails if they exist and cannot be read.
     pub fn boot_sources(&self, id: &str) -> Result<BTreeMap<String, Saved>, StoreError> {
         let path = self.rollout_dir(id).join(FILE);
-        match std::fs::read(&path) {
+        match regular_file::read(&path, NO_LIMIT) {
             Ok(text) => {
                 serde_json::from_slice(&text).map_err(|error| StoreError::io(&path, "read")(error.into()))
             }

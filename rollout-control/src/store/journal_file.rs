@@ -4,7 +4,7 @@ use super::lock::Locked;
 use super::{MODE, StoreError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay, replay_line};
-use rollout_host::durable;
+use rollout_host::{durable, regular_file};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,7 +38,7 @@ impl JournalFile {
 
     fn text(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let mut text = Vec::new();
-        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut text)) {
+        match regular_file::open(&self.path).and_then(|mut file| file.read_to_end(&mut text)) {
             Ok(_) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.error("read", source)),
@@ -48,7 +48,7 @@ impl JournalFile {
     /// Returns the first line that is whole. `None` if there is none or it cannot be read.
     fn first_line(&self) -> Option<Line> {
         let mut text = Vec::new();
-        BufReader::new(File::open(&self.path).ok()?).read_until(b'\n', &mut text).ok()?;
+        BufReader::new(regular_file::open(&self.path).ok()?).read_until(b'\n', &mut text).ok()?;
         lines(&String::from_utf8_lossy(&text)).next()
     }
 

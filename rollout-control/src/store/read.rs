@@ -9,6 +9,7 @@ use rollout_core::rollout::journal::{Line, NodeRecords, replay};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::drains::Drains;
+use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND, NO_LIMIT};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -177,7 +178,7 @@ impl StoreReader {
     /// Fails if there is no such rollout or it cannot be read.
     pub fn manifest_text(&self, id: &str) -> Result<String, StoreError> {
         let path = self.manifest_path(id);
-        std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        regular_file::read_text(&path, MAX_WRITTEN_BY_HAND).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::NoSuchRollout(id.to_owned()),
             _ => StoreError::io(&path, "read")(error),
         })
@@ -219,7 +220,7 @@ impl StoreReader {
     }
 
     fn closed_rollout(&self, id: &str) -> Option<ClosedRollout> {
-        serde_json::from_slice(&std::fs::read(self.closed_path(id)).ok()?).ok()
+        serde_json::from_slice(&regular_file::read(&self.closed_path(id), NO_LIMIT).ok()?).ok()
     }
 
     fn manifest(&self, id: &str) -> Result<Manifest, StoreError> {
@@ -246,7 +247,7 @@ impl StoreReader {
     }
 
     fn read_json<T: DeserializeOwned + Default>(&self, path: &Path) -> T {
-        let bytes = std::fs::read(path).unwrap_or_default();
+        let bytes = regular_file::read(path, NO_LIMIT).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 

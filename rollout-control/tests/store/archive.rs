@@ -1,6 +1,7 @@
 //! The archive: closed rollouts that are only kept.
 
 use crate::prelude::*;
+use rollout_control::store::Archived;
 use rollout_core::controller::closing::Retention;
 use std::fs::File;
 use std::time::{Duration, SystemTime};
@@ -32,7 +33,7 @@ fn an_archived_rollout_is_kept_and_no_longer_read() {
     staged(&store, "open", "o1");
     let journal = fs::read(dir.path().join("rollouts/driver/journal")).unwrap();
     let ids = ["driver", "open", "no-such", "../rollouts/kernel"].map(str::to_owned);
-    assert_eq!(store.archive(&ids).unwrap(), [driver.as_str()], "only a closed rollout");
+    assert_eq!(store.archive(&ids).unwrap().archived, [driver.as_str()], "only a closed rollout");
     assert_eq!(archived(&dir), ["driver"]);
     assert_eq!(fs::read(dir.path().join("archive/driver/journal")).unwrap(), journal);
     let manifest = fs::read_to_string(dir.path().join("archive/driver/manifest.toml")).unwrap();
@@ -48,10 +49,21 @@ fn an_archived_rollout_is_kept_and_no_longer_read() {
     assert!(matches!(store.stage_again(&driver, &set("n1")), Err(StoreError::NoSuchRollout(_))));
     assert!(matches!(store.unstage(&driver, None), Err(StoreError::NoSuchRollout(_))));
     assert!(store.record(Some(&driver), vec![ordered("n1", 1)]).is_err());
-    assert!(store.archive(&[driver]).unwrap().is_empty());
-    assert!(store.archive(&[]).unwrap().is_empty());
+    assert_eq!(store.archive(&[driver]).unwrap(), Archived::default());
+    assert_eq!(store.archive(&[]).unwrap(), Archived::default());
     assert_eq!(files(dir.path()), before, "nothing was made anew");
     assert_eq!(staged(&store, "driver", "n1"), "driver@2", "its name stays taken");
+}
+
+#[test]
+fn a_rollout_that_cannot_be_moved_does_not_hold_up_the_others() {
+    let (dir, store) = store();
+    let ids = ["one", "two"].map(|name| closed(&store, name, "n1"));
+    fs::create_dir_all(dir.path().join("archive/one/by-hand")).unwrap();
+    let found = store.archive(&ids).unwrap();
+    assert_eq!(found.archived, ["two"]);
+    assert!(matches!(&found.failed[..], [error] if error.contains("rollouts/one")), "{found:?}");
+    assert!(store.is_closed("one") && dir.path().join("rollouts/one/journal").exists());
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn a_damaged_summary_is_made_anew() {
     fs::write(dir.path().join("closed/kernel"), "").unwrap();
     fs::remove_dir_all(dir.path().join("rollouts/kernel")).unwrap();
     assert!(store.closed().unwrap().is_empty());
-    assert_eq!(store.archive(std::slice::from_ref(&kernel)).unwrap(), [kernel]);
+    assert_eq!(store.archive(std::slice::from_ref(&kernel)).unwrap().archived, [kernel]);
     assert!(!dir.path().join("closed/kernel").exists());
 }
 

@@ -237,8 +237,10 @@ impl Image {
             return wrong("proof", "nothing is asked of the booted system: it could be anything".to_owned());
         }
         if let Some(file) = &self.proof.file {
-            if !file.path.starts_with('/') || file.path.contains(char::is_control) {
-                return wrong("proof.file.path", format!("{:?}: not an absolute path", file.path));
+            let is_exact = !file.path.split('/').any(|part| matches!(part, "." | ".."));
+            if !file.path.starts_with('/') || !is_exact || file.path.contains(char::is_control) {
+                let why = format!("{:?}: not an absolute path without '.' and '..'", file.path);
+                return wrong("proof.file.path", why);
             }
         }
         if self.values.len() > MAX_VALUES {
@@ -417,6 +419,7 @@ mod tests {
         for (text, key) in [
             ("[proof]\nos_release = false", "proof"),
             ("[proof]\nfile = { path = 'x', content = '' }", "proof.file.path"),
+            ("[proof]\nfile = { path = '/run/../etc/x', content = '' }", "proof.file.path"),
             ("[values]\n'a b' = ''", "values"),
             ("[values]\na = \"\\u0007\"", "values.a"),
         ] {

@@ -5,6 +5,7 @@ use super::boot_entry::Loader;
 use crate::changes::ChangeError;
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, XFS_SUPER_MAGIC, statfs};
+use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use rollout_host::run::Program;
 use std::fs::{self, File};
 use std::io;
@@ -51,7 +52,8 @@ impl Grub {
 
     fn get(&self, name: &str) -> Result<Option<String>, ChangeError> {
         let path = self.environment();
-        let block = fs::read(&path).map_err(ChangeError::file("reading GRUB's environment block", &path))?;
+        let block = regular_file::read(&path, MAX_WRITTEN_BY_HAND)
+            .map_err(ChangeError::file("reading GRUB's environment block", &path))?;
         Ok(value(&String::from_utf8_lossy(&block), name).filter(|value| !value.is_empty()))
     }
 
@@ -71,7 +73,8 @@ impl Grub {
     fn configuration(&self) -> String {
         let efi = files_in(Path::new(EFI)).into_iter().map(|directory| directory.join("grub.cfg"));
         let own = ["grub.cfg", "custom.cfg"].map(|name| self.directory.join(name));
-        let texts = own.into_iter().chain(efi).filter_map(|path| fs::read(path).ok());
+        let texts =
+            own.into_iter().chain(efi).filter_map(|path| regular_file::read(&path, MAX_WRITTEN_BY_HAND).ok());
         texts.map(|text| String::from_utf8_lossy(&text).into_owned() + "\n").collect()
     }
 }
@@ -88,7 +91,12 @@ impl Loader for Grub {
         }
         let entries: Vec<(String, String)> = files_in(Path::new(ENTRIES))
             .iter()
-            .filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), fs::read_to_string(path).ok()?)))
+            .filter_map(|path| {
+                Some((
+                    path.file_stem()?.to_str()?.to_owned(),
+                    regular_file::read_text(path, MAX_WRITTEN_BY_HAND).ok()?,
+                ))
+            })
             .collect();
         problem(&self.configuration(), &entries, entry).map_or(Ok(()), refused)
     }

@@ -5,6 +5,7 @@
 
 use super::ChangeError;
 use rollout_host::durable;
+use rollout_host::regular_file::{self, NO_LIMIT};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ impl UndoCache {
     /// Returns the packages of a transaction that was begun and is not known to have succeeded.
     pub(super) fn unfinished(&self) -> Result<Option<Vec<String>>, ChangeError> {
         let path = self.directory.join(UNFINISHED);
-        match std::fs::read_to_string(&path) {
+        match regular_file::read_text(&path, NO_LIMIT) {
             Ok(text) => Ok(Some(text.lines().map(str::to_owned).collect())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(ChangeError::file("reading", &path)(e)),

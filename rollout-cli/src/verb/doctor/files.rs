@@ -4,6 +4,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Gid, User, access, geteuid, getgrouplist};
 use rollout_core::doctor::access::{Entry, Identity, PathEntries};
 use rollout_core::slurm::config::SlurmUser;
+use rollout_host::regular_file;
 use rollout_host::run::{Program, is_program};
 use std::ffi::CString;
 use std::fs;
@@ -86,7 +87,7 @@ pub(super) fn names_us(path: &Path) -> Option<bool> {
     if fs::metadata(path).ok()?.len() > MAX_PROGRAM {
         return Some(false);
     }
-    let bytes = fs::read(path).ok()?;
+    let bytes = regular_file::read(path, MAX_PROGRAM).ok()?;
     Some(bytes.windows(OUR_NAME.len()).any(|part| part == OUR_NAME))
 }
 

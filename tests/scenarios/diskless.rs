@@ -1,6 +1,8 @@
 //! Nodes without a disk: each boot begins with an empty upper layer on the image that the boot server names. They
 //! keep no ledger, and the controller tells them after their boot what they should be.
 
+mod orders;
+
 use crate::prelude::*;
 
 const TEMPLATE: &str = "#!lab\n# {node}, {ip}\nboot {image}-{version}\n";
@@ -14,10 +16,17 @@ fn images() -> Vec<NetImage> {
 }
 
 fn site(nodes: u8) -> Site {
-    let change = |root: &NodeRoot| {
+    site_with(nodes, |root| {
+        root.write_file(IMAGES_CONFIG_FILE, BOOT_FILE_CONFIG, 0o644)?;
+        root.write_file(BOOT_TEMPLATE_FILE, TEMPLATE, 0o644)
+    })
+}
+
+/// Boots nodes whose boot sources are changed as `configure` sets up on the controller.
+fn site_with(nodes: u8, configure: impl Fn(&NodeRoot) -> Result<()> + Send + Sync + 'static) -> Site {
+    let change = move |root: &NodeRoot| {
         if root.is_controller() {
-            root.write_file(IMAGES_CONFIG_FILE, BOOT_FILE_CONFIG, 0o644)?;
-            root.write_file(BOOT_TEMPLATE_FILE, TEMPLATE, 0o644)?;
+            configure(root)?;
             return root.enable_units(&[RECONCILE_TIMER]);
         }
         make_ledger_volatile(root)
@@ -235,26 +244,4 @@ fn nodes_that_nobody_tells() {
     assert!(found.contains("slurmd waits until it is known what this node should be"), "{found}");
     site.rollout(&["reconcile", "--wait"]).unwrap().into_stdout().unwrap();
     site.wait_idle(&["cn02"], MINUTES).unwrap();
-}
-
-/// The controller dies after one of two nodes has got its image and before any has been ordered.
-#[test]
-fn a_controller_that_dies_between_boot_file_and_order() {
-    let site = site(2);
-    let controller = site.cluster.controller();
-    site.stage(manifest("2", "cn[01-02]")).unwrap();
-    let template = BOOT_TEMPLATE_FILE;
-    let once =
-        format!("rm {template}; mkfifo -m 644 {template}; echo 'boot {{image}}-{{version}}' >{template}");
-    let _writing = controller.spawn(&["sh", "-ec", &once]).unwrap();
-    site.reboot("cn[01-02]").unwrap();
-    until("one is given it", MINUTES, || Ok(boot_file(&site, "cn01").success()), |given| *given).unwrap();
-    controller.power_cut();
-    controller.write_file(template, TEMPLATE, 0o644).unwrap();
-    controller.power_on();
-    for node in ["cn01", "cn02"] {
-        site.wait_phase("image-2", node, "updated").unwrap();
-        assert_eq!((running(&site, node).as_str(), site.cluster.node(node).boot_count()), ("2", 2));
-    }
-    site.wait_idle(&["cn01", "cn02"], MINUTES).unwrap();
 }

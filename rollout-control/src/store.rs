@@ -25,6 +25,7 @@ mod claim;
 mod journal_file;
 mod learned;
 mod lock;
+mod plain_reboots;
 mod read;
 mod stage;
 

@@ -4,6 +4,7 @@
 
 mod boot_entry;
 mod grub;
+mod loader;
 mod ostree;
 mod systemd_boot;
 

@@ -20,6 +20,7 @@ mod agent_update;
 mod boot_services;
 mod cases;
 mod clusters;
+mod configless;
 mod crash;
 mod diskless;
 mod doctor;

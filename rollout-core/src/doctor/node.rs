@@ -43,6 +43,17 @@ pub struct StateDir {
     pub on: FileSystem,
 }
 
+/// Place that scontrol has its configuration from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlurmConfSource {
+    /// A file on the node, or DNS.
+    File,
+    /// The slurmctld at this address.
+    Server(String),
+    /// Files of the running slurmd, which do not exist before it starts.
+    Slurmd,
+}
+
 /// Facts about this node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
@@ -50,6 +61,7 @@ pub struct NodeFacts {
     pub node: String,
     /// True if Slurm has such a node, or the reason why Slurm was not asked.
     pub known_to_slurm: Result<bool, String>,
+    pub slurm_conf: SlurmConfSource,
     /// SlurmUser of slurmctld. `None` if Slurm was not asked.
     pub slurm_user: Option<SlurmUser>,
     /// `slurm_user` of agent.toml, and its uid here.
@@ -108,7 +120,7 @@ impl Unit {
 /// Returns all findings about this node.
 #[must_use]
 pub fn node(facts: &NodeFacts) -> Vec<Finding> {
-    let mut findings = vec![name(facts), user(facts), munge(&facts.munge)];
+    let mut findings = vec![name(facts), slurm_conf(&facts.slurm_conf), user(facts), munge(&facts.munge)];
     findings.extend(agent(facts));
     findings.extend(gate(facts));
     findings.push(rescue(&facts.rescue));
@@ -143,7 +155,23 @@ fn name(facts: &NodeFacts) -> Finding {
             .cured_by("set node_name in agent.toml to this node's NodeName (`scontrol show aliases`)"),
         Err(why) => Finding::warning("node-name", format!("Slurm could not be asked for {node}: {why}"))
             .because("the agent tells Slurm why it holds a node, and resumes one that Slurm gave up on")
-            .cured_by("`scontrol ping`; scontrol and slurm_conf in agent.toml"),
+            .cured_by("`scontrol ping`; scontrol, slurm_conf and conf_server in agent.toml"),
+    }
+}
+
+fn slurm_conf(source: &SlurmConfSource) -> Finding {
+    const CHECK: &str = "slurm-conf";
+    match source {
+        SlurmConfSource::File => Finding::ok(CHECK, "scontrol finds its configuration by itself"),
+        SlurmConfSource::Server(server) => Finding::ok(CHECK, format!("scontrol fetches it from {server}")),
+        SlurmConfSource::Slurmd => Finding::warning(
+            CHECK,
+            "scontrol finds its configuration only while slurmd runs",
+        )
+        .because(
+            "after a boot the agent asks Slurm before slurmd starts: whether the node is to stay drained",
+        )
+        .cured_by("set conf_server in agent.toml; ignore this if DNS has the SRV record _slurmctld._tcp"),
     }
 }
 

@@ -11,6 +11,7 @@ fn good() -> NodeFacts {
     NodeFacts {
         node: "n1".into(),
         known_to_slurm: Ok(true),
+        slurm_conf: SlurmConfSource::File,
         slurm_user: Some(SlurmUser { name: "slurm".into(), uid: 64030 }),
         configured_user: ("slurm".into(), Some(64030)),
         agent: unit("LoadState=loaded; ActiveState=active; UnitFileState=enabled"),
@@ -54,6 +55,8 @@ fn wrong(facts: &NodeFacts) -> Vec<Finding> {
 fn a_node_as_it_should_be() {
     assert_eq!(wrong(&good()), []);
     assert_eq!(wrong(&NodeFacts { managers: Vec::new(), ..good() }), [], "symlinks need no package manager");
+    let configless = NodeFacts { slurm_conf: SlurmConfSource::Server("ctl:6817".into()), ..good() };
+    assert_eq!(wrong(&configless), []);
 }
 
 #[test]
@@ -68,6 +71,12 @@ fn every_fault_is_one_finding_with_what_to_do() {
     let cases = [
         (NodeFacts { known_to_slurm: Ok(false), ..good() }, Problem, "Slurm has no node n1", "node_name"),
         (NodeFacts { known_to_slurm: Err("away".into()), ..good() }, Warning, "away", "scontrol ping"),
+        (
+            NodeFacts { slurm_conf: SlurmConfSource::Slurmd, ..good() },
+            Warning,
+            "only while slurmd runs",
+            "conf_server",
+        ),
         (
             NodeFacts { configured_user: ("slurm".into(), None), ..good() },
             Problem,

@@ -7,6 +7,7 @@ use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
 use rollout_host::scontrol::Scontrol;
+use rollout_host::sealing::Sealing;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct Config {
     /// them, `a,b`.
     pub(crate) features_program: Option<PathBuf>,
     pub(crate) munge_socket: PathBuf,
+    /// The key that opens orders sealed without MUNGE; by default Slurm's.
+    pub(crate) order_key: Option<PathBuf>,
     /// Directory of the ledger, of staged orders and of the files for an undo. It must outlive a boot.
     pub(crate) state_dir: PathBuf,
     /// The Unix socket, for root on this node.
@@ -81,6 +84,7 @@ impl Default for Config {
             conf_server: None,
             features_program: None,
             munge_socket: munge::SOCKET.into(),
+            order_key: None,
             state_dir: "/var/lib/slurm-rollout-agent".into(),
             socket: answer::SOCKET.into(),
             ledger: LedgerStorage::Disk,
@@ -93,6 +97,11 @@ impl Default for Config {
 impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         config::load(path)
+    }
+
+    /// Returns the means of opening orders.
+    pub(crate) fn sealing(&self) -> Sealing {
+        Sealing::new(&self.munge_socket, self.order_key.as_deref())
     }
 
     /// Adds the slurmctld that slurmd fetches its configuration from, if no key sets one.
@@ -117,6 +126,7 @@ impl Validate for Config {
             is_absolute(&["scontrol"], &self.scontrol),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
+            self.order_key.as_deref().and_then(|path| is_absolute(&["order_key"], path)),
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["socket"], &self.socket),
         ];

@@ -14,7 +14,6 @@ use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
 use rollout_host::config::{Validate, read};
 use rollout_host::exit_code::Exit;
-use rollout_host::munge::Munge;
 use rollout_host::run::{Program, is_program};
 use std::error::Error;
 use std::fs;
@@ -83,6 +82,7 @@ fn facts(config: &Config, name: String) -> NodeFacts {
             Ok(!found.is_empty())
         });
     let slurmd = unit(&config.slurmd_unit);
+    let sealing = config.sealing().method();
     NodeFacts {
         known_to_slurm,
         slurm_conf: slurm_conf(config),
@@ -96,7 +96,8 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         drop_in: has_drop_in(&config.slurmd_unit),
         answer: client::ask_status_over_tcp(config).map_err(|error| error.to_string()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        munge: Munge::at(&config.munge_socket).try_out(),
+        order_key: sealing.key(),
+        sealing: sealing.try_out(),
         state_dir: (config.state_dir.display().to_string(), state_dir(&config.state_dir)),
         ledger: LedgerFile::in_dir(&config.state_dir).newest(&name).map_err(|error| error.to_string()),
         volatile: config.is_volatile().then(|| Path::new(VOLATILE).exists()),

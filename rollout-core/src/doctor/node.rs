@@ -79,8 +79,10 @@ pub struct NodeFacts {
     pub answer: Result<AgentStatus, String>,
     /// Version of this program.
     pub version: String,
+    /// The key that orders are sealed with. `None` for MUNGE.
+    pub order_key: Option<String>,
     /// Result of sealing and opening a credential.
-    pub munge: Result<(), String>,
+    pub sealing: Result<(), String>,
     /// Path of the state directory, and facts about it.
     pub state_dir: (String, Result<StateDir, String>),
     /// `None` if the ledger survives a boot by agent.toml. Otherwise true if [`VOLATILE`] tells the gate's unit.
@@ -120,7 +122,12 @@ impl Unit {
 /// Returns all findings about this node.
 #[must_use]
 pub fn node(facts: &NodeFacts) -> Vec<Finding> {
-    let mut findings = vec![name(facts), slurm_conf(&facts.slurm_conf), user(facts), munge(&facts.munge)];
+    let mut findings = vec![
+        name(facts),
+        slurm_conf(&facts.slurm_conf),
+        user(facts),
+        sealing(facts.order_key.as_deref(), &facts.sealing),
+    ];
     findings.extend(agent(facts));
     findings.extend(gate(facts));
     findings.push(rescue(&facts.rescue));
@@ -135,14 +142,21 @@ pub fn node(facts: &NodeFacts) -> Vec<Finding> {
     findings
 }
 
-/// Checks MUNGE, on a node or a controller.
+/// Checks the sealing of orders, on a node or a controller: with the key in this file, else with MUNGE.
 #[must_use]
-pub fn munge(tried: &Result<(), String>) -> Finding {
-    match tried {
-        Ok(()) => Finding::ok("munge", "a credential was sealed and opened"),
-        Err(why) => Finding::problem("munge", why.clone())
+pub fn sealing(key: Option<&str>, tried: &Result<(), String>) -> Finding {
+    match (key, tried) {
+        (None, Ok(())) => Finding::ok("munge", "a credential was sealed and opened"),
+        (None, Err(why)) => Finding::problem("munge", why.clone())
             .because("orders are sealed and opened with MUNGE; Slurm itself does not work without it either")
-            .cured_by("`systemctl enable --now munge`; is /etc/munge/munge.key the cluster's, and munge_socket right?"),
+            .cured_by(
+                "`systemctl enable --now munge`; is /etc/munge/munge.key the cluster's, and munge_socket right? \
+                 On a cluster without MUNGE, set order_key on controllers and nodes",
+            ),
+        (Some(key), Ok(())) => Finding::ok("order-key", format!("orders are sealed with {key}")),
+        (Some(_), Err(why)) => Finding::problem("order-key", why.clone())
+            .because("orders are sealed and opened with this key instead of MUNGE")
+            .cured_by("copy the controllers' key to this path, with mode 0600, or set order_key"),
     }
 }
 

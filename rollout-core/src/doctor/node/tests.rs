@@ -35,7 +35,8 @@ fn good() -> NodeFacts {
             ..AgentStatus::default()
         }),
         version: "0.1.0".into(),
-        munge: Ok(()),
+        order_key: None,
+        sealing: Ok(()),
         state_dir: (
             "/s".into(),
             Ok(StateDir { uid: 0, mode: 0o40700, is_dir: true, on: FileSystem::Lasting }),
@@ -84,7 +85,13 @@ fn every_fault_is_one_finding_with_what_to_do() {
             "slurm_user",
         ),
         (NodeFacts { configured_user: ("nobody".into(), Some(9)), ..good() }, Problem, "uid 9", "\"slurm\""),
-        (NodeFacts { munge: Err("munged is gone".into()), ..good() }, Problem, "munged is gone", "munge"),
+        (NodeFacts { sealing: Err("munged is gone".into()), ..good() }, Problem, "munged is gone", "munge"),
+        (
+            NodeFacts { order_key: Some("/k".into()), sealing: Err("the key /k: gone".into()), ..good() },
+            Problem,
+            "the key /k: gone",
+            "order_key",
+        ),
         (
             NodeFacts { agent: unit("LoadState=not-found"), ..good() },
             Problem,

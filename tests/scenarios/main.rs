@@ -35,6 +35,7 @@ mod install_while_ordered;
 mod late;
 mod lost;
 mod node_faults;
+mod order_key;
 mod orders;
 mod ostree;
 mod package_failures;

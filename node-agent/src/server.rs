@@ -361,6 +361,7 @@ impl Shared {
     async fn open(&self, body: Body) -> Result<Vec<u8>, Refusal> {
         let (sealing, opened, slurm_user) =
             (self.sealing.clone(), Arc::clone(&self.opened), self.slurm_user.clone());
+        let volatile = self.identity.volatile;
         let ending = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error);
         let permit = Arc::clone(&self.openings).acquire_owned().await;
         let permit = permit.map_err(|error| ending(error.to_string()))?;
@@ -370,6 +371,9 @@ impl Shared {
             let text =
                 std::str::from_utf8(&body.bytes).map_err(|_| "it is not sealed: no text".to_owned())?;
             let opened = sealing.open(text.trim(), &opened).map_err(|error| error.to_string())?;
+            if volatile && is_from_before_boot(opened.age, node::uptime()) {
+                return Err("sealed before this node booted; send a new one".to_owned());
+            }
             match opened.uid {
                 Some(uid) if uid != 0 && Some(uid) != node::uid_of(&slurm_user) => {
                     Err(format!("sealed by uid {uid}, which is neither root nor {slurm_user}"))
@@ -401,5 +405,26 @@ impl Shared {
             body.bytes.extend_from_slice(&data);
         }
         Ok(body)
+    }
+}
+
+/// Returns whether an order of this age was sealed before the boot. On a node without a ledger, nothing else tells a
+/// replayed order from a new one after a boot. Both times are in whole seconds.
+fn is_from_before_boot(age: Duration, uptime: Duration) -> bool {
+    age > uptime + Duration::from_secs(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_sealed_before_the_boot_is_recognized() {
+        let s = Duration::from_secs;
+        for (age, uptime, expected) in
+            [(0, 0, false), (1, 0, false), (2, 0, true), (40, 39, false), (41, 39, true)]
+        {
+            assert_eq!(is_from_before_boot(s(age), s(uptime)), expected, "{age} {uptime}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The way in which orders are sealed: with MUNGE, or with a key if the cluster has no MUNGE.
 
+use crate::clock;
 use crate::munge::{Munge, MungeError};
 use crate::order_key::{Memory, OrderKey, OrderKeyError, SLURM_KEY, is_sealed_with_key};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Agents run as root, so nobody else on their nodes can open an order.
 const READER_UID: u32 = 0;
@@ -36,6 +38,8 @@ pub enum Method {
 pub struct Opened {
     /// The user who sealed it. `None` if it was sealed with the key, which root and SlurmUser alone can read.
     pub uid: Option<u32>,
+    /// Time since it was sealed. munged does not remember over a boot which credentials it opened.
+    pub age: Duration,
     pub payload: Vec<u8>,
 }
 
@@ -77,10 +81,12 @@ impl Sealing {
         if is_sealed_with_key(sealed) {
             let key = OrderKey::at(self.order_key.clone().unwrap_or_else(|| SLURM_KEY.into()));
             let payload = key.open(sealed, memory)?.as_bytes().to_vec();
-            return Ok(Opened { uid: None, payload });
+            // The key's memory refuses older ones than itself.
+            return Ok(Opened { uid: None, age: Duration::ZERO, payload });
         }
         let opened = Munge::at(&self.munge_socket).open(sealed)?;
-        Ok(Opened { uid: Some(opened.uid), payload: opened.payload })
+        let age = Duration::from_secs(clock::now_s().saturating_sub(opened.sealed_s));
+        Ok(Opened { uid: Some(opened.uid), age, payload: opened.payload })
     }
 }
 

@@ -29,7 +29,8 @@ use rollout_core::protocol::order::{Order, OrderKind};
 use rollout_core::slurm::reason::REBOOT_PROGRAM_SUBJECT;
 use rollout_core::text::one_line;
 use rollout_host::clock;
-use rollout_host::munge::Munge;
+use rollout_host::order_key::Memory;
+use rollout_host::sealing::Sealing;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ const SHORT_BODY: usize = 32 * 1024;
 /// Number of longer bodies in memory at the same time. Others wait.
 const LONG_BODIES: usize = 1;
 
-/// Number of concurrent requests to munged, each of which takes a thread.
-const MUNGE_REQUESTS: usize = 2;
+/// Number of orders that are opened at the same time. Each takes a thread that may wait for munged.
+const OPENINGS: usize = 2;
 
 /// Time limits for the header of a request and for the whole exchange.
 const HEADER_LIMIT: Duration = Duration::from_secs(3);
@@ -76,13 +77,15 @@ struct Shared {
     /// The constant part of the status.
     identity: AgentStatus,
     slurm_user: String,
-    munge: Munge,
+    sealing: Sealing,
+    /// Orders sealed with the key that were opened.
+    opened: Arc<Memory>,
     published: watch::Receiver<Published>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
     slots: Arc<Slots>,
     long_bodies: Arc<Semaphore>,
-    munge_requests: Arc<Semaphore>,
+    openings: Arc<Semaphore>,
     /// Log of lines that any peer can cause.
     peer_log: log::Throttled,
 }
@@ -110,13 +113,14 @@ impl Server {
         let shared = Shared {
             identity,
             slurm_user: config.slurm_user.clone(),
-            munge: Munge::at(&config.munge_socket),
+            sealing: config.sealing(),
+            opened: Arc::default(),
             slurm,
             published,
             orders,
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
-            munge_requests: Arc::new(Semaphore::new(MUNGE_REQUESTS)),
+            openings: Arc::new(Semaphore::new(OPENINGS)),
             peer_log: log::Throttled::default(),
         };
         Ok(Self { tcp: listen::tcp(config.listen)?, unix: listen::unix(config)?, shared: Arc::new(shared) })
@@ -355,20 +359,27 @@ impl Shared {
 
     /// Opens the credential and checks its sealer, on a thread of its own: munged may take long.
     async fn open(&self, body: Body) -> Result<Vec<u8>, Refusal> {
-        let (munge, slurm_user) = (self.munge.clone(), self.slurm_user.clone());
+        let (sealing, opened, slurm_user) =
+            (self.sealing.clone(), Arc::clone(&self.opened), self.slurm_user.clone());
+        let volatile = self.identity.volatile;
         let ending = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error);
-        let permit = Arc::clone(&self.munge_requests).acquire_owned().await;
+        let permit = Arc::clone(&self.openings).acquire_owned().await;
         let permit = permit.map_err(|error| ending(error.to_string()))?;
         let opened = tokio::task::spawn_blocking(move || {
             // The thread holds the permits until it ends, even if nobody waits for it any more.
             let _permits = (permit, body.permit);
             let text =
                 std::str::from_utf8(&body.bytes).map_err(|_| "it is not sealed: no text".to_owned())?;
-            let opened = munge.open(text.trim()).map_err(|error| error.to_string())?;
-            if opened.uid != 0 && Some(opened.uid) != node::uid_of(&slurm_user) {
-                return Err(format!("sealed by uid {}, which is neither root nor {slurm_user}", opened.uid));
+            let opened = sealing.open(text.trim(), &opened).map_err(|error| error.to_string())?;
+            if volatile && is_from_before_boot(opened.age, node::uptime()) {
+                return Err("sealed before this node booted; send a new one".to_owned());
             }
-            Ok(opened.payload)
+            match opened.uid {
+                Some(uid) if uid != 0 && Some(uid) != node::uid_of(&slurm_user) => {
+                    Err(format!("sealed by uid {uid}, which is neither root nor {slurm_user}"))
+                }
+                _ => Ok(opened.payload),
+            }
         });
         let opened = opened.await.map_err(|error| ending(error.to_string()))?;
         opened.map_err(|why| (StatusCode::FORBIDDEN, why))
@@ -394,5 +405,26 @@ impl Shared {
             body.bytes.extend_from_slice(&data);
         }
         Ok(body)
+    }
+}
+
+/// Returns whether an order of this age was sealed before the boot. On a node without a ledger, nothing else tells a
+/// replayed order from a new one after a boot. Both times are in whole seconds.
+fn is_from_before_boot(age: Duration, uptime: Duration) -> bool {
+    age > uptime + Duration::from_secs(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_sealed_before_the_boot_is_recognized() {
+        let s = Duration::from_secs;
+        for (age, uptime, expected) in
+            [(0, 0, false), (1, 0, false), (2, 0, true), (40, 39, false), (41, 39, true)]
+        {
+            assert_eq!(is_from_before_boot(s(age), s(uptime)), expected, "{age} {uptime}");
+        }
     }
 }

@@ -46,6 +46,8 @@ const ANYBODY: u32 = u32::MAX;
 pub struct Opened {
     /// The user who sealed it, as the kernel reported it to munged.
     pub uid: u32,
+    /// Time of sealing, by the clock of the sealer's host, in seconds since 1970.
+    pub sealed_s: u64,
     pub payload: Vec<u8>,
 }
 
@@ -134,11 +136,11 @@ impl Munge {
         fields.short()?; // realm
         fields.u32()?; // time to live
         fields.short()?; // address of the sealing host
-        fields.u32()?; // time of sealing
+        let sealed_s = u64::from(fields.u32()?);
         fields.u32()?; // time of opening
         let uid = fields.u32()?;
         fields.take(12)?; // gid, uid and gid that may open it
-        Ok(Opened { uid, payload: fields.data()?.to_vec() })
+        Ok(Opened { uid, sealed_s, payload: fields.data()?.to_vec() })
     }
 
     /// Seals a text for ourselves and opens it again.

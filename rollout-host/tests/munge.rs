@@ -129,6 +129,7 @@ fn what_is_sealed_is_opened_as_it_was() {
         assert!(sealed.starts_with("MUNGE:") && sealed.ends_with(':') && sealed.is_ascii(), "{sealed:.20}…");
         let opened = munged.client().open(&sealed).unwrap();
         assert_eq!((opened.uid, opened.payload.as_slice()), (me(), bytes));
+        assert!(opened.sealed_s.abs_diff(rollout_host::clock::now_s()) < 60, "{}", opened.sealed_s);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the controller makes of agents' answers: fake agents, a fake munged, a real state directory.
+//! The controller's use of agents' answers: fake agents, a fake munged, a real state directory.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"

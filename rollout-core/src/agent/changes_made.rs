@@ -1,10 +1,9 @@
 //! Changes that rollouts made on a node, as its ledger keeps them for a later undo.
 
-use crate::agent::record::{After, Before, Record};
+use crate::agent::record::{After, Before, Record, name_and_arch};
 use crate::protocol::order::Apply;
 use crate::rollout::image::Running;
 use crate::rollout::manifest::{Change, Manager};
-use crate::rollout::undo::name_and_arch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -30,8 +29,8 @@ pub enum ChangeMade {
         manager: Manager,
         added: Vec<String>,
         removed: Vec<String>,
-        /// Those of `added` that did not replace every older version, as kernels do not: another version was there
-        /// before and stayed. Agents up to 0.1 do not report it.
+        /// Packages of `added` that did not replace every older version, as kernels do not: another version was there
+        /// before and stayed. Agents up to 0.1 do not report them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         beside: Vec<String>,
     },

@@ -4,6 +4,7 @@
 //! first.
 
 use crate::agent::changes_made::{ChangeMade, NodeChanges};
+use crate::agent::record::name_and_arch;
 use crate::rollout::image::{Image, Proof, Running};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,18 +78,6 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
         back.values = image.via.values_back(saved, running)?;
     }
     Ok(back)
-}
-
-/// Returns name and architecture of a package, of which one version replaces another. The notation is that of
-/// [`ChangeMade::Packages`].
-pub(crate) fn name_and_arch(manager: Manager, package: &str) -> (&str, &str) {
-    match manager {
-        Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),
-        Manager::Dnf | Manager::Dnf5 => {
-            let (rest, arch) = package.rsplit_once('.').unwrap_or((package, ""));
-            (rest.rsplitn(3, '-').nth(2).unwrap_or(rest), arch)
-        }
-    }
 }
 
 /// apt removes by name, and dnf may have several versions of one name.

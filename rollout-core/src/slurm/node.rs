@@ -4,9 +4,7 @@
 
 use crate::slurm::reason::{Classified, Reason};
 
-mod parse;
-
-pub use parse::parse_nodes;
+pub mod parse;
 
 /// A node as Slurm reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,6 +109,7 @@ impl NodeInfo {
 
 #[cfg(test)]
 mod tests {
+    use super::parse::parse_nodes;
     use super::*;
 
     fn node(state: &str, reason: &str) -> NodeInfo {

@@ -47,6 +47,9 @@ pub enum OrderKeyError {
     TooShort { path: PathBuf, length: usize },
     #[error("{0}")]
     Refused(String),
+    /// The cause may be gone in a moment: another clock, or another key.
+    #[error("{0}")]
+    ForNow(String),
 }
 
 /// A file with a key. It is read for each use, so that a new key counts at once.
@@ -113,7 +116,7 @@ impl OrderKey {
         let forged = "the order was not sealed with this node's key";
         let Some(mac) = bytes(mac) else { return refused(forged) };
         if self.mac(signed.as_bytes())?.verify_slice(&mac).is_err() {
-            return refused(forged);
+            return Err(OrderKeyError::ForNow(forged.to_owned()));
         }
         let mut parts = signed.splitn(3, ':');
         let (Some(sealed_ms), Some(random), Some(payload)) = (parts.next(), parts.next(), parts.next())
@@ -161,27 +164,28 @@ impl OrderKey {
 
 impl Memory {
     fn admit(&self, sealed_ms: u64, random: &str, now_ms: u64) -> Result<(), OrderKeyError> {
-        let refused = |why: String| Err(OrderKeyError::Refused(why));
+        let refused = |why: &str| Err(OrderKeyError::Refused(why.to_owned()));
+        let for_now = |why: String| Err(OrderKeyError::ForNow(why));
         let limit_ms = millis(TIME_TO_LIVE);
         let age_ms = now_ms.saturating_sub(sealed_ms);
         if age_ms > limit_ms {
-            return refused(format!("the order was sealed {} s ago; do the clocks agree?", age_ms / 1000));
+            return for_now(format!("the order was sealed {} s ago; do the clocks agree?", age_ms / 1000));
         }
         if sealed_ms > now_ms.saturating_add(limit_ms) {
             let lead_s = (sealed_ms - now_ms) / 1000;
-            return refused(format!("the order was sealed {lead_s} s from now; do the clocks agree?"));
+            return for_now(format!("the order was sealed {lead_s} s from now; do the clocks agree?"));
         }
         // Credentials that were opened before are not remembered over a restart. Both times are rounded.
         if age_ms > millis(self.since.elapsed()) + 1 {
-            return refused("the order was sealed before this agent started; send a new one".to_owned());
+            return for_now("the order was sealed before this agent started".to_owned());
         }
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.retain(|_, until_ms| *until_ms >= now_ms);
         if opened.len() >= MAX_REMEMBERED {
-            return refused("too many orders within five minutes".to_owned());
+            return refused("too many orders within five minutes");
         }
         match opened.insert(random.to_owned(), sealed_ms.saturating_add(limit_ms)) {
-            Some(_) => refused("the order was replayed".to_owned()),
+            Some(_) => refused("the order was replayed"),
             None => Ok(()),
         }
     }
@@ -216,7 +220,7 @@ mod tests {
 
     fn refused(result: Result<&str, OrderKeyError>) -> String {
         match result {
-            Err(OrderKeyError::Refused(why)) => why,
+            Err(OrderKeyError::Refused(why) | OrderKeyError::ForNow(why)) => why,
             other => panic!("{other:?}"),
         }
     }
@@ -265,7 +269,7 @@ mod tests {
             ..Memory::default()
         };
         let why = |memory: Memory, sealed_ms| match memory.admit(sealed_ms, "r", 1_000_000) {
-            Err(OrderKeyError::Refused(why)) => why,
+            Err(OrderKeyError::ForNow(why)) => why,
             other => format!("{other:?}"),
         };
         assert_eq!(why(started_long_ago(60), 990_000), "Ok(())");

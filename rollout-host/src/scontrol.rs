@@ -3,7 +3,8 @@
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
-use rollout_core::slurm::node::{NodeInfo, parse_nodes};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::node::parse::parse_nodes;
 use rollout_core::slurm::reason::Reason;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -19,6 +19,17 @@ pub enum SealingError {
     Key(#[from] OrderKeyError),
 }
 
+impl SealingError {
+    /// Returns whether the cause may be gone in a moment: a daemon, a key or a clock that is not ready yet.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Munge(error) => error.is_transient(),
+            Self::Key(error) => !matches!(error, OrderKeyError::Refused(_)),
+        }
+    }
+}
+
 /// The means of a host to seal and open orders.
 #[derive(Debug, Clone)]
 pub struct Sealing {

@@ -111,7 +111,7 @@ fn payload(length: usize) -> Vec<u8> {
 
 fn refused(result: Result<impl std::fmt::Debug, MungeError>) -> String {
     match result {
-        Err(MungeError::Refused(why)) => {
+        Err(MungeError::Refused { message: why, .. }) => {
             assert!(!why.contains('\n') && !why.contains('\0'), "one line: {why:?}");
             why.to_lowercase()
         }

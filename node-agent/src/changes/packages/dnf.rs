@@ -10,13 +10,19 @@ use super::list::{self, Difference};
 use super::rpm::Rpm;
 use super::run_manager::TimeBudget;
 use super::simulate;
-use super::spec::Notation;
+use super::spec::{self, Notation};
 use super::tool::{Direction, Tool, Transaction};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
 use rollout_host::run::{Output, Program};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Lets any number of versions of a kernel be installed: none must make room.
+const ALL_VERSIONS: &str = "--setopt=installonly_limit=0";
+
+/// Lets the running kernel be removed.
+const RUNNING_KERNEL: &str = "--setopt=protect_running_kernel=False";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flavour {
@@ -103,12 +109,8 @@ impl Dnf {
     ) -> Result<(), ChangeError> {
         // obsoletes: a package that obsoletes an old one is about to be removed. installonly_limit: no old kernel must
         // make room.
-        const EXACTLY: [&str; 4] = [
-            "--setopt=obsoletes=False",
-            "--setopt=install_weak_deps=False",
-            "--setopt=installonly_limit=0",
-            "--setopt=protect_running_kernel=False",
-        ];
+        const EXACTLY: [&str; 4] =
+            ["--setopt=obsoletes=False", "--setopt=install_weak_deps=False", ALL_VERSIONS, RUNNING_KERNEL];
         let options = EXACTLY.iter().chain(self.flavour.undo_options()).map(|option| (*option).to_owned());
         let arguments: Vec<String> = options.chain(arguments.iter().cloned()).collect();
         self.run(budget, attempt, &arguments).map(drop)
@@ -156,6 +158,25 @@ impl Dnf {
             _ => result,
         }
     }
+}
+
+/// Returns whether the transaction installs a version of a package and removes another one, which it names: no other
+/// version must make room, as it would for a kernel.
+fn exchanges_versions(transaction: &Transaction) -> bool {
+    let is_removed =
+        |spec: &String| transaction.remove.iter().any(|package| spec::is_same(Notation::Rpm, spec, package));
+    transaction.install.iter().any(is_removed)
+}
+
+/// Returns whether another version of a removed package stays, so that the node can boot that.
+fn leaves_other_version(removed: &[String], installed: &[String]) -> bool {
+    let stays = |package: &&String| !removed.contains(package);
+    let is_other = |package: &String| removed.iter().any(|old| spec::is_same(Notation::Rpm, old, package));
+    installed.iter().filter(stays).any(is_other)
+}
+
+fn option(option: &str, is_set: bool) -> Option<String> {
+    is_set.then(|| option.to_owned())
 }
 
 impl Tool for Dnf {
@@ -228,17 +249,17 @@ impl Tool for Dnf {
 
     fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError> {
         if !transaction.install.is_empty() {
-            self.run(
-                budget,
-                &format!("installing {}", list::few(&transaction.install)),
-                &Self::install(transaction),
-            )?;
+            let mut arguments = Self::install(transaction);
+            arguments.extend(option(ALL_VERSIONS, exchanges_versions(transaction)));
+            self.run(budget, &format!("installing {}", list::few(&transaction.install)), &arguments)?;
         }
         let now = self.installed()?;
         let remaining: Vec<String> =
             transaction.remove.iter().filter(|package| now.contains(package)).cloned().collect();
         if !remaining.is_empty() {
-            self.run(budget, &format!("removing {}", list::few(&remaining)), &Self::remove(&remaining))?;
+            let mut arguments = Self::remove(&remaining);
+            arguments.extend(option(RUNNING_KERNEL, leaves_other_version(&remaining, &now)));
+            self.run(budget, &format!("removing {}", list::few(&remaining)), &arguments)?;
         }
         Ok(())
     }
@@ -276,5 +297,29 @@ impl Tool for Dnf {
         arguments.extend(all_cached.then(|| "--disablerepo=*".to_owned()));
         arguments.extend(damaged.iter().map(target));
         self.run_for_undo(budget, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_version_of_a_kernel_is_exchanged_for_another() {
+        let list = |specs: &[&str]| specs.iter().map(|spec| (*spec).to_owned()).collect::<Vec<_>>();
+        let kernels = list(&["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"]);
+        for (install, remove, exchanges, leaves) in [
+            (&["kernel-0:5.9-1.x86_64"][..], &["kernel-0:6.2-1.x86_64"][..], true, true),
+            (&[], &["kernel-0:6.2-1.x86_64"], false, true),
+            (&["kernel"], &["kernel-0:6.2-1.x86_64"], false, true),
+            (&["kernel-0:5.9-1.x86_64"], &["kernel-0:6.2-1.aarch64"], false, false),
+            (&["kernel-0:6.3-1.x86_64"], &["tool-0:1-1.noarch"], false, false),
+            (&[], &["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"], false, false),
+        ] {
+            let transaction =
+                Transaction { install: list(install), remove: list(remove), may_remove_more: true };
+            assert_eq!(exchanges_versions(&transaction), exchanges, "{install:?} {remove:?}");
+            assert_eq!(leaves_other_version(&transaction.remove, &kernels), leaves, "{install:?} {remove:?}");
+        }
     }
 }

@@ -84,7 +84,9 @@ fn a_second_hand_over_while_the_order_is_under_way() {
     site.reboot("cn01").unwrap();
     site.wait_phase("image-2", "cn01", "verifying").unwrap();
     // An admin takes the first reboot back, and Slurm hands the node over once more: at once, as it is DOWN.
-    site.cluster.scontrol(&["update", "nodename=cn01", "state=down", "reason=impatience"]).unwrap();
+    for change in [&["state=resume"][..], &["state=down", "reason=impatience"]] {
+        site.cluster.scontrol(&[&["update", "nodename=cn01"], change].concat()).unwrap();
+    }
     site.reboot("cn01").unwrap();
     let plain = || site.cluster.controller().read_file(&format!("{CONTROLLER_STATE_DIR}/plain-reboots"));
     let is_answered = |text: &String| text.contains("under_way") || text.contains("under-way");

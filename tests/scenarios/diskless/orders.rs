@@ -88,9 +88,9 @@ fn a_second_hand_over_while_the_order_is_under_way() {
         site.cluster.scontrol(&[&["update", "nodename=cn01"], change].concat()).unwrap();
     }
     site.reboot("cn01").unwrap();
-    let plain = || site.cluster.controller().read_file(&format!("{CONTROLLER_STATE_DIR}/plain-reboots"));
-    let is_answered = |text: &String| text.contains("under_way") || text.contains("under-way");
-    until("the answer to the second order", MINUTES, plain, is_answered).unwrap();
+    let log = ["journalctl", "--no-pager", "-o", "cat", "-t", "slurm-rollout-reboot-program"];
+    let second = |log: &String| log.contains("its boot source still belongs to an earlier order");
+    until("the second hand-over", MINUTES, || site.cluster.controller().run(&log), second).unwrap();
     let cn01 = site.cluster.node("cn01");
     cn01.power_cut();
     cn01.power_on();

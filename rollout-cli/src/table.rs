@@ -58,7 +58,7 @@ mod tests {
             vec!["node2".to_owned(), String::new(), String::new()],
         ];
         let table =
-            "NODE   NOTE                          Z\nn1     drained by root: bad DIMM [2J  x\nnode2\n";
+            "NODE   NOTE                           Z\nn1     drained by root: bad DIMM [2J  x\nnode2\n";
         assert_eq!(layout(&["NODE", "NOTE", "Z"], &rows), table);
     }
 }

@@ -175,10 +175,6 @@ fn leaves_other_version(removed: &[String], installed: &[String]) -> bool {
     installed.iter().filter(stays).any(is_other)
 }
 
-fn option(option: &str, is_set: bool) -> Option<String> {
-    is_set.then(|| option.to_owned())
-}
-
 impl Tool for Dnf {
     fn name(&self) -> &'static str {
         match self.flavour {
@@ -249,16 +245,16 @@ impl Tool for Dnf {
 
     fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError> {
         if !transaction.install.is_empty() {
-            let mut arguments = Self::install(transaction);
-            arguments.extend(option(ALL_VERSIONS, exchanges_versions(transaction)));
+            let option = exchanges_versions(transaction).then(|| ALL_VERSIONS.to_owned());
+            let arguments: Vec<String> = option.into_iter().chain(Self::install(transaction)).collect();
             self.run(budget, &format!("installing {}", list::few(&transaction.install)), &arguments)?;
         }
         let now = self.installed()?;
         let remaining: Vec<String> =
             transaction.remove.iter().filter(|package| now.contains(package)).cloned().collect();
         if !remaining.is_empty() {
-            let mut arguments = Self::remove(&remaining);
-            arguments.extend(option(RUNNING_KERNEL, leaves_other_version(&remaining, &now)));
+            let option = leaves_other_version(&remaining, &now).then(|| RUNNING_KERNEL.to_owned());
+            let arguments: Vec<String> = option.into_iter().chain(Self::remove(&remaining)).collect();
             self.run(budget, &format!("removing {}", list::few(&remaining)), &arguments)?;
         }
         Ok(())

@@ -370,7 +370,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let script = format!("trap '' TERM; sleep 1000 & echo $! > {}; echo begun; wait", pid.display());
-        let error = sh(&script, 300).output().unwrap_err();
+        let error = sh(&script, 3000).output().unwrap_err();
         assert!(matches!(error, RunError::TimedOut { .. }), "{error}");
         assert!(error.to_string().ends_with("killed: begun"), "{error}");
         let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();

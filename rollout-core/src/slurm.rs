@@ -6,11 +6,13 @@
 //! | [`node`] | `scontrol show node` |
 //! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
 //! | [`config`] | `scontrol show config` |
+//! | [`controllers`] | the hosts of slurmctld, and the role of a host |
 //! | [`drains`] | drains set by others, which outlive a rollout |
 //! | [`hand_over_mode`] | the daemon that runs RebootProgram, by Slurm's configuration |
 
 pub mod addresses;
 pub mod config;
+pub mod controllers;
 pub mod drains;
 pub mod hand_over_mode;
 pub mod node;

@@ -36,6 +36,7 @@ mod lost;
 mod node_faults;
 mod orders;
 mod ostree;
+mod other_hosts;
 mod package_failures;
 mod package_files;
 mod package_managers;

@@ -6,8 +6,8 @@ pub(crate) mod files;
 mod local;
 
 use crate::context::{Failure, nodes as parse_nodes};
+use crate::host;
 use crate::table;
-use nix::unistd::gethostname;
 use rollout_cli::args::DoctorArgs;
 use rollout_control::config::Config;
 use rollout_control::store::StoreReader;
@@ -17,6 +17,7 @@ use rollout_core::doctor::slurm::{self, Program};
 use rollout_core::doctor::{Finding, Report, access, node, rollouts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::controllers::{ControllerHosts, HostRole, host_role};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::config::{Validate, read};
@@ -88,15 +89,11 @@ fn of_slurm(
     let action = power_action(slurm);
     findings.extend(slurm::reboot_program(slurm, action.as_ref()));
     findings.push(slurm::return_to_service(slurm));
-    let controllers = slurm.controllers();
-    let host = short_host_name();
-    if controllers.iter().any(|controller| controller.split('.').next() == Some(host.as_str())) {
-        findings.extend(of_this_controller(config, slurm, action.as_ref()));
-    } else {
-        let what =
-            format!("{host} is no SlurmctldHost: RebootProgram's file and the state directory were left out");
-        let cure = format!("run it on {} as well", controllers.join(" and "));
-        findings.push(Finding::warning("this-host", what).cured_by(cure));
+    let (host, controllers) = (host::name(), ControllerHosts::of(slurm));
+    let recorded = StoreReader::new(&config.state_dir).controllers();
+    match host_role(&host, Some(&controllers), &recorded) {
+        HostRole::Controller => findings.extend(of_this_controller(config, slurm, action.as_ref())),
+        role => findings.push(slurm::no_controller(&host, &controllers, role == HostRole::SharesState)),
     }
     findings.extend(of_agents(config, Some(slurm), nodes, asked));
     findings
@@ -212,6 +209,5 @@ fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
 }
 
 fn short_host_name() -> String {
-    let name = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    name.split('.').next().unwrap_or_default().to_owned()
+    host::name().split('.').next().unwrap_or_default().to_owned()
 }

@@ -1,6 +1,8 @@
-//! Facts learned from Slurm, for the time when it cannot be asked or no longer shows them: addresses and drains.
+//! Facts learned from Slurm, for the time when it cannot be asked or no longer shows them: addresses, drains and
+//! the hosts of slurmctld.
 
 use super::{MODE, StoreError, StoreWriter};
+use rollout_core::slurm::controllers::ControllerHosts;
 use rollout_core::slurm::drains::{Drains, observe};
 use rollout_core::slurm::node::NodeInfo;
 use std::collections::BTreeSet;
@@ -24,6 +26,17 @@ impl StoreWriter {
         let mut known = self.addresses();
         known.learn(nodes);
         lock.replace_json(&self.addresses_path(), &known, MODE)
+    }
+
+    /// Keeps the hosts of slurmctld. Only a controller records them: they mark the directory as that of a controller.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_controllers(&self, hosts: &ControllerHosts) -> Result<(), StoreError> {
+        if self.controllers() == *hosts {
+            return Ok(());
+        }
+        self.lock()?.replace_json(&self.controllers_path(), hosts, MODE)
     }
 
     /// Keeps the drains that Slurm shows on these nodes now, as far as others set them.

@@ -3,6 +3,8 @@
 use crate::prelude::*;
 use rollout_core::controller::pre_staging::{ChangedDrain, changed_drains};
 use rollout_core::slurm::addresses::Addresses;
+use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::controllers::ControllerHosts;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 
@@ -26,6 +28,20 @@ fn addresses_are_learnt_and_kept() {
     assert!(store.addresses().is_empty(), "it only saves asking");
     store.learn_addresses(&[at("n1", "10.0.0.9")]).unwrap();
     assert_eq!(store.addresses().of("n1"), "10.0.0.9");
+}
+
+#[test]
+fn controllers_are_learnt_and_kept() {
+    let (dir, store) = store();
+    assert!(store.controllers().is_empty());
+    let hosts = ControllerHosts::of(&SlurmConfig::parse("SlurmctldHost[0] = ctl(10.71.1.1)\n"));
+    store.learn_controllers(&hosts).unwrap();
+    assert_eq!(store.controllers(), hosts);
+    let before = files(dir.path());
+    store.learn_controllers(&hosts).unwrap();
+    assert_eq!(files(dir.path()), before);
+    fs::write(dir.path().join("controllers.json"), "{torn").unwrap();
+    assert!(store.controllers().is_empty());
 }
 
 /// The agents must be told of a drain that was set or removed after they got the order.

@@ -3,6 +3,7 @@
 use super::{Finding, duration};
 use crate::hostlist::NodeSet;
 use crate::slurm::config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, SlurmConfig};
+use crate::slurm::controllers::ControllerHosts;
 use crate::slurm::hand_over_mode::HandOverMode;
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
@@ -260,6 +261,21 @@ fn daemon_that_runs_it(config: &SlurmConfig) -> Finding {
             "in slurm.conf: SlurmctldParameters={others}reboot_from_controller\nthen `scontrol reconfigure`; or \
              RebootProgram=/usr/libexec/slurm-rollout/reboot-node, for slurmd"
         ))
+}
+
+/// Returns the finding about a host that is no SlurmctldHost.
+#[must_use]
+pub fn no_controller(host: &str, controllers: &ControllerHosts, shares_state: bool) -> Finding {
+    let what =
+        format!("{host} is no SlurmctldHost: RebootProgram's file and the state directory were left out");
+    let why = match shares_state {
+        true => {
+            "it uses the state directory of the controllers: rollouts may be staged here, and nothing else"
+        }
+        false => "here, `slurm-rollout` stages nothing and its timer orders nothing",
+    };
+    let cure = format!("run it on {controllers} as well");
+    Finding::warning("this-host", what).because(why).cured_by(cure)
 }
 
 /// Compares ResumeTimeout with the time that orders took on these nodes, and checks the other limit of RebootProgram.

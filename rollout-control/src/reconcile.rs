@@ -54,7 +54,7 @@ pub enum Reconciled {
 /// Fails if Slurm cannot be asked, or nothing can be written.
 pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, ReconcileError> {
     let infos = config.scontrol().show_all_nodes()?;
-    store.learn_drains(&infos)?;
+    store.learn_drains(&infos, &config.cured_by_reboot())?;
     store.learn_addresses(&infos)?;
     Ok(infos)
 }
@@ -115,7 +115,7 @@ pub fn reconcile(
     if !to_order.is_empty() {
         // Another process may be doing the same: these times tell whether it has.
         let nodes = to_order.keys().cloned().collect();
-        let request = Request { nodes, features: None, plain, handed_over_ms: to_order };
+        let request = Request { nodes, plain, handed_over_ms: to_order, ..Request::default() };
         report.absorb(hand_over(config, by, &request, Instant::now()));
     }
     Ok(Reconciled::Ordered { nodes, report })

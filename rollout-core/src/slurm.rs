@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`addresses`] | NodeAddr of nodes |
+//! | [`next_state`] | drains from before a reboot, as Slurm remembers them |
 //! | [`node`] | `scontrol show node` |
 //! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
 //! | [`config`] | `scontrol show config` |
@@ -15,5 +16,6 @@ pub mod config;
 pub mod controllers;
 pub mod drains;
 pub mod hand_over_mode;
+pub mod next_state;
 pub mod node;
 pub mod reason;

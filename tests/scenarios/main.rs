@@ -17,6 +17,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent_update;
+mod apply;
 mod boot_services;
 mod cases;
 mod clusters;

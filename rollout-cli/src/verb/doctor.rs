@@ -77,6 +77,16 @@ fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {
     answers.map_err(|error| error.to_string())
 }
 
+/// Tries on one node whether Slurm tells which nodes were drained before their reboot.
+fn tells_of_drains(config: &Config, nodes: &[NodeInfo]) -> Option<Result<(), String>> {
+    let one: NodeSet = nodes.iter().take(1).map(|node| node.name.clone()).collect();
+    if one.is_empty() {
+        return None;
+    }
+    let asked = config.scontrol().within(SLURM_LIMIT).drained_at_request(&one);
+    Some(asked.map(drop).map_err(|error| error.to_string()))
+}
+
 /// Returns the findings that depend on Slurm's answers.
 fn of_slurm(
     config: &Config,
@@ -89,6 +99,9 @@ fn of_slurm(
     let action = power_action(slurm);
     findings.extend(slurm::reboot_program(slurm, action.as_ref()));
     findings.push(slurm::return_to_service(slurm));
+    findings.extend(slurm::apply_by(slurm, config.apply));
+    findings.extend(slurm::reboot_clears_by(slurm, &config.reboot_clears_by));
+    findings.extend(slurm::drains(slurm, tells_of_drains(config, nodes)));
     let (host, controllers) = (host::name(), ControllerHosts::of(slurm));
     let recorded = StoreReader::new(&config.state_dir).controllers();
     match host_role(&host, Some(&controllers), &recorded) {

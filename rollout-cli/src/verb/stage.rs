@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     let infos = known_to_slurm(context, &manifest.nodes).map_err(in_file)?;
     if let Some(store) = &store {
         store.learn_addresses(&infos)?;
-        store.learn_drains(&infos)?;
+        store.learn_drains(&infos, &context.config.cured_by_reboot())?;
     }
     for doubt in image::check(context, &manifest, &infos).map_err(in_file)? {
         eprintln!("slurm-rollout: warning: {doubt}");

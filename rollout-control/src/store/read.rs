@@ -210,6 +210,13 @@ impl StoreReader {
         self.read_json(&self.drains_path())
     }
 
+    /// Returns the nodes whose DRAIN an earlier reboot or slurm-rollout has left, as last seen. A file that cannot be
+    /// read counts as empty.
+    #[must_use]
+    pub fn left_by_reboots(&self) -> BTreeSet<String> {
+        self.read_json(&self.left_by_reboots_path())
+    }
+
     /// Returns the hosts of slurmctld, as a controller last recorded them. A file that cannot be read counts as empty.
     #[must_use]
     pub fn controllers(&self) -> ControllerHosts {
@@ -275,6 +282,10 @@ impl StoreReader {
 
     pub(super) fn drains_path(&self) -> PathBuf {
         self.dir.join("drains.json")
+    }
+
+    pub(super) fn left_by_reboots_path(&self) -> PathBuf {
+        self.dir.join("left-by-reboots.json")
     }
 
     pub(super) fn controllers_path(&self) -> PathBuf {

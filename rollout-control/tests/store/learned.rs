@@ -1,6 +1,7 @@
 //! Facts learned from Slurm.
 
 use crate::prelude::*;
+use rollout_control::config::Config;
 use rollout_core::controller::pre_staging::{ChangedDrain, changed_drains};
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::config::SlurmConfig;
@@ -52,7 +53,7 @@ fn drains_that_agents_do_not_know_of() {
     let learn = |node: &str, state: &str, reason: &str| {
         let state = state.split('+').map(str::to_owned).collect();
         let info = NodeInfo { state, reason: Some(reason.to_owned()), ..at(node, node) };
-        store.learn_drains(&[info]).unwrap();
+        store.learn_drains(&[info], &Config::default().cured_by_reboot()).unwrap();
     };
     let pre_stage = |nodes: &str, reason: Option<&str>| {
         let (order, drained) = (id(7), reason.map(str::to_owned));

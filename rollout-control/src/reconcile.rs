@@ -16,6 +16,7 @@ use rollout_core::protocol::order::OrderId;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
+use rollout_host::reboot_program::names_us;
 use rollout_host::run::RunError;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -86,7 +87,8 @@ pub fn reconcile(
     }
     let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
-    let (plain, on_the_node) = match HandOverMode::of(&config.scontrol().show_config()?) {
+    let (plain, on_the_node) = match HandOverMode::on_controller(&config.scontrol().show_config()?, names_us)
+    {
         HandOverMode::Controller { plain } => (plain, false),
         HandOverMode::Node { plain } => (plain, true),
         // Slurm does not report where an action runs. The configuration does if that is on the node.

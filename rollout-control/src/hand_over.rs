@@ -227,8 +227,7 @@ fn ask_slurm(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use rollout_host::durable;
 
     const ANSWER: &str = r#"{"nodes":[
         {"name":"n1","next_state_after_reboot":["UNKNOWN","RESUME"]},
@@ -252,8 +251,7 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let scontrol = dir.path().join("scontrol");
-            fs::write(&scontrol, script).unwrap();
-            fs::set_permissions(&scontrol, PermissionsExt::from_mode(0o755)).unwrap();
+            durable::replace(&scontrol, script.as_bytes(), 0o755).unwrap();
             let config = Config { state_dir: dir.path().join("state"), scontrol, ..Config::default() };
             let store = StoreWriter::open(&config.state_dir, "test").unwrap();
             let (nodes, mut report) = ([issued("n1"), issued("n2")], Report::default());

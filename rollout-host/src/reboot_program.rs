@@ -28,6 +28,7 @@ pub fn names_us(path: &Path) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable;
 
     #[test]
     fn a_script_is_ours_if_it_calls_us() {
@@ -39,7 +40,7 @@ mod tests {
             ("\x7fELF slurm-rollout", true),
             ("\x7fELF", false),
         ] {
-            std::fs::write(&path, content).unwrap();
+            durable::replace(&path, content.as_bytes(), 0o755).unwrap();
             assert_eq!(names_us(&path), Some(ours), "{content}");
         }
         assert_eq!(names_us(&dir.path().join("missing")), None);

@@ -35,9 +35,17 @@ pub fn doubts(nodes: &[NodeInfo]) -> Vec<String> {
              Change the image as well"
         )
     };
-    let kinds: [(NodeSet, &dyn Fn(&NodeSet) -> String); 3] =
-        [(with(&OFF, &FUTURE), &off), (with(&FUTURE, &[]), &future), (with(&FLEETING, &FUTURE), &fleeting)];
-    kinds.iter().filter(|(list, _)| !list.is_empty()).map(|(list, describe)| describe(list)).collect()
+    let mut doubts = Vec::new();
+    for (list, describe) in [
+        (with(&OFF, &FUTURE), off as fn(&NodeSet) -> String),
+        (with(&FUTURE, &[]), future),
+        (with(&FLEETING, &FUTURE), fleeting),
+    ] {
+        if !list.is_empty() {
+            doubts.push(describe(&list));
+        }
+    }
+    doubts
 }
 
 /// Refuses nodes whose host has several slurmds: a reboot of one takes the jobs of the others, of which Slurm has

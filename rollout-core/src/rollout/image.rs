@@ -461,7 +461,7 @@ mod tests {
             (image(""), &[stock.clone()][..], true),
             (image(""), &[stock.clone(), ours], false),
             (image(""), &[], false),
-            (by_kernel, &[stock.clone()], false),
+            (by_kernel, std::slice::from_ref(&stock), false),
         ] {
             assert_eq!(image.doubts_os_release(running).is_some(), doubted, "{running:?}");
         }

@@ -261,7 +261,7 @@ that boot for its reboot.
 
 slurm-rollout-reconcile.timer runs it every half minute. It orders only nodes
 that Slurm shows as REBOOT_ISSUED, prints nothing if no order is lost, and may
-run on all SlurmctldHosts at once.
+run on all SlurmctldHosts at once. On any other host it does nothing.
 
 It also follows up on nodes whose image is changed. It tells a node without a
 disk after its boot what it should be. If a node did not come back, or rolled

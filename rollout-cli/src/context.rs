@@ -1,6 +1,7 @@
 //! The common ground of all verbs: configuration, the state directory, and an error in one line.
 
-use nix::unistd::{User, geteuid, gethostname};
+use crate::host::{self, Host};
+use nix::unistd::{User, geteuid};
 use rollout_cli::args::Args;
 use rollout_control::agents::ask_all::Limits;
 use rollout_control::config::Config;
@@ -9,6 +10,8 @@ use rollout_control::survey::survey;
 use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::controllers::HostRole;
+use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -33,13 +36,14 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) store: StoreReader,
+    host: OnceCell<Host>,
 }
 
 impl Context {
     pub(crate) fn new(args: &Args) -> Result<Self, Failure> {
         let config = Config::load(&args.config)?;
         let store = StoreReader::new(&config.state_dir);
-        Ok(Self { config, store })
+        Ok(Self { config, store, host: OnceCell::new() })
     }
 
     /// Returns the rollout of this id or name.
@@ -47,15 +51,25 @@ impl Context {
         Ok(self.store.rollout(&self.store.find(name)?)?)
     }
 
-    /// Opens the state directory for writing. Only root and SlurmUser, who owns it, may.
+    /// Returns this host and its role, for which Slurm is asked once.
+    pub(crate) fn host(&self) -> &Host {
+        self.host.get_or_init(|| Host::ask(self))
+    }
+
+    /// Opens the state directory for writing, if a controller uses it. Only root and SlurmUser, who owns it, may.
     pub(crate) fn writer(&self) -> Result<StoreWriter, Failure> {
         let dir = &self.config.state_dir;
         let owner = std::fs::metadata(dir).map(|dir| dir.uid());
-        if geteuid().is_root() || owner.is_ok_and(|owner| owner == geteuid().as_raw()) {
-            return Ok(StoreWriter::open(dir, &who())?);
+        if !geteuid().is_root() && owner.ok() != Some(geteuid().as_raw()) {
+            let dir = dir.display();
+            return Err(Failure(format!("{dir}: only root and its owner, SlurmUser, may write there")));
         }
-        let dir = dir.display();
-        Err(Failure(format!("{dir}: only root and its owner, SlurmUser, may write there")))
+        self.host().check_state_directory(dir)?;
+        let store = StoreWriter::open(dir, &who())?;
+        if let (HostRole::Controller, Ok(controllers)) = (&self.host().role, &self.host().controllers) {
+            store.learn_controllers(controllers)?;
+        }
+        Ok(store)
     }
 
     /// Asks Slurm and the agents about nodes. Without Slurm, the addresses that it gave last have to do.
@@ -95,6 +109,5 @@ pub(crate) fn nodes(list: &str) -> Result<NodeSet, Failure> {
 pub(crate) fn who() -> String {
     let user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.name);
     let person = std::env::var("SUDO_USER").ok().or_else(user).unwrap_or_else(|| geteuid().to_string());
-    let host = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    format!("{person}@{host}")
+    format!("{person}@{}", host::name())
 }

@@ -2,6 +2,7 @@
 
 mod after_staging;
 mod context;
+mod host;
 mod images;
 mod status_of;
 mod table;

@@ -2,7 +2,9 @@
 
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
 use rollout_core::controller::closing::Retention;
+use rollout_core::controller::hand_over::ApplyBy;
 use rollout_core::protocol::answer;
+use rollout_core::slurm::drains::CuredByReboot;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
@@ -18,6 +20,20 @@ pub const PATH: &str = "/etc/slurm-rollout/controller.toml";
 /// Time limit for `scontrol` while a person waits.
 const SCONTROL_LIMIT: Duration = Duration::from_secs(20);
 
+/// Beginnings of the Reasons with which Slurm drains nodes for faults that a reboot cures (`slurmstepd`, and
+/// `drain_nodes` in `src/slurmctld`, 22.05 to 26.05).
+const REBOOT_CLEARS: [&str; 9] = [
+    "Kill task failed",
+    "Prolog error",
+    "Epilog error",
+    "Prolog/Epilog failure",
+    "batch job complete failure",
+    "Job env setup error",
+    "Duplicate jobid",
+    "Not responding",
+    "Node unexpectedly rebooted",
+];
+
 /// The keys of `controller.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +48,12 @@ pub struct Config {
     pub agent_timeout: TimeLimit,
     /// Pre-staging on the nodes.
     pub deliver: Deliver,
+    /// The reboots that apply what is staged.
+    pub apply: ApplyBy,
+    /// Beginnings of the Reasons of drains that Slurm sets itself and that a reboot with `nextstate=resume` clears.
+    pub reboot_clears: Vec<String>,
+    /// The users as whom Slurm's daemons set such drains.
+    pub reboot_clears_by: Vec<String>,
     /// Age in days from which a closed rollout is archived.
     pub archive_after_days: u32,
     /// Number of closed rollouts that are not archived. The oldest ones go first.
@@ -78,6 +100,9 @@ impl Default for Config {
             deadline: TimeLimit::from_secs(10),
             agent_timeout: TimeLimit::from_secs(4),
             deliver: Deliver::Auto,
+            apply: ApplyBy::Any,
+            reboot_clears: owned(&REBOOT_CLEARS),
+            reboot_clears_by: owned(&["root", "slurm"]),
             archive_after_days: 365,
             archive_beyond: 500,
             delete_archived_after_days: 1095,
@@ -123,11 +148,21 @@ impl Config {
         (self.delete_archived_after_days > 0).then(|| days(self.delete_archived_after_days))
     }
 
+    /// Returns the drains of Slurm's own that a reboot cures.
+    #[must_use]
+    pub fn cured_by_reboot(&self) -> CuredByReboot<'_> {
+        CuredByReboot { reasons: &self.reboot_clears, by: &self.reboot_clears_by }
+    }
+
     /// Returns the means of sealing orders.
     #[must_use]
     pub fn sealing(&self) -> Sealing {
         Sealing::new(&self.munge_socket, self.order_key.as_deref())
     }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn days(number: u32) -> Duration {
@@ -148,6 +183,16 @@ impl Validate for Config {
         wrong.extend(self.bss.iter().flat_map(|table| table.check(&["bss"])));
         wrong.extend(self.bos.iter().flat_map(|table| table.check(&["bos"])));
         wrong.extend(self.command.iter().flat_map(|table| table.check(&["command"])));
+        if self.apply == ApplyBy::Named && self.deliver == Deliver::Always {
+            let why = "\"named\" with deliver = \"always\": slurmd runs RebootProgram, and knows no Reason";
+            wrong.push(InvalidValue::new(&["apply", "deliver"], why));
+        }
+        if self.reboot_clears.iter().any(|reason| reason.trim().is_empty()) {
+            wrong.push(InvalidValue::new(
+                &["reboot_clears"],
+                "an empty text is the beginning of every Reason",
+            ));
+        }
         if self.agent_port == 0 {
             let default = answer::PORT;
             let why = format!("no agent listens on port 0; it is {default}");
@@ -197,6 +242,8 @@ mod tests {
             ("bss = { url = 'https://bss', token_file = 't' }", "bss", "no absolute path"),
             ("bos = { url = 'https://bos', ca_file = 'ca.pem' }", "bos", "no absolute path"),
             ("command = { program = 'set-image' }", "command", "no absolute path"),
+            ("apply = 'named'\ndeliver = 'always'", "apply", "knows no Reason"),
+            ("reboot_clears = ['']", "reboot_clears", "every Reason"),
             ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),
         ] {
             let wrong = toml::from_str::<Config>(text).unwrap().validate();

@@ -16,6 +16,7 @@ use rollout_core::controller::hand_over::{HandedOver, Request, handed_over};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderKind;
 use rollout_core::slurm::addresses::Addresses;
+use rollout_core::slurm::drains::{Before, Drains, found_at_hand_over, in_doubt};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::Reason;
 use send::Delivery;
@@ -30,6 +31,11 @@ const KEPT_FOR_THE_END: Duration = Duration::from_millis(300);
 /// Time limit for Slurm's report about the nodes. It usually takes milliseconds. If it does not come, the addresses of
 /// the last report have to do.
 const ASKING_SLURM: Duration = Duration::from_millis(2500);
+
+/// Time limit for asking about drains right before the request, and the largest number of nodes to ask about: JSON takes
+/// Slurm's client 0.2 ms for each node, which orders to thousands of nodes must not wait for.
+const ASKING_ABOUT_DRAINS: Duration = Duration::from_secs(1);
+const MOST_DOUBTFUL: usize = 1000;
 
 /// Time for which a claim outlives the deadline, before another RebootProgram may order the nodes.
 const CLAIM_SLACK: Duration = Duration::from_secs(5);
@@ -46,8 +52,9 @@ pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -
     let mut report = Report::default();
     let store = StoreWriter::open(&config.state_dir, by);
     let slurm = ask_slurm(config, store.as_ref().ok(), &request.nodes, sent_by, &mut report);
-    let drains = StoreReader::new(&config.state_dir).drains();
-    let (taken, skipped) = handed_over(request, slurm.as_deref(), &drains);
+    let drains = drains(config, store.as_ref().ok(), slurm.as_deref(), sent_by, &mut report);
+    let request = Request { apply: config.apply, ..request.clone() };
+    let (taken, skipped) = handed_over(&request, slurm.as_deref(), &drains);
     report.skipped = skipped;
     let ordered = store.and_then(|store| {
         let mut addresses = store.addresses();
@@ -156,6 +163,39 @@ fn changes_boot_sources(kind: &OrderKind) -> bool {
     matches!(kind, OrderKind::Apply(apply) if apply.desired.image().is_some_and(|image| image.via.is_on_controller()))
 }
 
+/// Returns the drains of others: those that were seen, and those that somebody set right before `scontrol reboot`.
+fn drains(
+    config: &Config,
+    store: Option<&StoreWriter>,
+    slurm: Option<&[NodeInfo]>,
+    by: Instant,
+    report: &mut Report,
+) -> Drains {
+    let reader = StoreReader::new(&config.state_dir);
+    let (mut drains, nodes) = (reader.drains(), slurm.unwrap_or_default());
+    let doubtful: NodeSet = in_doubt(nodes, &drains).into_iter().map(str::to_owned).collect();
+    if doubtful.is_empty() || doubtful.len() > MOST_DOUBTFUL {
+        return drains;
+    }
+    let limit = ASKING_ABOUT_DRAINS.min(by.saturating_duration_since(Instant::now()));
+    let scontrol = config.scontrol().within(limit);
+    let answer = dispatch(vec![doubtful], 1, Instant::now() + limit + ENDING_SCONTROL, move |nodes| {
+        scontrol.drained_at_request(&nodes).ok()
+    });
+    // Where Slurm does not tell, as before 23.02, the drains that were seen have to do. `doctor` reports that.
+    let at_request = answer.all().pop().flatten().unwrap_or_default();
+    let left_by_reboots = reader.left_by_reboots();
+    let before = Before { known: &drains, left_by_reboots: &left_by_reboots, at_request: &at_request };
+    let found = found_at_hand_over(nodes, before, &config.cured_by_reboot());
+    if !found.is_empty() {
+        // For `status`, and for the nodes that are told later what they should be.
+        let added = store.map_or(Ok(()), |store| store.add_drains(&found));
+        report.warnings.extend(added.err().map(|error| error.to_string()));
+        drains.extend(found);
+    }
+    drains
+}
+
 /// Returns Slurm's report about the nodes. `None` if it does not come in time.
 fn ask_slurm(
     config: &Config,
@@ -180,6 +220,45 @@ fn ask_slurm(
         Err(error) => {
             report.warnings.push(format!("Slurm cannot be asked, going by what it said last: {error}"));
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_host::durable;
+
+    const ANSWER: &str = r#"{"nodes":[
+        {"name":"n1","next_state_after_reboot":["UNKNOWN","RESUME"]},
+        {"name":"n2","next_state_after_reboot":["UNKNOWN","UNDRAIN","RESUME"]}]}"#;
+
+    fn issued(name: &str) -> NodeInfo {
+        NodeInfo {
+            name: name.to_owned(),
+            state: ["DOWN", "DRAIN", "REBOOT_ISSUED"].map(str::to_owned).to_vec(),
+            next_state: Some("RESUME".to_owned()),
+            reason: Some("driver : reboot issued".to_owned()),
+            ..NodeInfo::default()
+        }
+    }
+
+    #[test]
+    fn drains_from_right_before_the_request_are_found_and_kept() {
+        for (script, expected) in [
+            (format!("#!/bin/sh\ncat <<'EOF'\n{ANSWER}\nEOF\n"), &["n1"][..]),
+            ("#!/bin/sh\necho \"scontrol: unrecognized option '--json'\" >&2\nexit 1\n".to_owned(), &[]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let scontrol = dir.path().join("scontrol");
+            durable::replace(&scontrol, script.as_bytes(), 0o755).unwrap();
+            let config = Config { state_dir: dir.path().join("state"), scontrol, ..Config::default() };
+            let store = StoreWriter::open(&config.state_dir, "test").unwrap();
+            let (nodes, mut report) = ([issued("n1"), issued("n2")], Report::default());
+            let by = Instant::now() + Duration::from_secs(10);
+            let found = drains(&config, Some(&store), Some(&nodes), by, &mut report);
+            assert_eq!(found.keys().collect::<Vec<_>>(), expected);
+            assert_eq!((store.drains(), report.warnings), (found, Vec::new()));
         }
     }
 }

@@ -5,12 +5,14 @@ use crate::agents::ask_all::{Limits, send_sealed};
 use crate::agents::seal::{SealError, seal};
 use crate::config::{Config, Deliver};
 use crate::store::{StoreError, StoreWriter};
+use rollout_core::controller::hand_over::ApplyBy;
 use rollout_core::controller::pre_staging::ChangedDrain;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Order, OrderKind, PreStage, UpdateDrain};
 use rollout_core::rollout::journal::Entry;
 use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::drains::Drain;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_host::random;
 use std::collections::BTreeMap;
@@ -49,6 +51,8 @@ pub enum PreStageError {
 /// Fails if `slurm` does.
 pub fn is_wanted<E>(config: &Config, slurm: impl FnOnce() -> Result<SlurmConfig, E>) -> Result<bool, E> {
     match config.deliver {
+        // An agent has no Reason when slurmd calls it: it would apply what no reboot has named.
+        _ if config.apply == ApplyBy::Named => Ok(false),
         Deliver::Always => Ok(true),
         Deliver::Never => Ok(false),
         Deliver::Auto => Ok(matches!(HandOverMode::of(&slurm()?), HandOverMode::Node { plain: false })),
@@ -69,7 +73,7 @@ pub fn pre_stage(
     let (desired, drains) = (manifest.desired, store.drains());
     let mut by_drain: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
     for name in nodes.iter() {
-        let drained = drains.get(name).map(|drain| drain.reason.clone());
+        let drained = drains.get(name).and_then(Drain::kept_by_every_reboot).map(str::to_owned);
         by_drain.entry(drained).or_default().push(name.to_owned());
     }
     let order = |(drained, names): (Option<String>, Vec<String>)| {

@@ -16,6 +16,7 @@ use rollout_core::protocol::order::OrderId;
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
+use rollout_host::reboot_program::names_us;
 use rollout_host::run::RunError;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -57,7 +58,7 @@ pub enum Reconciled {
 /// Fails if Slurm cannot be asked, or nothing can be written.
 pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, ReconcileError> {
     let infos = config.scontrol().show_all_nodes()?;
-    store.learn_drains(&infos)?;
+    store.learn_drains(&infos, &config.cured_by_reboot())?;
     store.learn_addresses(&infos)?;
     Ok(infos)
 }
@@ -89,7 +90,8 @@ pub fn reconcile(
     }
     let nodes: NodeSet = lost.iter().map(|lost| lost.node.clone()).collect();
     // With actions of Slurm 26.05 nobody knows which one was lost: the one that changes less is taken.
-    let (plain, on_the_node) = match HandOverMode::of(&config.scontrol().show_config()?) {
+    let (plain, on_the_node) = match HandOverMode::on_controller(&config.scontrol().show_config()?, names_us)
+    {
         HandOverMode::Controller { plain } => (plain, false),
         HandOverMode::Node { plain } => (plain, true),
         // Slurm does not report where an action runs. The configuration does if that is on the node.
@@ -118,7 +120,7 @@ pub fn reconcile(
     if !to_order.is_empty() {
         // Another process may be doing the same: these times tell whether it has.
         let nodes = to_order.keys().cloned().collect();
-        let request = Request { nodes, features: None, plain, handed_over_ms: to_order };
+        let request = Request { nodes, plain, handed_over_ms: to_order, ..Request::default() };
         report.absorb(hand_over(config, by, &request, Instant::now()));
     }
     Ok(Reconciled::Ordered { nodes, report })

@@ -10,6 +10,8 @@
 //! plain-reboots                 the journal of nodes that had nothing staged
 //! addresses.json                NodeAddr of each node, as Slurm last reported it
 //! drains.json                   drains set by others
+//! left-by-reboots.json          nodes with a DRAIN of an earlier reboot, or of ours
+//! controllers.json              hosts of slurmctld, recorded by one of them
 //! watch                         touched when nodes need a follow-up (slurm-rollout-reconcile.path)
 //! ```
 //!

@@ -194,6 +194,7 @@ fn handed(nodes: &[String]) -> Vec<HandedOver> {
         returns_by_itself: true,
         drained: None,
         plain: false,
+        only_named_in: None,
     };
     nodes.iter().map(handed).collect()
 }

@@ -5,6 +5,7 @@
 //! | [`snapshot`] | the state directory, read once |
 //! | [`view`] | the same with Slurm's state and the agents' answers |
 //! | [`staging`] | the nodes that a manifest can be staged for |
+//! | [`node_states`] | nodes that `scontrol reboot` does not reach |
 //! | [`pre_staging`] | orders that agents must hold in advance |
 //! | [`hand_over`] | the nodes that Slurm hands to RebootProgram |
 //! | [`lost_nodes`] | nodes that accepted their order and did not come back |
@@ -21,6 +22,7 @@ pub mod hand_over;
 pub mod held;
 pub mod lost_nodes;
 pub mod lost_orders;
+pub mod node_states;
 pub mod pre_staging;
 pub mod reversal;
 pub mod snapshot;

@@ -6,6 +6,7 @@
 //! | [`access`] | permissions of RebootProgram's file and of the state directory |
 //! | [`agents`] | the agents of all nodes, in groups |
 //! | [`configuration`] | the files of a configuration and the mistakes in them |
+//! | [`controller`] | a SlurmctldHost: units, shared state, repeated parameters |
 //! | [`mounts`] | file systems that do not survive a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
 //! | [`rollouts`] | lost nodes, and rollouts that cannot be read |
@@ -16,6 +17,7 @@
 pub mod access;
 pub mod agents;
 pub mod configuration;
+pub mod controller;
 pub mod mounts;
 pub mod node;
 pub mod rollouts;

@@ -3,15 +3,19 @@
 //! | module | holds |
 //! |---|---|
 //! | [`addresses`] | NodeAddr of nodes |
+//! | [`next_state`] | drains from before a reboot, as Slurm remembers them |
 //! | [`node`] | `scontrol show node` |
 //! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
 //! | [`config`] | `scontrol show config` |
+//! | [`controllers`] | the hosts of slurmctld, and the role of a host |
 //! | [`drains`] | drains set by others, which outlive a rollout |
 //! | [`hand_over_mode`] | the daemon that runs RebootProgram, by Slurm's configuration |
 
 pub mod addresses;
 pub mod config;
+pub mod controllers;
 pub mod drains;
 pub mod hand_over_mode;
+pub mod next_state;
 pub mod node;
 pub mod reason;

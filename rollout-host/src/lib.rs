@@ -11,6 +11,7 @@ pub mod exit_code;
 pub mod munge;
 pub mod order_key;
 pub mod random;
+pub mod reboot_program;
 pub mod regular_file;
 pub mod run;
 pub mod scontrol;

@@ -3,9 +3,11 @@
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::next_state::drained_at_request;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::node::parse::parse_nodes;
 use rollout_core::slurm::reason::Reason;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,6 +73,17 @@ impl Scontrol {
     /// If scontrol fails or does not answer in time.
     pub fn show_all_nodes(&self) -> Result<Vec<NodeInfo>, RunError> {
         Ok(parse_nodes(&self.program(["show", "node", "-o", "-a"]).run()?.stdout))
+    }
+
+    /// Returns for each of these nodes whether it had DRAIN when its reboot was requested. Nodes for which Slurm does not
+    /// tell are missing.
+    ///
+    /// # Errors
+    /// If scontrol fails, does not answer in time or has no JSON: before 23.02, or without `serializer_json.so`.
+    pub fn drained_at_request(&self, nodes: &NodeSet) -> Result<BTreeMap<String, bool>, RunError> {
+        let program = self.program(["--json", "show", "node", "-a"]).arg(nodes.to_string());
+        let output = program.run()?;
+        drained_at_request(&output.stdout).map_err(|_| program.failed(&output))
     }
 
     /// Returns the configuration that slurmctld has loaded.

@@ -17,6 +17,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent_update;
+mod apply;
 mod boot_services;
 mod cases;
 mod clusters;
@@ -38,6 +39,7 @@ mod node_faults;
 mod order_key;
 mod orders;
 mod ostree;
+mod other_hosts;
 mod package_failures;
 mod package_files;
 mod package_managers;

@@ -58,6 +58,7 @@ pub(crate) fn journal(data: &[u8]) {
             returns_by_itself: true,
             drained: None,
             plain: false,
+            only_named_in: None,
         })
         .collect();
     let rollout = RolloutState {

@@ -6,8 +6,9 @@ use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::doctor::slurm::power_action;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::{Release, SlurmConfig};
-use rollout_core::slurm::drains::{Drains, observe};
+use rollout_core::slurm::drains::{CuredByReboot, Drains, observe};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
+use rollout_core::slurm::next_state::drained_at_request;
 use rollout_core::slurm::node::parse::parse_nodes;
 use rollout_core::slurm::reason::Reason;
 
@@ -15,6 +16,7 @@ use rollout_core::slurm::reason::Reason;
 pub(crate) fn scontrol(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     nodes(&text);
+    let _ = drained_at_request(&text);
     let config = SlurmConfig::parse(&text);
     let _ = (config.resume_timeout(), config.slurm_user(), config.controllers(), HandOverMode::of(&config));
     let _ = config.version().and_then(Release::parse);
@@ -40,8 +42,10 @@ fn nodes(text: &str) {
         let _ = (node.returns_by_itself(), node.is_rebooted_for_a_job(), node.handed_over_s());
     }
     let ours = Request { nodes: NodeSet::parse("cn[01-03]").unwrap(), ..Request::default() };
-    let drains = observe(&Drains::new(), &nodes);
-    assert_eq!(observe(&drains, &nodes), drains, "nothing has happened in between");
+    let words = ["Kill task failed".to_owned(), "root".to_owned()];
+    let cured = CuredByReboot { reasons: &words[..1], by: &words[1..] };
+    let drains = observe(&Drains::new(), &nodes, &cured);
+    assert_eq!(observe(&drains, &nodes, &cured), drains, "nothing has happened in between");
     let (taken, skipped) = handed_over(&ours, Some(&nodes), &drains);
     assert_eq!(taken.len() + skipped.values().map(Vec::len).sum::<usize>(), 3);
     for handed in taken {

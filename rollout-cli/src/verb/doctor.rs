@@ -4,23 +4,27 @@
 mod agents;
 pub(crate) mod files;
 mod local;
+mod units;
 
 use crate::context::{Failure, nodes as parse_nodes};
+use crate::host;
 use crate::table;
-use nix::unistd::gethostname;
 use rollout_cli::args::DoctorArgs;
 use rollout_control::config::Config;
 use rollout_control::store::StoreReader;
 use rollout_core::doctor::access::Identity;
 use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
+use rollout_core::doctor::mounts::mount_of;
 use rollout_core::doctor::slurm::{self, Program};
-use rollout_core::doctor::{Finding, Report, access, node, rollouts};
+use rollout_core::doctor::{Finding, Report, access, controller, node, rollouts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::controllers::{ControllerHosts, HostRole, host_role};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::config::{Validate, read};
 use rollout_host::exit_code::Exit;
+use rollout_host::reboot_program::names_us;
 use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use std::path::Path;
 use std::process::ExitCode;
@@ -77,6 +81,16 @@ fn ask_slurm(config: &Config) -> Result<(SlurmConfig, Vec<NodeInfo>), String> {
     answers.map_err(|error| error.to_string())
 }
 
+/// Tries on one node whether Slurm tells which nodes were drained before their reboot.
+fn tells_of_drains(config: &Config, nodes: &[NodeInfo]) -> Option<Result<(), String>> {
+    let one: NodeSet = nodes.iter().take(1).map(|node| node.name.clone()).collect();
+    if one.is_empty() {
+        return None;
+    }
+    let asked = config.scontrol().within(SLURM_LIMIT).drained_at_request(&one);
+    Some(asked.map(drop).map_err(|error| error.to_string()))
+}
+
 /// Returns the findings that depend on Slurm's answers.
 fn of_slurm(
     config: &Config,
@@ -89,15 +103,14 @@ fn of_slurm(
     let action = power_action(slurm);
     findings.extend(slurm::reboot_program(slurm, action.as_ref()));
     findings.push(slurm::return_to_service(slurm));
-    let controllers = slurm.controllers();
-    let host = short_host_name();
-    if controllers.iter().any(|controller| controller.split('.').next() == Some(host.as_str())) {
-        findings.extend(of_this_controller(config, slurm, action.as_ref()));
-    } else {
-        let what =
-            format!("{host} is no SlurmctldHost: RebootProgram's file and the state directory were left out");
-        let cure = format!("run it on {} as well", controllers.join(" and "));
-        findings.push(Finding::warning("this-host", what).cured_by(cure));
+    findings.extend(slurm::apply_by(slurm, config.apply));
+    findings.extend(slurm::reboot_clears_by(slurm, &config.reboot_clears_by));
+    findings.extend(slurm::drains(slurm, tells_of_drains(config, nodes)));
+    let (host, controllers) = (host::name(), ControllerHosts::of(slurm));
+    let recorded = StoreReader::new(&config.state_dir).controllers();
+    match host_role(&host, Some(&controllers), &recorded) {
+        HostRole::Controller => findings.extend(of_this_controller(config, slurm, action.as_ref())),
+        role => findings.push(slurm::no_controller(&host, &controllers, role == HostRole::SharesState)),
     }
     findings.extend(of_agents(config, Some(slurm), nodes, asked));
     findings
@@ -125,7 +138,7 @@ fn of_this_controller(
         match files::path_entries(Path::new(path)) {
             files::Look::Denied(why) => findings.push(not_checked("reboot-program", &why)),
             files::Look::Done(entries) => {
-                let is_ours = files::names_us(Path::new(path));
+                let is_ours = names_us(Path::new(path));
                 let facts = access::ProgramFacts { path, entries, is_ours, release: slurm::release(slurm) };
                 findings.extend(access::program(&facts, who.as_ref()));
             }
@@ -135,6 +148,9 @@ fn of_this_controller(
         Some(who) => findings.extend(state_directory(config, &who)),
         None => findings.push(Finding::warning("state-directory", "Slurm does not say its SlurmUser")),
     }
+    findings.extend(units::reconcile(config));
+    findings.extend(of_shared_state(config, slurm));
+    findings.extend(slurm_conf_text(slurm).as_deref().and_then(controller::repeated_parameters));
     match StoreReader::new(&config.state_dir).snapshot() {
         Ok(snapshot) => findings.extend(rollouts::rollouts(&snapshot)),
         Err(error) => findings.push(Finding::warning("rollouts", error.to_string())),
@@ -151,6 +167,7 @@ fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
     let facts = access::StateFacts {
         path: &path.display().to_string(),
         slurm_user_writes: entries.is_ok().then(|| files::can_write(who, path)).flatten(),
+        slurm_user_locks: files::can_lock(who, &path.join("lock")),
         free: files::free(path),
         foreign: files::foreign(who, path),
         entries,
@@ -204,15 +221,26 @@ fn of_agents(
     findings
 }
 
-/// Returns the PowerAction that RebootProgram names, from the slurm.conf that scontrol reads. scontrol does not show
-/// it.
+/// Returns the finding about the state directory of several controllers.
+fn of_shared_state(config: &Config, slurm: &SlurmConfig) -> Option<Finding> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = |path: &Path| mount_of(&mounts, &path.canonicalize().ok()?.display().to_string());
+    let save = slurm.get("StateSaveLocation").and_then(|path| mount(Path::new(path)));
+    let (state, controllers) = (mount(&config.state_dir)?, ControllerHosts::of(slurm).len());
+    controller::shared_state(controllers, &config.state_dir.display().to_string(), &state, save.as_ref())
+}
+
+/// Returns the PowerAction that RebootProgram names. scontrol does not show it.
 fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
     let Program::PowerAction(name) = slurm::program(slurm) else { return None };
-    let text = regular_file::read_text(Path::new(slurm.get("SLURM_CONF")?), MAX_WRITTEN_BY_HAND).ok()?;
-    slurm::power_action(&text, &name)
+    slurm::power_action(&slurm_conf_text(slurm)?, &name)
+}
+
+/// Returns the slurm.conf that scontrol reads, without its Include files.
+fn slurm_conf_text(slurm: &SlurmConfig) -> Option<String> {
+    regular_file::read_text(Path::new(slurm.get("SLURM_CONF")?), MAX_WRITTEN_BY_HAND).ok()
 }
 
 fn short_host_name() -> String {
-    let name = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    name.split('.').next().unwrap_or_default().to_owned()
+    host::name().split('.').next().unwrap_or_default().to_owned()
 }

@@ -2,6 +2,7 @@
 //! timer runs it, so it prints nothing if there is nothing to do.
 
 use crate::context::{Context, Failure, who};
+use crate::host;
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
 use rollout_control::follow_up::{FollowedUp, Scope, follow_up};
@@ -9,6 +10,7 @@ use rollout_control::hand_over::Report;
 use rollout_control::reconcile::{Reconciled, ask_slurm, pre_stage_again, reconcile};
 use rollout_control::store::StoreWriter;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::controllers::HostRole;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
@@ -20,6 +22,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
+    if let Some(report) = context.host().is_no_controller() {
+        return leave_it_to_controllers(context, report);
+    }
     let store = context.writer()?;
     let mut printer = Printer { quiet: args.json, failed: Vec::new() };
     let (mut ordered, mut followed_up) = once(context, &store, args, &mut printer)?;
@@ -40,6 +45,19 @@ pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, F
 /// Returns the outcome of the last look. Earlier failures have been overcome, or are among the last ones.
 fn outcome(ordered: Exit, followed_up: &FollowedUp) -> Exit {
     if followed_up.failed.is_empty() { ordered } else { Exit::SomeNodesFailed }
+}
+
+/// Reports that this host is no controller. The timer starts this every half minute, and reports it once.
+fn leave_it_to_controllers(context: &Context, report: String) -> Result<ExitCode, Failure> {
+    match host::unit_directory() {
+        Some(directory) if context.host().role != HostRole::Unknown => {
+            if host::is_news(&directory, &report)? {
+                out(&format!("{report}\n"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(Failure(report)),
+    }
 }
 
 /// Does everything once.

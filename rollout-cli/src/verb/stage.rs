@@ -7,6 +7,7 @@ use crate::context::{Context, Failure};
 use crate::table::out;
 use rollout_cli::args::StageArgs;
 use rollout_control::store::Staged;
+use rollout_core::controller::node_states::{check_one_slurmd_per_host, doubts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::manifest::{MAX_BYTES, Manifest};
 use rollout_core::slurm::node::NodeInfo;
@@ -24,7 +25,10 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     let infos = known_to_slurm(context, &manifest.nodes).map_err(in_file)?;
     if let Some(store) = &store {
         store.learn_addresses(&infos)?;
-        store.learn_drains(&infos)?;
+        store.learn_drains(&infos, &context.config.cured_by_reboot())?;
+    }
+    for doubt in doubts(&infos) {
+        eprintln!("slurm-rollout: warning: {doubt}");
     }
     for doubt in image::check(context, &manifest, &infos).map_err(in_file)? {
         eprintln!("slurm-rollout: warning: {doubt}");
@@ -62,13 +66,15 @@ fn read(args: &StageArgs) -> io::Result<String> {
 
 /// Returns Slurm's report about the nodes, and refuses nodes that it does not have.
 fn known_to_slurm(context: &Context, nodes: &NodeSet) -> Result<Vec<NodeInfo>, Failure> {
-    let infos = match context.config.scontrol().show_nodes(nodes) {
+    let mut infos = match context.config.scontrol().show_all_nodes() {
         Ok(infos) => infos,
         Err(error) => {
             eprintln!("slurm-rollout: warning: not checked whether Slurm has these nodes: {error}");
             return Ok(Vec::new());
         }
     };
+    check_one_slurmd_per_host(nodes, &infos).map_err(|why| Failure(format!("nodes: {why}")))?;
+    infos.retain(|info| nodes.contains(&info.name));
     let known: NodeSet = infos.iter().map(|info| info.name.clone()).collect();
     let unknown = nodes.difference(&known);
     if unknown.is_empty() { Ok(infos) } else { Err(Failure(format!("nodes: Slurm has no {unknown}"))) }

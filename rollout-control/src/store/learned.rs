@@ -1,9 +1,13 @@
-//! Facts learned from Slurm, for the time when it cannot be asked or no longer shows them: addresses and drains.
+//! Facts learned from Slurm, for the time when it cannot be asked or no longer shows them: addresses, drains and
+//! the hosts of slurmctld.
 
 use super::{MODE, StoreError, StoreWriter};
-use rollout_core::slurm::drains::{Drains, observe};
+use rollout_core::slurm::controllers::ControllerHosts;
+use rollout_core::slurm::drains::{CuredByReboot, Drains, observe, observe_left_by_reboots};
 use rollout_core::slurm::node::NodeInfo;
+use serde::Serialize;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 impl StoreWriter {
@@ -26,23 +30,61 @@ impl StoreWriter {
         lock.replace_json(&self.addresses_path(), &known, MODE)
     }
 
-    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them.
+    /// Keeps the hosts of slurmctld. Only a controller records them: they mark the directory as that of a controller.
     ///
     /// # Errors
     /// Fails if they cannot be written.
-    pub fn learn_drains(&self, nodes: &[NodeInfo]) -> Result<(), StoreError> {
+    pub fn learn_controllers(&self, hosts: &ControllerHosts) -> Result<(), StoreError> {
+        if self.controllers() == *hosts {
+            return Ok(());
+        }
+        self.lock()?.replace_json(&self.controllers_path(), hosts, MODE)
+    }
+
+    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them, and which nodes have a DRAIN of a
+    /// reboot.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_drains(&self, nodes: &[NodeInfo], cured: &CuredByReboot<'_>) -> Result<(), StoreError> {
         let asked: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        let next = |known: &Drains| {
+        let drains = |known: &Drains| {
             let mut next = known.clone();
             next.retain(|name, _| !asked.contains(name.as_str()));
-            next.extend(observe(known, nodes));
+            next.extend(observe(known, nodes, cured));
             next
         };
-        let known = self.drains();
+        let left = |known: &BTreeSet<String>| {
+            let mut next = known.clone();
+            next.retain(|name| !asked.contains(name.as_str()));
+            next.extend(observe_left_by_reboots(known, nodes));
+            next
+        };
+        self.update(&self.drains_path(), || self.drains(), drains)?;
+        self.update(&self.left_by_reboots_path(), || self.left_by_reboots(), left)
+    }
+
+    /// Adds drains that were found when their nodes were handed over.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn add_drains(&self, found: &Drains) -> Result<(), StoreError> {
+        let add = |known: &Drains| known.clone().into_iter().chain(found.clone()).collect();
+        self.update(&self.drains_path(), || self.drains(), add)
+    }
+
+    /// Replaces a file if its content changes. It is read once more under the lock.
+    fn update<T: PartialEq + Serialize>(
+        &self,
+        path: &Path,
+        read: impl Fn() -> T,
+        next: impl Fn(&T) -> T,
+    ) -> Result<(), StoreError> {
+        let known = read();
         if next(&known) == known {
             return Ok(());
         }
         let lock = self.lock()?;
-        lock.replace_json(&self.drains_path(), &next(&self.drains()), MODE)
+        lock.replace_json(path, &next(&read()), MODE)
     }
 }

@@ -8,6 +8,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Line, NodeRecords, replay};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::addresses::Addresses;
+use rollout_core::slurm::controllers::ControllerHosts;
 use rollout_core::slurm::drains::Drains;
 use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND, NO_LIMIT};
 use serde::de::DeserializeOwned;
@@ -209,6 +210,19 @@ impl StoreReader {
         self.read_json(&self.drains_path())
     }
 
+    /// Returns the nodes whose DRAIN an earlier reboot or slurm-rollout has left, as last seen. A file that cannot be
+    /// read counts as empty.
+    #[must_use]
+    pub fn left_by_reboots(&self) -> BTreeSet<String> {
+        self.read_json(&self.left_by_reboots_path())
+    }
+
+    /// Returns the hosts of slurmctld, as a controller last recorded them. A file that cannot be read counts as empty.
+    #[must_use]
+    pub fn controllers(&self) -> ControllerHosts {
+        self.read_json(&self.controllers_path())
+    }
+
     /// Returns whether a rollout is closed.
     #[must_use]
     pub fn is_closed(&self, id: &str) -> bool {
@@ -268,6 +282,14 @@ impl StoreReader {
 
     pub(super) fn drains_path(&self) -> PathBuf {
         self.dir.join("drains.json")
+    }
+
+    pub(super) fn left_by_reboots_path(&self) -> PathBuf {
+        self.dir.join("left-by-reboots.json")
+    }
+
+    pub(super) fn controllers_path(&self) -> PathBuf {
+        self.dir.join("controllers.json")
     }
 
     pub(super) fn manifest_path(&self, id: &str) -> PathBuf {

@@ -1,8 +1,11 @@
 //! Facts learned from Slurm.
 
 use crate::prelude::*;
+use rollout_control::config::Config;
 use rollout_core::controller::pre_staging::{ChangedDrain, changed_drains};
 use rollout_core::slurm::addresses::Addresses;
+use rollout_core::slurm::config::SlurmConfig;
+use rollout_core::slurm::controllers::ControllerHosts;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 
@@ -28,6 +31,20 @@ fn addresses_are_learnt_and_kept() {
     assert_eq!(store.addresses().of("n1"), "10.0.0.9");
 }
 
+#[test]
+fn controllers_are_learnt_and_kept() {
+    let (dir, store) = store();
+    assert!(store.controllers().is_empty());
+    let hosts = ControllerHosts::of(&SlurmConfig::parse("SlurmctldHost[0] = ctl(10.71.1.1)\n"));
+    store.learn_controllers(&hosts).unwrap();
+    assert_eq!(store.controllers(), hosts);
+    let before = files(dir.path());
+    store.learn_controllers(&hosts).unwrap();
+    assert_eq!(files(dir.path()), before);
+    fs::write(dir.path().join("controllers.json"), "{torn").unwrap();
+    assert!(store.controllers().is_empty());
+}
+
 /// The agents must be told of a drain that was set or removed after they got the order.
 #[test]
 fn drains_that_agents_do_not_know_of() {
@@ -36,7 +53,7 @@ fn drains_that_agents_do_not_know_of() {
     let learn = |node: &str, state: &str, reason: &str| {
         let state = state.split('+').map(str::to_owned).collect();
         let info = NodeInfo { state, reason: Some(reason.to_owned()), ..at(node, node) };
-        store.learn_drains(&[info]).unwrap();
+        store.learn_drains(&[info], &Config::default().cured_by_reboot()).unwrap();
     };
     let pre_stage = |nodes: &str, reason: Option<&str>| {
         let (order, drained) = (id(7), reason.map(str::to_owned));

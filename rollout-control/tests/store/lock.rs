@@ -2,6 +2,7 @@
 
 use crate::prelude::*;
 use nix::fcntl::{Flock, FlockArg};
+use rollout_control::config::Config;
 use rollout_core::controller::closing::Retention;
 use rollout_core::slurm::node::NodeInfo;
 use std::fs::{File, OpenOptions};
@@ -82,7 +83,12 @@ fn nothing_is_written_without_the_lock() {
         }
         // This one does not wait.
         scope.spawn(|| store.learn_addresses(&infos).unwrap());
-        scope.spawn(|| locked_out("learn_drains", store.learn_drains(&infos).map_err(StageError::from)));
+        scope.spawn(|| {
+            locked_out(
+                "learn_drains",
+                store.learn_drains(&infos, &Config::default().cured_by_reboot()).map_err(StageError::from),
+            )
+        });
     });
     assert_eq!(files(dir.path()), before);
     drop(lock);

@@ -88,6 +88,7 @@ pub(crate) fn handed(nodes: &str) -> Vec<HandedOver> {
         returns_by_itself: true,
         drained: None,
         plain: false,
+        only_named_in: None,
     };
     set(nodes).iter().map(handed).collect()
 }

@@ -6,7 +6,20 @@ use crate::protocol::order::OrderId;
 use crate::rollout::journal::{NodeRecord, Progress};
 use crate::slurm::drains::{Drains, still_drained};
 use crate::slurm::node::NodeInfo;
+use crate::slurm::reason::names_rollout;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// The reboots that apply what is staged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApplyBy {
+    /// Every `scontrol reboot`.
+    #[default]
+    Any,
+    /// Only one whose Reason names the rollout. Any other is a plain reboot, and so is one whose Reason is not known.
+    Named,
+}
 
 /// The command line of an invocation of RebootProgram.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +29,7 @@ pub struct Request {
     pub features: Option<String>,
     /// Reboot them and apply nothing, even if something is staged.
     pub plain: bool,
+    pub apply: ApplyBy,
     /// Times by which nodes had been handed over, in milliseconds since 1970: the Reason may no longer tell.
     pub handed_over_ms: BTreeMap<String, u64>,
 }
@@ -33,6 +47,16 @@ pub struct HandedOver {
     pub drained: Option<String>,
     /// It only reboots, even if something is staged: a job waits for it, or the caller demands it.
     pub plain: bool,
+    /// The Reason of the reboot, if only the rollout that it names is applied.
+    pub only_named_in: Option<String>,
+}
+
+impl HandedOver {
+    /// Returns whether this reboot applies a rollout that is staged for the node.
+    fn applies(&self, rollout: Option<&str>) -> bool {
+        let is_named = |reason: &String| rollout.is_some_and(|rollout| names_rollout(reason, rollout));
+        !self.plain && self.only_named_in.as_ref().is_none_or(is_named)
+    }
 }
 
 /// The reason for not ordering a node.
@@ -96,6 +120,10 @@ pub fn handed_over(
     drains: &Drains,
 ) -> (Vec<HandedOver>, SkippedNodes) {
     let plain = request.plain || request.features.is_some();
+    let only_named_in = |reason: Option<&str>| match request.apply {
+        ApplyBy::Any => None,
+        ApplyBy::Named => Some(reason.unwrap_or_default().to_owned()),
+    };
     let mut taken = Vec::new();
     let mut skipped = SkippedNodes::new();
     let known: Option<BTreeMap<&str, &NodeInfo>> =
@@ -106,7 +134,14 @@ pub fn handed_over(
         match known.as_ref().map(|known| known.get(name)) {
             None => {
                 let drained = drains.get(name).map(|drain| drain.reason.clone());
-                taken.push(HandedOver { node, issued_ms: by_ms, returns_by_itself: false, drained, plain });
+                taken.push(HandedOver {
+                    node,
+                    issued_ms: by_ms,
+                    returns_by_itself: false,
+                    drained,
+                    plain,
+                    only_named_in: only_named_in(None),
+                });
             }
             Some(None) => skipped.entry(Skipped::Unknown).or_default().push(node),
             Some(Some(info)) if !info.is_handed_over() => {
@@ -118,6 +153,7 @@ pub fn handed_over(
                 returns_by_itself: info.returns_by_itself(),
                 drained: still_drained(drains, info),
                 plain: plain || info.is_rebooted_for_a_job(),
+                only_named_in: only_named_in(info.reason.as_deref()),
             }),
         }
     }
@@ -151,7 +187,7 @@ fn order_for<'a>(
     if let Some(why) = records.find_map(|of| already_ordered(of.record, handed, now_ms)) {
         return Err(why);
     }
-    let armed = snapshot.armed(&handed.node, now_ms).filter(|_| !handed.plain);
+    let armed = snapshot.armed(&handed.node, now_ms).filter(|of| handed.applies(of.rollout_id()));
     // The boot source has one owner. Any other order would boot what was given to the node for that one, unproven.
     let owned_by_armed =
         |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());

@@ -3,6 +3,7 @@
 use super::snapshot::{RecordOf, Snapshot};
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
+use crate::slurm::drains::Drain;
 use std::collections::BTreeMap;
 
 /// Nodes with a pre-staged order whose agents know of a different drain than there is.
@@ -37,7 +38,8 @@ pub fn changed_drains(snapshot: &Snapshot, now_ms: u64) -> Vec<ChangedDrain> {
     let mut changed: BTreeMap<(String, OrderId, Option<String>), Vec<String>> = BTreeMap::new();
     for rollout in &snapshot.rollouts {
         for (name, record) in &rollout.records {
-            let reason = snapshot.drains.get(name).map(|drain| drain.reason.clone());
+            let drain = snapshot.drains.get(name).and_then(Drain::kept_by_every_reboot);
+            let reason = drain.map(str::to_owned);
             let differs =
                 record.pre_staged && record.progress.may_be_ordered(now_ms) && record.drained != reason;
             if let Some(order) = record.order.clone().filter(|_| differs) {

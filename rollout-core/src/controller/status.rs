@@ -172,7 +172,11 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
     }
     if let Some(drain) = node.snapshot().drains.get(node.name) {
         let by = drain.by.as_deref().unwrap_or("somebody");
-        let drained = format!("drained by {by}, and stays so: {}", drain.reason);
+        let fate = match drain.cleared_by_reboot {
+            true => "until a reboot with nextstate=resume",
+            false => "and stays so",
+        };
+        let drained = format!("drained by {by}, {fate}: {}", drain.reason);
         status.note = Some(status.note.map_or(drained.clone(), |note| format!("{note}; {drained}")));
     }
     status

@@ -58,6 +58,8 @@ pub struct StateFacts<'a> {
     pub entries: PathEntries,
     /// Result of trying to write there as SlurmUser. `None` if it was not tried.
     pub slurm_user_writes: Option<bool>,
+    /// Result of trying to take the lock there as SlurmUser, or the error. `None` if it was not tried.
+    pub slurm_user_locks: Option<Result<(), String>>,
     /// Free space, in bytes.
     pub free: Option<u64>,
     /// Number of files in it that SlurmUser neither owns nor can write, and one of them.
@@ -210,6 +212,12 @@ pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
         let what = format!("{path} (mode {mode}) is writable for its group or for all");
         let why = "who can write there decides what is applied to every node, as root";
         findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));
+    }
+    if let Some(Err(why)) = &facts.slurm_user_locks {
+        let what = format!("SlurmUser {user} cannot take the lock in {path}: {why}");
+        let cure = "mount its file system with locks (NFS with lockd and without nolock, Lustre with flock), or set state_dir \
+                    in controller.toml to one that has them";
+        findings.push(Finding::problem(CHECK, what).because(fails).cured_by(cure));
     }
     if let Some((count, example)) = facts.foreign.as_ref().filter(|_| dir.uid == who.uid) {
         let what = format!("{count} in {path} not writable for SlurmUser {user}, such as {example}");

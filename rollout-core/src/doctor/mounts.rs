@@ -5,6 +5,14 @@ use super::node::FileSystem;
 /// File systems in memory.
 const MEMORY: [&str; 3] = ["tmpfs", "ramfs", "rootfs"];
 
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    pub at: String,
+    /// Name of the file system's type, such as `ext4` or `nfs4`.
+    pub kind: String,
+}
+
 struct Mount<'a> {
     at: &'a str,
     kind: &'a str,
@@ -28,6 +36,13 @@ pub fn file_system(mountinfo: &str, path: &str) -> FileSystem {
         }
         _ => FileSystem::Lasting,
     }
+}
+
+/// Returns the mount point and the kind of the file system that holds an absolute path without links.
+#[must_use]
+pub fn mount_of(mountinfo: &str, path: &str) -> Option<MountPoint> {
+    let mounts: Vec<Mount<'_>> = mountinfo.lines().filter_map(read).collect();
+    holding(&mounts, path).map(|mount| MountPoint { at: mount.at.to_owned(), kind: mount.kind.to_owned() })
 }
 
 /// Parses `36 35 98:0 /of /at rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`

@@ -1,8 +1,10 @@
 //! Slurm's own configuration, limited to the values that rollouts depend on.
 
 use super::{Finding, duration};
+use crate::controller::hand_over::ApplyBy;
 use crate::hostlist::NodeSet;
 use crate::slurm::config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, SlurmConfig};
+use crate::slurm::controllers::ControllerHosts;
 use crate::slurm::hand_over_mode::HandOverMode;
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
@@ -37,6 +39,9 @@ const KNOWN: (Release, Release) = (Release { year: 22, month: 5 }, Release { yea
 
 /// First release whose daemons understand three releases back. Earlier ones understand two.
 const THREE_BACK: Release = Release { year: 24, month: 11 };
+
+/// First release whose scontrol has JSON.
+const HAS_JSON: Release = Release { year: 23, month: 2 };
 
 /// RebootProgram of slurm.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,6 +265,64 @@ fn daemon_that_runs_it(config: &SlurmConfig) -> Finding {
             "in slurm.conf: SlurmctldParameters={others}reboot_from_controller\nthen `scontrol reconfigure`; or \
              RebootProgram=/usr/libexec/slurm-rollout/reboot-node, for slurmd"
         ))
+}
+
+/// Returns the finding about a host that is no SlurmctldHost.
+#[must_use]
+pub fn no_controller(host: &str, controllers: &ControllerHosts, shares_state: bool) -> Finding {
+    let what =
+        format!("{host} is no SlurmctldHost: RebootProgram's file and the state directory were left out");
+    let why = match shares_state {
+        true => {
+            "it uses the state directory of the controllers: rollouts may be staged here, and nothing else"
+        }
+        false => "here, `slurm-rollout` stages nothing and its timer orders nothing",
+    };
+    let cure = format!("run it on {controllers} as well");
+    Finding::warning("this-host", what).because(why).cured_by(cure)
+}
+
+/// Checks whether Slurm tells which nodes were drained right before `scontrol reboot`. `tells` is `None` if there was no
+/// node to ask about.
+#[must_use]
+pub fn drains(config: &SlurmConfig, tells: Option<Result<(), String>>) -> Option<Finding> {
+    const CHECK: &str = "drains";
+    let lost = "drains set within half a minute before `scontrol reboot` may be lost";
+    let why = match (HandOverMode::of(config), release(config), tells?) {
+        (HandOverMode::Node { .. }, _, _) => "slurmd runs RebootProgram, and Slurm is not asked about them",
+        (_, Some(release), _) if release < HAS_JSON => "this release of Slurm does not tell whose they are",
+        (_, _, Ok(())) => {
+            return Some(Finding::ok(CHECK, "Slurm tells whether a node was drained before its reboot"));
+        }
+        (_, _, Err(why)) => {
+            let finding = Finding::warning(CHECK, format!("{lost}: `scontrol --json` does not work: {why}"))
+                .because("Slurm clears every DRAIN with nextstate=, and only its JSON tells whose it was");
+            return Some(finding.cured_by("install Slurm's serializer_json.so on this host"));
+        }
+    };
+    Some(Finding::ok(CHECK, format!("{lost}: {why}")))
+}
+
+/// Checks that the reboots that should apply what is staged can.
+#[must_use]
+pub fn apply_by(config: &SlurmConfig, apply: ApplyBy) -> Option<Finding> {
+    let is_on_the_node = matches!(HandOverMode::of(config), HandOverMode::Node { .. });
+    (apply == ApplyBy::Named && is_on_the_node).then(|| {
+        Finding::problem("apply", "apply = \"named\", and RebootProgram is run by slurmd")
+            .because("agents know no Reasons: nothing is pre-staged, and every reboot is plain")
+            .cured_by("reboot_from_controller in slurm.conf, or apply = \"any\" in controller.toml")
+    })
+}
+
+/// Checks that the drains that Slurm sets as SlurmUser are recognized.
+#[must_use]
+pub fn reboot_clears_by(config: &SlurmConfig, by: &[String]) -> Option<Finding> {
+    let user = config.slurm_user()?.name;
+    (!by.contains(&user)).then(|| {
+        Finding::warning("drains", format!("reboot_clears_by has no SlurmUser {user}"))
+            .because("drains that slurmctld sets for faults that a reboot cures count as those of a person, and stay")
+            .cured_by(format!("in controller.toml: reboot_clears_by = [\"root\", \"{user}\"]"))
+    })
 }
 
 /// Compares ResumeTimeout with the time that orders took on these nodes, and checks the other limit of RebootProgram.

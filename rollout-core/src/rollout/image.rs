@@ -215,6 +215,22 @@ impl Via {
 }
 
 impl Image {
+    /// Returns the doubt that this image can prove itself by os-release, if none of the systems that nodes are `running`
+    /// does: stock images of Warewulf, OpenHPC and xCAT have no IMAGE_ID.
+    #[must_use]
+    pub fn doubts_os_release<'a>(&self, running: impl IntoIterator<Item = &'a Running>) -> Option<String> {
+        let mut running = running.into_iter().peekable();
+        running.peek()?;
+        let none_has_one = self.proof.os_release && running.all(|running| running.image.is_none());
+        none_has_one.then(|| {
+            format!(
+                "no node's os-release has an IMAGE_ID. If that of {} has none either, each node boots it, is refused and goes \
+                 back: write IMAGE_ID into the image, or set os_release = false and another proof in [change.proof]",
+                self.name()
+            )
+        })
+    }
+
     /// Returns its name for people: `compute 2.1`.
     #[must_use]
     pub fn name(&self) -> String {
@@ -437,6 +453,20 @@ mod tests {
             ("via = 'bos'\nimage = ''", "image"),
         ] {
             assert_eq!(toml::from_str::<Image>(text).unwrap().check().unwrap_err().0, key, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_without_an_id_is_doubted_before_it_is_booted() {
+        let (stock, ours) = (Running::default(), facts().running);
+        let by_kernel = image("[proof]\nos_release = false\nkernel = '6.1.0-40'");
+        for (image, running, doubted) in [
+            (image(""), &[stock.clone()][..], true),
+            (image(""), &[stock.clone(), ours], false),
+            (image(""), &[], false),
+            (by_kernel, std::slice::from_ref(&stock), false),
+        ] {
+            assert_eq!(image.doubts_os_release(running).is_some(), doubted, "{running:?}");
         }
     }
 }

@@ -47,6 +47,23 @@ impl HandOverMode {
     }
 }
 
+impl HandOverMode {
+    /// Returns the mode on a SlurmctldHost. A program of the site counts as ours if its file names slurm-rollout, as a
+    /// script does that calls our RebootProgram. `names_us` looks into the file.
+    #[must_use]
+    pub fn on_controller(slurm: &SlurmConfig, names_us: impl Fn(&Path) -> Option<bool>) -> Self {
+        let mode = Self::of(slurm);
+        let program = slurm.get("RebootProgram").unwrap_or_default();
+        let path = Path::new(program.split_whitespace().next().unwrap_or_default());
+        match mode {
+            Self::NotOurs(_) if slurm.reboots_from_controller() && names_us(path) == Some(true) => {
+                Self::Controller { plain: program.split_whitespace().any(|word| word == "--plain") }
+            }
+            mode => mode,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +96,24 @@ mod tests {
         ] {
             let slurm = SlurmConfig::parse(&format!("RebootProgram = {program}\n{parameters}"));
             assert_eq!(HandOverMode::of(&slurm), way, "{program}");
+        }
+    }
+
+    #[test]
+    fn a_wrapper_of_our_program_is_ours() {
+        let controller = "SlurmctldParameters = reboot_from_controller\n";
+        let (wrapper, ours) = ("/etc/slurm/site-reboot.sh", HandOverMode::Controller { plain: false });
+        for (program, parameters, names_us, is_ours) in [
+            (wrapper, controller, Some(true), true),
+            (wrapper, controller, Some(false), false),
+            (wrapper, controller, None, false),
+            // The file that slurmd runs is on the nodes.
+            (wrapper, "", Some(true), false),
+            ("(null)", controller, Some(false), false),
+        ] {
+            let slurm = SlurmConfig::parse(&format!("RebootProgram = {program}\n{parameters}"));
+            let mode = HandOverMode::on_controller(&slurm, |_| names_us);
+            assert_eq!(mode == ours, is_ours, "{program} {parameters} {names_us:?}");
         }
     }
 }

@@ -167,6 +167,15 @@ impl Classified<'_> {
     }
 }
 
+/// Returns whether the Reason of a reboot names this rollout: as a word, in the admin's text or as the subject of a
+/// Reason of ours.
+#[must_use]
+pub fn names_rollout(reason: &str, rollout: &str) -> bool {
+    let is_of_ids = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    let mut words = reason.split(|c| !is_of_ids(c)).map(|word| word.trim_end_matches('.'));
+    words.any(|word| word == rollout)
+}
+
 /// Returns the Reason without Slurm's notes.
 #[must_use]
 pub fn without_notes(reason: &str) -> &str {
@@ -302,6 +311,27 @@ mod tests {
         let long = Reason::ours("r", &format!("dnf: {}no such package", "long ".repeat(500))).to_string();
         assert!(long.chars().count() <= MAX_LENGTH && long.ends_with("no such package"), "{long}");
         assert!(long.starts_with("slurm-rollout r: dnf"), "{long}");
+    }
+
+    #[test]
+    fn a_reason_names_a_rollout_as_a_word() {
+        for (reason, names) in [
+            ("driver-580", true),
+            ("driver-580 : reboot issued", true),
+            ("driver-580: reboot issued", true),
+            ("for driver-580.", true),
+            ("\"driver-580\", please", true),
+            ("slurm-rollout driver-580: not ordered: no answer", true),
+            ("driver : reboot issued", false),
+            ("undo-driver-580 : reboot issued", false),
+            ("driver-580.1 : reboot issued", false),
+            ("driver-580@2 : reboot issued", false),
+            ("Reboot ASAP : reboot issued", false),
+            ("", false),
+        ] {
+            assert_eq!(names_rollout(reason, "driver-580"), names, "{reason}");
+        }
+        assert!(names_rollout("driver-580@2 : reboot issued", "driver-580@2"));
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl World {
             returns_by_itself: true,
             drained: None,
             plain: false,
+            only_named_in: None,
         };
         let (snapshot, nodes) = (self.snapshot(), [handed]);
         let (groups, skipped) = group(&nodes, &snapshot, self.now_s * 1000);

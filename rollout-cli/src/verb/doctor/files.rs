@@ -4,9 +4,8 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Gid, User, access, geteuid, getgrouplist};
 use rollout_core::doctor::access::{Entry, Identity, PathEntries};
 use rollout_core::slurm::config::SlurmUser;
-use rollout_host::regular_file;
-use rollout_host::run::{Program, is_program};
-use std::ffi::CString;
+use rollout_host::run::{Output, Program, is_program};
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,12 +15,9 @@ use std::time::Duration;
 /// Runs a program as a different user, with that user's groups and without capabilities.
 const SETPRIV: &str = "/usr/bin/setpriv";
 const TEST: &str = "/usr/bin/test";
+const FLOCK: &str = "/usr/bin/flock";
+const TRUE: &str = "/usr/bin/true";
 const TRIAL_LIMIT: Duration = Duration::from_secs(10);
-
-/// Text in our RebootProgram, and in a script that calls it.
-const OUR_NAME: &[u8] = b"slurm-rollout";
-/// Size limit of a file that is searched. Our RebootProgram is much smaller.
-const MAX_PROGRAM: u64 = 64 * 1024 * 1024;
 
 /// Result of looking at a path.
 pub(super) enum Look {
@@ -81,36 +77,49 @@ pub(crate) fn identity(user: &SlurmUser) -> Identity {
     Identity { name: user.name.clone(), uid: user.uid, gids }
 }
 
-/// Returns whether this file is slurm-rollout's or names it, as a wrapper script does; `None` if it cannot be read. The
-/// file is not run.
-pub(super) fn names_us(path: &Path) -> Option<bool> {
-    if fs::metadata(path).ok()?.len() > MAX_PROGRAM {
-        return Some(false);
-    }
-    let bytes = regular_file::read(path, MAX_PROGRAM).ok()?;
-    Some(bytes.windows(OUR_NAME.len()).any(|part| part == OUR_NAME))
-}
-
 /// Returns whether SlurmUser can write into this directory, tried as that user; `None` if it cannot be tried.
 pub(crate) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
     if geteuid().as_raw() == who.uid {
         return Some(access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok());
     }
-    if !geteuid().is_root() || !is_program(Path::new(SETPRIV)) {
-        return None;
-    }
-    let gid = User::from_name(&who.name).ok().flatten()?.gid;
-    let trial = Program::new(SETPRIV, TRIAL_LIMIT)
-        .args([format!("--reuid={}", who.uid), format!("--regid={gid}")])
-        .args(["--init-groups", "--", TEST, "-w"])
-        .arg(dir)
-        .args(["-a", "-x"])
-        .arg(dir);
-    match trial.output().ok()?.status.code() {
+    let test = [TEST.as_ref(), "-w".as_ref(), dir.as_os_str(), "-a".as_ref(), "-x".as_ref(), dir.as_os_str()];
+    match as_user(who, &test)?.status.code() {
         Some(0) => Some(true),
         Some(1) => Some(false),
         _ => None,
     }
+}
+
+/// Returns whether SlurmUser can take the lock of the state directory, tried as that user, or the error. `None` if it
+/// cannot be tried, or there is no lock yet.
+pub(super) fn can_lock(who: &Identity, lock: &Path) -> Option<Result<(), String>> {
+    if !lock.exists() || !is_program(Path::new(FLOCK)) {
+        return None;
+    }
+    let nonblocking = [FLOCK.as_ref(), "--nonblock".as_ref(), lock.as_os_str(), TRUE.as_ref()];
+    let output = match geteuid().as_raw() == who.uid {
+        true => Program::new(FLOCK, TRIAL_LIMIT).args(&nonblocking[1..]).output().ok()?,
+        false => as_user(who, &nonblocking)?,
+    };
+    match output.status.code() {
+        // 1: another process holds it, so locks work.
+        Some(0 | 1) => Some(Ok(())),
+        Some(_) => Some(Err(output.stderr.trim().to_owned())),
+        None => None,
+    }
+}
+
+/// Runs a program as this user. `None` if only root could.
+fn as_user(who: &Identity, argv: &[&OsStr]) -> Option<Output> {
+    if !geteuid().is_root() || !is_program(Path::new(SETPRIV)) {
+        return None;
+    }
+    let gid = User::from_name(&who.name).ok().flatten()?.gid;
+    let program = Program::new(SETPRIV, TRIAL_LIMIT)
+        .args([format!("--reuid={}", who.uid), format!("--regid={gid}")])
+        .args(["--init-groups", "--"])
+        .args(argv);
+    program.output().ok()
 }
 
 /// Returns the free space for SlurmUser, in bytes.

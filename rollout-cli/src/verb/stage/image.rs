@@ -1,13 +1,14 @@
 //! Before an image is staged: its provider is there and has it, it is for these nodes' architecture, and SlurmUser, as
 //! whom RebootProgram runs, may do what will have to be done.
 
-use crate::context::{Context, Failure};
+use crate::context::{Context, Failure, limits};
 use crate::verb::doctor::files;
+use rollout_control::agents::ask_all::ask_agents;
 use rollout_control::boot::change::provider_and_nodes;
 use rollout_control::pre_stage::is_wanted;
 use rollout_core::doctor::access::Identity;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::image::{Image, Via};
+use rollout_core::rollout::image::{Image, Running, Via};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::config::SlurmUser;
 use rollout_core::slurm::node::NodeInfo;
@@ -29,8 +30,9 @@ pub(super) fn check(
     if let Some(rollout) = &image.restores {
         context.rollout(rollout)?;
     }
+    let mut doubts: Vec<String> = unproven(context, image, manifest, infos).into_iter().collect();
     if !image.via.is_on_controller() {
-        return Ok(Vec::new());
+        return Ok(doubts);
     }
     let by_slurmd = is_wanted(&context.config, || context.config.scontrol().show_config());
     if by_slurmd.unwrap_or(false) {
@@ -44,14 +46,27 @@ pub(super) fn check(
     addresses.learn(infos);
     let (provider, nodes) =
         provider_and_nodes(&context.config, image.via, &manifest.nodes, &addresses).map_err(Failure)?;
-    let mut doubts = match &image.restores {
-        None => provider.check(image, &nodes, Instant::now() + LIMIT).map_err(Failure)?,
-        Some(_) => Vec::new(),
-    };
+    if image.restores.is_none() {
+        doubts.extend(provider.check(image, &nodes, Instant::now() + LIMIT).map_err(Failure)?);
+    }
     if let (Via::BootFile, Some(config)) = (image.via, &context.config.boot_file) {
         doubts.extend(writable_for_slurm_user(&context.config.state_dir, &config.directory)?);
     }
     Ok(doubts)
+}
+
+/// Returns the doubt that the image can prove itself, by what the nodes are running now.
+fn unproven(context: &Context, image: &Image, manifest: &Manifest, infos: &[NodeInfo]) -> Option<String> {
+    if !image.proof.os_release || image.restores.is_some() {
+        return None;
+    }
+    let mut addresses = context.store.addresses();
+    addresses.learn(infos);
+    let answers = ask_agents(&context.config, &manifest.nodes, &addresses, limits(), |_, host, client| {
+        client.status(host)
+    });
+    let running: Vec<Running> = answers.into_values().filter_map(|answer| answer.ok()?.running).collect();
+    image.doubts_os_release(&running)
 }
 
 fn fits(image: &Image, infos: &[NodeInfo]) -> Result<(), Failure> {

@@ -41,7 +41,7 @@ fn only_nodes_that_slurm_handed_over_are_taken() {
 #[test]
 fn drains_of_others_are_handed_on_if_they_still_stand() {
     let request = Request { nodes: NodeSet::parse("n[1-3]").unwrap(), ..Request::default() };
-    let drain = Drain { reason: "bad disk".to_owned(), by: None };
+    let drain = Drain { reason: "bad disk".to_owned(), ..Drain::default() };
     let drains: Drains = [("n1".to_owned(), drain.clone()), ("n2".to_owned(), drain)].into();
     let slurm = [
         info("n1", &["DOWN", "DRAIN", "REBOOT_ISSUED"]),
@@ -67,6 +67,7 @@ fn handed(node: &str) -> HandedOver {
         issued_ms: Some(99_000),
         returns_by_itself: node != "stays-down",
         plain: node == "for-a-job",
+        only_named_in: None,
         drained: (node == "drained").then(|| "bad disk".to_owned()),
     }
 }
@@ -159,5 +160,34 @@ fn a_boot_source_is_left_to_the_order_that_owns_it() {
             None => Err(*skipped.keys().next().unwrap()),
         };
         assert_eq!(found, expected, "{what}");
+    }
+}
+
+#[test]
+fn a_reboot_that_must_name_the_rollout_and_does_not_is_plain() {
+    let driver = rollout("driver", LINK, &[("n1", record(Progress::Staged))]);
+    let snapshot = Snapshot { rollouts: vec![driver], ..Snapshot::default() };
+    for (apply, reason, applied) in [
+        (ApplyBy::Any, Some("xid 79 : reboot issued"), true),
+        (ApplyBy::Any, None, true),
+        (ApplyBy::Named, Some("driver : reboot issued"), true),
+        (ApplyBy::Named, Some("xid 79 : reboot issued"), false),
+        (ApplyBy::Named, Some("undo-driver : reboot issued"), false),
+        (ApplyBy::Named, Some("Reboot ASAP : reboot issued"), false),
+        // RebootProgram found no agent, and `reconcile` sends the order.
+        (ApplyBy::Named, Some("slurm-rollout driver: not ordered: no answer"), true),
+        (ApplyBy::Named, None, false),
+    ] {
+        let request = Request { nodes: NodeSet::parse("n1").unwrap(), apply, ..Request::default() };
+        let slurm =
+            [NodeInfo { reason: reason.map(str::to_owned), ..info("n1", &["DOWN", "REBOOT_ISSUED"]) }];
+        let (taken, _) = handed_over(&request, Some(&slurm), &Drains::new());
+        let (groups, _) = group(&taken, &snapshot, 100_000);
+        let rollouts: Vec<_> = groups.keys().map(|group| group.rollout).collect();
+        assert_eq!(rollouts, [applied.then_some("driver")], "{apply:?} {reason:?}");
+        let (unasked, _) = handed_over(&request, None, &Drains::new());
+        let (groups, _) = group(&unasked, &snapshot, 100_000);
+        let rollouts: Vec<_> = groups.keys().map(|group| group.rollout).collect();
+        assert_eq!(rollouts, [(apply == ApplyBy::Any).then_some("driver")], "Slurm was not asked");
     }
 }

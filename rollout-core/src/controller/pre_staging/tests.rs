@@ -38,7 +38,7 @@ fn agents_with_a_pre_staged_order_are_told_of_changed_drains() {
         drained: drained.map(str::to_owned),
         ..record(Progress::Staged).pre_staged(7)
     };
-    let drain = |reason: &str| Drain { reason: reason.to_owned(), by: None };
+    let drain = |reason: &str| Drain { reason: reason.to_owned(), ..Drain::default() };
     let bad = || Some("bad disk".to_owned());
     for (record, drain, expected) in [
         (staged(None), None, None),
@@ -46,6 +46,8 @@ fn agents_with_a_pre_staged_order_are_told_of_changed_drains() {
         (staged(Some("bad disk")), Some(drain("bad disk")), None),
         (staged(Some("bad fan")), Some(drain("bad disk")), Some(bad())),
         (staged(Some("bad disk")), None, Some(None)),
+        // Slurm clears it, or keeps it, by `nextstate=`.
+        (staged(None), Some(Drain { cleared_by_reboot: true, ..drain("Kill task failed") }), None),
         // No order is pre-staged, or not any more.
         (record(Progress::Staged), Some(drain("bad disk")), None),
         (NodeRecord { progress: Progress::Ordered, ..staged(None) }, Some(drain("bad disk")), None),

@@ -209,7 +209,7 @@ fn a_node_that_awaits_instructions_is_shown_as_rebooting() {
 fn drains_of_others_are_shown() {
     let drained = |agent, by: Option<&str>| {
         let mut node = node(record(Progress::Ordered), agent, "");
-        let drain = Drain { reason: "bad disk".into(), by: by.map(str::to_owned) };
+        let drain = Drain { reason: "bad disk".into(), by: by.map(str::to_owned), ..Drain::default() };
         node.0.snapshot.drains.insert("n1".into(), drain);
         status(&node).note.unwrap()
     };

@@ -81,6 +81,7 @@ fn facts(owner: u32, mode: u32) -> StateFacts<'static> {
         path: "/s",
         entries: Ok(entries),
         slurm_user_writes: Some(true),
+        slurm_user_locks: Some(Ok(())),
         free: Some(1 << 40),
         foreign: None,
     }
@@ -103,6 +104,12 @@ fn state_directories() {
         (facts(SLURM, 0o700), Fine, ""),
         (StateFacts { slurm_user_writes: Some(false), ..good() }, Problem, "cannot write"),
         (above(0o700), Problem, "/ (mode 0700) cannot be entered"),
+        (
+            StateFacts { slurm_user_locks: Some(Err("Function not implemented".into())), ..good() },
+            Problem,
+            "cannot take the lock",
+        ),
+        (StateFacts { slurm_user_locks: None, ..good() }, Fine, ""),
         (StateFacts { free: Some(1 << 20), ..good() }, Problem, "1 MB free"),
         (StateFacts { free: Some(50 << 20), ..good() }, Warning, "52 MB free"),
         (StateFacts { free: None, ..good() }, Fine, ""),

@@ -172,3 +172,43 @@ fn return_to_service_2_is_a_warning() {
         assert_eq!(return_to_service(&config(&format!("ReturnToService = {value}"))).level, level, "{value}");
     }
 }
+
+#[test]
+fn drains_right_before_a_reboot_need_json() {
+    let on_controller =
+        format!("RebootProgram = {REBOOT_PROGRAM_PATH}\nSlurmctldParameters = reboot_from_controller\n");
+    let on_nodes = "RebootProgram = /usr/libexec/slurm-rollout/reboot-node\n";
+    let old = format!("{on_controller}SLURM_VERSION = 22.05.8\n");
+    let failed = || Some(Err("unrecognized option".to_owned()));
+    let (ok, warning) = (Some(Fine), Some(Warning));
+    for (config, tells, level, loses) in [
+        (on_controller.as_str(), Some(Ok(())), ok, false),
+        (&on_controller, failed(), warning, true),
+        (&on_controller, None, None, false),
+        // Neither has a cure.
+        (&old, failed(), ok, true),
+        (on_nodes, Some(Ok(())), ok, true),
+    ] {
+        let finding = drains(&SlurmConfig::parse(config), tells.clone());
+        assert_eq!(finding.as_ref().map(|finding| finding.level), level, "{config} {tells:?}");
+        assert_eq!(
+            finding.is_some_and(|finding| finding.what.contains("may be lost")),
+            loses,
+            "{config} {tells:?}"
+        );
+    }
+    for (config, apply, is_problem) in [
+        (on_controller.as_str(), ApplyBy::Named, false),
+        (on_nodes, ApplyBy::Named, true),
+        (on_nodes, ApplyBy::Any, false),
+    ] {
+        assert_eq!(apply_by(&SlurmConfig::parse(config), apply).is_some(), is_problem, "{config} {apply:?}");
+    }
+    let by = ["root".to_owned(), "slurm".to_owned()];
+    for (user, is_warned) in
+        [("slurm(64030)", false), ("root(0)", false), ("hpc(64030)", true), ("(null)", false)]
+    {
+        let config = SlurmConfig::parse(&format!("SlurmUser = {user}\n"));
+        assert_eq!(reboot_clears_by(&config, &by).is_some(), is_warned, "{user}");
+    }
+}

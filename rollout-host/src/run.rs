@@ -89,7 +89,15 @@ impl Program {
         debug_assert!(path.is_absolute(), "{} is not absolute", path.display());
         let environment = [("PATH", PATH), ("LC_ALL", "C.UTF-8"), ("HOME", "/root")];
         let environment = environment.map(|(key, value)| (key.into(), value.into())).into();
-        Self { path, arguments: Vec::new(), environment, stdin: None, limit, grace: GRACE, waits_for_group: false }
+        Self {
+            path,
+            arguments: Vec::new(),
+            environment,
+            stdin: None,
+            limit,
+            grace: GRACE,
+            waits_for_group: false,
+        }
     }
 
     /// Adds an argument.

@@ -11,7 +11,7 @@ use rollout_core::rollout::image::Image;
 use serde::{Deserialize, Serialize};
 
 /// A boot loader, as far as the running system can configure it. Entries are named as the loader names them.
-pub(super) trait Loader {
+pub(in crate::changes) trait Loader {
     /// The loader's name, for messages.
     fn name(&self) -> &'static str;
 
@@ -105,7 +105,7 @@ fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError>
     Ok(())
 }
 
-fn find() -> Result<Box<dyn Loader>, ChangeError> {
+pub(super) fn find() -> Result<Box<dyn Loader>, ChangeError> {
     // systemd-boot records that it booted this system. GRUB may not, and may be a remnant of an earlier installation.
     if SystemdBoot::has_booted_this() {
         return Ok(Box::new(SystemdBoot));

@@ -184,7 +184,10 @@ impl Site<'_> {
         let installed = tool.installed()?;
         let transaction = transaction(tool, wanted, &installed);
         // A package that others have changed since the node was observed is not ours.
-        let start = if unfinished { before.to_vec() } else { installed.clone() };
+        let start = if unfinished { self.start(before)? } else { installed.clone() };
+        if start != before && !unfinished {
+            self.cache.record_start(&start)?;
+        }
         if transaction.is_empty() {
             return Ok((start, Vec::new()));
         }
@@ -195,7 +198,7 @@ impl Site<'_> {
             tool.enable(&transaction.modules, TimeBudget::for_transaction(limit))?;
         }
         let mut affected = tool.affected(&transaction, &installed, preparation)?;
-        affected.retain(|package| before.contains(package));
+        affected.retain(|package| start.contains(package));
         let unkept = tool.fetch_to_cache(&affected, cache, preparation)?;
         if !wanted.allows(Allowance::NoRollback) {
             refuse(&unkept)?;
@@ -216,8 +219,14 @@ impl Site<'_> {
         Ok((start, failed.chain(lost).collect()))
     }
 
-    fn undo(&self, wanted: &Packages, before: &[String]) -> Result<(), ChangeError> {
+    /// Returns the packages from before the transaction: those that were observed, unless others changed them then.
+    fn start(&self, before: &[String]) -> Result<Vec<String>, ChangeError> {
+        Ok(self.cache.start()?.unwrap_or_else(|| before.to_vec()))
+    }
+
+    fn undo(&self, wanted: &Packages, observed: &[String]) -> Result<(), ChangeError> {
         let Self { tool, cache, .. } = *self;
+        let before = &self.start(observed)?;
         let budget = TimeBudget::for_undo(wanted.timeout.get());
         let unfinished = cache.unfinished()?;
         let after = cache.after()?;
@@ -255,17 +264,18 @@ impl Site<'_> {
         cache.end()
     }
 
-    /// Proves that the packages that were touched are those of before. Returns the difference that others have made.
-    fn check_old(&self, before: &[String], touched: &[String]) -> Result<Difference, ChangeError> {
+    /// Proves that the packages that were touched are those of before.
+    fn check_old(&self, before: &[String], touched: &[String]) -> Result<(), ChangeError> {
         let difference = Difference::between(before, &self.tool.installed()?);
-        let (ours, others) = difference.split(self.tool.notation(), before, touched);
+        let (ours, _) = difference.split(self.tool.notation(), before, touched);
         match ours.is_empty() {
-            true => Ok(others),
+            true => Ok(()),
             false => Err(ChangeError::state("restoring the packages of before", ours.describe())),
         }
     }
 
-    fn verify_old(&self, before: &[String]) -> Result<Vec<String>, ChangeError> {
+    fn verify_old(&self, observed: &[String]) -> Result<Vec<String>, ChangeError> {
+        let before = &self.start(observed)?;
         let after = self.cache.after()?;
         let mut touched = self.cache.touched()?.unwrap_or_default();
         touched.extend(after.iter().flat_map(touched_by));
@@ -274,7 +284,8 @@ impl Site<'_> {
             touched.extend(before.iter().cloned());
             touched.extend(self.tool.installed()?);
         }
-        let others = self.check_old(before, &touched)?;
+        self.check_old(before, &touched)?;
+        let others = Difference::between(observed, &self.tool.installed()?);
         let drift = self.surrounded().verify_old(after.as_ref())?;
         let packages = (!others.is_empty()).then(|| format!("packages: {}", others.describe()));
         let files = (!drift.is_empty()).then(|| format!("files: {}", list::few(&drift)));

@@ -44,6 +44,10 @@ impl NodeChanges {
                 (Change::Symlink(link), Before::Symlink { target }) => {
                     ChangeMade::Symlink { path: link.path.clone(), before: target.clone() }
                 }
+                // Nothing to name in an undo: only a module stream was enabled.
+                (Change::Packages(_), _) if after.added.is_empty() && after.removed.is_empty() => {
+                    return None;
+                }
                 (Change::Packages(_), Before::Packages { manager, .. }) => ChangeMade::Packages {
                     manager: *manager,
                     added: after.added.clone(),

@@ -22,6 +22,9 @@ const UNFINISHED: &str = "unfinished";
 /// Name of the list of packages that transactions of this order may have changed.
 const TOUCHED: &str = "touched";
 
+/// Name of the list of installed packages before the transaction, if it is not the one that was observed.
+const START: &str = "start";
+
 /// Name of the record of a transaction that succeeded.
 const AFTER: &str = "after.json";
 
@@ -62,13 +65,24 @@ impl UndoCache {
         self.list(TOUCHED)
     }
 
+    /// Records the packages that are installed before the transaction.
+    pub(super) fn record_start(&self, packages: &[String]) -> Result<(), ChangeError> {
+        self.files_dir()?;
+        self.replace(START, lines(packages).as_bytes())
+    }
+
+    /// Returns the packages that were installed before the transaction, if others had changed them after they were
+    /// observed.
+    pub(super) fn start(&self) -> Result<Option<Vec<String>>, ChangeError> {
+        self.list(START)
+    }
+
     fn add(&self, name: &str, more: &[String]) -> Result<(), ChangeError> {
         let mut packages = self.list(name)?.unwrap_or_default();
         packages.extend(more.iter().cloned());
         packages.sort_unstable();
         packages.dedup();
-        let text: String = packages.iter().map(|package| format!("{package}\n")).collect();
-        self.replace(name, text.as_bytes())
+        self.replace(name, lines(&packages).as_bytes())
     }
 
     fn list(&self, name: &str) -> Result<Option<Vec<String>>, ChangeError> {
@@ -149,6 +163,10 @@ impl UndoCache {
             _ => Ok(()),
         }
     }
+}
+
+fn lines(packages: &[String]) -> String {
+    packages.iter().map(|package| format!("{package}\n")).collect()
 }
 
 /// Returns the cached file of a package, by the name that apt gives it.

@@ -109,6 +109,29 @@ fn what_others_change_meanwhile_stays() {
     assert!(drift.len() == 1 && drift[0].contains("other:all=1"), "{drift:?}");
 }
 
+#[test]
+fn what_others_changed_after_the_node_was_observed_is_what_comes_back() {
+    let lab = Lab::new();
+    for version in ["1", "2", "3"] {
+        lab.build("other", version, "");
+    }
+    lab.publish();
+    let others = UndoCache::in_dir(&lab.path("others"));
+    let site = Site { tool: &lab.apt, cache: &others, system: &lab.system };
+    let install = |spec: &str| {
+        site.apply(&lab.wanted(&[spec], &[]), &lab.apt.installed().unwrap()).unwrap();
+        others.remove().unwrap();
+    };
+    install("other=1");
+    let before = lab.observe();
+    install("other=2");
+    let wanted = lab.wanted(&["other=3"], &[]);
+    lab.apply(&wanted, &before).unwrap();
+    lab.undo(&wanted, &before).unwrap();
+    assert_eq!(lab.apt.installed().unwrap(), [&OLD[..], &["other:all=2"]].concat());
+    assert_eq!(lab.verify_old(&before).unwrap().len(), 1);
+}
+
 /// Holds dpkg's lock as another package manager does, until the file is closed.
 fn lock(lab: &Lab) -> File {
     let path = lab.path("root/var/lib/dpkg/lock-frontend");

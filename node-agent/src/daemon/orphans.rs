@@ -68,7 +68,7 @@ fn programs() -> Vec<(i32, String)> {
         let stat =
             in_our_unit.then(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).flatten()?;
         let (group, program) = started_by_one_that_is_gone(&stat)?;
-        // What forces the node down shall stay.
+        // The program that forces the node down must stay.
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
         (!command.contains(crate::daemon::reboot::BY_FORCE)).then(|| (group, program.to_owned()))
     })

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// The record's name in the cache.
 const RECORD: &str = "before.json";
 
-/// Where packages go, apart from their manager.
+/// The system that packages are installed on, apart from their manager.
 pub(super) struct System {
     /// The root directory.
     pub root: PathBuf,

@@ -1,4 +1,4 @@
-//! What an undo restores beside the packages, what keeps it waiting, and what keeps a change from being made.
+//! State beside the packages that an undo restores, locks that it waits for, and changes that are refused.
 
 use super::*;
 use nix::fcntl::{FcntlArg, fcntl};

@@ -1,4 +1,4 @@
-//! What an undo restores beside the packages, and what it leaves to others.
+//! State beside the packages that an undo restores, and state that it leaves to others.
 
 use super::*;
 use std::os::unix::fs::symlink;

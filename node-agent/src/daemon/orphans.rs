@@ -103,7 +103,7 @@ mod tests {
             (format!("70 (dnf) Z 1 70 {gone} 0 -1"), None),
             (format!("70 (dnf) S {here} 70 {here} 0 -1"), None),
             (format!("71 (dpkg) S 1 70 {gone} 0 -1"), Some((70, "dpkg"))),
-            (format!("71 (daemon) S 1 70 70 0 -1"), None),
+            ("71 (daemon) S 1 70 70 0 -1".to_owned(), None),
             ("70 (daemon) S 1 70 70 0 -1".to_owned(), None),
             ("nonsense".to_owned(), None),
         ] {

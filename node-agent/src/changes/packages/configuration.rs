@@ -158,7 +158,7 @@ impl<'a> Configuration<'a> {
             name.push(ending);
             PathBuf::from(name)
         };
-        OTHER_VERSIONS.iter().map(|ending| other(ending)).filter(|p| self.on_host(p).is_file()).collect()
+        OTHER_VERSIONS.iter().map(other).filter(|p| self.on_host(p).is_file()).collect()
     }
 
     fn is_restored(&self, path: &Path, kept: Option<&str>, copies: &Path) -> Result<bool, ChangeError> {

@@ -12,7 +12,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -273,6 +272,9 @@ impl Reply {
     }
 }
 
+/// Number of addresses of a host that are tried. ureq has room for 16.
+const MAX_ADDRESSES: usize = 8;
+
 /// Resolves the host names of URLs like those of nodes, without NSS.
 #[derive(Debug)]
 struct NameResolver(address::Resolver);
@@ -287,10 +289,10 @@ impl Resolver for NameResolver {
         let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']'));
         let (Some(host), Some(port)) = (host, port) else { return Err(ureq::Error::HostNotFound) };
         let limit = Duration::min(*time.after, Duration::from_secs(3600));
-        let address =
+        let addresses =
             self.0.resolve(host, limit).map_err(|why| ureq::Error::Other(Box::new(NoAddress(why))))?;
         let mut found = self.empty();
-        found.push(SocketAddr::new(address, port));
+        addresses.at_port(port).take(MAX_ADDRESSES).for_each(|address| found.push(address));
         Ok(found)
     }
 }

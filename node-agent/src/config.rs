@@ -1,11 +1,13 @@
 //! The agent's configuration. Every key has a default, so a node may have no file at all.
 
+use crate::slurm::conf_server::{self, is_conf_server};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
 use rollout_host::scontrol::Scontrol;
+use rollout_host::sealing::Sealing;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,10 +33,15 @@ pub struct Config {
     pub(crate) scontrol: PathBuf,
     /// `slurm.conf`, if it is not Slurm's default.
     pub(crate) slurm_conf: Option<PathBuf>,
+    /// The slurmctld from which scontrol fetches its configuration on a node without `slurm.conf`; by default the one
+    /// that slurmd is started with.
+    pub(crate) conf_server: Option<String>,
     /// Program that is run as root before a reboot that a job requested with features. Its argument is Slurm's list of
     /// them, `a,b`.
     pub(crate) features_program: Option<PathBuf>,
     pub(crate) munge_socket: PathBuf,
+    /// The key that opens orders sealed without MUNGE; by default Slurm's.
+    pub(crate) order_key: Option<PathBuf>,
     /// Directory of the ledger, of staged orders and of the files for an undo. It must outlive a boot.
     pub(crate) state_dir: PathBuf,
     /// The Unix socket, for root on this node.
@@ -74,8 +81,10 @@ impl Default for Config {
             slurmd_unit: "slurmd.service".to_owned(),
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,
+            conf_server: None,
             features_program: None,
             munge_socket: munge::SOCKET.into(),
+            order_key: None,
             state_dir: "/var/lib/slurm-rollout-agent".into(),
             socket: answer::SOCKET.into(),
             ledger: LedgerStorage::Disk,
@@ -90,12 +99,24 @@ impl Config {
         config::load(path)
     }
 
+    /// Returns the means of opening orders.
+    pub(crate) fn sealing(&self) -> Sealing {
+        Sealing::new(&self.munge_socket, self.order_key.as_deref())
+    }
+
+    /// Adds the slurmctld that slurmd fetches its configuration from, if no key sets one.
+    pub(crate) fn with_conf_server(mut self) -> Self {
+        self.conf_server = self.conf_server.or_else(|| conf_server::find(&self.slurmd_unit));
+        self
+    }
+
     pub(crate) fn is_volatile(&self) -> bool {
         self.ledger == LedgerStorage::Volatile
     }
 
     pub(crate) fn scontrol(&self) -> Scontrol {
         Scontrol::new(self.scontrol.clone(), self.slurm_conf.clone(), SCONTROL_LIMIT)
+            .fetching_from(self.conf_server.clone())
     }
 }
 
@@ -105,6 +126,7 @@ impl Validate for Config {
             is_absolute(&["scontrol"], &self.scontrol),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
+            self.order_key.as_deref().and_then(|path| is_absolute(&["order_key"], path)),
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["socket"], &self.socket),
         ];
@@ -118,6 +140,10 @@ impl Validate for Config {
                 let why = format!("{name:?} is not the name of one node");
                 wrong.push(InvalidValue::new(&["node_name"], why));
             }
+        }
+        if let Some(server) = self.conf_server.as_deref().filter(|server| !is_conf_server(server)) {
+            let why = format!("{server:?} is not HOST, HOST:PORT, or several of them with commas");
+            wrong.push(InvalidValue::new(&["conf_server"], why));
         }
         for (key, value) in [(&["slurm_user"], &self.slurm_user), (&["slurmd_unit"], &self.slurmd_unit)] {
             if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '/') {
@@ -145,6 +171,8 @@ mod tests {
             ("state_dir = 'x'", "state_dir"),
             ("scontrol = './scontrol'", "scontrol"),
             ("slurm_conf = 'slurm.conf'", "slurm_conf"),
+            ("conf_server = 'ctl 6817'", "conf_server"),
+            ("conf_server = ''", "conf_server"),
             ("munge_socket = ''", "munge_socket"),
             ("socket = 'agent.sock'", "socket"),
             ("listen = '10.0.0.1:0'", "listen"),

@@ -119,7 +119,7 @@ async fn refuse_all(
     publish.send_replace(Published { trouble: Some(error.to_string()), ..Published::default() });
     let _ = sd_notify::notify(false, &[NotifyState::Status("no order is taken: the ledger cannot be read")]);
     while let Some(Request { answer, .. }) = requests.recv().await {
-        let _ = answer.send(Answer::Refused { why: error.to_string(), order: None });
+        let _ = answer.send(Answer::refused(error.to_string()));
     }
     Ok(())
 }

@@ -54,8 +54,10 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
             Ok(ExitCode::SUCCESS)
         }
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
-        Verb::Daemon => run_until_terminated(Config::load(config)?, None).map(|()| ExitCode::SUCCESS),
-        Verb::Rescue => take_over_if_needed(Config::load(config)?),
+        Verb::Daemon => {
+            run_until_terminated(Config::load(config)?.with_conf_server(), None).map(|()| ExitCode::SUCCESS)
+        }
+        Verb::Rescue => take_over_if_needed(Config::load(config)?.with_conf_server()),
         Verb::HandOver(request) => reboot_node::notify_daemon(&Config::load(config)?, &request),
         Verb::Gate => Ok(gate::wait(&Config::load(config)?)),
         Verb::Doctor { json } => doctor::run(config, json),

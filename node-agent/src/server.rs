@@ -8,12 +8,14 @@ mod connections;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod listen;
+mod refusal;
 
 use crate::config::Config;
 use crate::daemon::channel::{Published, Request};
 use crate::log;
 use crate::node;
 use crate::server::connections::{Slot, Slots};
+use crate::server::refusal::Refusal;
 use crate::slurm::node::SlurmNode;
 use crate::verbs::reboot_node;
 use http_body_util::{BodyExt, Full, Limited};
@@ -29,7 +31,8 @@ use rollout_core::protocol::order::{Order, OrderKind};
 use rollout_core::slurm::reason::REBOOT_PROGRAM_SUBJECT;
 use rollout_core::text::one_line;
 use rollout_host::clock;
-use rollout_host::munge::Munge;
+use rollout_host::order_key::Memory;
+use rollout_host::sealing::Sealing;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,8 +51,8 @@ const SHORT_BODY: usize = 32 * 1024;
 /// Number of longer bodies in memory at the same time. Others wait.
 const LONG_BODIES: usize = 1;
 
-/// Number of concurrent requests to munged, each of which takes a thread.
-const MUNGE_REQUESTS: usize = 2;
+/// Number of orders that are opened at the same time. Each takes a thread that may wait for munged.
+const OPENINGS: usize = 2;
 
 /// Time limits for the header of a request and for the whole exchange.
 const HEADER_LIMIT: Duration = Duration::from_secs(3);
@@ -76,13 +79,15 @@ struct Shared {
     /// The constant part of the status.
     identity: AgentStatus,
     slurm_user: String,
-    munge: Munge,
+    sealing: Sealing,
+    /// Orders sealed with the key that were opened.
+    opened: Arc<Memory>,
     published: watch::Receiver<Published>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
     slots: Arc<Slots>,
     long_bodies: Arc<Semaphore>,
-    munge_requests: Arc<Semaphore>,
+    openings: Arc<Semaphore>,
     /// Log of lines that any peer can cause.
     peer_log: log::Throttled,
 }
@@ -110,13 +115,14 @@ impl Server {
         let shared = Shared {
             identity,
             slurm_user: config.slurm_user.clone(),
-            munge: Munge::at(&config.munge_socket),
+            sealing: config.sealing(),
+            opened: Arc::default(),
             slurm,
             published,
             orders,
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
-            munge_requests: Arc::new(Semaphore::new(MUNGE_REQUESTS)),
+            openings: Arc::new(Semaphore::new(OPENINGS)),
             peer_log: log::Throttled::default(),
         };
         Ok(Self { tcp: listen::tcp(config.listen)?, unix: listen::unix(config)?, shared: Arc::new(shared) })
@@ -211,9 +217,6 @@ impl Peer {
 type HttpRequest = hyper::Request<Incoming>;
 type HttpResponse = Response<Full<Bytes>>;
 
-/// The answer to an order that is not taken.
-type Refusal = (StatusCode, String);
-
 async fn answer(
     shared: &Arc<Shared>,
     peer: Peer,
@@ -239,18 +242,16 @@ async fn answer(
             let (status, answer) = match shared.authenticate(peer, body).await {
                 Ok(payload) => {
                     let answer = shared.accept(peer, &payload).await;
-                    let (status, answer) = answer.map_or_else(
-                        |(status, why)| (status, Answer::Refused { why, order: None }),
-                        |a| (StatusCode::OK, a),
-                    );
+                    let (status, answer) =
+                        answer.map_or_else(Refusal::into_answer, |answer| (StatusCode::OK, answer));
                     if let Answer::Refused { why, .. } = &answer {
                         log::warning(&refused(why));
                     }
                     (status, answer)
                 }
-                Err((status, why)) => {
-                    shared.peer_log.warning(|| refused(&why));
-                    (status, Answer::Refused { why, order: None })
+                Err(refusal) => {
+                    shared.peer_log.warning(|| refused(&refusal.why));
+                    refusal.into_answer()
                 }
             };
             json(status, &answer)
@@ -258,7 +259,7 @@ async fn answer(
         (&Method::POST, HAND_OVER_PATH) if peer.is_root_here() => {
             let (status, answer) = match shared.hand_over(request.into_body()).await {
                 Ok(()) => (StatusCode::ACCEPTED, Answer::Accepted { volatile: false, order: None }),
-                Err((status, why)) => (status, Answer::Refused { why, order: None }),
+                Err(refusal) => refusal.into_answer(),
             };
             json(status, &answer)
         }
@@ -269,7 +270,7 @@ async fn answer(
                 format!("asked for what there is not: {}", one_line(&asked, MAX_LOGGED_REQUEST))
             });
             let why = format!("only POST {ORDER_PATH} and GET {STATUS_PATH}");
-            json(StatusCode::NOT_FOUND, &Answer::Refused { why, order: None })
+            json(StatusCode::NOT_FOUND, &Answer::refused(why))
         }
     })
 }
@@ -308,16 +309,17 @@ impl Shared {
         let body = self.read_body(body).await?;
         let request = serde_json::from_slice(&body.bytes);
         let request: HandOverRequest =
-            request.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+            request.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
         let node = NodeSet::from_names([self.identity.node.as_str()]);
-        let node = node.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let node =
+            node.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let slurm = shared.slurm.clone();
             let info = tokio::task::spawn_blocking(move || slurm.info_within(SLURM_LIMIT)).await;
             let info = info.unwrap_or_else(|error| Err(error.to_string()));
             let answer = match reboot_node::order_for(&request, &node, info) {
-                Ok(order) => shared.to_driver(order).await.map_err(|(_, why)| why),
+                Ok(order) => shared.to_driver(order).await.map_err(|refusal| refusal.why),
                 // Somebody called the program by hand, so Slurm is not told.
                 Err(why) => return log::warning(&format!("hand-over by slurmd: {why}")),
             };
@@ -339,15 +341,16 @@ impl Shared {
     }
 
     async fn accept(&self, peer: Peer, payload: &[u8]) -> Result<Answer, Refusal> {
-        let order = Order::parse(payload).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        let order = Order::parse(payload)
+            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
         if let (Peer::Network(_), OrderKind::LocalHandOver(_)) = (peer, &order.kind) {
-            return Err((StatusCode::FORBIDDEN, "only slurmd on this node says so".to_owned()));
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "only slurmd on this node says so"));
         }
         self.to_driver(order).await
     }
 
     async fn to_driver(&self, order: Order) -> Result<Answer, Refusal> {
-        let ending = |_| (StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned());
+        let ending = |_| Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending");
         let (send, answer) = oneshot::channel();
         self.orders.send(Request { order, answer: send }).await.map_err(|error| ending(error.to_string()))?;
         answer.await.map_err(|error| ending(error.to_string()))
@@ -355,23 +358,21 @@ impl Shared {
 
     /// Opens the credential and checks its sealer, on a thread of its own: munged may take long.
     async fn open(&self, body: Body) -> Result<Vec<u8>, Refusal> {
-        let (munge, slurm_user) = (self.munge.clone(), self.slurm_user.clone());
-        let ending = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error);
-        let permit = Arc::clone(&self.munge_requests).acquire_owned().await;
+        let (sealing, opened, slurm_user) =
+            (self.sealing.clone(), Arc::clone(&self.opened), self.slurm_user.clone());
+        let volatile = self.identity.volatile;
+        let ending = |error: String| Refusal::for_now(StatusCode::INTERNAL_SERVER_ERROR, error);
+        let permit = Arc::clone(&self.openings).acquire_owned().await;
         let permit = permit.map_err(|error| ending(error.to_string()))?;
         let opened = tokio::task::spawn_blocking(move || {
             // The thread holds the permits until it ends, even if nobody waits for it any more.
             let _permits = (permit, body.permit);
-            let text =
-                std::str::from_utf8(&body.bytes).map_err(|_| "it is not sealed: no text".to_owned())?;
-            let opened = munge.open(text.trim()).map_err(|error| error.to_string())?;
-            if opened.uid != 0 && Some(opened.uid) != node::uid_of(&slurm_user) {
-                return Err(format!("sealed by uid {}, which is neither root nor {slurm_user}", opened.uid));
-            }
-            Ok(opened.payload)
+            let text = std::str::from_utf8(&body.bytes)
+                .map_err(|_| Refusal::new(StatusCode::FORBIDDEN, "it is not sealed: no text"))?;
+            let opened = sealing.open(text.trim(), &opened);
+            refusal::payload(opened, volatile.then(node::uptime), &slurm_user, node::uid_of)
         });
-        let opened = opened.await.map_err(|error| ending(error.to_string()))?;
-        opened.map_err(|why| (StatusCode::FORBIDDEN, why))
+        opened.await.map_err(|error| ending(error.to_string()))?
     }
 
     /// Reads a body. A long one waits for its permit.
@@ -379,8 +380,11 @@ impl Shared {
         let refused = |error: Box<dyn std::error::Error + Send + Sync>| match error
             .is::<http_body_util::LengthLimitError>(
         ) {
-            true => (StatusCode::PAYLOAD_TOO_LARGE, format!("an order has at most {MAX_BODY} bytes")),
-            false => (StatusCode::BAD_REQUEST, format!("the order came incomplete: {error}")),
+            true => {
+                let why = format!("an order has at most {MAX_BODY} bytes");
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
+            }
+            false => Refusal::for_now(StatusCode::BAD_REQUEST, format!("the order came incomplete: {error}")),
         };
         let mut incoming = Limited::new(body, MAX_BODY);
         let mut body = Body { bytes: Vec::new(), permit: None };

@@ -1,4 +1,5 @@
 //! The node's dealings with Slurm: its own entry in slurmctld, and slurmd.
 
+pub(crate) mod conf_server;
 pub(crate) mod node;
 pub(crate) mod slurmd;

@@ -140,6 +140,7 @@ impl Site {
             "state_dir = '{dir}/{name}'\nagent_port = {port}\nscontrol = '{dir}/scontrol'\nmunge_socket = '{dir}/socket'\n"
         );
         fs::write(&config, text).unwrap();
+        fs::create_dir(&state).unwrap();
         State { config, state }
     }
 }

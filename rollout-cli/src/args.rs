@@ -275,7 +275,8 @@ Examples:
 
 Exit codes:
   0  no order was lost, or all were sent
-  1  some node did not get its order; the journal of its rollout has the reason")]
+  1  some node did not get its order, is lost, or could not be followed up: the
+     journal of its rollout, or standard error, has the reason")]
 pub struct ReconcileArgs {
     /// JSON: lost, ordered, and failed nodes by their reasons
     #[arg(long)]

@@ -6,8 +6,15 @@ use std::io::{self, Write};
 
 /// Prints columns as wide as their widest cell, the last one without padding. A closed pipe is not an error.
 pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
+    out(&layout(head, rows));
+}
+
+/// Lays out a table with one line for each row: a Reason of Slurm may have several.
+fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
+    let one_line = |cell: &String| cell.replace(char::is_control, " ");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(one_line).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -17,10 +24,10 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut text = line(head) + "\n";
-    for row in rows {
+    for row in &rows {
         text += &(line(&row.iter().map(String::as_str).collect::<Vec<_>>()) + "\n");
     }
-    out(&text);
+    text
 }
 
 /// Prints text. A closed pipe is not an error.
@@ -38,4 +45,20 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), serde_json::Erro
 pub(crate) fn local_time(ms: u64) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     at.map_or("?".to_owned(), |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_one_line() {
+        let rows = [
+            vec!["n1".to_owned(), "drained by root: bad\nDIMM\u{1b}[2J".to_owned(), "x".to_owned()],
+            vec!["node2".to_owned(), String::new(), String::new()],
+        ];
+        let table =
+            "NODE   NOTE                          Z\nn1     drained by root: bad DIMM [2J  x\nnode2\n";
+        assert_eq!(layout(&["NODE", "NOTE", "Z"], &rows), table);
+    }
 }

@@ -10,17 +10,18 @@ pub mod change;
 mod boot_file;
 mod command;
 mod nodes_file;
+mod provider;
 mod question;
 mod service;
 
 pub use boot_file::BootFileConfig;
 pub use command::CommandConfig;
 pub use nodes_file::{NodesFile, NodesFileError};
+pub use provider::provider;
 pub use question::{Answer, CheckAnswer, NodeAnswer, NodeQuestion, Question, Verb};
 pub use service::ServiceConfig;
 
-use crate::config::Config;
-use rollout_core::rollout::image::{Image, Via};
+use rollout_core::rollout::image::Image;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -82,20 +83,4 @@ pub trait BootSource: Send + Sync {
 
     /// Restores the boot sources that [`read`](BootSource::read) returned.
     fn put_back(&self, nodes: &[(BootNode, Saved)], until: Instant) -> Outcomes<()>;
-}
-
-/// Returns the provider for images `via` it.
-///
-/// # Errors
-/// If it is not configured here, or works on the nodes.
-pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource>, String> {
-    let unset =
-        || format!("via {:?} is not configured: controller.toml has no table [{}]", via.name(), via.table());
-    match via {
-        Via::BootFile => config.boot_file.clone().map(boot_file::provider).ok_or_else(unset),
-        Via::Bss => config.bss.clone().map(|table| service::provider("bss", table)).ok_or_else(unset),
-        Via::Bos => config.bos.clone().map(|table| service::provider("bos", table)).ok_or_else(unset),
-        Via::Command => config.command.clone().map(|table| table.provider()).ok_or_else(unset),
-        Via::Ostree | Via::BootEntry => Err(format!("via {:?} works on the nodes", via.name())),
-    }
 }

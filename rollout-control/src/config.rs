@@ -6,8 +6,8 @@ use rollout_core::protocol::answer;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
-use rollout_host::munge::Munge;
 use rollout_host::scontrol::Scontrol;
+use rollout_host::sealing::Sealing;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +44,9 @@ pub struct Config {
     /// `slurm.conf`, if it is neither Slurm's default nor in `SLURM_CONF` of the environment.
     pub slurm_conf: Option<PathBuf>,
     pub munge_socket: PathBuf,
+    /// The key that orders are sealed with. By default they are sealed with MUNGE, or with Slurm's key if there is no
+    /// MUNGE.
+    pub order_key: Option<PathBuf>,
     /// Names of the nodes in boot servers and services, for images.
     pub nodes_file: PathBuf,
     /// Images via `boot-file`.
@@ -82,6 +85,7 @@ impl Default for Config {
             scontrol: "/usr/bin/scontrol".into(),
             slurm_conf: None,
             munge_socket: munge::SOCKET.into(),
+            order_key: None,
             nodes_file: "/etc/slurm-rollout/nodes.toml".into(),
             boot_file: None,
             bss: None,
@@ -119,10 +123,10 @@ impl Config {
         (self.delete_archived_after_days > 0).then(|| days(self.delete_archived_after_days))
     }
 
-    /// Returns munged with this configuration.
+    /// Returns the means of sealing orders.
     #[must_use]
-    pub fn munge(&self) -> Munge {
-        Munge::at(&self.munge_socket)
+    pub fn sealing(&self) -> Sealing {
+        Sealing::new(&self.munge_socket, self.order_key.as_deref())
     }
 }
 
@@ -136,6 +140,7 @@ impl Validate for Config {
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["scontrol"], &self.scontrol),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
+            self.order_key.as_deref().and_then(|path| is_absolute(&["order_key"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
             is_absolute(&["nodes_file"], &self.nodes_file),
         ];

@@ -12,22 +12,13 @@ use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
 use rollout_core::rollout::image::Image;
 use rollout_core::rollout::journal::{Entry, NodeRecord};
+use rollout_core::rollout::manifest::Manifest;
 use rollout_host::random;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Time limit for providers. A person waits.
 const GIVING: Duration = Duration::from_secs(60);
-
-/// The reason for telling no node.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HeldError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Seal(#[from] SealError),
-}
 
 /// The result of telling held nodes.
 #[derive(Debug, Default)]
@@ -44,18 +35,18 @@ pub type Holds = BTreeMap<String, Hold>;
 /// the node cannot be told then, its boot source is restored.
 ///
 /// # Errors
-/// Fails if nothing can be sealed, or the journals cannot be used; then no node was told.
+/// Fails if nothing can be sealed; then no node was told.
 pub fn retry(
     config: &Config,
     store: &StoreWriter,
     view: &View,
     holds: Holds,
     limits: Limits,
-) -> Result<Told, HeldError> {
+) -> Result<Told, SealError> {
     let nodes: NodeSet = holds.keys().cloned().collect();
     // Sealed first: a boot source must not be changed for an order that cannot be sent.
     let sealed = seal(config, &Order::new(random::order_id(), nodes, OrderKind::Retry))?;
-    let not_given = give_images(config, store, view, &holds)?;
+    let not_given = give_images(config, store, view, &holds);
     let tell = holds.iter().filter(|(node, _)| !not_given.contains_key(*node));
     let tell: Holds = tell.map(|(node, hold)| (node.clone(), hold.clone())).collect();
     let mut told = send(config, view, &tell, &sealed, limits);
@@ -64,7 +55,7 @@ pub fn retry(
     told.failed.extend(not_given);
     let failed = |node: &String| told.failed.contains_key(node);
     let of_failed = holds.into_iter().filter(|(node, _)| failed(node)).collect();
-    let kept = restore_images(config, store, of_failed, "the retry was not taken", By::Owner)?;
+    let kept = restore_images(config, store, of_failed, "the retry was not taken", By::Owner);
     for (node, why) in kept {
         told.failed.entry(node).and_modify(|failed| *failed = format!("{failed}; {why}"));
     }
@@ -74,17 +65,17 @@ pub fn retry(
 /// Gives held nodes back as they are. A boot source that was changed for the order is restored first.
 ///
 /// # Errors
-/// Fails if nothing can be sealed, or the journals cannot be used; then no node was told.
+/// Fails if nothing can be sealed; then no node was told.
 pub fn release(
     config: &Config,
     store: &StoreWriter,
     view: &View,
     holds: Holds,
     limits: Limits,
-) -> Result<Told, HeldError> {
+) -> Result<Told, SealError> {
     let nodes: NodeSet = holds.keys().cloned().collect();
     let sealed = seal(config, &Order::new(random::order_id(), nodes, OrderKind::Release))?;
-    let not_restored = restore_images(config, store, holds.clone(), "the node is released", By::Other)?;
+    let not_restored = restore_images(config, store, holds.clone(), "the node is released", By::Other);
     let tell: Holds = holds.into_iter().filter(|(node, _)| !not_restored.contains_key(node)).collect();
     let mut told = send(config, view, &tell, &sealed, limits);
     record(store, &tell, &mut told, |nodes, order| Entry::Released { nodes, order });
@@ -128,13 +119,9 @@ fn by_hold<'a>(holds: impl Iterator<Item = (&'a String, &'a Hold)>) -> BTreeMap<
     groups
 }
 
-/// Gives the nodes whose orders change their boot source their image again. It was restored when they went back.
-fn give_images(
-    config: &Config,
-    store: &StoreWriter,
-    view: &View,
-    holds: &Holds,
-) -> Result<NotGiven, StoreError> {
+/// Gives the nodes whose orders change their boot source their image again. It was restored when they went back. Returns
+/// the nodes for which that failed: a rollout whose files cannot be written concerns its own nodes only.
+fn give_images(config: &Config, store: &StoreWriter, view: &View, holds: &Holds) -> NotGiven {
     let mut not_given = NotGiven::new();
     for (hold, nodes) in by_hold(holds.iter()) {
         let Some(id) = &hold.rollout else { continue };
@@ -144,36 +131,64 @@ fn give_images(
                 not_given.extend(nodes.into_iter().map(|node| (node, error.clone())));
                 continue;
             }
-            // Its rollout is not here any more: an image is none of the controller's business then.
-            Err(_) => continue,
+            Err(error) => {
+                let why = image_unknown(store, id, &error);
+                not_given
+                    .extend(why.iter().flat_map(|why| nodes.iter().map(|node| (node.clone(), why.clone()))));
+                continue;
+            }
         };
         if desired.image().is_none_or(|image| !image.via.is_on_controller()) {
             continue;
         }
         let give_back = GiveBack { resume_if_late: true, drained: None };
         let apply = Apply { rollout: id.clone(), desired, give_back };
-        let order =
-            Order::new(hold.order.clone(), nodes.into_iter().collect(), OrderKind::Apply(apply.clone()));
+        let (order, all) = (hold.order.clone(), nodes.iter().cloned().collect());
+        let order = Order::new(order, all, OrderKind::Apply(apply.clone()));
         let until = Instant::now() + GIVING;
-        not_given.extend(change(config, store, &order, &apply, &view.snapshot.addresses, until)?);
-        store.call_follow_up()?;
+        match change(config, store, &order, &apply, &view.snapshot.addresses, until) {
+            Ok(some) => not_given.extend(some),
+            Err(error) => not_given.extend(nodes.into_iter().map(|node| (node, error.to_string()))),
+        }
+        // Without it, the timer follows up half a minute later.
+        let _ = store.call_follow_up();
     }
-    Ok(not_given)
+    not_given
 }
 
-/// Restores the boot sources that the orders of held nodes have changed. Returns the nodes for which that failed.
+/// Returns why it is not known whether the controller sets an image for a rollout that cannot be read. If the rollout is
+/// not here any more, its image is none of the controller's business.
+fn image_unknown(store: &StoreWriter, id: &str, error: &StoreError) -> Option<String> {
+    if matches!(error, StoreError::NoSuchRollout(_)) {
+        return None;
+    }
+    let manifest = store.manifest_text(id).ok().and_then(|text| Manifest::parse(&text).ok());
+    let image = manifest.as_ref().map(|manifest| manifest.desired.image());
+    let is_elsewhere = image.is_some_and(|image| image.is_none_or(|image| !image.via.is_on_controller()));
+    (!is_elsewhere).then(|| error.to_string())
+}
+
+/// Restores the boot sources that the orders of held nodes have changed. Returns the nodes for which that failed, as
+/// [`give_images`] does.
 fn restore_images(
     config: &Config,
     store: &StoreWriter,
     holds: Holds,
     why: &str,
     by: By,
-) -> Result<BTreeMap<String, String>, StoreError> {
+) -> BTreeMap<String, String> {
     let mut failed = BTreeMap::new();
     for (hold, nodes) in by_hold(holds.iter()) {
-        let Some(Ok(rollout)) = hold.rollout.as_ref().map(|id| store.rollout(id)) else { continue };
-        let Ok(manifest) = &rollout.state.manifest else { continue };
-        let Some(image) = manifest.desired.image() else { continue };
+        let Some(id) = &hold.rollout else { continue };
+        let rollout = match store.rollout(id) {
+            Ok(rollout) => rollout,
+            Err(error) => {
+                let why = image_unknown(store, id, &error);
+                failed
+                    .extend(why.iter().flat_map(|why| nodes.iter().map(|node| (node.clone(), why.clone()))));
+                continue;
+            }
+        };
         let to_restore: BTreeMap<String, Restore> = nodes
             .into_iter()
             .filter_map(|node| {
@@ -182,9 +197,21 @@ fn restore_images(
                 Some((node, Restore { order, why: why.to_owned() }))
             })
             .collect();
-        failed.extend(restore_all(config, store, (&rollout.state.id, image), to_restore, by)?);
+        let image = match &rollout.state.manifest {
+            Ok(manifest) => manifest.desired.image(),
+            Err(error) => {
+                failed.extend(to_restore.into_keys().map(|node| (node, error.clone())));
+                continue;
+            }
+        };
+        let Some(image) = image else { continue };
+        let nodes: Vec<String> = to_restore.keys().cloned().collect();
+        match restore_all(config, store, (&rollout.state.id, image), to_restore, by) {
+            Ok(some) => failed.extend(some),
+            Err(error) => failed.extend(nodes.into_iter().map(|node| (node, error.to_string()))),
+        }
     }
-    Ok(failed)
+    failed
 }
 
 fn restore_all(

@@ -20,6 +20,9 @@ use rollout_host::run::RunError;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+/// Age up to which a node's boot is reported: two periods of the timer, so that it is seen, and not every time.
+const NEWS_MS: u64 = 60_000;
+
 /// The reason for not looking for lost orders.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -121,6 +124,12 @@ pub fn reconcile(
     Ok(Reconciled::Ordered { nodes, report })
 }
 
+/// Returns whether a boot at that time is reported: there is nothing to do about it, and Slurm may show the node as being
+/// rebooted for long.
+fn is_news(booted_ms: u64, now_ms: u64) -> bool {
+    booted_ms.saturating_add(NEWS_MS) > now_ms
+}
+
 /// Nodes by the remedy for their lost order.
 #[derive(Default)]
 struct Sorted {
@@ -154,7 +163,9 @@ impl Sorted {
                 self.to_order.insert(lost.node, lost.handed_over_ms);
             }
             (Some(Remedy::Booted), _) => {
-                self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node);
+                if node.booted_ms().is_some_and(|booted| is_news(booted, view.now_ms)) {
+                    self.report.skipped.entry(Skipped::Booted).or_default().push(lost.node);
+                }
             }
             (Some(Remedy::Silent), _) => {
                 let why = node.answer().and_then(Result::err).unwrap_or("not asked in time");
@@ -187,4 +198,33 @@ pub fn pre_stage_again(config: &Config, store: &StoreWriter) -> Result<Vec<PreSt
         (rollout, told)
     };
     Ok(waiting.into_iter().map(pre_stage).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::controller::snapshot::Snapshot;
+    use rollout_core::protocol::answer::AgentStatus;
+
+    #[test]
+    fn a_boot_since_the_hand_over_is_reported_while_it_is_news() {
+        let info = NodeInfo {
+            name: "n1".to_owned(),
+            state: vec!["DOWN".to_owned(), "REBOOT_ISSUED".to_owned()],
+            reason: Some("driver : reboot issued".to_owned()),
+            reason_s: Some(1000),
+            ..NodeInfo::default()
+        };
+        for (uptime_s, ordered, reported) in [(2000, 1, 0), (10, 0, 1), (59, 0, 1), (61, 0, 0), (900, 0, 0)] {
+            let agent = AgentStatus { uptime_s, ..AgentStatus::default() };
+            let agents = [("n1".to_owned(), Ok(agent))].into();
+            let view = View { agents, now_ms: 2_000_000, ..View::default() };
+            let mut sorted = Sorted::default();
+            for lost in lost_orders(std::slice::from_ref(&info), &Snapshot::default(), view.now_ms) {
+                sorted.add(lost, &view, false);
+            }
+            let booted = sorted.report.skipped.get(&Skipped::Booted).map_or(0, Vec::len);
+            assert_eq!((sorted.to_order.len(), booted), (ordered, reported), "up for {uptime_s} s");
+        }
+    }
 }

@@ -25,6 +25,7 @@ mod claim;
 mod journal_file;
 mod learned;
 mod lock;
+mod plain_reboots;
 mod read;
 mod stage;
 
@@ -34,13 +35,14 @@ pub use lock::Locked;
 pub use read::{Rollout, StoreReader};
 pub use stage::{StageError, Staged};
 
+use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
 use rollout_core::rollout::journal::Entry;
 use rollout_core::rollout::manifest::ManifestError;
 use rollout_host::clock;
 use std::fs::DirBuilder;
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Mode of the state directory's files. Everybody may read them, as everybody may read Slurm's state of nodes.
@@ -59,6 +61,12 @@ pub enum StoreError {
     /// A stored manifest is no longer as it was checked when it was staged.
     #[error("{path}: {source}", path = .path.display())]
     Manifest { path: PathBuf, source: ManifestError },
+    /// The state directory is missing, and root must not create it: it would be root's.
+    #[error(
+        "{path}: there is no state directory; create it for SlurmUser: `install -d -o slurm -g slurm -m 755 {path}`",
+        path = .0.display()
+    )]
+    NoDirectory(PathBuf),
     #[error("no rollout is named {0:?}; `slurm-rollout history` lists them")]
     NoSuchRollout(String),
 }
@@ -86,13 +94,19 @@ impl Deref for StoreWriter {
 }
 
 impl StoreWriter {
-    /// Opens the state directory at `dir` and creates it if it is missing. `by` names the writer in journals.
+    /// Opens the state directory at `dir`. `by` names the writer in journals.
+    ///
+    /// Root acts on all files as the owner of the directory from then on, in this thread and in those that it starts.
+    /// SlurmUser creates the directory if it is missing.
     ///
     /// # Errors
-    /// Fails if it cannot be created.
+    /// Fails if it is missing and cannot be created.
     pub fn open(dir: &Path, by: &str) -> Result<Self, StoreError> {
         let store = Self { reader: StoreReader::new(dir), by: by.to_owned() };
-        store.make_dir(dir)?;
+        match geteuid().is_root() {
+            true => act_as_owner_of(dir)?,
+            false => store.make_dir(dir)?,
+        }
         store.make_dir(&store.rollouts_dir())?;
         Ok(store)
     }
@@ -129,17 +143,38 @@ impl StoreWriter {
 
     fn make_dir(&self, dir: &Path) -> Result<(), StoreError> {
         match DirBuilder::new().mode(0o755).create(dir) {
-            Ok(()) if dir != self.dir() => self.give(dir),
-            Ok(()) => Ok(()),
+            Ok(()) => self.give(dir),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(StoreError::io(dir, "made")(error)),
         }
     }
 
-    /// Gives a file that root's CLI made to the owner of the directory: SlurmUser's RebootProgram must be able to write
+    /// Gives a file that root made to the owner of the directory: SlurmUser's RebootProgram must be able to write
     /// it.
     fn give(&self, path: &Path) -> Result<(), StoreError> {
         rollout_host::durable::give_to_owner_of_directory(path)
             .map_err(StoreError::io(path, "given to the owner of the state directory"))
+    }
+}
+
+/// Makes root act on files as the owner of the directory. The owner can place links and directories anywhere in it,
+/// which must not lead root to other files. A file system that takes root for nobody (root_squash of NFS) lets it write
+/// there as well.
+fn act_as_owner_of(dir: &Path) -> Result<(), StoreError> {
+    let owner = match std::fs::metadata(dir) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::NoDirectory(dir.to_owned()));
+        }
+        Err(error) => return Err(StoreError::io(dir, "opened")(error)),
+    };
+    setfsgid(Gid::from_raw(owner.gid()));
+    setfsuid(Uid::from_raw(owner.uid()));
+    // Both calls report the former id, whether they succeed or not.
+    let (uid, gid) = (setfsuid(Uid::from_raw(owner.uid())), setfsgid(Gid::from_raw(owner.gid())));
+    if (uid.as_raw(), gid.as_raw()) == (owner.uid(), owner.gid()) {
+        Ok(())
+    } else {
+        Err(StoreError::io(dir, "opened as its owner")(io::ErrorKind::PermissionDenied.into()))
     }
 }

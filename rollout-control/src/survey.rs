@@ -8,6 +8,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// Asks the agents of these nodes for their status. `slurm` is Slurm's report about them.
 #[must_use]
@@ -19,11 +20,16 @@ pub fn survey(
     limits: Limits,
 ) -> View {
     snapshot.addresses.learn(&slurm);
-    let asked =
-        ask_agents(config, nodes, &snapshot.addresses, limits, |_, address, client| client.status(address));
+    let asked = ask_agents(config, nodes, &snapshot.addresses, limits, |_, host, client| {
+        client.status(host).map(|status| (status, Instant::now()))
+    });
+    // The last answers may come seconds after the first ones.
     let agents = asked
         .into_iter()
-        .map(|(node, answer)| (node, answer.map_err(|no_answer| no_answer.cause().to_owned())))
+        .map(|(node, answer)| {
+            let status = answer.map(|(status, at)| status.aged(at.elapsed()));
+            (node, status.map_err(|no_answer| no_answer.cause().to_owned()))
+        })
         .collect();
     let slurm: BTreeMap<String, NodeInfo> = slurm.into_iter().map(|info| (info.name.clone(), info)).collect();
     View { snapshot, slurm, agents, now_ms: clock::now_ms() }

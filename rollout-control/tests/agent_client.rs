@@ -4,12 +4,16 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
+use rollout_control::agents::address::Resolver;
 use rollout_control::agents::client::{AgentClient, NoAnswer};
 use rollout_control::agents::dispatch::dispatch;
+use rollout_core::agent::changes_made::{ChangeMade, NodeChanges};
 use rollout_core::agent::phase::Phase;
 use rollout_core::protocol::answer::Answer;
+use rollout_core::rollout::manifest::Manager;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,7 +70,7 @@ fn http(status: &str, body: &str) -> String {
 
 fn order(port: u16, limit: Duration) -> Result<Answer, NoAnswer> {
     let begun = Instant::now();
-    let answer = AgentClient::new(port, limit).order(LOCAL, "MUNGE:sealed:");
+    let answer = AgentClient::new(port, limit).order(&LOCAL.into(), "MUNGE:sealed:");
     assert!(begun.elapsed() < ENDLESS, "it has no limit");
     answer
 }
@@ -89,16 +93,13 @@ fn each_answer_of_an_agent_is_understood() {
             r#"{"answer":"under-way","phase":"rebooting-back"}"#,
             Answer::UnderWay { phase: Phase::RebootingBack, order: None, rollout: None, volatile: false },
         ),
-        (r#"{"answer":"refused","why":"busy"}"#, Answer::Refused { why: "busy".to_owned(), order: None }),
+        (r#"{"answer":"refused","why":"busy"}"#, Answer::refused("busy".to_owned())),
     ] {
         assert_eq!(order(says(http("200 OK", json)), LONG), Ok(answer), "{json}");
     }
     // An invalid order is refused with a status of its own.
     let refused = http("400 Bad Request", r#"{"answer":"refused","why":"MUNGE: replayed"}"#);
-    assert_eq!(
-        order(says(refused), LONG),
-        Ok(Answer::Refused { why: "MUNGE: replayed".to_owned(), order: None })
-    );
+    assert_eq!(order(says(refused), LONG), Ok(Answer::refused("MUNGE: replayed".to_owned())));
     let chunked =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n{\"answer\":\"accepted\"}\r\n0\r\n\r\n";
     assert_eq!(order(says(chunked), LONG), Ok(Answer::Accepted { volatile: false, order: None }));
@@ -113,14 +114,14 @@ fn the_order_is_posted_as_it_is() {
     });
     let sealed = format!("MUNGE:{}:", "AwQF".repeat(100_000));
     let client = AgentClient::new(port, LONG);
-    assert_eq!(client.order(LOCAL, &sealed), Ok(Answer::Accepted { volatile: false, order: None }));
+    assert_eq!(client.order(&LOCAL.into(), &sealed), Ok(Answer::Accepted { volatile: false, order: None }));
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("post /v1/order http/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{head}");
     assert!(head.contains("\r\nuser-agent: slurm-rollout/"), "{head}");
     assert!(body == sealed);
     assert_eq!(
-        client.order(LOCAL, "once more"),
+        client.order(&LOCAL.into(), "once more"),
         Ok(Answer::Accepted { volatile: false, order: None }),
         "on a connection of its own"
     );
@@ -130,14 +131,14 @@ fn the_order_is_posted_as_it_is() {
 fn the_status_is_read_and_its_error_is_one_line() {
     let json = r#"{"version":"9.9\u001b[2J","node":"n1\u0007","boot_id":"b","uptime_s":60,"a-newer-key":[],"order":{"id":"7",
         "rollout":"r\u001b","phase":"held","since_s":1,"error":"nhc:\n\u001b[2J no"},"trouble":"torn\n\u001b[2J"}"#;
-    let status = AgentClient::new(says(http("200 OK", json)), LONG).status(LOCAL).unwrap();
+    let status = AgentClient::new(says(http("200 OK", json)), LONG).status(&LOCAL.into()).unwrap();
     assert_eq!((status.version.as_str(), status.trouble.as_deref()), ("9.9 [2J", Some("torn [2J")));
     assert_eq!(status.order.as_ref().unwrap().rollout.as_deref(), Some("r"));
     let order = status.order.unwrap();
     assert_eq!((status.node.as_str(), order.phase), ("n1", Phase::Held));
     assert_eq!(order.error.as_deref(), Some("nhc: [2J no"));
     let idle = r#"{"version":"0.1","node":"n1","boot_id":"b","uptime_s":60}"#;
-    assert_eq!(AgentClient::new(says(http("200 OK", idle)), LONG).status(LOCAL).unwrap().order, None);
+    assert_eq!(AgentClient::new(says(http("200 OK", idle)), LONG).status(&LOCAL.into()).unwrap().order, None);
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn one_that_drips_is_left_at_the_limit() {
     });
     let sealed = "x".repeat(64 * 1024 * 1024);
     let begun = Instant::now();
-    AgentClient::new(deaf, SHORT).order(LOCAL, &sealed).unwrap_err();
+    AgentClient::new(deaf, SHORT).order(&LOCAL.into(), &sealed).unwrap_err();
     assert!(begun.elapsed() < ENDLESS);
 }
 
@@ -277,6 +278,34 @@ fn an_answer_that_is_too_long_is_cut_with_an_error() {
     }
 }
 
+/// Returns the answer about eight rollouts that changed this many packages each.
+fn past(packages: usize) -> (Vec<NodeChanges>, String) {
+    let names = |version: &str| {
+        let name = |number| format!("a-package-with-a-rather-long-name-{number}-0:{version}-1.el9.x86_64");
+        (0..packages).map(name).collect()
+    };
+    let packages = || ChangeMade::Packages {
+        manager: Manager::Dnf,
+        added: names("1.1"),
+        removed: names("1.0"),
+        beside: Vec::new(),
+    };
+    let changes = |number| NodeChanges { rollout: format!("r{number}"), made: vec![packages()] };
+    let past: Vec<NodeChanges> = (0..8).map(changes).collect();
+    let json = serde_json::to_string(&past).unwrap();
+    (past, json)
+}
+
+#[test]
+fn all_packages_that_eight_rollouts_changed_are_read() {
+    let (past, json) = past(3000);
+    assert!(json.len() > 2 * 1024 * 1024, "{} bytes", json.len());
+    let client = |json: &str| AgentClient::new(says(http("200 OK", json)), LONG);
+    assert_eq!(client(&json).pasts(&LOCAL.into()), Ok(past));
+    let error = client(&" ".repeat(20 * 1024 * 1024)).pasts(&LOCAL.into()).expect_err("it is too long");
+    assert!(error.cause().contains("limit"), "{error}");
+}
+
 #[test]
 fn addresses_of_both_families_are_spoken_to() {
     let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
@@ -291,12 +320,25 @@ fn addresses_of_both_families_are_spoken_to() {
     });
     let client = AgentClient::new(port, LONG);
     assert_eq!(
-        client.order(Ipv6Addr::LOCALHOST.into(), "x"),
+        client.order(&IpAddr::V6(Ipv6Addr::LOCALHOST).into(), "x"),
         Ok(Answer::Accepted { volatile: false, order: None })
     );
 }
 
 /// Many agents at once, each at an address of its own: a third takes the order, a third refuses, a third is silent.
+#[test]
+fn an_address_that_leads_nowhere_is_passed_over() {
+    let port = says(http("200 OK", r#"{"answer":"accepted"}"#));
+    // Discarded by the kernel, and refused: the server listens on no address of IPv6.
+    for other in ["100::7", "::1"] {
+        let hosts = format!("{other} n1\n127.0.0.1 n1\n");
+        let host = Resolver::new(&hosts, Path::new("/no/such/getent")).resolve("n1", LONG).unwrap();
+        assert_eq!(host.at_port(port).count(), 2);
+        let answer = AgentClient::new(port, LONG).order(&host, "x");
+        assert_eq!(answer, Ok(Answer::Accepted { volatile: false, order: None }), "{other}");
+    }
+}
+
 #[test]
 fn silent_agents_hold_up_no_other() {
     let port = serve(|mut stream| {
@@ -311,13 +353,13 @@ fn silent_agents_hold_up_no_other() {
     });
     let client = AgentClient::new(port, SHORT);
     let nodes: Vec<u8> = (1..=90).collect();
-    let ask = move |node: u8| (node, client.order(Ipv4Addr::new(127, 0, 0, node).into(), "x"));
+    let ask = move |node: u8| (node, client.order(&IpAddr::V4(Ipv4Addr::new(127, 0, 0, node)).into(), "x"));
     let answers = dispatch(nodes.clone(), 16, Instant::now() + ENDLESS, ask).all();
     assert_eq!(answers.len(), nodes.len());
     for (node, answer) in answers {
         match node % 3 {
             0 => assert_eq!(answer, Ok(Answer::Accepted { volatile: false, order: None }), "{node}"),
-            1 => assert_eq!(answer, Ok(Answer::Refused { why: format!("I am 127.0.0.{node}"), order: None })),
+            1 => assert_eq!(answer, Ok(Answer::refused(format!("I am 127.0.0.{node}")))),
             _ => assert_eq!(answer.unwrap_err().cause(), "it did not come in time", "{node}"),
         }
     }

@@ -379,6 +379,7 @@ fn a_reader_needs_no_write_permission_and_writes_nothing() {
     let program = programs.path().join("helper");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
     let state = dir.path().join("state");
+    fs::create_dir(&state).unwrap();
     let store = StoreWriter::open(&state, "root").unwrap();
     stage(&store, "old", "o1");
     let order = OrderId::from_random(1);

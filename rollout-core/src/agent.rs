@@ -397,7 +397,7 @@ fn answer(answer: Answer) -> Reaction {
 }
 
 fn refused(why: String, order: Option<OrderId>) -> Reaction {
-    answer(Answer::Refused { why, order })
+    answer(Answer::Refused { why, order, transient: false })
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 
 mod error;
 mod fold;
+mod limits;
+mod number;
 mod parse;
 
 use std::fmt;
@@ -20,7 +22,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use error::{HostlistError, Span};
 pub use fold::fold;
-pub use parse::{MAX_NAME, MAX_NODES, MAX_RANGE, check_name, expand};
+pub use limits::{MAX_NAME, MAX_NODES, MAX_RANGE};
+pub use parse::{check_name, expand};
 
 /// A set of NodeNames: no duplicates, in Slurm's sort order.
 ///

@@ -46,6 +46,8 @@ const ANYBODY: u32 = u32::MAX;
 pub struct Opened {
     /// The user who sealed it, as the kernel reported it to munged.
     pub uid: u32,
+    /// Time of sealing, by the clock of the sealer's host, in seconds since 1970.
+    pub sealed_s: u64,
     pub payload: Vec<u8>,
 }
 
@@ -64,11 +66,33 @@ pub enum MungeError {
     CredentialTooLong(usize),
     /// munged refused, for example a credential that is forged, too old, from the future, replayed or for a different
     /// user.
-    #[error("MUNGE: {0}")]
-    Refused(String),
+    #[error("MUNGE: {message}")]
+    Refused {
+        /// Number of the error (`munge_err_t` in `src/libmunge/munge.h.in` of MUNGE).
+        number: u8,
+        message: String,
+    },
     /// The answer violates munged's protocol.
     #[error("munged answered what its protocol does not allow")]
     Protocol,
+}
+
+impl MungeError {
+    /// Returns whether the cause may go away without anybody changing what was sealed: munged does not answer, its key
+    /// is not there yet, or one of the clocks is not set yet. A credential that was opened before may have been
+    /// accepted, so its fate is not known either.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        /// EMUNGE_SNAFU, EMUNGE_NO_MEMORY, EMUNGE_SOCKET, EMUNGE_TIMEOUT: trouble of munged itself.
+        const OF_MUNGED: [u8; 4] = [1, 5, 6, 7];
+        /// EMUNGE_CRED_INVALID (another key), EMUNGE_CRED_EXPIRED, EMUNGE_CRED_REWOUND, EMUNGE_CRED_REPLAYED.
+        const OF_CREDENTIALS: [u8; 4] = [14, 15, 16, 17];
+        match self {
+            Self::Unreachable { .. } | Self::Protocol => true,
+            Self::Refused { number, .. } => OF_MUNGED.contains(number) || OF_CREDENTIALS.contains(number),
+            Self::TooLong(_) | Self::CredentialTooLong(_) => false,
+        }
+    }
 }
 
 /// A client of the munged on this machine.
@@ -102,10 +126,10 @@ impl Munge {
         request.u8(DEFAULT).u8(DEFAULT).u8(NONE).u8(0).u32(0).u32(reader).u32(ANYBODY).data(payload);
         let answer = self.exchange(ENCODE_REQUEST, &[&request.0], ENCODE_RESPONSE)?;
         let mut fields = Fields(&answer);
-        let (error, message) = fields.error()?;
+        let (number, message) = fields.error()?;
         let data = fields.data()?;
-        if error != 0 {
-            return Err(MungeError::Refused(message));
+        if number != 0 {
+            return Err(MungeError::Refused { number, message });
         }
         let text = std::str::from_utf8(data).map_err(|_| MungeError::Protocol)?;
         Ok(text.trim_end_matches('\0').to_owned())
@@ -126,19 +150,19 @@ impl Munge {
         let request = [&length.0, credential.as_bytes(), b"\0"];
         let answer = self.exchange(DECODE_REQUEST, &request, DECODE_RESPONSE)?;
         let mut fields = Fields(&answer);
-        let (error, message) = fields.error()?;
-        if error != 0 {
-            return Err(MungeError::Refused(message));
+        let (number, message) = fields.error()?;
+        if number != 0 {
+            return Err(MungeError::Refused { number, message });
         }
         fields.take(3)?; // cipher, MAC, compression
         fields.short()?; // realm
         fields.u32()?; // time to live
         fields.short()?; // address of the sealing host
-        fields.u32()?; // time of sealing
+        let sealed_s = u64::from(fields.u32()?);
         fields.u32()?; // time of opening
         let uid = fields.u32()?;
         fields.take(12)?; // gid, uid and gid that may open it
-        Ok(Opened { uid, payload: fields.data()?.to_vec() })
+        Ok(Opened { uid, sealed_s, payload: fields.data()?.to_vec() })
     }
 
     /// Seals a text for ourselves and opens it again.
@@ -274,6 +298,18 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_may_be_opened_later_if_it_is_not_the_cause() {
+        let refused = |number| MungeError::Refused { number, message: String::new() };
+        for number in 1..=20 {
+            let transient = matches!(number, 1 | 5..=7 | 14..=17);
+            assert_eq!(refused(number).is_transient(), transient, "{number}");
+        }
+        let source = io::ErrorKind::ConnectionRefused.into();
+        assert!(MungeError::Unreachable { socket: SOCKET.into(), source }.is_transient());
+        assert!(!MungeError::CredentialTooLong(7).is_transient());
+    }
 
     #[test]
     fn a_refusal_is_one_line() {

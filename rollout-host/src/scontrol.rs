@@ -3,7 +3,8 @@
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
-use rollout_core::slurm::node::{NodeInfo, parse_nodes};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::node::parse::parse_nodes;
 use rollout_core::slurm::reason::Reason;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ const MAX_ARGUMENT: usize = 100 * 1024;
 pub struct Scontrol {
     path: PathBuf,
     slurm_conf: Option<PathBuf>,
+    conf_server: Option<String>,
     limit: Duration,
 }
 
@@ -23,7 +25,15 @@ impl Scontrol {
     /// Runs the `scontrol` at `path`. Sets `SLURM_CONF` if `slurm_conf` is given, else Slurm's default counts.
     #[must_use]
     pub fn new(path: PathBuf, slurm_conf: Option<PathBuf>, limit: Duration) -> Self {
-        Self { path, slurm_conf, limit }
+        Self { path, slurm_conf, conf_server: None, limit }
+    }
+
+    /// Sets `SLURM_CONF_SERVER`, the slurmctld to fetch the configuration from: `HOST[:PORT]`, or several with commas.
+    /// scontrol asks it only if it finds no configuration file (`_establish_config_source` in
+    /// `src/common/read_config.c`, 22.05 to 26.05).
+    #[must_use]
+    pub fn fetching_from(self, conf_server: Option<String>) -> Self {
+        Self { conf_server, ..self }
     }
 
     /// Returns the same with a different time limit.
@@ -102,9 +112,10 @@ impl Scontrol {
     fn program<const N: usize>(&self, arguments: [&str; N]) -> Program {
         // scontrol prints times without a zone: set one, so that they can be parsed.
         let program = Program::new(&self.path, self.limit).args(arguments).env("TZ", "UTC0");
-        match &self.slurm_conf {
-            Some(path) => program.env("SLURM_CONF", path),
-            None => program,
+        match (&self.slurm_conf, &self.conf_server) {
+            (Some(path), _) => program.env("SLURM_CONF", path),
+            (None, Some(server)) => program.env("SLURM_CONF_SERVER", server),
+            (None, None) => program,
         }
     }
 }

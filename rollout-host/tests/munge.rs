@@ -111,7 +111,7 @@ fn payload(length: usize) -> Vec<u8> {
 
 fn refused(result: Result<impl std::fmt::Debug, MungeError>) -> String {
     match result {
-        Err(MungeError::Refused(why)) => {
+        Err(MungeError::Refused { message: why, .. }) => {
             assert!(!why.contains('\n') && !why.contains('\0'), "one line: {why:?}");
             why.to_lowercase()
         }
@@ -129,6 +129,7 @@ fn what_is_sealed_is_opened_as_it_was() {
         assert!(sealed.starts_with("MUNGE:") && sealed.ends_with(':') && sealed.is_ascii(), "{sealed:.20}…");
         let opened = munged.client().open(&sealed).unwrap();
         assert_eq!((opened.uid, opened.payload.as_slice()), (me(), bytes));
+        assert!(opened.sealed_s.abs_diff(rollout_host::clock::now_s()) < 60, "{}", opened.sealed_s);
     }
 }
 

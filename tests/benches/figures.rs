@@ -111,7 +111,7 @@ fn dispatch_beside_curl() {
         let client = AgentClient::new(port, Duration::from_secs(4));
         let sealed = order.clone();
         let answers = dispatch(addresses.clone(), 512, begun + Duration::from_secs(30), move |address| {
-            client.order(IpAddr::V4(address), &sealed)
+            client.order(&IpAddr::V4(address).into(), &sealed)
         });
         let accepted = answers.all().into_iter().filter(Result::is_ok).count();
         assert_eq!(accepted, usize::from(AGENTS));

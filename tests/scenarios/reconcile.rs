@@ -95,6 +95,25 @@ fn an_agent_that_was_down() {
     assert_nothing_to_do(&reconcile(&site));
 }
 
+/// An agent that cannot open its order, because munged is not there yet, gets it again.
+#[test]
+fn an_agent_that_cannot_open_its_order_yet() {
+    let site = site(nodes(1));
+    stage(&site, "cn01");
+    let cn01 = site.cluster.node("cn01");
+    cn01.run(&["systemctl", "stop", "munge"]).unwrap();
+    site.reboot("cn01").unwrap();
+    let note = site.wait_phase("tool-1.1", "cn01", "unreachable").unwrap();
+    assert!(note.contains("refused for now: munged at "), "{note}");
+    let output = reconcile(&site);
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
+    assert!(output.stderr.contains("refused for now: munged at "), "{output:?}");
+    cn01.run(&["systemctl", "start", "munge"]).unwrap();
+    reconcile_until_ordered(&site, "cn01");
+    assert_updated_once(&site, &["cn01"]);
+    assert_nothing_to_do(&reconcile(&site));
+}
+
 /// RebootProgram is killed while it waits for agents, whose answers are lost on the way.
 fn killed_in_the_middle(base: Base, kill: impl Fn(&Site)) {
     let site = site(ClusterSpec { base, ..ClusterSpec::default() });

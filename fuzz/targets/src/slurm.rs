@@ -8,7 +8,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::{Release, SlurmConfig};
 use rollout_core::slurm::drains::{Drains, observe};
 use rollout_core::slurm::hand_over_mode::HandOverMode;
-use rollout_core::slurm::node::parse_nodes;
+use rollout_core::slurm::node::parse::parse_nodes;
 use rollout_core::slurm::reason::Reason;
 
 /// Checks a text as output of scontrol and as slurm.conf.

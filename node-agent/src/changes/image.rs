@@ -4,11 +4,12 @@
 
 mod boot_entry;
 mod grub;
+mod loader;
 mod ostree;
 mod systemd_boot;
 
 use super::{ChangeError, ChangeKind};
-pub(in crate::changes) use boot_entry::Loader;
+pub(in crate::changes) use loader::Loader;
 
 use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};

@@ -123,7 +123,7 @@ impl Driver {
     ) -> Option<Action> {
         let reaction = self.agent.order(&order, clock::now_s());
         if let Err(error) = self.persist_order(reaction.writes) {
-            let _ = answer.send(Answer::Refused { why: error.to_string(), order: None });
+            let _ = answer.send(Answer::refused(error.to_string()));
             return None;
         }
         if let (Some(_), Some(ledger)) = (reaction.action, self.agent.ledger()) {

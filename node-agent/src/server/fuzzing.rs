@@ -2,6 +2,7 @@
 //! replaced by one that accepts every order.
 
 use super::*;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::{Builder, Runtime};
@@ -48,13 +49,14 @@ impl Rig {
         let shared = Shared {
             identity: AgentStatus { node: "cn001".to_owned(), ..AgentStatus::default() },
             slurm_user: config.slurm_user.clone(),
-            munge: Munge::at("/nonexistent/slurm-rollout/munge"),
+            sealing: Sealing::new(Path::new("/nonexistent/slurm-rollout/munge"), None),
+            opened: Arc::default(),
             published,
             orders: send,
             slurm: SlurmNode::new(config, nodes),
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
-            munge_requests: Arc::new(Semaphore::new(MUNGE_REQUESTS)),
+            openings: Arc::new(Semaphore::new(OPENINGS)),
             peer_log: log::Throttled::default(),
         };
         let runtime =

@@ -7,7 +7,7 @@ use crate::log;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::drains::was_drained_meanwhile;
 use rollout_core::slurm::node::NodeInfo;
-use rollout_core::slurm::reason::{Reason, without_time_out};
+use rollout_core::slurm::reason::{Reason, without_notes};
 use rollout_host::scontrol::Scontrol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -176,7 +176,7 @@ impl SlurmNode {
 /// Returns the Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] the
 /// node has none.
 fn drained(info: &NodeInfo, known: Option<&str>) -> Option<String> {
-    let meanwhile = was_drained_meanwhile(info).map(|reason| without_time_out(reason).to_owned());
+    let meanwhile = was_drained_meanwhile(info).map(|reason| without_notes(reason).to_owned());
     let is_removed = info.is_handed_over() && !info.has("DRAIN");
     meanwhile.or_else(|| known.filter(|_| !is_removed).map(str::to_owned))
 }

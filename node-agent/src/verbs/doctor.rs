@@ -9,12 +9,11 @@ use crate::verbs::client;
 use nix::unistd::geteuid;
 use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::mounts::file_system;
-use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, StateDir, Unit, VOLATILE};
+use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, SlurmConfSource, StateDir, Unit, VOLATILE};
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
 use rollout_host::config::{Validate, read};
 use rollout_host::exit_code::Exit;
-use rollout_host::munge::Munge;
 use rollout_host::run::{Program, is_program};
 use std::error::Error;
 use std::fs;
@@ -23,6 +22,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Slurm's default configuration file, and the copy that a configless slurmd makes while it runs.
+const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
+const CACHED_SLURM_CONF: &str = "/run/slurm/conf/slurm.conf";
 
 const SYSTEMCTL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -66,7 +69,8 @@ fn read_configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
         consequence: "the agent does not start, and the gate stays shut while an order is under way",
         check_command: "slurm-rollout-agent config check",
     }));
-    if reading.config.validate().is_empty() { reading.config } else { Config::default() }
+    let config = if reading.config.validate().is_empty() { reading.config } else { Config::default() };
+    config.with_conf_server()
 }
 
 fn facts(config: &Config, name: String) -> NodeFacts {
@@ -78,8 +82,10 @@ fn facts(config: &Config, name: String) -> NodeFacts {
             Ok(!found.is_empty())
         });
     let slurmd = unit(&config.slurmd_unit);
+    let sealing = config.sealing().method();
     NodeFacts {
         known_to_slurm,
+        slurm_conf: slurm_conf(config),
         slurm_user: slurm.ok().and_then(|slurm| slurm.slurm_user()),
         configured_user: (config.slurm_user.clone(), node::uid_of(&config.slurm_user)),
         agent: unit(AGENT),
@@ -90,12 +96,24 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         drop_in: has_drop_in(&config.slurmd_unit),
         answer: client::ask_status_over_tcp(config).map_err(|error| error.to_string()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        munge: Munge::at(&config.munge_socket).try_out(),
+        order_key: sealing.key(),
+        sealing: sealing.try_out(),
         state_dir: (config.state_dir.display().to_string(), state_dir(&config.state_dir)),
         ledger: LedgerFile::in_dir(&config.state_dir).newest(&name).map_err(|error| error.to_string()),
         volatile: config.is_volatile().then(|| Path::new(VOLATILE).exists()),
         managers: managers(),
         node: name,
+    }
+}
+
+/// Returns the place that scontrol has its configuration from.
+fn slurm_conf(config: &Config) -> SlurmConfSource {
+    match (&config.slurm_conf, &config.conf_server) {
+        (None, Some(server)) => SlurmConfSource::Server(server.clone()),
+        (None, None) if !Path::new(SLURM_CONF).exists() && Path::new(CACHED_SLURM_CONF).exists() => {
+            SlurmConfSource::Slurmd
+        }
+        _ => SlurmConfSource::File,
     }
 }
 

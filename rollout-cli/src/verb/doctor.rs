@@ -32,7 +32,8 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let asked = args.nodes.as_deref().map(parse_nodes).transpose()?;
     let mut findings = Vec::new();
     let config = read_configuration(path, &mut findings);
-    findings.push(node::munge(&config.munge().try_out()));
+    let sealing = config.sealing().method();
+    findings.push(node::sealing(sealing.key().as_deref(), &sealing.try_out()));
     let mut nodes = Vec::new();
     match ask_slurm(&config) {
         Ok((slurm, all)) => {

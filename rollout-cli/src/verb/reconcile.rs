@@ -21,19 +21,25 @@ const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     let store = context.writer()?;
-    let (mut code, mut followed_up) = once(context, &store, args)?;
+    let mut printer = Printer { quiet: args.json, failed: Vec::new() };
+    let (mut ordered, mut followed_up) = once(context, &store, args, &mut printer)?;
     let mut asked_slurm = Instant::now();
     while args.wait && !followed_up.on_their_way.is_empty() {
         thread::sleep(LOOK_AGAIN);
         if asked_slurm.elapsed() < ASK_SLURM_AGAIN {
             followed_up = follow_up(&context.config, &store, Scope::Urgent)?;
-            print_steps(&followed_up, args);
+            printer.print_steps(&followed_up);
         } else {
-            (code, followed_up) = once(context, &store, args)?;
+            (ordered, followed_up) = once(context, &store, args, &mut printer)?;
             asked_slurm = Instant::now();
         }
     }
-    Ok(code)
+    Ok(outcome(ordered, &followed_up).into())
+}
+
+/// Returns the outcome of the last look. Earlier failures have been overcome, or are among the last ones.
+fn outcome(ordered: Exit, followed_up: &FollowedUp) -> Exit {
+    if followed_up.failed.is_empty() { ordered } else { Exit::SomeNodesFailed }
 }
 
 /// Does everything once.
@@ -41,26 +47,27 @@ fn once(
     context: &Context,
     store: &StoreWriter,
     args: &ReconcileArgs,
-) -> Result<(ExitCode, FollowedUp), Failure> {
+    printer: &mut Printer,
+) -> Result<(Exit, FollowedUp), Failure> {
     // Trouble with one part is told, and keeps no other part from its work.
     let infos = ask_slurm(&context.config, store);
     let mut trouble = pre_stage_missing(context, store, args);
     let infos = match infos {
         Ok(infos) => infos,
         Err(error) => {
-            print_steps(&follow_up(&context.config, store, Scope::Urgent)?, args);
+            printer.print_steps(&follow_up(&context.config, store, Scope::Urgent)?);
             return Err(error.into());
         }
     };
     let followed_up = follow_up(&context.config, store, Scope::All(&infos))?;
-    print_steps(&followed_up, args);
+    printer.print_steps(&followed_up);
     let handed_over =
         infos.iter().filter(|info| info.is_handed_over()).map(|info| info.name.clone()).collect();
-    let code = order_lost(context, store, infos, args)?;
+    let ordered = order_lost(context, store, infos, args)?;
     trouble.extend(tidy(context, store, &handed_over).err());
     match trouble.pop() {
         Some(failure) => Err(failure),
-        None => Ok((code, followed_up)),
+        None => Ok((ordered, followed_up)),
     }
 }
 
@@ -88,11 +95,11 @@ fn order_lost(
     store: &StoreWriter,
     infos: Vec<NodeInfo>,
     args: &ReconcileArgs,
-) -> Result<ExitCode, Failure> {
+) -> Result<Exit, Failure> {
     let by = format!("reconcile by {}", who());
     match reconcile(&context.config, &store.by(&by), &by, infos)? {
         Reconciled::NothingLost if args.json => print_report(&NodeSet::default(), &Report::default(), args),
-        Reconciled::NothingLost => Ok(ExitCode::SUCCESS),
+        Reconciled::NothingLost => Ok(Exit::Success),
         Reconciled::NotOurs { nodes, why } => Err(Failure(format!("{nodes}: not ordered: {why}"))),
         Reconciled::Ordered { nodes, report } => print_report(&nodes, &report, args),
     }
@@ -109,16 +116,31 @@ fn tidy(context: &Context, store: &StoreWriter, handed_over: &NodeSet) -> Result
     Ok(())
 }
 
-fn print_steps(followed_up: &FollowedUp, args: &ReconcileArgs) {
-    for line in followed_up.done.iter().filter(|_| !args.json) {
-        out(&format!("{line}\n"));
+/// Prints the steps of one look after another.
+struct Printer {
+    /// Prints failures only.
+    quiet: bool,
+    /// Failures of the last look. One that lasts is printed once.
+    failed: Vec<String>,
+}
+
+impl Printer {
+    fn print_steps(&mut self, followed_up: &FollowedUp) {
+        for line in followed_up.done.iter().filter(|_| !self.quiet) {
+            out(&format!("{line}\n"));
+        }
+        for line in self.new_failures(&followed_up.failed) {
+            eprintln!("slurm-rollout: {line}");
+        }
     }
-    for line in &followed_up.failed {
-        eprintln!("slurm-rollout: {line}");
+
+    fn new_failures(&mut self, failed: &[String]) -> Vec<String> {
+        let before = std::mem::replace(&mut self.failed, failed.to_vec());
+        failed.iter().filter(|line| !before.contains(line)).cloned().collect()
     }
 }
 
-fn print_report(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
+fn print_report(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Result<Exit, Failure> {
     let ordered: NodeSet = report.ordered.iter().cloned().collect();
     for warning in &report.warnings {
         eprintln!("slurm-rollout: warning: {warning}");
@@ -135,5 +157,38 @@ fn print_report(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Resul
     for (why, nodes) in &not_ordered {
         eprintln!("slurm-rollout: {nodes}: {why}");
     }
-    Ok(if not_ordered.is_empty() { Exit::Success } else { Exit::SomeNodesFailed }.into())
+    Ok(if not_ordered.is_empty() { Exit::Success } else { Exit::SomeNodesFailed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_lasts_is_printed_once() {
+        let mut printer = Printer { quiet: false, failed: Vec::new() };
+        for (failed, printed) in [
+            (&["n1: no such file", "n2: busy"][..], &["n1: no such file", "n2: busy"][..]),
+            (&["n1: no such file", "n2: busy"], &[]),
+            (&["n1: no such file", "n2: read-only"], &["n2: read-only"]),
+            (&[], &[]),
+            (&["n1: no such file"], &["n1: no such file"]),
+        ] {
+            let failed: Vec<String> = failed.iter().map(|line| (*line).to_owned()).collect();
+            assert_eq!(printer.new_failures(&failed), printed);
+        }
+    }
+
+    #[test]
+    fn a_step_that_failed_shows_in_the_exit_code() {
+        let failed = FollowedUp { failed: vec!["n1: busy".to_owned()], ..FollowedUp::default() };
+        for (ordered, followed_up, code) in [
+            (Exit::Success, FollowedUp::default(), 0),
+            (Exit::Success, failed.clone(), 1),
+            (Exit::SomeNodesFailed, FollowedUp::default(), 1),
+            (Exit::SomeNodesFailed, failed, 1),
+        ] {
+            assert_eq!(outcome(ordered, &followed_up).code(), code, "{followed_up:?}");
+        }
+    }
 }

@@ -15,9 +15,10 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failure> {
-    let store = if args.dry_run { None } else { Some(context.writer()?) };
     let file = args.file.display();
+    // Read first: a writer of the state directory has no access to root's own files any more.
     let text = read(args).map_err(|error| Failure(format!("{file}: {error}")))?;
+    let store = if args.dry_run { None } else { Some(context.writer()?) };
     let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
     let in_file = |Failure(why)| Failure(format!("{file}: {why}"));
     let infos = known_to_slurm(context, &manifest.nodes).map_err(in_file)?;

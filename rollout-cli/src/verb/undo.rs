@@ -4,6 +4,7 @@ use crate::after_staging::pre_stage_and_print_next;
 use crate::context::{Context, Failure, limits, nodes};
 use crate::table::out;
 use rollout_cli::args::UndoArgs;
+use rollout_control::agents::address::HostAddresses;
 use rollout_control::agents::ask_all::ask_agents;
 use rollout_control::agents::client::AgentClient;
 use rollout_core::agent::changes_made::NodeChanges;
@@ -46,7 +47,7 @@ pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failur
 
 /// Asks the agents for the changes of the rollouts that their nodes became.
 fn ask_for_changes(context: &Context, nodes: &NodeSet) -> BTreeMap<String, Result<Vec<NodeChanges>, String>> {
-    let ask = |_: &str, address, client: &AgentClient| client.pasts(address);
+    let ask = |_: &str, host: &HostAddresses, client: &AgentClient| client.pasts(host);
     let answers = ask_agents(&context.config, nodes, &context.store.addresses(), limits(), ask);
     let cause = |(name, answer): (String, Result<_, rollout_control::agents::client::NoAnswer>)| {
         (name, answer.map_err(|no_answer| no_answer.cause().to_owned()))

@@ -1,6 +1,6 @@
 //! One request to many agents at once, with bounded threads and a deadline for all of them.
 
-use crate::agents::address::Resolver;
+use crate::agents::address::{HostAddresses, Resolver};
 use crate::agents::client::{AgentClient, NoAnswer};
 use crate::agents::dispatch::{connect_limit, dispatch};
 use crate::config::Config;
@@ -8,7 +8,6 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::slurm::addresses::Addresses;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Time limits of one request to many agents.
@@ -33,14 +32,14 @@ impl Limits {
     }
 }
 
-/// Calls `ask` for each of these nodes, with its name and the address of its agent, and returns the answers by node.
+/// Calls `ask` for each of these nodes, with its name and the addresses of its agent, and returns the answers by node.
 /// Every node is in the result: those that were not reached in time with [`NoAnswer::NotAsked`].
 pub fn ask_agents<R: Send + 'static>(
     config: &Config,
     nodes: &NodeSet,
     addresses: &Addresses,
     limits: Limits,
-    ask: impl Fn(&str, IpAddr, &AgentClient) -> Result<R, NoAnswer> + Send + Sync + 'static,
+    ask: impl Fn(&str, &HostAddresses, &AgentClient) -> Result<R, NoAnswer> + Send + Sync + 'static,
 ) -> BTreeMap<String, Result<R, NoAnswer>> {
     let requests: Vec<(String, String)> =
         nodes.iter().map(|name| (name.to_owned(), addresses.of(name).to_owned())).collect();
@@ -56,8 +55,8 @@ pub fn ask_agents<R: Send + 'static>(
     }
     let resolver = Resolver::default();
     let asked = dispatch(requests, config.concurrency, end, move |(name, address)| {
-        let address = resolver.resolve(&address, limits.agent).map_err(NoAnswer::NoAddress);
-        let answer = address.and_then(|address| ask(&name, address, &client));
+        let host = resolver.resolve(&address, limits.agent).map_err(NoAnswer::NoAddress);
+        let answer = host.and_then(|host| ask(&name, &host, &client));
         (name, answer)
     });
     answers.extend(asked.all());
@@ -72,8 +71,8 @@ pub fn send_sealed<S: AsRef<str> + Send + Sync + 'static>(
     limits: Limits,
 ) -> BTreeMap<String, Result<Answer, NoAnswer>> {
     let nodes: NodeSet = sealed.keys().cloned().collect();
-    ask_agents(config, &nodes, addresses, limits, move |name, address, client| match sealed.get(name) {
-        Some(sealed) => client.order(address, sealed.as_ref()),
+    ask_agents(config, &nodes, addresses, limits, move |name, host, client| match sealed.get(name) {
+        Some(sealed) => client.order(host, sealed.as_ref()),
         None => Err(NoAnswer::NotAsked),
     })
 }

@@ -1,9 +1,10 @@
 //! One HTTP exchange with one agent: an order, or a question about its node.
 
+use crate::agents::address::HostAddresses;
 use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::protocol::answer::{AgentStatus, Answer, ORDER_PATH, PAST_PATH, STATUS_PATH};
 use rollout_core::text::one_line;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::{Response, Uri};
@@ -11,8 +12,12 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
-/// Length limit of an agent's answer, in bytes.
+/// Length limit of the answer to an order and of a status, in bytes. Their longest parts are error texts.
 const MAX_ANSWER: u64 = 64 * 1024;
+
+/// Length limit of the changes that rollouts made on a node, in bytes. An agent keeps those of eight rollouts, and a
+/// distribution's update changes some thousand packages, with two names of about 60 bytes each.
+const MAX_PAST: u64 = 8 * 1024 * 1024;
 
 /// Buffer size of a connection. Hundreds are open at the same time, and an exchange is short. By default each has two
 /// buffers of 128 KiB.
@@ -81,7 +86,7 @@ impl NoAnswer {
 /// An HTTP client for agents, by their addresses.
 #[derive(Debug, Clone)]
 pub struct AgentClient {
-    http: Agent,
+    config: Config,
     port: u16,
     connect_within: Option<Duration>,
 }
@@ -100,11 +105,7 @@ impl AgentClient {
             .output_buffer_size(BUFFER)
             .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self {
-            http: Agent::with_parts(config, DefaultConnector::default(), LiteralAddress),
-            port,
-            connect_within: None,
-        }
+        Self { config, port, connect_within: None }
     }
 
     /// Sets a separate limit for connecting. The kernels establish a connection, so it takes no longer than the network
@@ -118,11 +119,15 @@ impl AgentClient {
     ///
     /// # Errors
     /// If there is no answer, or it is not an agent's.
-    pub fn order(&self, address: IpAddr, sealed: &str) -> Result<Answer, NoAnswer> {
-        let request = self.http.post(self.url(address, ORDER_PATH)).content_type("text/plain");
-        let answer = read(request.config().timeout_connect(self.connect_within).build().send(sealed))?;
+    pub fn order(&self, host: &HostAddresses, sealed: &str) -> Result<Answer, NoAnswer> {
+        let (http, url) = self.to(host, ORDER_PATH);
+        let request = http.post(url).content_type("text/plain");
+        let response = request.config().timeout_connect(self.connect_within).build().send(sealed);
+        let answer = read(response, MAX_ANSWER)?;
         Ok(match answer {
-            Answer::Refused { why, order } => Answer::Refused { why: one_line(&why, MAX_WHY), order },
+            Answer::Refused { why, order, transient } => {
+                Answer::Refused { why: one_line(&why, MAX_WHY), order, transient }
+            }
             other => other,
         })
     }
@@ -131,9 +136,11 @@ impl AgentClient {
     ///
     /// # Errors
     /// If there is no answer, or it is not an agent's.
-    pub fn status(&self, address: IpAddr) -> Result<AgentStatus, NoAnswer> {
-        let request = self.http.get(self.url(address, STATUS_PATH)).config();
-        let mut status: AgentStatus = read(request.timeout_connect(self.connect_within).build().call())?;
+    pub fn status(&self, host: &HostAddresses) -> Result<AgentStatus, NoAnswer> {
+        let (http, url) = self.to(host, STATUS_PATH);
+        let request = http.get(url).config();
+        let response = request.timeout_connect(self.connect_within).build().call();
+        let mut status: AgentStatus = read(response, MAX_ANSWER)?;
         // Any of these texts may be shown on a terminal.
         for text in [&mut status.version, &mut status.node] {
             *text = one_line(text, MAX_NAME);
@@ -156,22 +163,29 @@ impl AgentClient {
     ///
     /// # Errors
     /// If there is no answer, or it is not an agent's.
-    pub fn pasts(&self, address: IpAddr) -> Result<Vec<NodeChanges>, NoAnswer> {
-        let request = self.http.get(self.url(address, PAST_PATH)).config();
-        read(request.timeout_connect(self.connect_within).build().call())
+    pub fn pasts(&self, host: &HostAddresses) -> Result<Vec<NodeChanges>, NoAnswer> {
+        let (http, url) = self.to(host, PAST_PATH);
+        let request = http.get(url).config();
+        read(request.timeout_connect(self.connect_within).build().call(), MAX_PAST)
     }
 
-    fn url(&self, address: IpAddr, path: &str) -> String {
-        format!("http://{}{path}", SocketAddr::new(address, self.port))
+    /// Returns an HTTP client that connects to the first of these addresses that can be reached, and the URL.
+    fn to(&self, host: &HostAddresses, path: &str) -> (Agent, String) {
+        let addresses: Vec<SocketAddr> = host.at_port(self.port).collect();
+        // The interface of a link-local address has no place in a URL.
+        let name = addresses.first().map(|address| SocketAddr::new(address.ip(), self.port).to_string());
+        let url = format!("http://{}{path}", name.unwrap_or_default());
+        let http = Agent::with_parts(self.config.clone(), DefaultConnector::default(), Literal(addresses));
+        (http, url)
     }
 }
 
 fn read<T: serde::de::DeserializeOwned>(
     response: Result<Response<Body>, ureq::Error>,
+    max: u64,
 ) -> Result<T, NoAnswer> {
     let mut response = response.map_err(NoAnswer::from)?;
-    let text =
-        response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(NoAnswer::from)?;
+    let text = response.body_mut().with_config().limit(max).read_to_string().map_err(NoAnswer::from)?;
     let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
     serde_json::from_str(&text).map_err(foreign).map_err(NoAnswer::Other)
 }
@@ -208,15 +222,17 @@ impl From<ureq::Error> for NoAnswer {
     }
 }
 
-/// Accepts addresses only, so that no name service is linked in. Names are resolved before.
+/// Knows the addresses already, so that no name service is linked in.
 #[derive(Debug)]
-struct LiteralAddress;
+struct Literal(Vec<SocketAddr>);
 
-impl Resolver for LiteralAddress {
-    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let address = uri.authority().and_then(|authority| authority.as_str().parse().ok());
+/// Number of addresses of a host that are tried. ureq has room for 16.
+const MAX_ADDRESSES: usize = 8;
+
+impl Resolver for Literal {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut found = self.empty();
-        found.push(address.ok_or(ureq::Error::HostNotFound)?);
+        self.0.iter().take(MAX_ADDRESSES).for_each(|address| found.push(*address));
         Ok(found)
     }
 }

@@ -1,11 +1,8 @@
-//! Sealing orders with MUNGE: the credential proves the sender's uid and is for root on the nodes alone.
+//! Sealing orders: the credential proves that SlurmUser or root gave them.
 
 use crate::config::Config;
 use rollout_core::protocol::order::Order;
-use rollout_host::munge::MungeError;
-
-/// Agents run as root, so nobody else on their nodes can open an order.
-const READER_UID: u32 = 0;
+use rollout_host::sealing::SealingError;
 
 /// An order could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -14,13 +11,13 @@ pub enum SealError {
     #[error(transparent)]
     Encode(#[from] serde_json::Error),
     #[error(transparent)]
-    Munge(#[from] MungeError),
+    Sealing(#[from] SealingError),
 }
 
 /// Returns the order as the text to send to agents. It is good for one use on each host.
 ///
 /// # Errors
-/// If munged cannot be asked or refuses.
+/// If munged cannot be asked or refuses, or the key cannot be used.
 pub fn seal(config: &Config, order: &Order) -> Result<String, SealError> {
-    Ok(config.munge().seal(&serde_json::to_vec(order)?, READER_UID)?)
+    Ok(config.sealing().seal(&serde_json::to_string(order)?)?)
 }

@@ -1,7 +1,7 @@
 //! Sending orders to many agents. An agent that cannot be connected to is tried again, behind all others.
 
 use super::report::{Outcome, Reply};
-use crate::agents::address::Resolver;
+use crate::agents::address::{HostAddresses, Resolver};
 use crate::agents::client::AgentClient;
 use crate::agents::dispatch::{Results, Turn, connect_limit, dispatch_in_turns};
 use crate::config::Config;
@@ -21,6 +21,8 @@ pub(super) struct Delivery {
     pub(super) node: String,
     pub(super) claim: Arc<Claim>,
     address: String,
+    /// Its addresses, once they were looked up.
+    host: Option<HostAddresses>,
     sealed: Arc<Result<String, String>>,
     /// Time from which it is not tried again. `None` before the first try.
     give_up: Option<Instant>,
@@ -33,7 +35,7 @@ impl Delivery {
         claim: Arc<Claim>,
         sealed: Arc<Result<String, String>>,
     ) -> Self {
-        Self { node, claim, address, sealed, give_up: None }
+        Self { node, claim, address, host: None, sealed, give_up: None }
     }
 
     fn ends(self, outcome: Outcome) -> Turn<Self, Reply> {
@@ -67,18 +69,19 @@ impl Sender {
             Ok(sealed) => sealed,
         };
         let give_up = *delivery.give_up.get_or_insert_with(|| self.sent_by.min(Instant::now() + self.limit));
-        let address = match self.resolver.resolve(&delivery.address, self.limit) {
+        let known =
+            delivery.host.take().map_or_else(|| self.resolver.resolve(&delivery.address, self.limit), Ok);
+        let host = match known {
             Err(why) => return delivery.ends(Outcome::Unreachable(why)),
-            Ok(address) => address,
+            Ok(host) => host,
         };
-        match self.client.order(address, sealed) {
+        match self.client.order(&host, sealed) {
             Ok(answer) => {
                 let outcome = outcome(answer, &delivery.claim);
                 delivery.ends(outcome)
             }
             Err(no_answer) if no_answer.nothing_sent() && Instant::now() + TRY_AGAIN < give_up => {
-                // A name is looked up once.
-                delivery.address = address.to_string();
+                delivery.host = Some(host);
                 Turn::Again(delivery, TRY_AGAIN)
             }
             Err(no_answer) => delivery.ends(Outcome::Unreachable(no_answer.to_string())),
@@ -98,7 +101,11 @@ fn outcome(answer: Answer, claim: &Claim) -> Outcome {
             Outcome::UnderWay { under_way: order, volatile }
         }
         Answer::UnderWay { order, .. } => Outcome::Covered { by: order },
-        Answer::Refused { why, .. } => Outcome::Refused(why),
+        // As good as silence: lost orders are sent again until Slurm gives the node up.
+        Answer::Refused { why, transient: true, .. } => {
+            Outcome::Unreachable(format!("refused for now: {why}"))
+        }
+        Answer::Refused { why, transient: false, .. } => Outcome::Refused(why),
     }
 }
 
@@ -123,6 +130,11 @@ mod tests {
             rollout: None,
             volatile,
         };
+        let refused = |transient| Answer::Refused {
+            why: "MUNGE: Rewound credential".to_owned(),
+            order: None,
+            transient,
+        };
         for (answer, rollout, expected) in [
             (under_way(Some(2), true), Some("driver"), Outcome::Ordered { volatile: true }),
             (under_way(Some(2), false), None, Outcome::Ordered { volatile: false }),
@@ -134,6 +146,12 @@ mod tests {
             (under_way(None, false), Some("driver"), Outcome::UnderWay { under_way: None, volatile: false }),
             (under_way(Some(1), true), None, Outcome::Covered { by: Some(id(1)) }),
             (under_way(None, false), None, Outcome::Covered { by: None }),
+            (refused(false), Some("driver"), Outcome::Refused("MUNGE: Rewound credential".to_owned())),
+            (
+                refused(true),
+                Some("driver"),
+                Outcome::Unreachable("refused for now: MUNGE: Rewound credential".to_owned()),
+            ),
         ] {
             let found = outcome(answer.clone(), &claim(rollout));
             assert!(found == expected, "{answer:?} to an order of {rollout:?}");

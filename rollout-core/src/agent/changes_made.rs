@@ -1,10 +1,11 @@
 //! Changes that rollouts made on a node, as its ledger keeps them for a later undo.
 
-use crate::agent::record::{Before, Record};
+use crate::agent::record::{After, Before, Record, name_and_arch};
 use crate::protocol::order::Apply;
 use crate::rollout::image::Running;
 use crate::rollout::manifest::{Change, Manager};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Changes that one rollout made on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +25,15 @@ pub enum ChangeMade {
         before: Option<String>,
     },
     /// The notation of packages is that of [`Before::Packages`].
-    Packages { manager: Manager, added: Vec<String>, removed: Vec<String> },
+    Packages {
+        manager: Manager,
+        added: Vec<String>,
+        removed: Vec<String>,
+        /// Packages of `added` that did not replace every older version, as kernels do not: another version was there
+        /// before and stayed. Agents up to 0.1 do not report them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        beside: Vec<String>,
+    },
     Image {
         /// The system that was running before.
         running: Running,
@@ -48,10 +57,11 @@ impl NodeChanges {
                 (Change::Packages(_), _) if after.added.is_empty() && after.removed.is_empty() => {
                     return None;
                 }
-                (Change::Packages(_), Before::Packages { manager, .. }) => ChangeMade::Packages {
+                (Change::Packages(_), Before::Packages { manager, installed }) => ChangeMade::Packages {
                     manager: *manager,
                     added: after.added.clone(),
                     removed: after.removed.clone(),
+                    beside: beside(*manager, after, installed),
                 },
                 (Change::Image(_), Before::Image { running, saved }) => {
                     ChangeMade::Image { running: running.clone(), saved: saved.clone() }
@@ -60,5 +70,38 @@ impl NodeChanges {
             })
         });
         Self { rollout: apply.rollout.clone(), made: made.collect() }
+    }
+}
+
+/// Returns the added packages of which another version was there before and stayed.
+fn beside(manager: Manager, after: &After, before: &[String]) -> Vec<String> {
+    let stayed: BTreeSet<(&str, &str)> = before
+        .iter()
+        .filter(|package| !after.removed.contains(package))
+        .map(|package| name_and_arch(manager, package))
+        .collect();
+    after.added.iter().filter(|package| stayed.contains(&name_and_arch(manager, package))).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_stayed_beside_a_new_one_are_seen() {
+        let list =
+            |packages: &[&str]| packages.iter().map(|package| (*package).to_owned()).collect::<Vec<_>>();
+        let before = ["kernel-0:5.9-1.x86_64", "kernel-0:6.0-1.x86_64", "driver-0:570-1.x86_64"];
+        let added = ["kernel-0:6.2-1.x86_64", "driver-0:580-1.x86_64", "new-0:1-1.noarch"];
+        for (removed, expected) in [
+            (&["driver-0:570-1.x86_64"][..], &["kernel-0:6.2-1.x86_64"][..]),
+            (&["driver-0:570-1.x86_64", "kernel-0:5.9-1.x86_64"], &["kernel-0:6.2-1.x86_64"]),
+            (&["driver-0:570-1.x86_64", "kernel-0:5.9-1.x86_64", "kernel-0:6.0-1.x86_64"], &[]),
+        ] {
+            let after = After { changed: true, added: list(&added), removed: list(removed) };
+            assert_eq!(beside(Manager::Dnf, &after, &list(&before)), list(expected), "{removed:?}");
+        }
+        let after = After { changed: true, added: list(&["tool:amd64=2"]), removed: list(&["tool:amd64=1"]) };
+        assert!(beside(Manager::Apt, &after, &list(&["tool:amd64=1", "tool:i386=1"])).is_empty());
     }
 }

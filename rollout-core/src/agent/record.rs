@@ -78,3 +78,15 @@ impl Record {
         self.after.as_ref().is_none_or(|after| after.changed)
     }
 }
+
+/// Returns name and architecture of a package, of which one version replaces another. The notation is that of
+/// [`Before::Packages`].
+pub(crate) fn name_and_arch(manager: Manager, package: &str) -> (&str, &str) {
+    match manager {
+        Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),
+        Manager::Dnf | Manager::Dnf5 => {
+            let (rest, arch) = package.rsplit_once('.').unwrap_or((package, ""));
+            (rest.rsplitn(3, '-').nth(2).unwrap_or(rest), arch)
+        }
+    }
+}

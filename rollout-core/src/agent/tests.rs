@@ -102,7 +102,7 @@ fn every_answer_names_the_order_that_it_refers_to() {
     let foreign = Order { nodes: "n[7-9]".parse().unwrap(), ..order(2, pre_stage("slurm")) };
     let refused = agent(None).order(&foreign, 20);
     let why = "this is for n[7-9], and here is n1".to_owned();
-    assert_eq!(refused.answer, Some(Answer::Refused { why, order: None }));
+    assert_eq!(refused.answer, Some(Answer::refused(why)));
 }
 
 #[test]

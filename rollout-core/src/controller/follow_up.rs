@@ -16,10 +16,8 @@ use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::{AgentStatus, OrderStatus};
 use crate::protocol::order::OrderId;
+use crate::rollout::image::DEFAULT_BOOT_TIMEOUT_S;
 use crate::rollout::journal::{BootChange, Entry, NodeRecord, Progress, Restoration};
-
-/// Boot timeout of a plain reboot, which has no manifest, and of a rollout whose manifest cannot be read.
-pub const BOOT_TIMEOUT_MS: u64 = 15 * 60 * 1000;
 
 /// Time for which a plain reboot is followed up. Slurm gives up on it by itself.
 const PLAIN_REBOOT_MS: u64 = 60 * 60 * 1000;
@@ -313,7 +311,7 @@ fn restore_boot(why: &str, then: AfterRestoring) -> Step {
 /// Returns the time that the node's boot may take.
 fn boot_timeout_ms(of: RecordOf<'_>) -> u64 {
     let limit = of.rollout.and_then(|rollout| rollout.image()).map(|image| image.boot_timeout.get());
-    limit.map_or(BOOT_TIMEOUT_MS, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+    limit.map_or(DEFAULT_BOOT_TIMEOUT_S * 1000, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Nodes that accepted their order and did not come back.
 
-use super::follow_up::BOOT_TIMEOUT_MS;
 use super::snapshot::RecordOf;
 use super::view::NodeView;
+use crate::rollout::image::DEFAULT_BOOT_TIMEOUT_S;
 use crate::rollout::journal::Progress;
 
 /// Returns the reason if a node accepted its order and did not come back: its agent is silent, and Slurm has given up
@@ -26,5 +26,5 @@ pub fn lost(node: NodeView<'_>, of: RecordOf<'_>) -> Option<String> {
 fn time_limit_ms(of: RecordOf<'_>) -> u64 {
     let desired = of.rollout.and_then(|rollout| Some(&rollout.manifest.as_ref().ok()?.desired));
     let limit = desired.map_or(0, |desired| u64::try_from(desired.longest().as_millis()).unwrap_or(u64::MAX));
-    limit.saturating_add(BOOT_TIMEOUT_MS)
+    limit.saturating_add(DEFAULT_BOOT_TIMEOUT_S * 1000)
 }

@@ -5,7 +5,7 @@
 
 use super::hand_over::is_of;
 use super::snapshot::{RecordOf, Snapshot};
-use super::view::booted_ms;
+use super::view::{ROUNDING_MS, booted_ms};
 use crate::protocol::answer::AgentStatus;
 use crate::protocol::order::OrderId;
 use crate::rollout::journal::Progress;
@@ -13,9 +13,6 @@ use crate::slurm::node::NodeInfo;
 
 /// Time for which RebootProgram may still be on its way to the nodes after a hand-over.
 const ON_ITS_WAY_MS: u64 = 15_000;
-
-/// Error of a boot time: an agent reports its uptime in whole seconds, and Slurm its times.
-const ROUNDING_MS: u64 = 1_000;
 
 /// A node that Slurm shows as being rebooted and that got no order, as far as the journals record it: RebootProgram
 /// never ran or was killed, or the agent did not answer it. If slurmd runs RebootProgram on the node, no journal

@@ -31,7 +31,7 @@ pub fn way_back(
 ) -> Result<DesiredState, String> {
     let changes = match changes {
         Some(Ok(changes)) => changes,
-        Some(Err(why)) => return Err(format!("its agent does not say what was made of it: {why}")),
+        Some(Err(why)) => return Err(format!("its agent did not report its changes: {why}")),
         None => return Err("its agent was not asked".to_owned()),
     };
     let desired = &rollout.manifest.as_ref().map_err(String::clone)?.desired;

@@ -2,7 +2,7 @@
 
 use super::lost_nodes;
 use super::snapshot::RecordOf;
-use super::view::NodeView;
+use super::view::{NodeView, ROUNDING_MS};
 use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::{AgentStatus, OrderStatus};
@@ -214,7 +214,7 @@ fn of_staged(status: &mut NodeStatus, node: NodeView<'_>, of: RecordOf<'_>) {
     }
     let silence = node.answer().and_then(Result::err);
     let holds_it = node.agent().is_some_and(|agent| agent.staged.as_deref() == of.rollout_id());
-    if node.booted_ms().is_some_and(|booted| booted > of.record.since_ms) {
+    if node.booted_ms().is_some_and(|booted| booted > of.record.since_ms.saturating_add(ROUNDING_MS)) {
         status.note = Some("not applied: the node rebooted without an order".to_owned());
     } else if holds_it {
         status.note = Some("its agent has it".to_owned());

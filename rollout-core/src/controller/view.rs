@@ -16,7 +16,8 @@ pub struct View {
     /// Nodes as Slurm shows them, by NodeName. Empty if Slurm was not asked or did not answer.
     pub slurm: BTreeMap<String, NodeInfo>,
     pub agents: AgentAnswers,
-    /// The controller's clock when the agents answered, in milliseconds since 1970.
+    /// The controller's clock after all agents had answered, in milliseconds since 1970. Their uptimes are those of
+    /// this time.
     pub now_ms: u64,
 }
 
@@ -85,7 +86,12 @@ impl<'a> NodeView<'a> {
     }
 }
 
-/// Returns the time at which an agent's node booted, in milliseconds since 1970 by the controller's clock.
+/// Error of a boot time, which is never too early: an agent reports its uptime in whole seconds, and so is the time
+/// since its answer.
+pub const ROUNDING_MS: u64 = 2_000;
+
+/// Returns the time at which an agent's node booted, in milliseconds since 1970 by the controller's clock. It may be up
+/// to [`ROUNDING_MS`] late.
 #[must_use]
 pub fn booted_ms(agent: &AgentStatus, now_ms: u64) -> u64 {
     now_ms.saturating_sub(agent.uptime_s.saturating_mul(1000))

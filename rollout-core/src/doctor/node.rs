@@ -43,6 +43,17 @@ pub struct StateDir {
     pub on: FileSystem,
 }
 
+/// Place that scontrol has its configuration from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlurmConfSource {
+    /// A file on the node, or DNS.
+    File,
+    /// The slurmctld at this address.
+    Server(String),
+    /// Files of the running slurmd, which do not exist before it starts.
+    Slurmd,
+}
+
 /// Facts about this node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
@@ -50,6 +61,7 @@ pub struct NodeFacts {
     pub node: String,
     /// True if Slurm has such a node, or the reason why Slurm was not asked.
     pub known_to_slurm: Result<bool, String>,
+    pub slurm_conf: SlurmConfSource,
     /// SlurmUser of slurmctld. `None` if Slurm was not asked.
     pub slurm_user: Option<SlurmUser>,
     /// `slurm_user` of agent.toml, and its uid here.
@@ -67,8 +79,10 @@ pub struct NodeFacts {
     pub answer: Result<AgentStatus, String>,
     /// Version of this program.
     pub version: String,
+    /// The key that orders are sealed with. `None` for MUNGE.
+    pub order_key: Option<String>,
     /// Result of sealing and opening a credential.
-    pub munge: Result<(), String>,
+    pub sealing: Result<(), String>,
     /// Path of the state directory, and facts about it.
     pub state_dir: (String, Result<StateDir, String>),
     /// `None` if the ledger survives a boot by agent.toml. Otherwise true if [`VOLATILE`] tells the gate's unit.
@@ -108,7 +122,12 @@ impl Unit {
 /// Returns all findings about this node.
 #[must_use]
 pub fn node(facts: &NodeFacts) -> Vec<Finding> {
-    let mut findings = vec![name(facts), user(facts), munge(&facts.munge)];
+    let mut findings = vec![
+        name(facts),
+        slurm_conf(&facts.slurm_conf),
+        user(facts),
+        sealing(facts.order_key.as_deref(), &facts.sealing),
+    ];
     findings.extend(agent(facts));
     findings.extend(gate(facts));
     findings.push(rescue(&facts.rescue));
@@ -123,14 +142,21 @@ pub fn node(facts: &NodeFacts) -> Vec<Finding> {
     findings
 }
 
-/// Checks MUNGE, on a node or a controller.
+/// Checks the sealing of orders, on a node or a controller: with the key in this file, else with MUNGE.
 #[must_use]
-pub fn munge(tried: &Result<(), String>) -> Finding {
-    match tried {
-        Ok(()) => Finding::ok("munge", "a credential was sealed and opened"),
-        Err(why) => Finding::problem("munge", why.clone())
+pub fn sealing(key: Option<&str>, tried: &Result<(), String>) -> Finding {
+    match (key, tried) {
+        (None, Ok(())) => Finding::ok("munge", "a credential was sealed and opened"),
+        (None, Err(why)) => Finding::problem("munge", why.clone())
             .because("orders are sealed and opened with MUNGE; Slurm itself does not work without it either")
-            .cured_by("`systemctl enable --now munge`; is /etc/munge/munge.key the cluster's, and munge_socket right?"),
+            .cured_by(
+                "`systemctl enable --now munge`; is /etc/munge/munge.key the cluster's, and munge_socket right? \
+                 On a cluster without MUNGE, set order_key on controllers and nodes",
+            ),
+        (Some(key), Ok(())) => Finding::ok("order-key", format!("orders are sealed with {key}")),
+        (Some(_), Err(why)) => Finding::problem("order-key", why.clone())
+            .because("orders are sealed and opened with this key instead of MUNGE")
+            .cured_by("copy the controllers' key to this path, with mode 0600, or set order_key"),
     }
 }
 
@@ -143,7 +169,23 @@ fn name(facts: &NodeFacts) -> Finding {
             .cured_by("set node_name in agent.toml to this node's NodeName (`scontrol show aliases`)"),
         Err(why) => Finding::warning("node-name", format!("Slurm could not be asked for {node}: {why}"))
             .because("the agent tells Slurm why it holds a node, and resumes one that Slurm gave up on")
-            .cured_by("`scontrol ping`; scontrol and slurm_conf in agent.toml"),
+            .cured_by("`scontrol ping`; scontrol, slurm_conf and conf_server in agent.toml"),
+    }
+}
+
+fn slurm_conf(source: &SlurmConfSource) -> Finding {
+    const CHECK: &str = "slurm-conf";
+    match source {
+        SlurmConfSource::File => Finding::ok(CHECK, "scontrol finds its configuration by itself"),
+        SlurmConfSource::Server(server) => Finding::ok(CHECK, format!("scontrol fetches it from {server}")),
+        SlurmConfSource::Slurmd => Finding::warning(
+            CHECK,
+            "scontrol finds its configuration only while slurmd runs",
+        )
+        .because(
+            "after a boot the agent asks Slurm before slurmd starts: whether the node is to stay drained",
+        )
+        .cured_by("set conf_server in agent.toml; ignore this if DNS has the SRV record _slurmctld._tcp"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::parse::{MAX_DIGITS, MAX_NAME, MAX_NODES, MAX_RANGE};
+use super::limits::{MAX_DIGITS, MAX_NAME, MAX_NODES, MAX_RANGE};
 
 /// Number of the list's characters that a message shows.
 const SHOWN: usize = 80;

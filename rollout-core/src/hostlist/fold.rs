@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
 
-use super::parse::{MAX_RANGE, number};
+use super::limits::MAX_RANGE;
+use super::number::{number, split_number};
 
 /// Returns the folded hostlist of the names: sorted, without duplicates, only the trailing number folded, for example
 /// `r1n[01-02],r2n01`. Without names, the text is empty.
@@ -44,11 +45,6 @@ pub(super) fn order(a: &str, b: &str) -> Ordering {
     natural(prefix_a.as_bytes(), prefix_b.as_bytes())
         .then_with(|| digits_a.len().cmp(&digits_b.len()))
         .then_with(|| digits_a.cmp(digits_b))
-}
-
-/// Splits a name into the part before its trailing number, and the digits of that number, if any.
-pub(super) fn split_number(name: &str) -> (&str, &str) {
-    name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len())
 }
 
 /// Consecutive names under one prefix. A name without a number is a run of its own, with `first` empty.

@@ -3,18 +3,9 @@
 use std::fmt::Write;
 
 use super::error::{HostlistError, Span};
-use super::fold::split_number;
+use super::limits::{MAX_NAME, MAX_NODES, MAX_RANGE};
+use super::number::{number, split_number};
 
-/// Maximum number of names in one range, as in Slurm (`MAX_RANGE`, `src/common/hostlist.h`).
-pub const MAX_RANGE: u64 = 65_536;
-/// Maximum number of names that one list may expand to: four times the maximum of a Slurm cluster
-/// (`MAX_SLURM_NODES`). So `a[0-9999]b[0-9999]` is an error and does not fill the memory.
-pub const MAX_NODES: usize = 262_144;
-/// Maximum number of characters in a NodeName, as `HOST_NAME_MAX` in `slurm/slurm.h`.
-pub const MAX_NAME: usize = 64;
-/// Maximum number of digits in a number, leading zeros aside. Slurm silently replaces a number that does not fit
-/// 64 bits by the largest one, which is a different node.
-pub(super) const MAX_DIGITS: usize = 18;
 /// Newline only since Slurm 23.02; before, it was part of the name.
 const SEPARATORS: [char; 4] = ['\t', ',', ' ', '\n'];
 
@@ -53,16 +44,6 @@ pub fn check_name(name: &str) -> Result<(), HostlistError> {
     item.check_text(name, 0)?;
     item.check_length(name.len())?;
     item.check_number(name)
-}
-
-/// Returns the value of a number without sign, if Slurm can count that far.
-pub(super) fn number(digits: &str) -> Option<u64> {
-    let counted = digits.trim_start_matches('0').len();
-    if counted > MAX_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        None
-    } else {
-        digits.parse().ok()
-    }
 }
 
 /// Returns the beginning of `rest`, up to a separator outside brackets.

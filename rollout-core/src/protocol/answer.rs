@@ -11,6 +11,7 @@ use crate::agent::phase::Phase;
 use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The agent's TCP port, next to slurmd's 6818 and slurmdbd's 6819.
 pub const PORT: u16 = 6821;
@@ -80,7 +81,19 @@ pub enum Answer {
         /// was carried out before. `None` if no order is in the way, and from agents up to 0.1.0.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         order: Option<OrderId>,
+        /// The cause may be gone in a moment, as that of a node whose clock is not set yet: the order is worth another
+        /// try. False from agents up to 0.1.0.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        transient: bool,
     },
+}
+
+impl Answer {
+    /// Returns a refusal that no other order causes, and that stands until somebody removes its cause.
+    #[must_use]
+    pub fn refused(why: String) -> Self {
+        Self::Refused { why, order: None, transient: false }
+    }
 }
 
 /// Status of an agent.
@@ -117,6 +130,14 @@ pub struct AgentStatus {
     /// it as being rebooted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits: bool,
+}
+
+impl AgentStatus {
+    /// Returns the status with the uptime after this time, in whole seconds.
+    #[must_use]
+    pub fn aged(self, by: Duration) -> Self {
+        Self { uptime_s: self.uptime_s.saturating_add(by.as_secs()), ..self }
+    }
 }
 
 /// Status of an order on its node.
@@ -183,10 +204,10 @@ mod tests {
                 Answer::UnderWay { phase, order: None, rollout: None, volatile: false },
             ),
             (
-                Answer::Refused { why: why.clone(), order: id() },
-                json!({ "answer": "refused", "why": "busy", "order": hex }),
+                Answer::Refused { why: why.clone(), order: id(), transient: true },
+                json!({ "answer": "refused", "why": "busy", "order": hex, "transient": true }),
                 OldAnswer::Refused { why: why.clone() },
-                Answer::Refused { why, order: None },
+                Answer::refused(why),
             ),
         ] {
             assert_eq!(serde_json::to_value(&answer).unwrap(), json);
@@ -195,7 +216,11 @@ mod tests {
             let mut json = json;
             let object = json.as_object_mut().unwrap();
             let is_old = |key: &str| {
-                !matches!((key, &old), ("order" | "rollout", _) | ("volatile", OldAnswer::UnderWay { .. }))
+                let is_new = matches!(
+                    (key, &old),
+                    ("order" | "rollout" | "transient", _) | ("volatile", OldAnswer::UnderWay { .. })
+                );
+                !is_new
             };
             object.retain(|key, _| is_old(key));
             assert_eq!(

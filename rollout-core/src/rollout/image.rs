@@ -126,8 +126,11 @@ impl Default for Proof {
     }
 }
 
+/// Boot timeout of a rollout that sets none, of a plain reboot, and of a rollout whose manifest cannot be read.
+pub const DEFAULT_BOOT_TIMEOUT_S: u64 = 15 * 60;
+
 fn default_boot_timeout() -> TimeLimit {
-    TimeLimit::from_secs(15 * 60)
+    TimeLimit::from_secs(DEFAULT_BOOT_TIMEOUT_S)
 }
 
 impl Via {

@@ -4,8 +4,10 @@
 //! first.
 
 use crate::agent::changes_made::{ChangeMade, NodeChanges};
+use crate::agent::record::name_and_arch;
 use crate::rollout::image::{Image, Proof, Running};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the desired state that undoes a rollout on a node, without the commands that verified the rollout. `None` if
 /// the rollout changed nothing.
@@ -28,12 +30,13 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
             let absent = before.is_none();
             Ok(Change::Symlink(Symlink { path: path.clone(), target: before.clone(), absent }))
         }
-        ChangeMade::Packages { manager, added, removed } => {
-            let returns =
-                |package: &&String| removed.iter().any(|old| key(*manager, old) == key(*manager, package));
-            // A version that is replaced by an older one needs no removal.
-            let remove =
-                added.iter().filter(|package| !returns(package)).map(|package| removal(*manager, package));
+        ChangeMade::Packages { manager, added, removed, beside } => {
+            let old: BTreeSet<_> = removed.iter().map(|old| name_and_arch(*manager, old)).collect();
+            // A version that is replaced by an older one needs no removal, unless both can be installed.
+            let stays = |package: &&String| {
+                beside.contains(package) || !old.contains(&name_and_arch(*manager, package))
+            };
+            let remove = added.iter().filter(stays).map(|package| removal(*manager, package));
             let there = desired.changes.iter().find_map(|change| match change {
                 Change::Packages(packages) => Some(packages),
                 _ => None,
@@ -56,11 +59,12 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
 }
 
 fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&str>) -> Result<Image, String> {
-    // An image without a name is verified by its kernel.
+    // The new image may have the same name, so one without a version, or without a name, is proven by its kernel.
     let named = running.image.is_some();
+    let by_kernel = !named || running.version.is_none() && !running.kernel.is_empty();
     let proof = Proof {
         os_release: named,
-        kernel: (!named).then(|| running.kernel.clone()),
+        kernel: by_kernel.then(|| running.kernel.clone()),
         ostree: running.ostree.clone(),
         ..Proof::default()
     };
@@ -68,7 +72,7 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
     let mut back = Image {
         image: running.image.clone().unwrap_or_else(|| "before".to_owned()),
         version: running.version.clone(),
-        values: std::collections::BTreeMap::new(),
+        values: BTreeMap::new(),
         proof,
         restores,
         ..image.clone()
@@ -79,22 +83,10 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
     Ok(back)
 }
 
-/// Returns name and architecture of a package, of which one version replaces another. The notation is that of
-/// [`ChangeMade::Packages`].
-fn key(manager: Manager, package: &str) -> (&str, &str) {
-    match manager {
-        Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),
-        Manager::Dnf | Manager::Dnf5 => {
-            let (rest, arch) = package.rsplit_once('.').unwrap_or((package, ""));
-            (rest.rsplitn(3, '-').nth(2).unwrap_or(rest), arch)
-        }
-    }
-}
-
 /// apt removes by name, and dnf may have several versions of one name.
 fn removal(manager: Manager, package: &str) -> String {
     match manager {
-        Manager::Apt => key(manager, package).0.to_owned(),
+        Manager::Apt => name_and_arch(manager, package).0.to_owned(),
         Manager::Dnf | Manager::Dnf5 => package.to_owned(),
     }
 }
@@ -145,6 +137,7 @@ on_failure = "hold"
             manager: Manager::Dnf,
             added: strings(&["driver-0:580.1-1.x86_64", "extra-lib-0:1-1.noarch"]),
             removed: strings(&["driver-0:570.2-1.x86_64"]),
+            beside: Vec::new(),
         };
         let link = ChangeMade::Symlink { path: "/opt/slurm".into(), before: None };
         let image = ChangeMade::Image { running: running(Some("compute-old")), saved: None };
@@ -170,6 +163,7 @@ on_failure = "hold"
             manager: Manager::Apt,
             added: strings(&["tool:amd64=1.1", "new:all=1"]),
             removed: strings(&["tool:amd64=1.0"]),
+            beside: Vec::new(),
         };
         let image = ChangeMade::Image { running: running(None), saved: None };
         let back = reverse(&desired, &past(vec![image, packages])).unwrap().unwrap();
@@ -182,5 +176,40 @@ on_failure = "hold"
             (&strings(&["tool:amd64=1.0"])[..], &strings(&["new:all"])[..])
         );
         assert_eq!((image.proof.os_release, image.proof.kernel.as_deref()), (false, Some("6.1")));
+    }
+
+    #[test]
+    fn a_version_that_replaced_no_other_is_removed() {
+        let desired = Manifest::parse(WHOLE).unwrap().desired;
+        let added = strings(&["kernel-0:6.2-1.x86_64", "driver-0:580-1.x86_64"]);
+        // The kernel of 5.9 made room: 6.0 and 6.1 stayed.
+        let removed = strings(&["kernel-0:5.9-1.x86_64", "driver-0:570-1.x86_64"]);
+        let made = ChangeMade::Packages {
+            manager: Manager::Dnf,
+            added,
+            removed: removed.clone(),
+            beside: strings(&["kernel-0:6.2-1.x86_64"]),
+        };
+        let back = reverse(&desired, &past(vec![made])).unwrap().unwrap();
+        back.check().unwrap();
+        let [Change::Packages(packages)] = &back.changes[..] else { panic!("{back:?}") };
+        assert_eq!((&packages.install, &packages.remove), (&removed, &strings(&["kernel-0:6.2-1.x86_64"])));
+    }
+
+    #[test]
+    fn an_image_is_proven_by_more_than_a_name_that_others_have() {
+        let image = Manifest::parse(WHOLE).unwrap().desired.image().unwrap().clone();
+        for (name, version, kernel, os_release, by_kernel) in [
+            (Some("compute"), Some("1"), "6.1", true, None),
+            (Some("compute"), None, "6.1", true, Some("6.1")),
+            (Some("compute"), None, "", true, None),
+            (None, Some("1"), "6.1", false, Some("6.1")),
+            (None, None, "6.1", false, Some("6.1")),
+        ] {
+            let version = version.map(str::to_owned);
+            let running = Running { version, kernel: kernel.to_owned(), ..running(name) };
+            let proof = image_back(&image, "driver", &running, None).unwrap().proof;
+            assert_eq!((proof.os_release, proof.kernel.as_deref()), (os_release, by_kernel), "{running:?}");
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! `scontrol show node -o` as types, and the meaning of Slurm's states to a rollout.
+//! A node as Slurm reports it, and the meaning of Slurm's states to a rollout.
 //!
 //! The only module that depends on Slurm's wording of node states. Read against Slurm 22.05 to 26.05.
 
-use crate::hostlist::check_name;
 use crate::slurm::reason::{Classified, Reason};
-use std::collections::BTreeSet;
+
+pub mod parse;
 
 /// A node as Slurm reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct NodeInfo {
     pub state: Vec<String>,
     /// `NextState=`, if a reboot is pending.
     pub next_state: Option<String>,
-    /// `Reason=` without the ` [user@time]` behind it.
+    /// `Reason=` without the ` [user@time]` behind its first line. Lines end with a newline.
     pub reason: Option<String>,
     /// The user who set the Reason.
     pub reason_user: Option<String>,
@@ -31,72 +31,6 @@ pub struct NodeInfo {
     /// Version of Slurm on the node.
     pub version: Option<String>,
 }
-
-/// Keys that `scontrol show node -o` prints (22.05 to 26.05). Free text (Reason, Comment, Extra) may contain
-/// `word=word`, so only these end a value.
-const KEYS: &[&str] = &[
-    "NodeName",
-    "Arch",
-    "CoresPerSocket",
-    "CPUAlloc",
-    "CPUEfctv",
-    "CPUTot",
-    "CPULoad",
-    "AvailableFeatures",
-    "ActiveFeatures",
-    "Gres",
-    "GresDrain",
-    "GresUsed",
-    "NodeAddr",
-    "NodeHostName",
-    "Port",
-    "BcastAddr",
-    "RestrictedCoresPerGPU",
-    "Version",
-    "OS",
-    "RealMemory",
-    "AllocMem",
-    "FreeMem",
-    "Sockets",
-    "Boards",
-    "CoreSpecCount",
-    "CPUSpecList",
-    "MemSpecLimit",
-    "State",
-    "ThreadsPerCore",
-    "TmpDisk",
-    "Weight",
-    "Owner",
-    "MCS_label",
-    "NextState",
-    "Partitions",
-    "BootTime",
-    "SlurmdStartTime",
-    "LastBusyTime",
-    "ResumeAfterTime",
-    "CfgTRES",
-    "AllocTRES",
-    "CapWatts",
-    "CurrentWatts",
-    "AveWatts",
-    "ExtSensorsJoules",
-    "ExtSensorsWatts",
-    "ExtSensorsTemp",
-    "Reason",
-    "Comment",
-    "Extra",
-    "InstanceId",
-    "InstanceType",
-    "ReservationName",
-    "LowestJoules",
-    "ConsumedJoules",
-    "CertFlags",
-    "Topology",
-    "CertToken",
-    "GpuSpec",
-    "TLSCertLastRenewal",
-    "PowerAction",
-];
 
 impl NodeInfo {
     /// Returns whether `State=` contains this word.
@@ -153,10 +87,13 @@ impl NodeInfo {
 
     /// Returns the latest time at which Slurm may have handed the node over, in seconds since 1970, if its Reason
     /// tells: Slurm's own Reason, or that of a RebootProgram that could not order it ([`Reason::not_ordered`]).
+    ///
+    /// While a node has REBOOT_ISSUED, the hand-over is the last thing that Slurm has noted in its Reason, with a new
+    /// time even if the note itself was there before.
     #[must_use]
     pub fn handed_over_s(&self) -> Option<u64> {
-        self.classified_reason().filter(Classified::is_of_a_hand_over)?;
-        self.reason_s
+        let reason = self.classified_reason().filter(|_| self.has("REBOOT_ISSUED"))?;
+        self.reason_s.filter(|_| reason.is_of_a_hand_over())
     }
 
     /// Returns whether slurm-rollout set the node's Reason.
@@ -170,109 +107,10 @@ impl NodeInfo {
     }
 }
 
-/// Parses the output of `TZ=UTC0 scontrol show node -o` (its times have no zone). Skips lines that are no node, because
-/// a Comment may contain a newline, which scontrol prints raw. Also skips names that no node can have, because the
-/// names become hostlists.
-#[must_use]
-pub fn parse_nodes(text: &str) -> Vec<NodeInfo> {
-    text.lines().filter(|line| line.starts_with("NodeName=")).map(parse_node).filter(is_named).collect()
-}
-
-fn is_named(node: &NodeInfo) -> bool {
-    check_name(&node.name).is_ok()
-}
-
-fn parse_node(line: &str) -> NodeInfo {
-    let mut node = NodeInfo::default();
-    let mut seen = BTreeSet::new();
-    for (key, value) in pairs(line) {
-        // The first one counts: keys in free text come after Slurm's own.
-        if !seen.insert(key) {
-            continue;
-        }
-        match key {
-            "NodeName" => value.clone_into(&mut node.name),
-            "Arch" => node.arch = (value != "(null)").then(|| value.to_owned()),
-            "NodeAddr" => value.clone_into(&mut node.address),
-            "NodeHostName" => value.clone_into(&mut node.host),
-            "State" => {
-                node.state = value
-                    .split('+')
-                    .map(|word| word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '_').to_owned())
-                    .collect();
-            }
-            "NextState" => node.next_state = Some(value.to_owned()),
-            "BootTime" => node.boot_s = parse_utc(value),
-            "Version" => node.version = Some(value.to_owned()),
-            "Reason" => read_reason(&mut node, value),
-            _ => {}
-        }
-    }
-    if node.address.is_empty() {
-        node.address.clone_from(&node.name);
-    }
-    node
-}
-
-/// Parses `text [user@time]`.
-fn read_reason(node: &mut NodeInfo, value: &str) {
-    let behind = value.strip_suffix(']').and_then(|v| v.rsplit_once(" ["));
-    if let Some((text, (user, time))) = behind.and_then(|(text, by)| Some((text, by.rsplit_once('@')?))) {
-        node.reason = Some(text.to_owned());
-        node.reason_user = Some(user.to_owned());
-        node.reason_s = parse_utc(time);
-    } else {
-        node.reason = Some(value.to_owned());
-    }
-}
-
-/// Parses `YYYY-MM-DDTHH:MM:SS` in UTC as seconds since 1970. Returns `None` for `None`, `Unknown` and other texts.
-fn parse_utc(text: &str) -> Option<u64> {
-    let mut numbers = text.split(['-', 'T', ':']).map(|part| part.parse::<u64>().ok());
-    let mut next = || numbers.next().flatten();
-    let (year, month, day, hour, minute, second) = (next()?, next()?, next()?, next()?, next()?, next()?);
-    if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Count years from March, so that the leap day is the last of its year.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
-    let days_to_1970 = 719_468;
-    Some(((days - days_to_1970) * 24 + hour) * 3600 + minute * 60 + second)
-}
-
-/// Splits a line into `Key=value`. A value ends at the next known key.
-fn pairs(line: &str) -> Vec<(&str, &str)> {
-    let mut starts = Vec::new();
-    let mut from = 0;
-    for word in line.split_inclusive(' ') {
-        if let Some((key, _)) = word.split_once('=') {
-            if KEYS.contains(&key) {
-                starts.push((from, key));
-            }
-        }
-        from += word.len();
-    }
-    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([line.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .filter_map(|((at, key), end)| Some((*key, line.get(at + key.len() + 1..end)?.trim_end())))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::parse::parse_nodes;
     use super::*;
-
-    const ISSUED: &str = "NodeName=cn01 Arch=x86_64 CoresPerSocket=1  CPUAlloc=0 CPUEfctv=1 CPUTot=1 CPULoad=0.61 AvailableFeatures=(null) \
-ActiveFeatures=(null) Gres=(null) NodeAddr=10.71.1.11 NodeHostName=cn01 Version=24.11.5 OS=Linux 6.1.0 #1 SMP RealMemory=500 AllocMem=0 \
-FreeMem=400 Sockets=1 Boards=1 State=DOWN+DRAIN+REBOOT_ISSUED ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A NextState=RESUME \
-Partitions=main  BootTime=2026-11-01T10:00:00 SlurmdStartTime=2026-11-01T10:00:05 LastBusyTime=Unknown ResumeAfterTime=None \
-CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=driver 580 : reboot issued [slurm@2026-11-01T10:05:00] Comment=State=IDLE is what we want";
 
     fn node(state: &str, reason: &str) -> NodeInfo {
         let line = format!("NodeName=n1 State={state} Reason={reason} [root@2026-11-01T10:05:00]");
@@ -280,59 +118,12 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
     }
 
     #[test]
-    fn reads_a_node_that_was_handed_over() {
-        let nodes = parse_nodes(ISSUED);
-        assert_eq!(nodes.len(), 1);
-        let node = &nodes[0];
-        assert_eq!((node.name.as_str(), node.address.as_str()), ("cn01", "10.71.1.11"));
-        assert_eq!(node.state, ["DOWN", "DRAIN", "REBOOT_ISSUED"]);
-        assert_eq!(node.next_state.as_deref(), Some("RESUME"));
-        assert_eq!(node.reason.as_deref(), Some("driver 580 : reboot issued"));
-        assert_eq!(node.reason_user.as_deref(), Some("slurm"));
-        assert_eq!(node.handed_over_s(), Some(1_793_527_500));
-        assert_eq!(node.boot_s, Some(1_793_527_200));
-        assert!(node.is_handed_over() && node.returns_by_itself());
-    }
-
-    #[test]
-    fn free_text_cannot_pass_for_a_state() {
-        let line = "NodeName=n1 State=IDLE* Reason=State=DOWN by NodeName=evil [a@b] [root@2026-11-01T10:05:00] Extra=NextState=DOWN";
-        let node = parse_nodes(line).remove(0);
-        assert_eq!(node.state, ["IDLE"]);
-        assert_eq!(node.name, "n1");
-        assert_eq!(node.address, "n1", "Slurm's default");
-    }
-
-    #[test]
-    fn times_are_read_as_utc() {
-        for (text, seconds) in [
-            ("1970-01-01T00:00:00", Some(0)),
-            ("2000-02-29T23:59:59", Some(951_868_799)),
-            ("2026-11-20T09:47:29", Some(1_795_168_049)),
-            ("2100-03-01T00:00:00", Some(4_107_542_400)),
-            ("None", None),
-            ("Unknown", None),
-            ("2026-13-01T00:00:00", None),
-            ("2026-11-20", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_utc(text), seconds, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_node_is_left_out() {
-        assert!(parse_nodes("").is_empty());
-        assert!(parse_nodes("No nodes in the system\nslurm_load_node error: x\n").is_empty());
-        for name in ["", "cn[1-2]", "cn1,cn2", "cn3oards=1", "../cn1"] {
-            assert!(parse_nodes(&format!("NodeName={name} State=IDLE")).is_empty(), "{name}");
-        }
-    }
-
-    #[test]
     fn only_a_reason_that_shows_our_reboot_counts_as_late() {
         for (state, reason, late) in [
             ("DOWN+DRAIN", "t3 : reboot issued : reboot timed out", true),
+            ("DOWN", "reboot issued : reboot timed out", true),
+            ("DOWN", "t3 : reboot issued : reboot timed out : reboot complete", false),
+            ("DOWN", "slurm-rollout r: held: nhc : reboot timed out : reboot issued", true),
             ("DOWN", "slurm-rollout r: rolling back: dnf failed : reboot timed out", true),
             ("DOWN", "bad DIMM", false),
             ("DOWN", "bad DIMM : reboot timed out by mistake", false),
@@ -346,19 +137,26 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
     }
 
     #[test]
-    fn a_reason_may_say_by_when_the_node_was_handed_over() {
+    fn a_reason_may_tell_by_when_the_node_was_handed_over() {
         let not_ordered = Reason::not_ordered("/run/slurm-rollout/agent.sock: connection refused");
         let unknown = "slurm-rollout RebootProgram: refused: held by driver";
-        for (reason, says_so) in [
+        for (reason, tells) in [
             ("driver : reboot issued", true),
             (not_ordered.as_str(), true),
             (unknown, false),
             ("slurm-rollout driver: not ordered: no answer from its agent", false),
-            ("driver : reboot issued : reboot timed out", false),
+            // Of a second `scontrol reboot` without `reason=`: after a time-out, after `nextstate=down`, and in 22.05.
+            ("driver : reboot issued : reboot timed out", true),
+            ("driver : reboot issued : reboot complete", true),
+            ("slurm-rollout driver: held: nhc : reboot issued : reboot timed out", true),
+            ("reboot issued", true),
             ("bad DIMM", false),
         ] {
             let found = node("DOWN+REBOOT_ISSUED", reason).handed_over_s();
-            assert_eq!(found, says_so.then_some(1_793_527_500), "{reason}");
+            assert_eq!(found, tells.then_some(1_793_527_500), "{reason}");
+            for state in ["DOWN+DRAIN", "ALLOCATED+POWERING_UP"] {
+                assert_eq!(node(state, reason).handed_over_s(), None, "{state} {reason}");
+            }
         }
     }
 

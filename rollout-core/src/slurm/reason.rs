@@ -24,11 +24,21 @@ const OLD_PREFIX: &str = "slurm-rollout: ";
 /// Begins the text of a Reason for nodes that RebootProgram could not order.
 const NOT_ORDERED: &str = "not ordered:";
 
-/// Appended by Slurm when it hands the node over to RebootProgram (`src/slurmctld/node_mgr.c`).
-const REBOOT_ISSUED: &str = ": reboot issued";
+/// Noted by Slurm when it hands the node over to RebootProgram.
+///
+/// Slurm appends a note, unless the Reason contains it already: then only user and time are new, and the order of notes
+/// tells nothing (`set_node_reason` in `src/slurmctld/node_mgr.c`, 23.02 to 26.05). A note is the whole Reason if there
+/// was none, and up to 22.05 also if the Reason contained it already (`set_node_reboot_reason`).
+const REBOOT_ISSUED: &str = "reboot issued";
 
-/// Appended by Slurm when ResumeTimeout is over.
-const REBOOT_TIMED_OUT: &str = ": reboot timed out";
+/// Noted by Slurm when ResumeTimeout is over.
+const REBOOT_TIMED_OUT: &str = "reboot timed out";
+
+/// Noted by Slurm when the node has booted and stays down because of `nextstate=down`.
+const REBOOT_COMPLETE: &str = "reboot complete";
+
+/// Comes before each of Slurm's notes.
+const BEFORE_NOTE: &str = " : ";
 
 /// Set by Slurm for `scontrol reboot` without `reason=`.
 const REBOOT_REQUESTED: [&str; 2] = ["Reboot ASAP", "reboot requested"];
@@ -42,10 +52,11 @@ pub struct Reason(String);
 
 impl Reason {
     /// Returns a Reason of ours about `subject`, which is a rollout, [`REBOOT_PROGRAM_SUBJECT`] or the like. The text
-    /// is brought to one line of limited length.
+    /// is brought to one line of limited length, in which nothing can be taken for a note of Slurm.
     #[must_use]
     pub fn ours(subject: &str, text: &str) -> Self {
-        Self(one_line(&format!("{PREFIX}{subject}: {text}"), MAX_LENGTH))
+        let line = one_line(&format!("{subject}: {text}"), MAX_LENGTH - PREFIX.len());
+        Self(format!("{PREFIX}{}", line.replace(" :", ":")))
     }
 
     /// Returns the Reason for nodes that RebootProgram could not order and of which no journal tells. It counts as the
@@ -65,32 +76,29 @@ impl Reason {
     #[must_use]
     pub fn replacing_that_of(self, node: Option<&NodeInfo>) -> Self {
         let before = node.and_then(|node| node.reason.as_deref()).map(Self::classify);
-        match before.and_then(|before| before.appended) {
-            Some(Appended::RebootTimedOut) => Self(format!("{self} {REBOOT_TIMED_OUT}")),
-            Some(Appended::RebootIssued) | None => self,
+        match before.is_some_and(|before| before.timed_out) {
+            true => Self(format!("{self}{BEFORE_NOTE}{REBOOT_TIMED_OUT}")),
+            false => self,
         }
     }
 
     /// Takes a Reason apart that Slurm reports.
     #[must_use]
     pub fn classify(reason: &str) -> Classified<'_> {
-        let appended = match reason {
-            _ if reason.ends_with(REBOOT_TIMED_OUT) => Some(Appended::RebootTimedOut),
-            _ if reason.ends_with(REBOOT_ISSUED) => Some(Appended::RebootIssued),
-            _ => None,
-        };
-        let issued = reason.contains(REBOOT_ISSUED);
+        let (text, timed_out) = split_notes(reason);
+        let issued = is_noted(reason, REBOOT_ISSUED);
         let kind = if let Some(ours) = reason.strip_prefix(PREFIX) {
-            let (subject, text) = without_appended(ours).split_once(':').unwrap_or((ours, ""));
+            let (ours, _) = split_notes(ours);
+            let (subject, text) = ours.split_once(':').unwrap_or((ours, ""));
             ReasonKind::Ours { subject, text: text.trim_start() }
-        } else if let Some(text) = reason.strip_prefix(OLD_PREFIX) {
-            ReasonKind::Ours { subject: REBOOT_PROGRAM_SUBJECT, text: without_appended(text) }
-        } else if issued || REBOOT_REQUESTED.iter().any(|requested| reason.starts_with(requested)) {
-            ReasonKind::OfAReboot { issued }
+        } else if let Some(text) = text.strip_prefix(OLD_PREFIX) {
+            ReasonKind::Ours { subject: REBOOT_PROGRAM_SUBJECT, text }
+        } else if issued || text.is_empty() && timed_out || REBOOT_REQUESTED.contains(&text) {
+            ReasonKind::OfAReboot
         } else {
             ReasonKind::Foreign
         };
-        Classified { kind, appended }
+        Classified { kind, issued, timed_out }
     }
 
     /// Returns the whole text, as Slurm gets it.
@@ -110,26 +118,21 @@ impl fmt::Display for Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Classified<'a> {
     pub kind: ReasonKind<'a>,
-    /// The last thing that Slurm appended.
-    pub appended: Option<Appended>,
+    /// Slurm has noted that it handed the node over.
+    pub issued: bool,
+    /// Slurm has noted that it gave up waiting for a reboot.
+    pub timed_out: bool,
 }
 
 /// Origin of a Reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasonKind<'a> {
-    /// Set by slurm-rollout. The text is without Slurm's additions.
+    /// Set by slurm-rollout. The text is without Slurm's notes.
     Ours { subject: &'a str, text: &'a str },
-    /// Set by Slurm for a reboot, or by an admin with `scontrol reboot reason=` once Slurm has `issued` that reboot.
-    OfAReboot { issued: bool },
+    /// Set by Slurm for a reboot, or by an admin with `scontrol reboot reason=` once Slurm has issued that reboot.
+    OfAReboot,
     /// Set by an admin, a health check, or Slurm for other causes.
     Foreign,
-}
-
-/// Slurm's additions to any Reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
-    RebootIssued,
-    RebootTimedOut,
 }
 
 impl Classified<'_> {
@@ -148,37 +151,57 @@ impl Classified<'_> {
     /// Returns whether Slurm gave up waiting for a reboot, and nobody has set a Reason of their own since.
     #[must_use]
     pub fn is_of_a_timed_out_reboot(&self) -> bool {
-        let reboot = matches!(self.kind, ReasonKind::Ours { .. } | ReasonKind::OfAReboot { issued: true });
-        reboot && self.appended == Some(Appended::RebootTimedOut)
+        self.is_of_a_reboot() && self.timed_out
     }
 
-    /// Returns whether the time of this Reason is that of the hand-over: Slurm has just issued the reboot, or
-    /// RebootProgram could not order the node ([`Reason::not_ordered`]).
+    /// Returns whether the time of this Reason is that of the hand-over, if the node is handed over: Slurm has noted
+    /// it, or RebootProgram could not order the node ([`Reason::not_ordered`]).
     #[must_use]
     pub fn is_of_a_hand_over(&self) -> bool {
-        let not_ordered = match self.kind {
-            ReasonKind::Ours { subject, text } => {
-                subject == REBOOT_PROGRAM_SUBJECT && text.starts_with(NOT_ORDERED)
+        match self.kind {
+            ReasonKind::Ours { subject: REBOOT_PROGRAM_SUBJECT, text } if text.starts_with(NOT_ORDERED) => {
+                true
             }
-            ReasonKind::OfAReboot { .. } | ReasonKind::Foreign => false,
-        };
-        not_ordered || self.appended == Some(Appended::RebootIssued)
+            _ => self.issued,
+        }
     }
 }
 
-/// Returns the Reason without Slurm's note that it gave up waiting, which it appends to any Reason.
+/// Returns the Reason without Slurm's notes.
 #[must_use]
-pub fn without_time_out(reason: &str) -> &str {
-    reason.trim_end_matches(REBOOT_TIMED_OUT).trim_end()
+pub fn without_notes(reason: &str) -> &str {
+    split_notes(reason).0
 }
 
-fn without_appended(mut reason: &str) -> &str {
-    while let Some(rest) =
-        reason.strip_suffix(REBOOT_TIMED_OUT).or_else(|| reason.strip_suffix(REBOOT_ISSUED))
-    {
-        reason = rest.trim_end();
+/// Splits Slurm's notes off the end of a Reason. The text is empty if there is nothing else. Also returns whether the
+/// notes end with a reboot that timed out, and not with one that is complete.
+fn split_notes(reason: &str) -> (&str, bool) {
+    let mut text = reason;
+    let mut end = None;
+    while let Some((before, note)) = split_note(text) {
+        text = before;
+        if note != REBOOT_ISSUED {
+            end = end.or(Some(note));
+        }
     }
-    reason
+    (text, end == Some(REBOOT_TIMED_OUT))
+}
+
+/// Splits the last note of Slurm off a Reason.
+fn split_note(reason: &str) -> Option<(&str, &'static str)> {
+    let notes = [REBOOT_ISSUED, REBOOT_TIMED_OUT, REBOOT_COMPLETE];
+    notes.into_iter().find_map(|note| {
+        let before = reason.strip_suffix(note)?;
+        let text = if before.is_empty() { before } else { before.strip_suffix(BEFORE_NOTE)? };
+        Some((text, note))
+    })
+}
+
+/// Returns whether Slurm has made this note, wherever it is.
+fn is_noted(reason: &str, note: &str) -> bool {
+    let begins =
+        reason.strip_prefix(note).is_some_and(|rest| rest.is_empty() || rest.starts_with(BEFORE_NOTE));
+    begins || reason.contains(&format!("{BEFORE_NOTE}{note}"))
 }
 
 /// Returns the cause of a failure, for texts that need one.
@@ -218,33 +241,48 @@ mod tests {
     #[test]
     fn reasons_are_told_apart() {
         use ReasonKind::{Foreign, OfAReboot, Ours};
-        const ISSUED: Option<Appended> = Some(Appended::RebootIssued);
-        const TIMED_OUT: Option<Appended> = Some(Appended::RebootTimedOut);
         let nhc = Ours { subject: "driver", text: "held: nhc" };
         let see_status =
             Ours { subject: REBOOT_PROGRAM_SUBJECT, text: "not ordered, see `slurm-rollout status`" };
-        for (reason, kind, appended) in [
-            ("slurm-rollout driver: held: nhc", nhc, None),
-            ("slurm-rollout driver: held: nhc : reboot issued", nhc, ISSUED),
-            ("slurm-rollout driver: held: nhc : reboot issued : reboot timed out", nhc, TIMED_OUT),
-            ("slurm-rollout by hand", Ours { subject: "by hand", text: "" }, None),
-            ("slurm-rollout: not ordered, see `slurm-rollout status`", see_status, None),
+        // The Reason, its kind, whether it was issued, and whether it timed out.
+        for (reason, kind, issued, timed_out) in [
+            ("slurm-rollout driver: held: nhc", nhc, false, false),
+            ("slurm-rollout driver: held: nhc : reboot issued", nhc, true, false),
+            ("slurm-rollout driver: held: nhc : reboot issued : reboot timed out", nhc, true, true),
+            // The first note is ours, and Slurm does not repeat it when the next reboot times out.
+            ("slurm-rollout driver: held: nhc : reboot timed out : reboot issued", nhc, true, true),
+            ("slurm-rollout by hand", Ours { subject: "by hand", text: "" }, false, false),
+            ("slurm-rollout: not ordered, see `slurm-rollout status`", see_status, false, false),
             (
                 "slurm-rollout: not ordered, see `slurm-rollout status` : reboot timed out",
                 see_status,
-                TIMED_OUT,
+                false,
+                true,
             ),
-            ("driver : reboot issued", OfAReboot { issued: true }, ISSUED),
-            ("driver : reboot issued : reboot timed out", OfAReboot { issued: true }, TIMED_OUT),
-            ("Reboot ASAP", OfAReboot { issued: false }, None),
-            ("reboot requested", OfAReboot { issued: false }, None),
-            ("bad DIMM", Foreign, None),
-            ("bad DIMM : reboot timed out", Foreign, TIMED_OUT),
-            ("slurm-rollouts are bad", Foreign, None),
-            ("see slurm-rollout driver: held", Foreign, None),
-            ("", Foreign, None),
+            ("driver : reboot issued", OfAReboot, true, false),
+            ("driver : reboot issued : reboot timed out", OfAReboot, true, true),
+            ("driver : reboot issued : reboot complete", OfAReboot, true, false),
+            ("driver : reboot issued : reboot timed out : reboot complete", OfAReboot, true, false),
+            ("driver : reboot issued : reboot complete : reboot timed out", OfAReboot, true, true),
+            ("driver : reboot issued : Not responding", OfAReboot, true, false),
+            ("two\nlines : reboot issued", OfAReboot, true, false),
+            // Without `reason=`, and of a second reboot in 22.05.
+            ("reboot issued", OfAReboot, true, false),
+            ("reboot issued : reboot timed out", OfAReboot, true, true),
+            ("reboot timed out", OfAReboot, false, true),
+            ("Reboot ASAP", OfAReboot, false, false),
+            ("reboot requested", OfAReboot, false, false),
+            ("reboot requested : reboot issued", OfAReboot, true, false),
+            ("reboot requested by the vendor", Foreign, false, false),
+            ("reboot issued by hand", Foreign, false, false),
+            ("bad DIMM", Foreign, false, false),
+            ("bad DIMM : reboot timed out", Foreign, false, true),
+            ("bad DIMM : reboot timed out by mistake", Foreign, false, false),
+            ("slurm-rollouts are bad", Foreign, false, false),
+            ("see slurm-rollout driver: held", Foreign, false, false),
+            ("", Foreign, false, false),
         ] {
-            assert_eq!(Reason::classify(reason), Classified { kind, appended }, "{reason}");
+            assert_eq!(Reason::classify(reason), Classified { kind, issued, timed_out }, "{reason}");
         }
     }
 
@@ -258,6 +296,9 @@ mod tests {
         assert!(node("DOWN", reason.as_str()).timed_out_waiting_for_our_reboot());
         let issued = node("DOWN", "x : reboot issued");
         assert_eq!(Reason::ours("r", "x").replacing_that_of(Some(&issued)), Reason::ours("r", "x"));
+        let quoting = Reason::ours("r", "has x : reboot issued : : reboot timed out");
+        let classified = Reason::classify(quoting.as_str());
+        assert!(!classified.issued && !classified.timed_out, "{quoting}");
         let long = Reason::ours("r", &format!("dnf: {}no such package", "long ".repeat(500))).to_string();
         assert!(long.chars().count() <= MAX_LENGTH && long.ends_with("no such package"), "{long}");
         assert!(long.starts_with("slurm-rollout r: dnf"), "{long}");
@@ -269,7 +310,7 @@ mod tests {
             assert_eq!(Reason::restored(theirs).as_str(), theirs);
             assert!(!Reason::classify(theirs).is_of_a_reboot());
         }
-        assert_eq!(without_time_out("bad DIMM : reboot timed out"), "bad DIMM");
+        assert_eq!(without_notes("bad DIMM : reboot timed out"), "bad DIMM");
     }
 
     /// Any subject: names of rollouts, and others that must do no harm.
@@ -311,7 +352,7 @@ mod tests {
                 let drained = node("DOWN+DRAIN+REBOOT_ISSUED", &reported);
                 prop_assert_eq!(was_drained_meanwhile(&drained), None);
                 prop_assert!(node("IDLE+DRAIN", &reported).is_drained_by_us());
-                let timed_out = node("DOWN", &format!("{reported} {REBOOT_TIMED_OUT}"));
+                let timed_out = node("DOWN", &format!("{reported} : reboot timed out"));
                 prop_assert!(timed_out.timed_out_waiting_for_our_reboot());
             }
         }

@@ -121,7 +121,7 @@ impl Node {
                 assert_eq!((*phase, id.as_ref()), (ledger.phase, Some(&ledger.order.id)));
                 assert_eq!((rollout.as_deref(), *volatile), (ledger.order.rollout(), self.volatile));
             }
-            Answer::Refused { why, order: id } => {
+            Answer::Refused { why, order: id, .. } => {
                 assert!(!why.is_empty() && reaction.writes.is_empty());
                 let known = |id: &OrderId| {
                     *id == order.id || agent.ledger().is_some_and(|ledger| *id == ledger.order.id)

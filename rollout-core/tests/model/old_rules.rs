@@ -4,11 +4,12 @@
 
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::follow_up::{
-    AfterRestoring, BOOT_TIMEOUT_MS, FollowUp, Instruction, Outcome, Step, may_be_expected,
+    AfterRestoring, FollowUp, Instruction, Outcome, Step, may_be_expected,
 };
 use rollout_core::controller::snapshot::RecordOf;
 use rollout_core::controller::view::View;
 use rollout_core::protocol::answer::AgentStatus;
+use rollout_core::rollout::image::DEFAULT_BOOT_TIMEOUT_S;
 use rollout_core::rollout::journal::{BootChange, NodeRecord, Progress, Restoration};
 
 /// Returns the steps that are due for all nodes.
@@ -132,5 +133,5 @@ fn has_booted(record: &NodeRecord, agent: &AgentStatus) -> bool {
 
 fn boot_timeout_ms(of: RecordOf<'_>) -> u64 {
     let limit = of.rollout.and_then(|rollout| rollout.image()).map(|image| image.boot_timeout.get());
-    limit.map_or(BOOT_TIMEOUT_MS, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+    limit.map_or(DEFAULT_BOOT_TIMEOUT_S * 1000, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
 }

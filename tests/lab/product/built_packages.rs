@@ -14,6 +14,9 @@ use crate::state_dir::lock;
 
 /// A build from scratch takes some minutes on two cores, and several tests may wait for one another.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
+/// Flags that halve the time of a build. Another version only takes the place of this tree's.
+const QUICK: &str = "--config profile.release.lto=false --config profile.release.codegen-units=16 \
+                     --config profile.release.opt-level=1";
 /// Date of a version that a test makes: later than all in the change logs, and the same each time.
 const DAY_OF_A_TEST: &str = "4102444800";
 
@@ -38,7 +41,7 @@ pub struct BuiltPackages {
 impl BuiltPackages {
     /// Builds the packages of this tree.
     pub fn build() -> Result<BuiltPackages> {
-        BuiltPackages::of(workspace(), &default_directory())
+        BuiltPackages::of(workspace(), &default_directory(), "")
     }
 
     /// Builds the packages of this tree with a different version, as for a release.
@@ -57,7 +60,7 @@ impl BuiltPackages {
         Command::new(&["tar", "-xzf", &archive, "-C", &tree, "--strip-components=1"]).run()?;
         let program = source.join("packaging/set-version").display().to_string();
         Command::new(&[&program, version]).env("SOURCE_DATE_EPOCH", DAY_OF_A_TEST).run()?;
-        BuiltPackages::of(&source, &directory)
+        BuiltPackages::of(&source, &directory, QUICK)
     }
 
     /// `slurm-rollout` in this format.
@@ -76,7 +79,7 @@ impl BuiltPackages {
         }
     }
 
-    fn of(source: &Path, directory: &Path) -> Result<BuiltPackages> {
+    fn of(source: &Path, directory: &Path, cargo_flags: &str) -> Result<BuiltPackages> {
         let is_static = is_for_older_systems()?;
         let program = source.join("packaging/build").display().to_string();
         let output = directory.display().to_string();
@@ -88,7 +91,8 @@ impl BuiltPackages {
         let as_they_are =
             std::env::var_os("ROLLOUT_LAB_OLD_PACKAGES").is_some() && directory.join("rpm").exists();
         if !as_they_are {
-            with_cargo(Command::new(&argv)).env("CARGO_TARGET_DIR", &target).limit(BUILD_LIMIT).run()?;
+            let build = with_cargo(Command::new(&argv)).env("CARGO_TARGET_DIR", &target);
+            build.env("CARGOFLAGS", cargo_flags).limit(BUILD_LIMIT).run()?;
         }
         let version = version_of(source)?;
         let source_rpm = only(&directory.join("rpm"), "slurm-rollout-", ".src.rpm")?;

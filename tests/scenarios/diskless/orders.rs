@@ -33,7 +33,7 @@ fn site_with_provider(nodes: u8, after_first: &str, at_end: &str) -> Site {
 }
 
 fn command(nodes: &str) -> Manifest {
-    manifest("2", nodes).with("via", "command")
+    Manifest::new("image-2", nodes).image("command", "compute", "2")
 }
 
 /// The controller dies after one of two nodes has got its image and before any has been ordered.
@@ -83,8 +83,8 @@ fn a_second_hand_over_while_the_order_is_under_way() {
     site.stage(manifest("2", "cn01").verify_script(prove)).unwrap();
     site.reboot("cn01").unwrap();
     site.wait_phase("image-2", "cn01", "verifying").unwrap();
-    // An admin takes the first reboot back, and Slurm hands the node over once more.
-    site.cluster.scontrol(&["update", "nodename=cn01", "state=resume"]).unwrap();
+    // An admin takes the first reboot back, and Slurm hands the node over once more: at once, as it is DOWN.
+    site.cluster.scontrol(&["update", "nodename=cn01", "state=down", "reason=impatience"]).unwrap();
     site.reboot("cn01").unwrap();
     let plain = || site.cluster.controller().read_file(&format!("{CONTROLLER_STATE_DIR}/plain-reboots"));
     let is_answered = |text: &String| text.contains("under_way") || text.contains("under-way");

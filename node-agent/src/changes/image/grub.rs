@@ -1,7 +1,7 @@
 //! GRUB: its environment block, `grubenv`, names the entries to boot. GRUB reads it at boot, and removes `next_entry`
 //! from it before it boots that entry. `grub-reboot` and `grub-set-default` are scripts around the same writes.
 
-use super::boot_entry::Loader;
+use super::loader::Loader;
 use crate::changes::ChangeError;
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, XFS_SUPER_MAGIC, statfs};

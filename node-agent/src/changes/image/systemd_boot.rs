@@ -1,6 +1,6 @@
 //! systemd-boot: EFI variables name the entries to boot. They are read directly and written through bootctl.
 
-use super::boot_entry::Loader;
+use super::loader::Loader;
 use crate::changes::ChangeError;
 use rollout_host::run::Program;
 use std::fs;

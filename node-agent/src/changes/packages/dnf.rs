@@ -15,7 +15,7 @@ use super::rpm::Rpm;
 use super::run_manager::TimeBudget;
 use super::scriptlets;
 use super::simulate;
-use super::spec::Notation;
+use super::spec::{self, Notation};
 use super::tool::{Direction, Tool, Transaction, Unkept};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
@@ -26,6 +26,12 @@ use rollout_host::run::{Output, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Lets any number of versions of a kernel be installed: none must make room.
+const ALL_VERSIONS: &str = "--setopt=installonly_limit=0";
+
+/// Lets the running kernel be removed.
+const RUNNING_KERNEL: &str = "--setopt=protect_running_kernel=False";
 
 /// Accepts files without a signature. Those of an undo have the header of the package that was installed.
 const PROVEN_FILES: &str = "--setopt=localpkg_gpgcheck=False";
@@ -150,8 +156,8 @@ impl Dnf {
             "--setopt=best=True",
             "--setopt=obsoletes=False",
             "--setopt=install_weak_deps=False",
-            "--setopt=installonly_limit=0",
-            "--setopt=protect_running_kernel=False",
+            ALL_VERSIONS,
+            RUNNING_KERNEL,
             "--setopt=protected_packages=",
         ];
         let program = |limit| {
@@ -174,7 +180,16 @@ impl Dnf {
         if transaction.may_remove_more {
             arguments.push("--allowerasing".to_owned());
         }
+        arguments.extend(option(ALL_VERSIONS, exchanges_versions(transaction)));
         arguments.extend(transaction.install.iter().cloned());
+        arguments
+    }
+
+    /// Returns the arguments that remove packages on the way forward. The running kernel may go if another version of
+    /// it stays.
+    fn remove_from(packages: &[String], installed: &[String]) -> Vec<String> {
+        let mut arguments = Self::remove(packages);
+        arguments.extend(option(RUNNING_KERNEL, leaves_other_version(packages, installed)));
         arguments
     }
 
@@ -219,6 +234,25 @@ impl Dnf {
 /// Time limit for questions about installed packages.
 const QUERY: Duration = Duration::from_secs(120);
 
+/// Returns whether the transaction installs a version of a package and removes another one, which it names: no other
+/// version must make room, as it would for a kernel.
+fn exchanges_versions(transaction: &Transaction) -> bool {
+    let is_removed =
+        |spec: &String| transaction.remove.iter().any(|package| spec::is_same(Notation::Rpm, spec, package));
+    transaction.install.iter().any(is_removed)
+}
+
+/// Returns whether another version of a removed package stays, so that the node can boot that.
+fn leaves_other_version(removed: &[String], installed: &[String]) -> bool {
+    let stays = |package: &&String| !removed.contains(package);
+    let is_other = |package: &String| removed.iter().any(|old| spec::is_same(Notation::Rpm, old, package));
+    installed.iter().filter(stays).any(is_other)
+}
+
+fn option(option: &str, is_set: bool) -> Option<String> {
+    is_set.then(|| option.to_owned())
+}
+
 impl Tool for Dnf {
     fn name(&self) -> &'static str {
         match self.flavour {
@@ -254,7 +288,8 @@ impl Tool for Dnf {
         if !transaction.remove.is_empty() {
             // It may fail before the installation and succeed after it, which may replace what stands in the way.
             let attempt = format!("removing {}", list::few(&transaction.remove));
-            let output = self.dry_run(budget, &attempt, &Self::remove(&transaction.remove));
+            let arguments = Self::remove_from(&transaction.remove, installed);
+            let output = self.dry_run(budget, &attempt, &arguments);
             affected.extend(simulate::in_dnf(&output.unwrap_or_default(), installed));
         }
         affected.sort_unstable();
@@ -376,7 +411,8 @@ impl Tool for Dnf {
         let remaining: Vec<String> =
             transaction.remove.iter().filter(|package| now.contains(package)).cloned().collect();
         if !remaining.is_empty() {
-            run(format!("removing {}", list::few(&remaining)), &Self::remove(&remaining))?;
+            let arguments = Self::remove_from(&remaining, &now);
+            run(format!("removing {}", list::few(&remaining)), &arguments)?;
         }
         Ok(scriptlets::failed(&output))
     }
@@ -415,5 +451,33 @@ impl Tool for Dnf {
         arguments.extend(all_cached.then(|| "--disablerepo=*".to_owned()));
         arguments.extend(damaged.iter().map(target));
         self.run_for_undo(budget, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_version_of_a_kernel_is_exchanged_for_another() {
+        let list = |specs: &[&str]| specs.iter().map(|spec| (*spec).to_owned()).collect::<Vec<_>>();
+        let kernels = list(&["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"]);
+        for (install, remove, exchanges, leaves) in [
+            (&["kernel-0:5.9-1.x86_64"][..], &["kernel-0:6.2-1.x86_64"][..], true, true),
+            (&[], &["kernel-0:6.2-1.x86_64"], false, true),
+            (&["kernel"], &["kernel-0:6.2-1.x86_64"], false, true),
+            (&["kernel-0:5.9-1.x86_64"], &["kernel-0:6.2-1.aarch64"], false, false),
+            (&["kernel-0:6.3-1.x86_64"], &["tool-0:1-1.noarch"], false, false),
+            (&[], &["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"], false, false),
+        ] {
+            let transaction = Transaction {
+                install: list(install),
+                remove: list(remove),
+                may_remove_more: true,
+                modules: Vec::new(),
+            };
+            assert_eq!(exchanges_versions(&transaction), exchanges, "{install:?} {remove:?}");
+            assert_eq!(leaves_other_version(&transaction.remove, &kernels), leaves, "{install:?} {remove:?}");
+        }
     }
 }

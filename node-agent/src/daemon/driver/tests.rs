@@ -172,7 +172,7 @@ fn an_order_that_cannot_be_written_is_refused_and_changes_nothing() {
     let (end, answers) = rig.life(&orders);
     assert_eq!(end, End::Idle);
     for (answer, file) in answers.into_iter().zip(["order.json", "staged.json"]) {
-        let Some(Answer::Refused { why, order }) = answer else { panic!("{answer:?}") };
+        let Some(Answer::Refused { why, order, .. }) = answer else { panic!("{answer:?}") };
         assert!(why.contains(&format!("{file}: cannot be written: ")) && order.is_none(), "{why}");
     }
     assert!(rig.node.state().used.is_empty());
@@ -260,7 +260,9 @@ fn a_held_node_waits_for_its_admin() {
     rig.live_on();
     assert_eq!((rig.ledger().phase, rig.links()), (Phase::Held, vec!["/old-a".into(), "/old-b".into()]));
     let (end, answers) = rig.life(&[apply(2, LINKS), order(3, OrderKind::Retry)]);
-    let Some(Some(Answer::Refused { why, order: held_by })) = answers.first() else { panic!("{answers:?}") };
+    let Some(Some(Answer::Refused { why, order: held_by, .. })) = answers.first() else {
+        panic!("{answers:?}")
+    };
     assert!(why.starts_with("held by r1: verify node is broken") && *held_by == id(1), "{why}");
     assert_eq!((end, &answers[1]), (End::Died, &Some(accepted(1))), "the held order is carried out");
     rig.live_on();

@@ -202,8 +202,8 @@ fn the_agent_is_asked_before_it_is_ordered() {
         (Some(1), false, Some(up_for(5, Some(1))), Remedy::Record),
         // Up for as long as Slurm waits, give or take what is rounded.
         (None, false, Some(up_for(100, None)), Remedy::Order),
-        (None, false, Some(up_for(99, None)), Remedy::Order),
-        (None, false, Some(up_for(98, None)), Remedy::Booted),
+        (None, false, Some(up_for(98, None)), Remedy::Order),
+        (None, false, Some(up_for(97, None)), Remedy::Booted),
         (Some(1), true, Some(up_for(5, Some(2))), Remedy::Booted),
     ] {
         let lost = LostOrder {

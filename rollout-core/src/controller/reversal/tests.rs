@@ -101,7 +101,7 @@ fn an_undo_needs_the_agents_answer_and_a_manifest_that_can_be_read() {
     };
     assert_eq!(way_back(&of, None), "its agent was not asked");
     let silent = Err("timed out".to_owned());
-    assert_eq!(way_back(&of, Some(&silent)), "its agent does not say what was made of it: timed out");
+    assert_eq!(way_back(&of, Some(&silent)), "its agent did not report its changes: timed out");
     of.manifest = Err("unknown kind".to_owned());
     assert_eq!(way_back(&of, Some(&Ok(past(&["A"])))), "unknown kind");
 }

@@ -11,6 +11,7 @@ fn good() -> NodeFacts {
     NodeFacts {
         node: "n1".into(),
         known_to_slurm: Ok(true),
+        slurm_conf: SlurmConfSource::File,
         slurm_user: Some(SlurmUser { name: "slurm".into(), uid: 64030 }),
         configured_user: ("slurm".into(), Some(64030)),
         agent: unit("LoadState=loaded; ActiveState=active; UnitFileState=enabled"),
@@ -34,7 +35,8 @@ fn good() -> NodeFacts {
             ..AgentStatus::default()
         }),
         version: "0.1.0".into(),
-        munge: Ok(()),
+        order_key: None,
+        sealing: Ok(()),
         state_dir: (
             "/s".into(),
             Ok(StateDir { uid: 0, mode: 0o40700, is_dir: true, on: FileSystem::Lasting }),
@@ -54,6 +56,8 @@ fn wrong(facts: &NodeFacts) -> Vec<Finding> {
 fn a_node_as_it_should_be() {
     assert_eq!(wrong(&good()), []);
     assert_eq!(wrong(&NodeFacts { managers: Vec::new(), ..good() }), [], "symlinks need no package manager");
+    let configless = NodeFacts { slurm_conf: SlurmConfSource::Server("ctl:6817".into()), ..good() };
+    assert_eq!(wrong(&configless), []);
 }
 
 #[test]
@@ -69,13 +73,25 @@ fn every_fault_is_one_finding_with_what_to_do() {
         (NodeFacts { known_to_slurm: Ok(false), ..good() }, Problem, "Slurm has no node n1", "node_name"),
         (NodeFacts { known_to_slurm: Err("away".into()), ..good() }, Warning, "away", "scontrol ping"),
         (
+            NodeFacts { slurm_conf: SlurmConfSource::Slurmd, ..good() },
+            Warning,
+            "only while slurmd runs",
+            "conf_server",
+        ),
+        (
             NodeFacts { configured_user: ("slurm".into(), None), ..good() },
             Problem,
             "no user slurm",
             "slurm_user",
         ),
         (NodeFacts { configured_user: ("nobody".into(), Some(9)), ..good() }, Problem, "uid 9", "\"slurm\""),
-        (NodeFacts { munge: Err("munged is gone".into()), ..good() }, Problem, "munged is gone", "munge"),
+        (NodeFacts { sealing: Err("munged is gone".into()), ..good() }, Problem, "munged is gone", "munge"),
+        (
+            NodeFacts { order_key: Some("/k".into()), sealing: Err("the key /k: gone".into()), ..good() },
+            Problem,
+            "the key /k: gone",
+            "order_key",
+        ),
         (
             NodeFacts { agent: unit("LoadState=not-found"), ..good() },
             Problem,

@@ -81,8 +81,9 @@ pub(crate) trait ChangeKind {
     /// Returns whether the node already is as the change asks. It is not applied then.
     fn is_satisfied(&self) -> Result<bool, ChangeError>;
 
-    /// Returns what an undo needs. Fails if the node's present state could not be restored.
-    fn observe(&self) -> Result<Before, ChangeError>;
+    /// Returns what an undo needs, and forgets what was kept for an earlier attempt. Fails if the node's present state
+    /// could not be restored.
+    fn observe(&self, state_dir: &Path) -> Result<Before, ChangeError>;
 
     /// Makes the change, or completes it after an interruption. [`Self::undo`] takes back a change made in part.
     fn apply(&self, before: &Before, state_dir: &Path) -> Result<After, ChangeError>;
@@ -103,8 +104,9 @@ pub(crate) trait ChangeKind {
         true
     }
 
-    /// Proves an [`Self::undo`], also after the boot that follows it. The error says what differs.
-    fn verify_old(&self, before: &Before) -> Result<(), ChangeError>;
+    /// Proves an [`Self::undo`], also after the boot that follows it. Returns what others have changed meanwhile. The
+    /// error says what differs.
+    fn verify_old(&self, before: &Before, state_dir: &Path) -> Result<Vec<String>, ChangeError>;
 }
 
 /// Returns the operations on a change.

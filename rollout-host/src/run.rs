@@ -40,6 +40,7 @@ pub struct Program {
     stdin: Option<Vec<u8>>,
     limit: Duration,
     grace: Duration,
+    waits_for_group: bool,
 }
 
 /// The exit status and output of a program that ended.
@@ -88,7 +89,15 @@ impl Program {
         debug_assert!(path.is_absolute(), "{} is not absolute", path.display());
         let environment = [("PATH", PATH), ("LC_ALL", "C.UTF-8"), ("HOME", "/root")];
         let environment = environment.map(|(key, value)| (key.into(), value.into())).into();
-        Self { path, arguments: Vec::new(), environment, stdin: None, limit, grace: GRACE }
+        Self {
+            path,
+            arguments: Vec::new(),
+            environment,
+            stdin: None,
+            limit,
+            grace: GRACE,
+            waits_for_group: false,
+        }
     }
 
     /// Adds an argument.
@@ -126,7 +135,17 @@ impl Program {
         self
     }
 
-    /// Runs the program to its end and accepts any exit code.
+    /// Waits for everything that the program started, within the time limit, if it fails. A package manager may fail
+    /// because a child was killed, whose scripts go on.
+    #[must_use]
+    pub fn waits_for_group(mut self) -> Self {
+        self.waits_for_group = true;
+        self
+    }
+
+    /// Runs the program to its end and accepts any exit code. A program that is ended by a signal takes everything
+    /// along that it started: that gets the rest of the time limit to end by itself.
+    ///
     ///
     /// # Errors
     /// If it cannot be started, does not end in time or prints too much.
@@ -138,7 +157,7 @@ impl Program {
         let [stdout, stderr] = captures.each_ref().map(Capture::stdio);
         let stdout = stdout.map_err(|e| self.not_started(e))?;
         let mut child = self.start(stdout, stderr.map_err(|e| self.not_started(e))?)?;
-        let outcome = wait(&mut child, (self.limit, self.grace), &captures);
+        let outcome = self.wait(&mut child, &captures);
         let [stdout, stderr] = captures.map(|capture| capture.text());
         match outcome {
             Ok(status) => Ok(Output { status, stdout, stderr }),
@@ -182,6 +201,27 @@ impl Program {
             status: output.status,
             tail: tail(&output.stdout, &output.stderr),
         }
+    }
+
+    /// Waits for the child's end. Ends it with its whole process group if it exceeds a limit.
+    fn wait(&self, child: &mut Child, captures: &[Capture]) -> Result<ExitStatus, KillReason> {
+        let begun = Instant::now();
+        let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let ended = ends_within(child, self.limit, captures);
+        if let Ok(status) = &ended {
+            let leaves_some = status.signal().is_some() || (self.waits_for_group && !status.success());
+            if !leaves_some || group_ends_within(group, self.limit.saturating_sub(begun.elapsed())) {
+                return ended;
+            }
+        }
+        let _ = killpg(group, Signal::SIGTERM);
+        let _ = ends_within(child, self.grace, &[]);
+        // Needed even if the leader has ended: its children have its process group.
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = child.wait();
+        // A child must not go on beside what follows. It cannot escape, unless the kernel keeps it.
+        group_ends_within(group, self.grace);
+        ended
     }
 
     #[allow(clippy::disallowed_methods, reason = "the only place that starts processes")]
@@ -232,23 +272,31 @@ enum KillReason {
     TooMuchOutput,
 }
 
-/// Waits for the child's end. Kills it with its whole process group if it exceeds a limit.
-fn wait(
-    child: &mut Child,
-    (limit, grace): (Duration, Duration),
-    captures: &[Capture],
-) -> Result<ExitStatus, KillReason> {
-    let reason = match ends_within(child, limit, captures) {
-        Ok(status) => return Ok(status),
-        Err(reason) => reason,
-    };
-    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    let _ = killpg(group, Signal::SIGTERM);
-    let _ = ends_within(child, grace, &[]);
-    // Needed even if the leader has ended: its children have its process group.
-    let _ = killpg(group, Signal::SIGKILL);
-    let _ = child.wait();
-    Err(reason)
+/// Waits until no process of the group is left, and returns whether that happened in time.
+fn group_ends_within(group: Pid, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while lives(group) {
+        let remaining = end.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(50).min(remaining));
+    }
+    true
+}
+
+/// Returns whether a process of the group is running. killpg(2) does not tell: it also finds those that have ended and
+/// that init has not reaped.
+fn lives(group: Pid) -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
+    let pids = entries.flatten().filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let mut stats = pids.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    stats.any(|stat| {
+        // A name may contain blanks and parentheses.
+        let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+        let (state, of) = (fields.next(), fields.nth(1));
+        !matches!(state, Some("Z" | "X")) && of.and_then(|of| of.parse().ok()) == Some(group.as_raw())
+    })
 }
 
 fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Result<ExitStatus, KillReason> {
@@ -376,6 +424,37 @@ mod tests {
         let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         assert!(stat.is_empty() || stat.contains(") Z "), "the grandchild lives: {stat}");
+    }
+
+    /// Returns a script whose child goes on for a moment and then writes the file.
+    fn leaves_a_child(written: &Path, end: &str) -> String {
+        format!("(sleep 0.5; echo done > {}) & {end}", written.display())
+    }
+
+    #[test]
+    fn what_a_killed_program_started_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = dir.path().join("written");
+        let output = sh(&leaves_a_child(&written, "kill -9 $$"), 20_000).output().unwrap();
+        assert_eq!(output.status.signal(), Some(9));
+        assert!(written.exists());
+        std::fs::remove_file(&written).unwrap();
+        let failing = sh(&leaves_a_child(&written, "exit 1"), 20_000).waits_for_group();
+        assert_eq!(failing.output().unwrap().status.code(), Some(1));
+        assert!(written.exists());
+    }
+
+    #[test]
+    fn what_a_killed_program_started_is_ended_with_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; kill -9 $$", pid.display());
+        let begun = Instant::now();
+        sh(&script, 300).output().unwrap();
+        let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "the child lives: {stat}");
+        assert!(begun.elapsed() < Duration::from_secs(20));
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod ostree;
 mod systemd_boot;
 
 use super::{ChangeError, ChangeKind};
+pub(in crate::changes) use loader::Loader;
+
 use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
 use rollout_host::regular_file;
@@ -61,7 +63,7 @@ impl ChangeKind for Image {
         }
     }
 
-    fn observe(&self) -> Result<Before, ChangeError> {
+    fn observe(&self, _state_dir: &Path) -> Result<Before, ChangeError> {
         let saved = provider(self.via).map(NodeProvider::observe).transpose()?;
         Ok(Before::Image { running: running()?, saved })
     }
@@ -71,7 +73,7 @@ impl ChangeKind for Image {
         if let Some(provider) = provider(self.via) {
             provider.apply(self, present(saved)?)?;
         }
-        Ok(After { changed: true, added: Vec::new(), removed: Vec::new() })
+        Ok(After { changed: true, ..After::default() })
     }
 
     fn verify(&self, before: &Before, _after: &After) -> Result<(), ChangeError> {
@@ -108,7 +110,7 @@ impl ChangeKind for Image {
             }
     }
 
-    fn verify_old(&self, before: &Before) -> Result<(), ChangeError> {
+    fn verify_old(&self, before: &Before, _state_dir: &Path) -> Result<Vec<String>, ChangeError> {
         let (old, saved) = recorded(before, "verifying the old state")?;
         let now = running()?;
         if now != *old {
@@ -117,8 +119,19 @@ impl ChangeKind for Image {
                 format!("it is {}, not {}", now.name(), old.name()),
             ));
         }
-        provider(self.via).map_or(Ok(()), |provider| provider.verify_old(present(saved)?))
+        provider(self.via).map_or(Ok(()), |provider| provider.verify_old(present(saved)?))?;
+        Ok(Vec::new())
     }
+}
+
+/// Returns the kernel that is running, as `uname -r` prints it.
+pub(super) fn kernel() -> Result<String, ChangeError> {
+    Ok(read(KERNEL)?.trim().to_owned())
+}
+
+/// Returns the boot loader, if it has a default that can be set.
+pub(super) fn loader() -> Option<Box<dyn Loader>> {
+    boot_entry::find().ok()
 }
 
 /// Returns how the running system identifies itself.

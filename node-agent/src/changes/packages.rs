@@ -5,12 +5,16 @@
 //! - No package is removed that the manifest does not name, unless the manifest removes something; see
 //!   [`Transaction`].
 //! - The packages that a transaction replaces are fetched into the [`UndoCache`] first, so that an undo needs no
-//!   mirror.
+//!   mirror. A change that could not be undone is refused.
+//! - The state around the packages is recorded before the change and restored with them; see [`Surrounded`].
 //! - A transaction that a power cut or the time limit ended is completed first, before the node goes forward or back.
+//! - An undo restores what the transaction changed. Packages that others have changed meanwhile stay as they are.
 
 mod apt;
+mod configuration;
 mod detect;
 mod dnf;
+mod kernel;
 mod list;
 #[cfg(test)]
 mod real_apt;
@@ -18,50 +22,58 @@ mod real_apt;
 mod real_dnf;
 mod rpm;
 mod run_manager;
+mod scriptlets;
 mod simulate;
 mod spec;
+mod surroundings;
 mod tool;
 mod undo_cache;
+mod units;
 
 use super::{ChangeError, ChangeKind};
 use list::Difference;
 use rollout_core::agent::record::{After, Before};
-use rollout_core::rollout::manifest::Packages;
+use rollout_core::rollout::manifest::{Allowance, Packages};
 use run_manager::TimeBudget;
 use std::path::Path;
-use tool::{Direction, Tool, Transaction};
+use surroundings::{Surrounded, System};
+use tool::{Direction, Tool, Transaction, Unkept};
 use undo_cache::UndoCache;
 
 impl ChangeKind for Packages {
     fn is_satisfied(&self) -> Result<bool, ChangeError> {
-        let (_, tool) = detect::tool(self.manager)?;
-        let installed = tool.installed()?;
-        Ok(Transaction::of(self, tool.notation(), &installed).is_empty())
+        let (_, tool) = detect::tool(self, self.manager)?;
+        Ok(transaction(&*tool, self, &tool.installed()?).is_empty())
     }
 
-    fn observe(&self) -> Result<Before, ChangeError> {
-        let (manager, tool) = detect::tool(self.manager)?;
-        Ok(Before::Packages { manager, installed: observe_with(&*tool)? })
+    fn observe(&self, state_dir: &Path) -> Result<Before, ChangeError> {
+        let (manager, tool) = detect::tool(self, self.manager)?;
+        let (cache, system) = (UndoCache::in_dir(state_dir), System::of_node()?);
+        let installed = Site { tool: &*tool, cache: &cache, system: &system }.observe()?;
+        Ok(Before::Packages { manager, installed })
     }
 
     fn apply(&self, before: &Before, state_dir: &Path) -> Result<After, ChangeError> {
-        let (tool, installed) = recorded(before, "applying a change")?;
-        apply_with(&*tool, self, installed, &UndoCache::in_dir(state_dir))
+        let (tool, installed) = recorded(self, before, "applying a change")?;
+        let (cache, system) = (UndoCache::in_dir(state_dir), System::of_node()?);
+        Site { tool: &*tool, cache: &cache, system: &system }.apply(self, installed)
     }
 
     fn verify(&self, _before: &Before, after: &After) -> Result<(), ChangeError> {
-        let (_, tool) = detect::tool(self.manager)?;
-        verify_with(&*tool, self, after)
+        let (_, tool) = detect::tool(self, self.manager)?;
+        verify_with(&*tool, self, after, &super::image::kernel()?)
     }
 
     fn undo(&self, before: &Before, state_dir: &Path) -> Result<(), ChangeError> {
-        let (tool, installed) = recorded(before, "undoing a change")?;
-        undo_with(&*tool, self, installed, &UndoCache::in_dir(state_dir))
+        let (tool, installed) = recorded(self, before, "undoing a change")?;
+        let (cache, system) = (UndoCache::in_dir(state_dir), System::of_node()?);
+        Site { tool: &*tool, cache: &cache, system: &system }.undo(self, installed)
     }
 
-    fn verify_old(&self, before: &Before) -> Result<(), ChangeError> {
-        let (tool, installed) = recorded(before, "verifying the old state")?;
-        verify_old_with(&*tool, installed)
+    fn verify_old(&self, before: &Before, state_dir: &Path) -> Result<Vec<String>, ChangeError> {
+        let (tool, installed) = recorded(self, before, "verifying the old state")?;
+        let (cache, system) = (UndoCache::in_dir(state_dir), System::of_node()?);
+        Site { tool: &*tool, cache: &cache, system: &system }.verify_old(installed)
     }
 }
 
@@ -70,66 +82,237 @@ pub(super) fn forget(state_dir: &Path) -> Result<(), ChangeError> {
 }
 
 /// Returns the manager that observed the node, and the packages installed then.
-fn recorded<'a>(before: &'a Before, attempt: &str) -> Result<(Box<dyn Tool>, &'a [String]), ChangeError> {
+fn recorded<'a>(
+    wanted: &Packages,
+    before: &'a Before,
+    attempt: &str,
+) -> Result<(Box<dyn Tool>, &'a [String]), ChangeError> {
     match before {
-        Before::Packages { manager, installed } => Ok((detect::tool(Some(*manager))?.1, installed)),
+        Before::Packages { manager, installed } => Ok((detect::tool(wanted, Some(*manager))?.1, installed)),
         _ => Err(ChangeError::other_kind(attempt)),
     }
 }
 
-fn observe_with(tool: &dyn Tool) -> Result<Vec<String>, ChangeError> {
-    let installed = tool.installed()?;
-    if let Some(half) = installed.iter().find(|package| package.ends_with(list::HALF_INSTALLED)) {
-        let problem = format!(
-            "{half}: {} was interrupted before this rollout, and that state cannot be restored; repair it first, \
-             `dpkg --configure -a` and `apt-get --fix-broken install` mostly do",
-            tool.name()
-        );
-        return Err(ChangeError::state("listing the installed packages", problem));
-    }
-    // The files of an unconfigured package are there. Apply configures it before all else, so record it as configured.
-    let configured = |package: String| match package.strip_suffix(list::UNCONFIGURED) {
-        Some(package) => package.to_owned(),
-        None => package,
-    };
-    Ok(installed.into_iter().map(configured).collect())
+/// The part of a change that is left to do.
+fn transaction(tool: &dyn Tool, wanted: &Packages, installed: &[String]) -> Transaction {
+    let modules = wanted.modules.iter().filter(|module| !tool.is_enabled(module)).cloned().collect();
+    Transaction { modules, ..Transaction::of(wanted, tool.notation(), installed) }
 }
 
-fn apply_with(
-    tool: &dyn Tool,
-    wanted: &Packages,
-    before: &[String],
-    cache: &UndoCache,
-) -> Result<After, ChangeError> {
-    let budget = TimeBudget::new(wanted.timeout.get());
-    let unfinished = cache.unfinished()?.is_some();
-    tool.recover(before, Direction::Forward, unfinished, budget)?;
-    if unfinished {
-        let mut new = Difference::between(before, &tool.installed()?).extra;
+/// A node with its package manager, and what is kept for an undo.
+struct Site<'a> {
+    tool: &'a dyn Tool,
+    cache: &'a UndoCache,
+    system: &'a System,
+}
+
+impl Site<'_> {
+    fn surrounded(&self) -> Surrounded<'_> {
+        Surrounded { tool: self.tool, cache: self.cache, system: self.system }
+    }
+
+    /// Forgets an earlier attempt and records the present state. Returns the installed packages.
+    fn observe(&self) -> Result<Vec<String>, ChangeError> {
+        let installed = self.tool.installed()?;
+        if let Some(half) = installed.iter().find(|package| package.ends_with(list::HALF_INSTALLED)) {
+            let problem = format!(
+                "{half}: {} was interrupted before this rollout, and that state cannot be restored; repair it first, \
+                 `dpkg --configure -a` and `apt-get --fix-broken install` mostly do",
+                self.tool.name()
+            );
+            return Err(ChangeError::state("listing the installed packages", problem));
+        }
+        self.cache.remove()?;
+        self.surrounded().record()?;
+        // The files of an unconfigured package are there. Apply configures it before all else, so record it as
+        // configured.
+        let configured = |package: String| match package.strip_suffix(list::UNCONFIGURED) {
+            Some(package) => package.to_owned(),
+            None => package,
+        };
+        Ok(installed.into_iter().map(configured).collect())
+    }
+
+    fn apply(&self, wanted: &Packages, before: &[String]) -> Result<After, ChangeError> {
+        let Self { tool, cache, .. } = *self;
+        let unfinished = cache.unfinished()?.is_some();
+        if let Some(after) = cache.after()?.filter(|_| !unfinished) {
+            // The agent was interrupted before it recorded that.
+            return Ok(after);
+        }
+        let budget = TimeBudget::for_transaction(wanted.timeout.get());
+        tool.recover(before, Direction::Forward, unfinished, budget)?;
+        if unfinished {
+            self.finish(before, budget)?;
+        }
+        let (start, notes) = self.change(wanted, before, unfinished)?;
+        let now = tool.installed()?;
+        check(tool, wanted, &now)?;
+        let Difference { missing, extra } = Difference::between(&start, &now);
+        if unfinished {
+            tool.remove_leftovers(&extra, budget);
+        }
+        if let Some(surroundings) = self.surrounded().recorded()? {
+            self.surrounded().restore_holds(&surroundings, None, budget)?;
+        }
+        let kernels = if extra.is_empty() { Vec::new() } else { kernel::versions(&tool.files_of(&extra)?) };
+        let changed = !missing.is_empty() || !extra.is_empty() || !wanted.modules.is_empty();
+        let after = After { changed, added: extra, removed: missing, kernels, notes };
+        cache.succeeded(&after)?;
+        Ok(after)
+    }
+
+    /// Completes the packages that an interrupted transaction installed.
+    fn finish(&self, before: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
+        let mut new = Difference::between(before, &self.tool.installed()?).extra;
         // An old package that is half installed is about to be replaced, as it was when the interruption came.
         new.retain(|p| {
             !p.strip_suffix(list::HALF_INSTALLED).is_some_and(|p| before.iter().any(|old| old == p))
         });
-        tool.finish(&new, budget)?;
+        self.tool.finish(&new, budget)
     }
-    let installed = tool.installed()?;
-    let transaction = Transaction::of(wanted, tool.notation(), &installed);
-    if !transaction.is_empty() {
-        let mut affected = tool.affected(&transaction, &installed, budget);
-        affected.retain(|package| before.contains(package));
-        tool.fetch_to_cache(&affected, cache, budget);
+
+    /// Installs and removes what is left. Returns the packages from before that, and notes for the admin.
+    fn change(
+        &self,
+        wanted: &Packages,
+        before: &[String],
+        unfinished: bool,
+    ) -> Result<(Vec<String>, Vec<String>), ChangeError> {
+        let Self { tool, cache, .. } = *self;
+        let limit = wanted.timeout.get();
+        let installed = tool.installed()?;
+        let transaction = transaction(tool, wanted, &installed);
+        // A package that others have changed since the node was observed is not ours.
+        let start = if unfinished { self.start(before)? } else { installed.clone() };
+        if start != before && !unfinished {
+            self.cache.record_start(&start)?;
+        }
+        if transaction.is_empty() {
+            return Ok((start, Vec::new()));
+        }
+        let preparation = TimeBudget::new(limit);
+        if !transaction.modules.is_empty() {
+            self.surrounded().record_configuration(&[])?;
+            cache.begin(&[])?;
+            tool.enable(&transaction.modules, TimeBudget::for_transaction(limit))?;
+        }
+        let mut affected = tool.affected(&transaction, &installed, preparation)?;
+        affected.retain(|package| start.contains(package));
+        let unkept = tool.fetch_to_cache(&affected, cache, preparation)?;
+        if !wanted.allows(Allowance::NoRollback) {
+            refuse(&unkept)?;
+        }
+        self.surrounded().record_configuration(&affected)?;
         cache.begin(&affected)?;
-        tool.execute(&transaction, budget)?;
+        let failed = tool.execute(&transaction, TimeBudget::for_transaction(limit))?;
+        if !failed.is_empty() && !wanted.allows(Allowance::FailedScriptlets) {
+            let problem = format!(
+                "{}; packages are installed, but not all of their scriptlets succeeded: \
+                 allow = [\"failed-scriptlets\"] accepts that",
+                failed.join("; ")
+            );
+            return Err(ChangeError::state(transaction.describe(), problem));
+        }
+        let lost = (!unkept.packages.is_empty()).then(|| unkept.describe());
+        let failed = failed.into_iter().map(|line| format!("a scriptlet failed: {line}"));
+        Ok((start, failed.chain(lost).collect()))
     }
-    let now = tool.installed()?;
-    check(tool, wanted, &now)?;
-    let Difference { missing, extra } = Difference::between(before, &now);
-    if unfinished {
-        tool.remove_leftovers(&extra, budget);
+
+    /// Returns the packages from before the transaction: those that were observed, unless others changed them then.
+    fn start(&self, before: &[String]) -> Result<Vec<String>, ChangeError> {
+        Ok(self.cache.start()?.unwrap_or_else(|| before.to_vec()))
     }
-    cache.end()?;
-    let changed = !missing.is_empty() || !extra.is_empty();
-    Ok(After { changed, added: extra, removed: missing })
+
+    fn undo(&self, wanted: &Packages, observed: &[String]) -> Result<(), ChangeError> {
+        let Self { tool, cache, .. } = *self;
+        let before = &self.start(observed)?;
+        let budget = TimeBudget::for_undo(wanted.timeout.get());
+        let unfinished = cache.unfinished()?;
+        let after = cache.after()?;
+        let now = tool.installed()?;
+        let difference = Difference::between(before, &now);
+        // No transaction was begun, so do without the manager: it may be the very thing that is broken, or locked.
+        let is_begun = unfinished.is_some() || after.is_some() || cache.touched()?.is_some();
+        let is_recorded = self.surrounded().recorded()?.is_some();
+        if !is_begun && (is_recorded || difference.is_empty()) {
+            return Ok(());
+        }
+        let ours = match &after {
+            Some(after) => difference.split(tool.notation(), before, &touched_by(after)).0,
+            None => difference,
+        };
+        let target = ours.undone(&now);
+        cache.touch(&[&ours.missing[..], &ours.extra[..]].concat())?;
+        tool.recover(before, Direction::Back, unfinished.is_some(), budget)?;
+        let affected = unfinished.unwrap_or_default();
+        cache.begin(&affected)?;
+        let installed_extra: Vec<String> =
+            ours.extra.iter().filter(|package| !package.ends_with(']')).cloned().collect();
+        self.surrounded().record_brought(&installed_extra)?;
+        self.surrounded().restore_own_configuration()?;
+        tool.restore(&target, &affected, cache, budget).map_err(|error| {
+            const NOT_FOUND: [&str; 4] =
+                ["No match for", "Unable to find a match", "was not found", "metadata"];
+            let advice = "make a repository offer the versions of before again";
+            NOT_FOUND.iter().fold(error, |error, cause| error.advise(cause, advice))
+        })?;
+        let touched = cache.touched()?.unwrap_or_default();
+        self.check_old(before, &touched)?;
+        self.surrounded().restore(&touched, after.as_ref(), budget)?;
+        tool.remove_leftovers(&affected, budget);
+        cache.end()
+    }
+
+    /// Proves that the packages that were touched are those of before.
+    fn check_old(&self, before: &[String], touched: &[String]) -> Result<(), ChangeError> {
+        let difference = Difference::between(before, &self.tool.installed()?);
+        let (ours, _) = difference.split(self.tool.notation(), before, touched);
+        match ours.is_empty() {
+            true => Ok(()),
+            false => Err(ChangeError::state("restoring the packages of before", ours.describe())),
+        }
+    }
+
+    fn verify_old(&self, observed: &[String]) -> Result<Vec<String>, ChangeError> {
+        let before = &self.start(observed)?;
+        let after = self.cache.after()?;
+        let mut touched = self.cache.touched()?.unwrap_or_default();
+        touched.extend(after.iter().flat_map(touched_by));
+        if self.surrounded().recorded()?.is_none() {
+            // An older agent kept no record of what it touched.
+            touched.extend(before.iter().cloned());
+            touched.extend(self.tool.installed()?);
+        }
+        self.check_old(before, &touched)?;
+        let others = Difference::between(observed, &self.tool.installed()?);
+        let drift = self.surrounded().verify_old(after.as_ref())?;
+        let packages = (!others.is_empty()).then(|| format!("packages: {}", others.describe()));
+        let files = (!drift.is_empty()).then(|| format!("files: {}", list::few(&drift)));
+        let parts: Vec<String> = packages.into_iter().chain(files).collect();
+        Ok(if parts.is_empty() {
+            Vec::new()
+        } else {
+            vec![format!("changed by others meanwhile, and left alone: {}", parts.join("; "))]
+        })
+    }
+}
+
+fn touched_by(after: &After) -> Vec<String> {
+    [&after.added[..], &after.removed[..]].concat()
+}
+
+/// Refuses a change that could not be undone.
+fn refuse(unkept: &Unkept) -> Result<(), ChangeError> {
+    if unkept.packages.is_empty() {
+        return Ok(());
+    }
+    let problem = format!(
+        "{}: nothing was changed, because it could not be undone; make a repository offer the installed version, or accept \
+         that with allow = [\"no-rollback\"]",
+        unkept.describe()
+    );
+    Err(ChangeError::state("keeping the packages that would be replaced", problem))
 }
 
 /// Checks that the manifest is satisfied.
@@ -151,7 +334,7 @@ fn check(tool: &dyn Tool, wanted: &Packages, now: &[String]) -> Result<(), Chang
     }
 }
 
-fn verify_with(tool: &dyn Tool, wanted: &Packages, after: &After) -> Result<(), ChangeError> {
+fn verify_with(tool: &dyn Tool, wanted: &Packages, after: &After, kernel: &str) -> Result<(), ChangeError> {
     let now = tool.installed()?;
     let missing: Vec<&String> = after.added.iter().filter(|package| !now.contains(package)).collect();
     let reappeared: Vec<&String> = after.removed.iter().filter(|package| now.contains(package)).collect();
@@ -162,40 +345,17 @@ fn verify_with(tool: &dyn Tool, wanted: &Packages, after: &After) -> Result<(), 
     if !reappeared.is_empty() {
         return failed(format!("there again: {}", list::few(&reappeared)));
     }
-    check(tool, wanted, &now)
-}
-
-fn undo_with(
-    tool: &dyn Tool,
-    wanted: &Packages,
-    before: &[String],
-    cache: &UndoCache,
-) -> Result<(), ChangeError> {
-    let budget = TimeBudget::new(wanted.timeout.get());
-    let unfinished = cache.unfinished()?;
-    // No transaction was begun, so do without the manager: it may be the very thing that is broken, or locked.
-    if unfinished.is_none() && Difference::between(before, &tool.installed()?).is_empty() {
+    check(tool, wanted, &now)?;
+    let runs_it = after.kernels.is_empty() || after.kernels.iter().any(|version| version == kernel);
+    if runs_it || wanted.allows(Allowance::OtherKernel) {
         return Ok(());
     }
-    tool.recover(before, Direction::Back, unfinished.is_some(), budget)?;
-    let affected = unfinished.unwrap_or_default();
-    cache.begin(&affected)?;
-    tool.restore(before, &affected, cache, budget).map_err(|error| {
-        const NOT_FOUND: [&str; 4] = ["No match for", "Unable to find a match", "was not found", "metadata"];
-        let advice = "make a repository offer the versions of before again";
-        NOT_FOUND.iter().fold(error, |error, cause| error.advise(cause, advice))
-    })?;
-    verify_old_with(tool, before)?;
-    tool.remove_leftovers(&affected, budget);
-    cache.end()
-}
-
-fn verify_old_with(tool: &dyn Tool, before: &[String]) -> Result<(), ChangeError> {
-    let difference = Difference::between(before, &tool.installed()?);
-    if difference.is_empty() {
-        return Ok(());
-    }
-    Err(ChangeError::state("restoring the packages of before", difference.describe()))
+    let problem = format!(
+        "the node runs {kernel}, and the change installed {}: look at the boot loader's default; \
+         allow = [\"other-kernel\"] accepts that",
+        list::few(&after.kernels)
+    );
+    Err(ChangeError::state("verifying the kernel", problem))
 }
 
 #[cfg(test)]
@@ -211,8 +371,8 @@ mod tests {
         let note = state_dir.path().join("undo/unfinished");
         std::fs::create_dir_all(&note).unwrap();
         let timeout = TimeLimit::from_secs(60);
-        let packages = Packages { install: Vec::new(), remove: Vec::new(), manager: None, timeout };
-        let before = packages.observe().unwrap();
+        let packages = Packages { timeout, ..Packages::default() };
+        let before = packages.observe(tempfile::tempdir().unwrap().path()).unwrap();
         for error in [
             packages.undo(&before, state_dir.path()).unwrap_err(),
             packages.apply(&before, state_dir.path()).map(drop).unwrap_err(),

@@ -16,7 +16,7 @@ impl ChangeKind for Symlink {
         Ok(read(Path::new(&self.path))? == self.target && check_target(self).is_ok())
     }
 
-    fn observe(&self) -> Result<Before, ChangeError> {
+    fn observe(&self, _state_dir: &Path) -> Result<Before, ChangeError> {
         Ok(Before::Symlink { target: read(Path::new(&self.path))? })
     }
 
@@ -32,7 +32,7 @@ impl ChangeKind for Symlink {
             None => remove(path)?,
         }
         let changed = old_target != self.target.as_deref();
-        Ok(After { changed, added: Vec::new(), removed: Vec::new() })
+        Ok(After { changed, ..After::default() })
     }
 
     fn verify(&self, _before: &Before, _after: &After) -> Result<(), ChangeError> {
@@ -48,8 +48,9 @@ impl ChangeKind for Symlink {
         }
     }
 
-    fn verify_old(&self, before: &Before) -> Result<(), ChangeError> {
-        expect(Path::new(&self.path), old_target(before, "verifying the old state")?)
+    fn verify_old(&self, before: &Before, _state_dir: &Path) -> Result<Vec<String>, ChangeError> {
+        expect(Path::new(&self.path), old_target(before, "verifying the old state")?)?;
+        Ok(Vec::new())
     }
 }
 
@@ -205,7 +206,7 @@ mod tests {
     }
 
     fn verify(link: &Symlink) -> Result<(), ChangeError> {
-        let after = After { changed: true, added: Vec::new(), removed: Vec::new() };
+        let after = After { changed: true, ..After::default() };
         link.verify(&record(None), &after)
     }
 
@@ -220,17 +221,17 @@ mod tests {
             let link = tree.link();
             assert!(!link.is_satisfied().unwrap());
             let old = old.map(|old| tree.path(old));
-            let before = link.observe().unwrap();
+            let before = link.observe(Path::new(STATE_DIR)).unwrap();
             assert_eq!(before, record(old.as_deref()));
             for _ in 0..2 {
                 assert!(apply(&link, old.as_deref()).unwrap().changed);
                 verify(&link).unwrap();
                 assert!(link.is_satisfied().unwrap());
-                assert!(link.verify_old(&before).is_err());
+                assert!(link.verify_old(&before, Path::new(STATE_DIR)).is_err());
             }
             for _ in 0..2 {
                 undo(&link, old.as_deref()).unwrap();
-                link.verify_old(&before).unwrap();
+                link.verify_old(&before, Path::new(STATE_DIR)).unwrap();
                 assert!(verify(&link).is_err());
                 assert_eq!(tree.names(), names);
             }
@@ -262,7 +263,7 @@ mod tests {
             let link = tree.link();
             let errors = [
                 link.is_satisfied().map(drop).unwrap_err(),
-                link.observe().map(drop).unwrap_err(),
+                link.observe(Path::new(STATE_DIR)).map(drop).unwrap_err(),
                 apply(&link, None).map(drop).unwrap_err(),
                 verify(&link).unwrap_err(),
                 undo(&link, None).unwrap_err(),
@@ -284,7 +285,7 @@ mod tests {
         for error in [
             link.apply(&Before::InImage, Path::new(STATE_DIR)).map(drop).unwrap_err(),
             link.undo(&Before::InImage, Path::new(STATE_DIR)).unwrap_err(),
-            link.verify_old(&Before::InImage).unwrap_err(),
+            link.verify_old(&Before::InImage, Path::new(STATE_DIR)).map(drop).unwrap_err(),
         ] {
             assert!(error.to_string().ends_with("is of another kind of change"), "{error}");
         }
@@ -303,7 +304,7 @@ mod tests {
 
         let inside =
             Symlink { path: tree.path("absent/current"), target: Some(tree.path("new")), absent: false };
-        assert_eq!(inside.observe().unwrap(), record(None));
+        assert_eq!(inside.observe(Path::new(STATE_DIR)).unwrap(), record(None));
         let error = apply(&inside, None).unwrap_err().to_string();
         assert!(error.contains("absent: No such file"), "{error}");
         assert!(!tree.names().contains(&"absent".to_owned()), "the directory is not made");

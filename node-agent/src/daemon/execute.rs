@@ -117,7 +117,11 @@ impl Executor {
                     }
                     let made = self.tools.make(change, before).map_err(failed(number, change));
                     failpoint::here(&format!("made-{number}"));
-                    ledger.record_after(made?);
+                    let made = made?;
+                    for note in &made.notes {
+                        log::warning(&format!("change {number} ({}): {note}", change.kind()));
+                    }
+                    ledger.record_after(made);
                     self.file.write(ledger)?;
                 }
             }
@@ -197,10 +201,15 @@ impl Executor {
     fn verify_old(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
         failpoint::here("verifying-old");
         self.check_agent()?;
+        let mut drift = Vec::new();
         for begun in ledger.changes_to_prove_undone() {
             let verified = self.tools.verify_old(begun.change, &begun.record.before);
-            verified.map_err(|why| format!("change {} is not undone: {why}", begun.number))?;
+            drift.extend(verified.map_err(|why| format!("change {} is not undone: {why}", begun.number))?);
         }
+        for note in &drift {
+            log::warning(&format!("{}: {note}", ledger.subject()));
+        }
+        ledger.note(&drift);
         self.keep_drain(ledger)?;
         Ok(Outcome::OldVerified)
     }

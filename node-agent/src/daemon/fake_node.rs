@@ -190,9 +190,9 @@ impl Tools for FakeNode {
         matches!(change, Change::Symlink(_)) || Self::is_as_before(&self.state(), change, before)
     }
 
-    fn verify_old(&self, change: &Change, before: &Before) -> Result<(), String> {
+    fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String> {
         let old = self.tool("verify old", |state| Self::is_as_before(state, change, before))?;
-        old.then_some(()).ok_or_else(|| "it is different".to_owned())
+        old.then(Vec::new).ok_or_else(|| "it is different".to_owned())
     }
 
     fn verify_node(&self, _: &Verify) -> Result<(), String> {

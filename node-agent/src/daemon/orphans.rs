@@ -17,9 +17,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) fn wait_for(limit: Duration) {
     for (signal, time) in [(Signal::SIGTERM, limit), (Signal::SIGKILL, GRACE)] {
         let running = wait(time);
-        for (pid, program) in &running {
+        for (group, program) in &running {
             log::warning(&format!("{program} of an earlier agent is not done in time: {signal}"));
-            let _ = killpg(Pid::from_raw(*pid), signal);
+            let _ = killpg(Pid::from_raw(*group), signal);
         }
         if running.is_empty() {
             return;
@@ -52,7 +52,7 @@ fn wait(limit: Duration) -> Vec<(i32, String)> {
     }
 }
 
-/// Returns the programs of earlier agents with their process ids.
+/// Returns the programs of earlier agents with their process groups.
 fn programs() -> Vec<(i32, String)> {
     let Ok(ours) = std::fs::read_to_string("/proc/self/cgroup") else { return Vec::new() };
     // An agent that was started by hand shares its cgroup with unrelated programs.
@@ -67,24 +67,26 @@ fn programs() -> Vec<(i32, String)> {
             .is_ok_and(|group| group == ours || group == agents);
         let stat =
             in_our_unit.then(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).flatten()?;
-        let program = started_by_one_that_is_gone(&stat)?;
-        // What forces the node down shall stay.
+        let (group, program) = started_by_one_that_is_gone(&stat)?;
+        // The program that forces the node down must stay.
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        (!command.contains(crate::daemon::reboot::BY_FORCE)).then(|| (pid, program.to_owned()))
+        (!command.contains(crate::daemon::reboot::BY_FORCE)).then(|| (group, program.to_owned()))
     })
     .collect()
 }
 
-/// Returns the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone. Such a program leads
-/// a process group in the session of its agent. A daemon that a package started has a session of its own.
-fn started_by_one_that_is_gone(stat: &str) -> Option<&str> {
+/// Returns the process group and the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone.
+/// Each program that an agent starts leads a process group in the session of its agent, and what it starts in turn is in
+/// that group, also after its own end. A daemon that a package started has a session of its own.
+fn started_by_one_that_is_gone(stat: &str) -> Option<(i32, &str)> {
     // A name may contain blanks and parentheses.
-    let (pid, rest) = stat.split_once(" (")?;
+    let (_, rest) = stat.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let (state, _parent, group, session) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let leads = group == pid && session != pid && !matches!(state, "Z" | "X");
-    (leads && !Path::new("/proc").join(session).exists()).then_some(name)
+    let is_ours = group != session && !matches!(state, "Z" | "X");
+    let is_alone = is_ours && !Path::new("/proc").join(session).exists();
+    is_alone.then(|| Some((group.parse().ok()?, name))).flatten()
 }
 
 #[cfg(test)]
@@ -96,11 +98,12 @@ mod tests {
         let gone = i32::MAX;
         let here = std::process::id();
         for (stat, name) in [
-            (format!("70 (dnf) S 1 70 {gone} 0 -1"), Some("dnf")),
-            (format!("70 (a) b (c) R 1 70 {gone} 0 -1"), Some("a) b (c")),
+            (format!("70 (dnf) S 1 70 {gone} 0 -1"), Some((70, "dnf"))),
+            (format!("70 (a) b (c) R 1 70 {gone} 0 -1"), Some((70, "a) b (c"))),
             (format!("70 (dnf) Z 1 70 {gone} 0 -1"), None),
             (format!("70 (dnf) S {here} 70 {here} 0 -1"), None),
-            (format!("71 (sleep) S 70 70 {gone} 0 -1"), None),
+            (format!("71 (dpkg) S 1 70 {gone} 0 -1"), Some((70, "dpkg"))),
+            ("71 (daemon) S 1 70 70 0 -1".to_owned(), None),
             ("70 (daemon) S 1 70 70 0 -1".to_owned(), None),
             ("nonsense".to_owned(), None),
         ] {

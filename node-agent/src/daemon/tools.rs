@@ -37,7 +37,8 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn confirm(&self, change: &Change) -> Result<(), String>;
     fn undo(&self, change: &Change, before: &Before) -> Result<(), String>;
     fn runs_as_before(&self, change: &Change, before: &Before) -> bool;
-    fn verify_old(&self, change: &Change, before: &Before) -> Result<(), String>;
+    /// Returns what others have changed since.
+    fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String>;
     /// Waits for the manifest's mounts and runs its commands.
     fn verify_node(&self, verify: &Verify) -> Result<(), String>;
 
@@ -94,7 +95,7 @@ impl Tools for NodeTools {
 
     fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
         let kind = changes::of(change);
-        let observed = kind.is_satisfied().and_then(|made| Ok((kind.observe()?, made)));
+        let observed = kind.is_satisfied().and_then(|made| Ok((kind.observe(&self.config.state_dir)?, made)));
         observed.map_err(one_line)
     }
 
@@ -122,8 +123,8 @@ impl Tools for NodeTools {
         changes::of(change).runs_as_before(before)
     }
 
-    fn verify_old(&self, change: &Change, before: &Before) -> Result<(), String> {
-        changes::of(change).verify_old(before).map_err(one_line)
+    fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String> {
+        changes::of(change).verify_old(before, &self.config.state_dir).map_err(one_line)
     }
 
     fn verify_node(&self, wanted: &Verify) -> Result<(), String> {

@@ -53,6 +53,10 @@ impl NodeChanges {
                 (Change::Symlink(link), Before::Symlink { target }) => {
                     ChangeMade::Symlink { path: link.path.clone(), before: target.clone() }
                 }
+                // Nothing to name in an undo: only a module stream was enabled.
+                (Change::Packages(_), _) if after.added.is_empty() && after.removed.is_empty() => {
+                    return None;
+                }
                 (Change::Packages(_), Before::Packages { manager, installed }) => ChangeMade::Packages {
                     manager: *manager,
                     added: after.added.clone(),
@@ -94,10 +98,16 @@ mod tests {
             (&["driver-0:570-1.x86_64", "kernel-0:5.9-1.x86_64"], &["kernel-0:6.2-1.x86_64"]),
             (&["driver-0:570-1.x86_64", "kernel-0:5.9-1.x86_64", "kernel-0:6.0-1.x86_64"], &[]),
         ] {
-            let after = After { changed: true, added: list(&added), removed: list(removed) };
+            let after =
+                After { changed: true, added: list(&added), removed: list(removed), ..After::default() };
             assert_eq!(beside(Manager::Dnf, &after, &list(&before)), list(expected), "{removed:?}");
         }
-        let after = After { changed: true, added: list(&["tool:amd64=2"]), removed: list(&["tool:amd64=1"]) };
+        let after = After {
+            changed: true,
+            added: list(&["tool:amd64=2"]),
+            removed: list(&["tool:amd64=1"]),
+            ..After::default()
+        };
         assert!(beside(Manager::Apt, &after, &list(&["tool:amd64=1", "tool:i386=1"])).is_empty());
     }
 }

@@ -72,6 +72,9 @@ pub struct Ledger {
     /// The failure, in one line, its first cause in front.
     #[serde(default)]
     pub error: Option<String>,
+    /// Facts that an admin should see and that are no failure, each in one line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Ids of the accepted orders, oldest first.
     #[serde(default, rename = "seen")]
     pub accepted_orders: Vec<OrderId>,
@@ -101,6 +104,7 @@ impl Ledger {
             drained,
             drain_kept: false,
             error: None,
+            notes: Vec::new(),
             accepted_orders: last.map(|last| last.accepted_orders.clone()).unwrap_or_default(),
             earlier: last.map(Self::all_changes_made).unwrap_or_default(),
         };
@@ -193,6 +197,21 @@ impl Ledger {
         });
     }
 
+    /// Adds facts that an admin should see and that are no failure.
+    pub fn note(&mut self, notes: &[String]) {
+        for note in notes.iter().map(|note| one_line(note, MAX_ERROR)) {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
+    /// Returns the failure and the notes, in one line.
+    fn summary(&self) -> Option<String> {
+        let parts: Vec<&str> = self.error.iter().chain(&self.notes).map(String::as_str).collect();
+        (!parts.is_empty()).then(|| one_line(&parts.join("; "), 2 * MAX_ERROR))
+    }
+
     /// Forgets the work of a held order before it is carried out once more. Either nothing of it is left on the node,
     /// or an admin has dealt with it: `retry` means that. The system to return to stays, unless it was proven since.
     pub fn begin_again(&mut self, id: OrderId, boot_id: &str, now_s: u64) {
@@ -203,6 +222,7 @@ impl Ledger {
         self.expect_to_return_to(recorded.as_ref());
         self.records.clear();
         self.error = None;
+        self.notes.clear();
         self.ordered_s = Some(now_s);
         boot_id.clone_into(&mut self.ordered_boot_id);
         self.remember(id);
@@ -268,7 +288,7 @@ impl Ledger {
             rollout: self.order.rollout().map(str::to_owned),
             phase: self.phase,
             since_s: self.since_s,
-            error: self.error.clone(),
+            error: self.summary(),
             changed: self.changed(),
             took_s: self.took_s(),
         }

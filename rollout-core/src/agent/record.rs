@@ -48,6 +48,12 @@ pub struct After {
     /// Packages that it took away.
     #[serde(default)]
     pub removed: Vec<String>,
+    /// Kernels that it installed, as `uname -r` prints them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<String>,
+    /// Facts that an admin should see although the change succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl After {

@@ -126,6 +126,7 @@ impl Ledger {
 
     /// Records the state after the change that was being made.
     pub fn record_after(&mut self, after: After) {
+        self.note(&after.notes);
         if let Some(record) = self.records.iter_mut().find(|record| record.after.is_none()) {
             record.after = Some(after);
         }

@@ -4,6 +4,10 @@
 //! then checks the rules that TOML cannot express: absolute paths, names that fit a command line, one change per path.
 //! A node runs the same checks again on the parts that an order carries: an agent trusts no text from the network.
 
+mod packages;
+
+pub use packages::{Allowance, Manager, Packages};
+
 use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
 use crate::time_limit::TimeLimit;
@@ -50,36 +54,6 @@ pub enum Change {
     Symlink(Symlink),
     /// A different image booted.
     Image(Image),
-}
-
-/// A change of packages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Packages {
-    /// Packages to install, in the package manager's notation: `name`, `name-version` (dnf), `name=version` (apt),
-    /// globs.
-    #[serde(default)]
-    pub install: Vec<String>,
-    /// Packages to remove, in the same notation.
-    #[serde(default)]
-    pub remove: Vec<String>,
-    /// Package manager. Detected on the node if it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub manager: Option<Manager>,
-    /// Time limit after which the package manager counts as hanging.
-    #[serde(default = "default_packages_timeout")]
-    pub timeout: TimeLimit,
-}
-
-/// A package manager that the agent can drive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Manager {
-    /// dnf 4, or dnf 5 installed under this name.
-    Dnf,
-    /// dnf 5 under its own name.
-    Dnf5,
-    Apt,
 }
 
 /// A change of a symbolic link.
@@ -159,10 +133,6 @@ impl Default for Verify {
             on_failure: OnFailure::default(),
         }
     }
-}
-
-fn default_packages_timeout() -> TimeLimit {
-    TimeLimit::from_secs(20 * 60)
 }
 
 fn default_reboot_timeout() -> TimeLimit {
@@ -275,8 +245,9 @@ impl DesiredState {
     /// Returns the longest time that an order for it may take, there and back again.
     #[must_use]
     pub fn longest(&self) -> Duration {
+        // Preparing, waiting for a lock and the transaction have the same limit, each.
         let packages = self.changes.iter().map(|change| match change {
-            Change::Packages(packages) => packages.timeout.get(),
+            Change::Packages(packages) => 3 * packages.timeout.get(),
             Change::Symlink(_) | Change::Image(_) => Duration::ZERO,
         });
         let one_way = packages.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
@@ -329,7 +300,7 @@ impl DesiredState {
                     if std::mem::replace(&mut packages_seen, true) {
                         return Err(value(key, "a second packages change: write all packages into one"));
                     }
-                    check_packages(&key, packages)?;
+                    packages.check(&key)?;
                 }
                 Change::Image(image) => {
                     if std::mem::replace(&mut image_seen, true) {
@@ -381,31 +352,6 @@ fn check_path(key: &str, path: &str) -> Result<(), ManifestError> {
     }
     if rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return refuse("write it without '.', '..', doubled or trailing slashes");
-    }
-    Ok(())
-}
-
-fn check_packages(key: &str, packages: &Packages) -> Result<(), ManifestError> {
-    if packages.install.is_empty() && packages.remove.is_empty() {
-        return Err(value(key, "neither install nor remove names a package"));
-    }
-    for (list, specs) in [("install", &packages.install), ("remove", &packages.remove)] {
-        for (index, spec) in specs.iter().enumerate() {
-            // Names, versions and globs of dnf and apt. A leading '-' would be an option, and a trailing one means
-            // "remove" to apt. A '/' would be a file or a URL, and those never come from a manifest.
-            let fits = |c: char| c.is_ascii_alphanumeric() || "+-._:~^=*?[]@".contains(c);
-            let begins =
-                spec.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '*' | '[' | '_'));
-            if spec.len() > 256 || !begins || spec.ends_with('-') || !spec.chars().all(fits) {
-                return Err(value(
-                    format!("{key}.{list}[{}]", index + 1),
-                    format!("{spec:?} is no package name, version or glob (files and URLs are not taken)"),
-                ));
-            }
-        }
-    }
-    if let Some(both) = packages.install.iter().find(|spec| packages.remove.contains(spec)) {
-        return Err(value(key, format!("{both:?} is both installed and removed")));
     }
     Ok(())
 }

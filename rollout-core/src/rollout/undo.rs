@@ -37,15 +37,18 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
                 beside.contains(package) || !old.contains(&name_and_arch(*manager, package))
             };
             let remove = added.iter().filter(stays).map(|package| removal(*manager, package));
-            let timeout = desired.changes.iter().find_map(|change| match change {
-                Change::Packages(packages) => Some(packages.timeout),
+            let there = desired.changes.iter().find_map(|change| match change {
+                Change::Packages(packages) => Some(packages),
                 _ => None,
             });
+            // Repositories, options and lifted restrictions apply to the way back as well. A module stream does not: it
+            // is the new one.
             Ok(Change::Packages(Packages {
                 install: removed.clone(),
                 remove: remove.collect(),
                 manager: Some(*manager),
-                timeout: timeout.ok_or("the rollout changes no packages")?,
+                modules: Vec::new(),
+                ..there.ok_or("the rollout changes no packages")?.clone()
             }))
         }
         ChangeMade::Image { running, saved } => {

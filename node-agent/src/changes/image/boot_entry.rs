@@ -86,7 +86,7 @@ fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError>
     Ok(())
 }
 
-fn find() -> Result<Box<dyn Loader>, ChangeError> {
+pub(super) fn find() -> Result<Box<dyn Loader>, ChangeError> {
     // systemd-boot records that it booted this system. GRUB may not, and may be a remnant of an earlier installation.
     if SystemdBoot::has_booted_this() {
         return Ok(Box::new(SystemdBoot));

@@ -3,7 +3,7 @@
 use crate::changes::ChangeError;
 
 /// A boot loader, as far as the running system can configure it. Entries are named as the loader names them.
-pub(super) trait Loader {
+pub(in crate::changes) trait Loader {
     /// The loader's name, for messages.
     fn name(&self) -> &'static str;
 

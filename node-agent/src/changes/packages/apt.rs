@@ -4,19 +4,24 @@
 //! repository is an error only if the installation then fails.
 
 use super::list::{self, Difference};
-use super::run_manager::{LOCK_WAIT, TimeBudget};
+use super::run_manager::TimeBudget;
 use super::simulate;
 use super::spec::{self, Notation};
-use super::tool::{Direction, Tool, Transaction};
+use super::tool::{Direction, Tool, Transaction, Unkept};
 use super::undo_cache::{UndoCache, deb_file};
 use crate::changes::ChangeError;
+use rollout_core::rollout::manifest::{Allowance, Packages};
 use rollout_host::run::{Output, Program};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) const APT_GET: &str = "/usr/bin/apt-get";
+const APT_MARK: &str = "/usr/bin/apt-mark";
+
+/// The reason of a package that only others need, and the verb that gives it.
+const AUTO: &str = "auto";
 
 /// Time limit for reading dpkg's status, which takes well under a second.
 const QUERY: Duration = Duration::from_secs(120);
@@ -28,16 +33,24 @@ pub(super) struct Apt {
     apt_root: Vec<String>,
     /// The same for dpkg and dpkg-query.
     dpkg_root: Vec<String>,
+    /// Further options of the manifest for the way forward.
+    options: Vec<String>,
+    changes_held: bool,
 }
 
 impl Apt {
     pub(super) fn of_node() -> Self {
-        Self { apt_root: Vec::new(), dpkg_root: Vec::new() }
+        Self { apt_root: Vec::new(), dpkg_root: Vec::new(), options: Vec::new(), changes_held: false }
+    }
+
+    /// Applies the manifest's options.
+    pub(super) fn for_change(self, wanted: &Packages) -> Self {
+        Self { options: wanted.options.clone(), changes_held: wanted.allows(Allowance::Held), ..self }
     }
 
     #[cfg(test)]
     pub(super) fn in_root(apt_root: &[String], dpkg_root: &[String]) -> Self {
-        Self { apt_root: apt_root.to_vec(), dpkg_root: dpkg_root.to_vec() }
+        Self { apt_root: apt_root.to_vec(), dpkg_root: dpkg_root.to_vec(), ..Self::of_node() }
     }
 
     /// Sets the environment for unattended runs: a changed configuration file stays as it is, and no
@@ -54,12 +67,12 @@ impl Apt {
     }
 
     fn options(&self) -> Vec<String> {
-        let lock = format!("DPkg::Lock::Timeout={}", LOCK_WAIT.as_secs());
         let options = [
             "-q",
             "-y",
+            // Locks are waited for by the caller: apt-get would use up its own time.
             "-o",
-            &lock,
+            "DPkg::Lock::Timeout=0",
             "-o",
             "Dpkg::Use-Pty=0",
             "-o",
@@ -119,14 +132,49 @@ impl Apt {
         budget.run("dpkg", attempt, |limit| self.dpkg(limit).arg("--unpack").args(&files)).map(drop)
     }
 
-    fn arguments(transaction: &Transaction) -> Vec<String> {
+    fn arguments(&self, transaction: &Transaction) -> Vec<String> {
         let mut arguments = vec!["install".to_owned(), "--allow-downgrades".to_owned()];
         if !transaction.may_remove_more {
             arguments.push("--no-remove".to_owned());
         }
+        if self.changes_held {
+            arguments.push("--allow-change-held-packages".to_owned());
+        }
+        arguments.extend(self.options.iter().cloned());
         arguments.extend(transaction.install.iter().cloned());
         arguments.extend(transaction.remove.iter().map(|package| removal(package)));
         arguments
+    }
+
+    /// Queries installed packages, each in a section that begins with a line `>name:arch`. Returns the other lines of
+    /// those sections that belong to the packages.
+    fn sections(&self, attempt: &str, field: &str, packages: &[String]) -> Result<Vec<String>, ChangeError> {
+        let wanted: BTreeSet<String> =
+            packages.iter().map(|package| spec::name_and_arch(Notation::Deb, package)).collect();
+        let format = format!(">${{Package}}:${{Architecture}}\\n{field}\\n");
+        let output = self.query(attempt, &format)?;
+        let mut is_wanted = false;
+        let mut lines = Vec::new();
+        for line in output.lines() {
+            match line.strip_prefix('>') {
+                Some(package) => is_wanted = wanted.contains(package),
+                None if is_wanted => lines.push(line.trim().to_owned()),
+                None => {}
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Adds the advice for causes that a manifest can remove.
+    fn advise(error: ChangeError) -> ChangeError {
+        let error = error.advise(
+            "remove is disabled",
+            "nothing is removed unless the manifest names a package in `remove`",
+        );
+        error.advise(
+            "Held packages were changed",
+            "allow = [\"held\"] in the manifest changes them, and keeps the hold",
+        )
     }
 
     /// Removes leftover configuration files of packages that had not even those before.
@@ -164,28 +212,91 @@ impl Tool for Apt {
         Ok(names.any(|provided| provided.split_whitespace().next() == Some(name)))
     }
 
-    fn affected(&self, transaction: &Transaction, installed: &[String], budget: TimeBudget) -> Vec<String> {
+    fn affected(
+        &self,
+        transaction: &Transaction,
+        installed: &[String],
+        budget: TimeBudget,
+    ) -> Result<Vec<String>, ChangeError> {
         // The simulation needs fresh lists as well: with old ones it may find nothing to replace.
         let _ = self.run(budget, "reading the package lists", &["update".to_owned()]);
-        let program = self.apt_get(budget.remaining()).arg("--simulate").args(Self::arguments(transaction));
-        program.output().map(|output| simulate::in_apt(&output.stdout, installed)).unwrap_or_default()
+        let simulation = [&["--simulate".to_owned()][..], &self.arguments(transaction)].concat();
+        let output = self.run(budget, &transaction.describe(), &simulation).map_err(Self::advise)?;
+        Ok(simulate::in_apt(&output.stdout, installed))
     }
 
-    fn fetch_to_cache(&self, packages: &[String], cache: &UndoCache, budget: TimeBudget) {
-        let Ok(directory) = cache.files_dir() else { return };
+    fn fetch_to_cache(
+        &self,
+        packages: &[String],
+        cache: &UndoCache,
+        budget: TimeBudget,
+    ) -> Result<Unkept, ChangeError> {
         if packages.is_empty() {
-            return;
+            return Ok(Unkept::default());
         }
+        let directory = cache.files_dir()?;
+        let mut why = None;
         // apt-get downloads all or nothing. If a mirror has dropped one of them, fetch the others one by one.
         if self.download(&directory, packages, budget).is_err() {
             for package in packages {
-                let _ = self.download(&directory, std::slice::from_ref(package), budget);
+                let fetched = self.download(&directory, std::slice::from_ref(package), budget);
+                why = fetched.err().map(|error| error.to_string()).or(why);
             }
         }
-        for path in packages.iter().filter_map(|package| deb_file(&directory, package)) {
-            // The undo that needs the file may come after a power cut. apt refuses an incomplete file.
-            let _ = File::open(&path).and_then(|file| file.sync_all());
+        let mut unkept = Unkept { packages: Vec::new(), why };
+        for package in packages {
+            match deb_file(&directory, package) {
+                // The undo that needs the file may come after a power cut. apt refuses an incomplete file.
+                Some(path) => {
+                    let synced = File::open(&path).and_then(|file| file.sync_all());
+                    synced.map_err(ChangeError::file("writing", &path))?;
+                }
+                None => unkept.packages.push(package.clone()),
+            }
         }
+        Ok(unkept)
+    }
+
+    fn files_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {
+        let lines = self.sections("listing the files of packages", "${db-fsys:Files}", packages)?;
+        Ok(lines.into_iter().filter(|line| line.starts_with('/')).map(PathBuf::from).collect())
+    }
+
+    fn configuration_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {
+        let lines = self.sections("listing the configuration files of packages", "${Conffiles}", packages)?;
+        let paths = lines.iter().filter_map(|line| line.split_once(' ')).map(|(path, _)| PathBuf::from(path));
+        Ok(paths.filter(|path| path.is_absolute()).collect())
+    }
+
+    fn held(&self) -> Result<BTreeSet<String>, ChangeError> {
+        let format = "${db:Status-Abbrev}\\t${Package}:${Architecture}\\n";
+        let output = self.query("listing the packages on hold", format)?;
+        let held = output.lines().filter(|line| line.starts_with('h'));
+        Ok(held.filter_map(|line| Some(line.split_once('\t')?.1.to_owned())).collect())
+    }
+
+    fn hold(&self, held: &[String], released: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
+        if held.is_empty() && released.is_empty() {
+            return Ok(());
+        }
+        let lines = held.iter().map(|package| format!("{package} hold\n"));
+        let lines: String =
+            lines.chain(released.iter().map(|package| format!("{package} install\n"))).collect();
+        let program = |limit| self.dpkg(limit).arg("--set-selections").stdin(lines.clone());
+        budget.run("dpkg", "restoring holds", program).map(drop)
+    }
+
+    fn reasons(&self) -> Result<BTreeMap<String, String>, ChangeError> {
+        let program = |limit| Program::new(APT_MARK, limit).args(&self.apt_root).arg("showauto");
+        let output = TimeBudget::new(QUERY).run("apt-mark", "listing why packages are installed", program)?;
+        Ok(output.stdout.lines().map(|package| (package.to_owned(), AUTO.to_owned())).collect())
+    }
+
+    fn mark(&self, reason: &str, packages: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
+        let verb = if reason == AUTO { AUTO } else { "manual" };
+        let attempt = format!("marking {} as {verb}", list::few(packages));
+        let program = |limit| Program::new(APT_MARK, limit).args(&self.apt_root).arg(verb).args(packages);
+        budget.run("apt-mark", &attempt, program).map(drop)
     }
 
     /// dpkg has a record of the interrupted transaction. Before an undo its unfinished packages are not configured: one
@@ -222,14 +333,10 @@ impl Tool for Apt {
         self.run(budget, &attempt, &arguments).map(drop)
     }
 
-    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError> {
-        let result = self.run(budget, &transaction.describe(), &Self::arguments(transaction)).map(drop);
-        result.map_err(|error| {
-            error.advise(
-                "remove is disabled",
-                "nothing is removed unless the manifest names a package in `remove`",
-            )
-        })
+    /// dpkg fails with each script that fails.
+    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<Vec<String>, ChangeError> {
+        let done = self.run(budget, &transaction.describe(), &self.arguments(transaction));
+        done.map(|_| Vec::new()).map_err(Self::advise)
     }
 
     /// dpkg removes its leftovers itself.
@@ -255,10 +362,12 @@ impl Tool for Apt {
         let remove = extra.iter().filter(new).map(|package| removal(package));
         let packages: Vec<String> = install.chain(remove).collect();
         if !packages.is_empty() {
-            // An admin sets a hold against updates, not against an undo.
-            const ALLOWED: [&str; 4] = [
+            // An admin sets a hold against updates, not against an undo. An essential package that goes was not there
+            // before.
+            const ALLOWED: [&str; 5] = [
                 "--allow-downgrades",
                 "--allow-change-held-packages",
+                "--allow-remove-essential",
                 "--no-install-recommends",
                 "--fix-broken",
             ];

@@ -4,18 +4,21 @@ use super::apt::{APT_GET, Apt};
 use super::dnf::{Dnf, Flavour};
 use super::tool::Tool;
 use crate::changes::ChangeError;
-use rollout_core::rollout::manifest::Manager;
+use rollout_core::rollout::manifest::{Manager, Packages};
 use rollout_host::run::is_program;
 use std::path::Path;
 
 const DNF: &str = "/usr/bin/dnf";
 const DNF5: &str = "/usr/bin/dnf5";
 
-/// Returns the manager that the manifest names, or else the node's own.
-pub(super) fn tool(named: Option<Manager>) -> Result<(Manager, Box<dyn Tool>), ChangeError> {
+/// Returns the manager that is named, or else the node's own, set up for a change.
+pub(super) fn tool(
+    wanted: &Packages,
+    named: Option<Manager>,
+) -> Result<(Manager, Box<dyn Tool>), ChangeError> {
     let manager = match named {
         Some(manager) => manager,
-        None => native(&os_release(), |program| is_program(Path::new(program))).ok_or_else(|| {
+        None => native(&os_release(), program_at).ok_or_else(|| {
             ChangeError::state(
                 "looking for the package manager",
                 format!("none of {APT_GET}, {DNF5} and {DNF} is on this node"),
@@ -32,9 +35,14 @@ pub(super) fn tool(named: Option<Manager>) -> Result<(Manager, Box<dyn Tool>), C
             "it is not on this node; name the node's own in `manager`, or leave it out to have it found";
         return Err(ChangeError::state(format!("starting {program}"), problem));
     }
+    if let Some(what) = wanted.unsupported(manager) {
+        return Err(ChangeError::state(format!("starting {program}"), format!("it does not know {what}")));
+    }
     let tool: Box<dyn Tool> = match manager {
-        Manager::Apt => Box::new(Apt::of_node()),
-        Manager::Dnf | Manager::Dnf5 => Box::new(Dnf::of_node(program, flavour(Path::new(program)))),
+        Manager::Apt => Box::new(Apt::of_node().for_change(wanted)),
+        Manager::Dnf | Manager::Dnf5 => {
+            Box::new(Dnf::of_node(program, flavour(Path::new(program))).for_change(wanted))
+        }
     };
     Ok((manager, tool))
 }
@@ -46,43 +54,57 @@ pub(super) fn flavour(program: &Path) -> Flavour {
     if is_5 { Flavour::Dnf5 } else { Flavour::Dnf4 }
 }
 
+/// Returns the flavour of the program at a path, or `None` if there is none. It is of no meaning for apt-get.
+fn program_at(program: &str) -> Option<Flavour> {
+    let path = Path::new(program);
+    is_program(path).then(|| flavour(path))
+}
+
 fn os_release() -> String {
     std::fs::read_to_string("/etc/os-release").unwrap_or_default()
 }
 
 /// Returns the manager with which the distribution is made. Installed programs do not tell: Debian also has dnf, as a
-/// tool to make other systems.
-fn native(os_release: &str, exists: impl Fn(&str) -> bool) -> Option<Manager> {
+/// tool to make other systems, and dnf5 can be installed beside the dnf 4 that is a system's own.
+fn native(os_release: &str, at: impl Fn(&str) -> Option<Flavour>) -> Option<Manager> {
     let is_debian = os_release.lines().any(|line| {
         let ids = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")).unwrap_or("");
         ids.trim_matches(['"', '\'']).split_whitespace().any(|id| matches!(id, "debian" | "ubuntu"))
     });
-    let rpm = [(DNF5, Manager::Dnf5), (DNF, Manager::Dnf)];
-    let apt = [(APT_GET, Manager::Apt)];
-    let order: Vec<_> =
-        if is_debian { apt.into_iter().chain(rpm).collect() } else { rpm.into_iter().chain(apt).collect() };
-    order.into_iter().find(|(program, _)| exists(program)).map(|(_, manager)| manager)
+    let apt = at(APT_GET).map(|_| Manager::Apt);
+    let rpm = match (at(DNF), at(DNF5)) {
+        (Some(Flavour::Dnf4), _) | (Some(Flavour::Dnf5), None) => Some(Manager::Dnf),
+        (_, Some(_)) => Some(Manager::Dnf5),
+        (None, None) => None,
+    };
+    if is_debian { apt.or(rpm) } else { rpm.or(apt) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// (os-release, programs, manager)
-    const CASES: &[(&str, &[&str], Option<Manager>)] = &[
-        ("ID=debian\n", &[APT_GET, DNF, DNF5], Some(Manager::Apt)),
-        ("NAME=x\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", &[APT_GET, DNF], Some(Manager::Apt)),
-        ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &[DNF, APT_GET], Some(Manager::Dnf)),
-        ("ID=fedora\n", &[DNF, DNF5], Some(Manager::Dnf5)),
-        ("", &[APT_GET], Some(Manager::Apt)),
-        ("ID=debian\n", &[DNF], Some(Manager::Dnf)),
-        ("ID=alpine\n", &[], None),
+    /// (os-release, programs, whether /usr/bin/dnf is dnf 5, manager)
+    const CASES: &[(&str, &[&str], bool, Option<Manager>)] = &[
+        ("ID=debian\n", &[APT_GET, DNF, DNF5], false, Some(Manager::Apt)),
+        ("NAME=x\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", &[APT_GET, DNF], false, Some(Manager::Apt)),
+        ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &[DNF, APT_GET], false, Some(Manager::Dnf)),
+        ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &[DNF, DNF5], false, Some(Manager::Dnf)),
+        ("ID=fedora\n", &[DNF, DNF5], true, Some(Manager::Dnf5)),
+        ("ID=fedora\n", &[DNF5], true, Some(Manager::Dnf5)),
+        ("", &[APT_GET], false, Some(Manager::Apt)),
+        ("ID=debian\n", &[DNF], false, Some(Manager::Dnf)),
+        ("ID=alpine\n", &[], false, None),
     ];
 
     #[test]
     fn the_distribution_decides_before_what_is_installed() {
-        for (os_release, programs, expected) in CASES {
-            assert_eq!(native(os_release, |p| programs.contains(&p)), *expected, "{os_release}");
+        for (os_release, programs, dnf_is_5, expected) in CASES {
+            let at = |program: &str| {
+                let is_5 = program == DNF5 || *dnf_is_5;
+                programs.contains(&program).then_some(if is_5 { Flavour::Dnf5 } else { Flavour::Dnf4 })
+            };
+            assert_eq!(native(os_release, at), *expected, "{os_release}");
         }
     }
 }

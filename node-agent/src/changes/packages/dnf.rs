@@ -4,17 +4,26 @@
 //! being replaced in the same change; after the installation no remaining package needs it any more. If the new
 //! package conflicts with the old one, `--allowerasing` lets the first transaction remove it. Metadata is refreshed
 //! each time: every node must find a version that was published minutes ago, and an unchanged repository costs one
-//! small file.
+//! small file. A repository that cannot be reached is left out: if a package is missing then, dnf names both.
+
+mod flavour;
+
+pub(super) use flavour::Flavour;
 
 use super::list::{self, Difference};
 use super::rpm::Rpm;
 use super::run_manager::TimeBudget;
+use super::scriptlets;
 use super::simulate;
 use super::spec::{self, Notation};
-use super::tool::{Direction, Tool, Transaction};
+use super::tool::{Direction, Tool, Transaction, Unkept};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
+use crate::log;
+use rollout_core::rollout::manifest::{Allowance, Packages};
+use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use rollout_host::run::{Output, Program};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,44 +33,17 @@ const ALL_VERSIONS: &str = "--setopt=installonly_limit=0";
 /// Lets the running kernel be removed.
 const RUNNING_KERNEL: &str = "--setopt=protect_running_kernel=False";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flavour {
-    Dnf4,
-    Dnf5,
-}
+/// Accepts files without a signature. Those of an undo have the header of the package that was installed.
+const PROVEN_FILES: &str = "--setopt=localpkg_gpgcheck=False";
 
-impl Flavour {
-    /// Options for all or nothing, and never more than asked. A lock is reported, not waited for without end.
-    fn strictness(self) -> &'static [&'static str] {
-        match self {
-            Self::Dnf4 => &["--setopt=strict=True", "--setopt=exit_on_lock=True"],
-            Self::Dnf5 => &["--setopt=skip_unavailable=False", "--setopt=skip_broken=False"],
-        }
-    }
+/// Lists of locked versions: of dnf 4's plugin and of dnf5.
+const VERSION_LOCKS: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
-    /// Options for an undo, which no configuration of the site may prevent. The kernel to remove is the running one.
-    fn undo_options(self) -> &'static [&'static str] {
-        match self {
-            Self::Dnf4 => &["--setopt=disable_excludes=all"],
-            Self::Dnf5 => &["--setopt=disable_excludes=*"],
-        }
-    }
+/// Directory of the module streams that dnf 4 has enabled, each in a file `NAME.module`.
+const MODULES: &str = "/etc/dnf/modules.d";
 
-    /// Arguments that fetch the files of installed packages without a plugin.
-    fn fetch(self, directory: &Path) -> Vec<String> {
-        let directory = directory.display();
-        match self {
-            Self::Dnf4 => {
-                vec!["reinstall".into(), "--downloadonly".into(), format!("--downloaddir={directory}")]
-            }
-            Self::Dnf5 => vec![
-                "download".into(),
-                "--setopt=skip_unavailable=True".into(),
-                format!("--destdir={directory}"),
-            ],
-        }
-    }
-}
+/// The same of dnf5.
+const MODULES_OF_DNF5: &str = "/usr/lib/sysimage/libdnf5/modules.toml";
 
 /// dnf on a node.
 #[derive(Debug, Clone)]
@@ -71,11 +53,41 @@ pub(super) struct Dnf {
     /// Options for the system and its repositories if they are not those of the running one.
     root: Vec<String>,
     rpm: Rpm,
+    /// Options for the repositories that the manifest enables and disables.
+    repositories: Vec<String>,
+    /// Further options of the manifest.
+    options: Vec<String>,
+    lifts_excludes: bool,
 }
 
 impl Dnf {
     pub(super) fn of_node(program: &str, flavour: Flavour) -> Self {
-        Self { program: PathBuf::from(program), flavour, root: Vec::new(), rpm: Rpm::of_node() }
+        Self {
+            program: PathBuf::from(program),
+            flavour,
+            root: Vec::new(),
+            rpm: Rpm::of_node(),
+            repositories: Vec::new(),
+            options: Vec::new(),
+            lifts_excludes: false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn by_hand(&self, limit: Duration) -> Program {
+        Program::new(&self.program, limit).arg("-y").args(&self.root)
+    }
+
+    /// Applies the manifest's options.
+    pub(super) fn for_change(self, wanted: &Packages) -> Self {
+        let disabled = wanted.disable_repos.iter().map(|id| format!("--disablerepo={id}"));
+        let enabled = wanted.enable_repos.iter().map(|id| format!("--enablerepo={id}"));
+        Self {
+            repositories: disabled.chain(enabled).collect(),
+            options: wanted.options.clone(),
+            lifts_excludes: wanted.allows(Allowance::Excluded),
+            ..self
+        }
     }
 
     #[cfg(test)]
@@ -83,22 +95,52 @@ impl Dnf {
         Self { root: root.to_vec(), rpm, ..Self::of_node(program, flavour) }
     }
 
-    fn program(&self, limit: Duration, answer: &str, strictness: &[&str]) -> Program {
+    fn program(&self, limit: Duration, answer: &str) -> Program {
         // clean_requirements_on_remove: a package installed by hand for a job may look unneeded.
-        const ALWAYS: [&str; 2] = ["--setopt=best=True", "--setopt=clean_requirements_on_remove=False"];
-        Program::new(&self.program, limit).arg(answer).args(&self.root).args(ALWAYS).args(strictness)
+        const ALWAYS: [&str; 2] =
+            ["--setopt=clean_requirements_on_remove=False", "--setopt=*.skip_if_unavailable=True"];
+        Program::new(&self.program, limit).arg(answer).args(&self.root).args(&self.repositories).args(ALWAYS)
+    }
+
+    /// Returns dnf for the staged state: with the manifest's options, all or nothing.
+    fn forward(&self, limit: Duration, answer: &str) -> Program {
+        let mut program = self.program(limit, answer).args(&self.options).args(self.flavour.strictness());
+        if !self.options.iter().any(|option| option.contains("best")) {
+            program = program.arg("--setopt=best=True");
+        }
+        if self.lifts_excludes { program.args(self.flavour.without_excludes()) } else { program }
     }
 
     fn run(&self, budget: TimeBudget, attempt: &str, arguments: &[String]) -> Result<Output, ChangeError> {
-        let strictness = self.flavour.strictness();
-        budget.run(self.name(), attempt, |limit| self.program(limit, "-y", strictness).args(arguments))
+        budget.run(self.name(), attempt, |limit| self.forward(limit, "-y").args(arguments))
     }
 
     /// Returns what dnf prints that it would do.
-    fn dry_run(&self, budget: TimeBudget, arguments: &[String]) -> String {
-        let program =
-            self.program(budget.remaining(), "--assumeno", self.flavour.strictness()).args(arguments);
-        program.output().map(|output| output.stdout).unwrap_or_default()
+    fn dry_run(
+        &self,
+        budget: TimeBudget,
+        attempt: &str,
+        arguments: &[String],
+    ) -> Result<String, ChangeError> {
+        let program = |limit| self.forward(limit, "--assumeno").args(arguments);
+        // dnf answers its own question, and fails therefore.
+        let would = |output: &Output| {
+            output.status.success()
+                || output.stderr.contains("Operation aborted")
+                || output.stdout.contains("Operation aborted")
+        };
+        Ok(budget.run_until(self.name(), attempt, program, would)?.stdout)
+    }
+
+    /// Returns those packages that a repository offers.
+    fn offered(&self, packages: &[String], budget: TimeBudget) -> BTreeSet<String> {
+        const FORMAT: &str = "%{name}-%{epoch}:%{version}-%{release}.%{arch}\n";
+        let program = |limit| {
+            let query = self.program(limit, "-y").args(self.flavour.everything());
+            query.args(["-q", "repoquery", "--available", "--qf", FORMAT]).args(packages)
+        };
+        let output = budget.run(self.name(), "asking which packages are offered", program);
+        output.map(|output| output.stdout.lines().map(str::to_owned).collect()).unwrap_or_default()
     }
 
     fn run_for_undo(
@@ -108,12 +150,29 @@ impl Dnf {
         arguments: &[String],
     ) -> Result<(), ChangeError> {
         // obsoletes: a package that obsoletes an old one is about to be removed. installonly_limit: no old kernel must
-        // make room.
-        const EXACTLY: [&str; 4] =
-            ["--setopt=obsoletes=False", "--setopt=install_weak_deps=False", ALL_VERSIONS, RUNNING_KERNEL];
-        let options = EXACTLY.iter().chain(self.flavour.undo_options()).map(|option| (*option).to_owned());
-        let arguments: Vec<String> = options.chain(arguments.iter().cloned()).collect();
-        self.run(budget, attempt, &arguments).map(drop)
+        // make room. protect_running_kernel: the kernel to remove is the running one. protected_packages: those to
+        // remove were not there before.
+        const EXACTLY: [&str; 6] = [
+            "--setopt=best=True",
+            "--setopt=obsoletes=False",
+            "--setopt=install_weak_deps=False",
+            ALL_VERSIONS,
+            RUNNING_KERNEL,
+            "--setopt=protected_packages=",
+        ];
+        let program = |limit| {
+            let program = self.program(limit, "-y").args(self.flavour.strictness()).args(EXACTLY);
+            program.args(self.flavour.without_excludes()).args(arguments)
+        };
+        let output = budget.run(self.name(), attempt, program)?;
+        for line in scriptlets::failed(&format!("{}\n{}", output.stdout, output.stderr)) {
+            log::warning(&format!("{attempt} with {}: a scriptlet failed: {line}", self.name()));
+        }
+        Ok(())
+    }
+
+    fn on_host(&self, path: &str) -> PathBuf {
+        self.rpm.root_directory().join(path.trim_start_matches('/'))
     }
 
     fn install(transaction: &Transaction) -> Vec<String> {
@@ -121,8 +180,16 @@ impl Dnf {
         if transaction.may_remove_more {
             arguments.push("--allowerasing".to_owned());
         }
+        arguments.extend(exchanges_versions(transaction).then(|| ALL_VERSIONS.to_owned()));
         arguments.extend(transaction.install.iter().cloned());
         arguments
+    }
+
+    /// Returns the arguments that remove packages on the way forward. The running kernel may go if another version of
+    /// it stays.
+    fn remove_from(packages: &[String], installed: &[String]) -> Vec<String> {
+        let option = leaves_other_version(packages, installed).then(|| RUNNING_KERNEL.to_owned());
+        option.into_iter().chain(Self::remove(packages)).collect()
     }
 
     fn remove(packages: &[String]) -> Vec<String> {
@@ -139,7 +206,7 @@ impl Dnf {
         let files = self.rpm.cached_files(cache)?;
         let file = |package: &String| files.get(package).map(|(path, _)| path.clone());
         let all_cached: Option<Vec<PathBuf>> = missing.iter().map(file).collect();
-        let mut arguments = vec!["install".to_owned(), "--allowerasing".to_owned()];
+        let mut arguments = vec!["install".to_owned(), "--allowerasing".to_owned(), PROVEN_FILES.to_owned()];
         if all_cached.is_some() {
             arguments.push("--disablerepo=*".to_owned());
         }
@@ -149,9 +216,12 @@ impl Dnf {
         let attempt = format!("going back to {}", list::few(missing));
         let result = self.run_for_undo(budget, &attempt, &arguments);
         match (&result, all_cached) {
-            // A file has moved to a new package, which dnf cannot remove in the same transaction.
+            // A file has moved to a new package, which dnf cannot remove in the same transaction. Or the package is one
+            // of a module, which dnf only installs with the module's metadata.
             (Err(ChangeError::Manager { error, .. }), Some(files))
-                if error.to_string().contains("conflicts with file from package") =>
+                if ["conflicts with file from package", "modular metadata"]
+                    .iter()
+                    .any(|cause| error.to_string().contains(cause)) =>
             {
                 self.rpm.force(&attempt, &files, budget)
             }
@@ -159,6 +229,9 @@ impl Dnf {
         }
     }
 }
+
+/// Time limit for questions about installed packages.
+const QUERY: Duration = Duration::from_secs(120);
 
 /// Returns whether the transaction installs a version of a package and removes another one, which it names: no other
 /// version must make room, as it would for a kernel.
@@ -195,30 +268,106 @@ impl Tool for Dnf {
         self.rpm.is_provided(name)
     }
 
-    fn affected(&self, transaction: &Transaction, installed: &[String], budget: TimeBudget) -> Vec<String> {
-        let mut output = String::new();
+    fn affected(
+        &self,
+        transaction: &Transaction,
+        installed: &[String],
+        budget: TimeBudget,
+    ) -> Result<Vec<String>, ChangeError> {
+        let mut affected = transaction.remove.clone();
         if !transaction.install.is_empty() {
-            output += &self.dry_run(budget, &Self::install(transaction));
+            let attempt = format!("installing {}", list::few(&transaction.install));
+            let output = self.dry_run(budget, &attempt, &Self::install(transaction))?;
+            affected.extend(simulate::in_dnf(&output, installed));
         }
         if !transaction.remove.is_empty() {
-            output += &self.dry_run(budget, &Self::remove(&transaction.remove));
+            // It may fail before the installation and succeed after it, which may replace what stands in the way.
+            let attempt = format!("removing {}", list::few(&transaction.remove));
+            let arguments = Self::remove_from(&transaction.remove, installed);
+            let output = self.dry_run(budget, &attempt, &arguments);
+            affected.extend(simulate::in_dnf(&output.unwrap_or_default(), installed));
         }
-        simulate::in_dnf(&output, installed)
+        affected.sort_unstable();
+        affected.dedup();
+        Ok(affected)
     }
 
-    fn fetch_to_cache(&self, packages: &[String], cache: &UndoCache, budget: TimeBudget) {
-        let Ok(directory) = cache.files_dir() else { return };
+    fn fetch_to_cache(
+        &self,
+        packages: &[String],
+        cache: &UndoCache,
+        budget: TimeBudget,
+    ) -> Result<Unkept, ChangeError> {
         if packages.is_empty() {
-            return;
+            return Ok(Unkept::default());
         }
-        let arguments: Vec<String> =
-            self.flavour.fetch(&directory).into_iter().chain(packages.iter().cloned()).collect();
-        let program = |limit| self.program(limit, "-y", &[]).args(&arguments);
-        let _ = budget.run(self.name(), "keeping old packages", program);
-        if self.rpm.drop_unverified(cache, packages).is_err() {
-            // The files are not known to be genuine.
-            let _ = std::fs::remove_dir_all(&directory);
+        let directory = cache.files_dir()?;
+        let program = |limit| {
+            let program = self.program(limit, "-y").args(self.flavour.everything());
+            program.args(self.flavour.fetch(&directory)).args(packages)
+        };
+        let fetched = budget.run(self.name(), "keeping old packages", program);
+        self.rpm.drop_unverified(cache, packages)?;
+        let kept = self.rpm.cached_files(cache)?;
+        let unkept: Vec<String> = packages.iter().filter(|p| !kept.contains_key(*p)).cloned().collect();
+        if unkept.is_empty() {
+            return Ok(Unkept::default());
         }
+        let offered = self.offered(&unkept, budget);
+        let packages = unkept.into_iter().filter(|package| !offered.contains(package)).collect();
+        Ok(Unkept { packages, why: fetched.err().map(|error| error.to_string()) })
+    }
+
+    fn files_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {
+        self.rpm.paths("-l", packages)
+    }
+
+    fn configuration_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {
+        self.rpm.paths("-c", packages)
+    }
+
+    fn own_configuration(&self) -> Vec<PathBuf> {
+        let modules = self.on_host(MODULES);
+        let names = std::fs::read_dir(modules).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let enabled = names.map(|name| Path::new(MODULES).join(name));
+        VERSION_LOCKS.iter().map(PathBuf::from).chain([MODULES_OF_DNF5.into()]).chain(enabled).collect()
+    }
+
+    fn reasons(&self) -> Result<BTreeMap<String, String>, ChangeError> {
+        let program = |limit| {
+            let query = self.program(limit, "-y").args(["-q", "--disablerepo=*", "repoquery", "--installed"]);
+            query.args(["--qf", "%{name}.%{arch} %{reason}\n"])
+        };
+        let budget = TimeBudget::new(QUERY);
+        let output = budget.run(self.name(), "listing why packages are installed", program)?;
+        Ok(flavour::reasons(&output.stdout))
+    }
+
+    fn mark(&self, reason: &str, packages: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
+        let attempt = format!("marking {} as installed by {reason}", list::few(packages));
+        let program = |limit| {
+            let program = self.program(limit, "-y").arg("--disablerepo=*");
+            program.args(self.flavour.mark(reason)).args(packages)
+        };
+        budget.run(self.name(), &attempt, program).map(drop)
+    }
+
+    fn is_enabled(&self, module: &str) -> bool {
+        let Some((name, stream)) = module.split_once(':') else { return false };
+        let path = self.on_host(MODULES).join(format!("{name}.module"));
+        let text = regular_file::read_text(&path, MAX_WRITTEN_BY_HAND).unwrap_or_default();
+        flavour::has_stream(&text, stream)
+    }
+
+    fn enable(&self, modules: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
+        let attempt = format!("enabling {}", list::few(modules));
+        let run = |verb: &str, names: Vec<&str>| {
+            let arguments = ["module", verb].into_iter().chain(names).map(str::to_owned);
+            self.run(budget, &attempt, &arguments.collect::<Vec<_>>())
+        };
+        // dnf refuses to enable a stream beside another one of the module.
+        run("reset", modules.iter().map(|module| module.split(':').next().unwrap_or(module)).collect())?;
+        run("enable", modules.iter().map(String::as_str).collect()).map(drop)
     }
 
     fn recover(
@@ -243,21 +392,24 @@ impl Tool for Dnf {
         self.run(budget, &attempt, &arguments).map(drop)
     }
 
-    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<(), ChangeError> {
+    fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<Vec<String>, ChangeError> {
+        let mut output = String::new();
+        let mut run = |attempt: String, arguments: &[String]| {
+            let Output { stdout, stderr, .. } = self.run(budget, &attempt, arguments)?;
+            output += &format!("{stdout}\n{stderr}\n");
+            Ok::<(), ChangeError>(())
+        };
         if !transaction.install.is_empty() {
-            let option = exchanges_versions(transaction).then(|| ALL_VERSIONS.to_owned());
-            let arguments: Vec<String> = option.into_iter().chain(Self::install(transaction)).collect();
-            self.run(budget, &format!("installing {}", list::few(&transaction.install)), &arguments)?;
+            run(format!("installing {}", list::few(&transaction.install)), &Self::install(transaction))?;
         }
         let now = self.installed()?;
         let remaining: Vec<String> =
             transaction.remove.iter().filter(|package| now.contains(package)).cloned().collect();
         if !remaining.is_empty() {
-            let option = leaves_other_version(&remaining, &now).then(|| RUNNING_KERNEL.to_owned());
-            let arguments: Vec<String> = option.into_iter().chain(Self::remove(&remaining)).collect();
-            self.run(budget, &format!("removing {}", list::few(&remaining)), &arguments)?;
+            let arguments = Self::remove_from(&remaining, &now);
+            run(format!("removing {}", list::few(&remaining)), &arguments)?;
         }
-        Ok(())
+        Ok(scriptlets::failed(&output))
     }
 
     fn remove_leftovers(&self, packages: &[String], budget: TimeBudget) {
@@ -290,6 +442,7 @@ impl Tool for Dnf {
         };
         let all_cached = damaged.iter().all(|package| files.contains_key(package));
         let mut arguments = vec!["reinstall".to_owned()];
+        arguments.push(PROVEN_FILES.to_owned());
         arguments.extend(all_cached.then(|| "--disablerepo=*".to_owned()));
         arguments.extend(damaged.iter().map(target));
         self.run_for_undo(budget, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
@@ -312,8 +465,12 @@ mod tests {
             (&["kernel-0:6.3-1.x86_64"], &["tool-0:1-1.noarch"], false, false),
             (&[], &["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"], false, false),
         ] {
-            let transaction =
-                Transaction { install: list(install), remove: list(remove), may_remove_more: true };
+            let transaction = Transaction {
+                install: list(install),
+                remove: list(remove),
+                may_remove_more: true,
+                modules: Vec::new(),
+            };
             assert_eq!(exchanges_versions(&transaction), exchanges, "{install:?} {remove:?}");
             assert_eq!(leaves_other_version(&transaction.remove, &kernels), leaves, "{install:?} {remove:?}");
         }

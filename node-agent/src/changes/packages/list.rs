@@ -3,6 +3,7 @@
 //!
 //! dpkg also has packages that are neither installed nor removed. Their text ends in the state in brackets.
 
+use super::spec::{self, Notation};
 use std::collections::BTreeMap;
 
 /// State of a removed Debian package whose configuration files are left.
@@ -39,6 +40,40 @@ impl Difference {
             list.extend((0..times).map(|_| package.to_owned()));
         }
         difference
+    }
+
+    /// Splits a difference to `before` into our part and what others have done. Ours are packages that our transaction
+    /// touched, and those that have since taken the place of one of them. A further version beside one from before, as
+    /// of a kernel, takes no place.
+    pub(super) fn split(self, notation: Notation, before: &[String], touched: &[String]) -> (Self, Self) {
+        let stays = |package: &String| {
+            let missing = self.missing.contains(package);
+            !missing && !touched.contains(package)
+        };
+        let staying: Vec<&String> = before.iter().filter(|package| stays(package)).collect();
+        let is_ours = |package: &String| {
+            let replaces = touched.iter().any(|ours| spec::is_same(notation, ours, package));
+            touched.contains(package)
+                || replaces && !staying.iter().any(|old| spec::is_same(notation, old, package))
+        };
+        let (our_missing, missing) = self.missing.iter().cloned().partition(|p| touched.contains(p));
+        let (our_extra, extra) = self.extra.iter().cloned().partition(is_ours);
+        (Self { missing: our_missing, extra: our_extra }, Self { missing, extra })
+    }
+
+    /// Returns the list from which `now` would not differ in this way.
+    pub(super) fn undone(&self, now: &[String]) -> Vec<String> {
+        let mut extra = self.extra.clone();
+        let mut target: Vec<String> = Vec::new();
+        for package in now {
+            match extra.iter().position(|one| one == package) {
+                Some(index) => drop(extra.swap_remove(index)),
+                None => target.push(package.clone()),
+            }
+        }
+        target.extend(self.missing.iter().cloned());
+        target.sort_unstable();
+        target
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -129,6 +164,41 @@ mod tests {
             "j:all=1",
         ];
         assert_eq!(from_dpkg(output), expected);
+    }
+
+    /// (before, now, touched by us, our part, the others' part)
+    const SPLITS: &[(&str, &str, &str, &str, &str)] = &[
+        ("a:all=1", "a:all=2", "a:all=1 a:all=2", "-a:all=1 +a:all=2", ""),
+        ("a:all=1 b:all=1", "a:all=2 b:all=2", "a:all=1 a:all=2", "-a:all=1 +a:all=2", "-b:all=1 +b:all=2"),
+        ("a:all=1", "a:all=3", "a:all=1 a:all=2", "-a:all=1 +a:all=3", ""),
+        ("", "n:all=2", "n:all=1", "+n:all=2", ""),
+        ("b:all=1", "b:all=2", "", "", "-b:all=1 +b:all=2"),
+        ("a:all=1", "a:all=1 c:all=1", "a:all=1", "", "+c:all=1"),
+    ];
+
+    #[test]
+    fn what_others_have_changed_is_not_ours() {
+        for (before, now, touched, ours, others) in SPLITS {
+            let (before, now) = (list(before), list(now));
+            let split = Difference::between(&before, &now).split(Notation::Deb, &before, &list(touched));
+            let text = |difference: &Difference| {
+                let missing = difference.missing.iter().map(|p| format!("-{p}"));
+                missing.chain(difference.extra.iter().map(|p| format!("+{p}"))).collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!((text(&split.0).as_str(), text(&split.1).as_str()), (*ours, *others), "{now:?}");
+            let target = split.0.undone(&now);
+            assert_eq!(text(&Difference::between(&before, &target)), *others);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_others_install_stays_beside_ours() {
+        let before = list("k-0:1-1.x86_64 k-0:2-1.x86_64");
+        let now = list("k-0:2-1.x86_64 k-0:3-1.x86_64 k-0:4-1.x86_64");
+        let touched = list("k-0:1-1.x86_64 k-0:3-1.x86_64");
+        let (ours, others) = Difference::between(&before, &now).split(Notation::Rpm, &before, &touched);
+        assert_eq!(ours, Difference { missing: list("k-0:1-1.x86_64"), extra: list("k-0:3-1.x86_64") });
+        assert_eq!(others.extra, list("k-0:4-1.x86_64"));
     }
 
     #[test]

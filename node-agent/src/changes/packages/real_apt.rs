@@ -1,10 +1,14 @@
 //! Tests with the real apt-get and dpkg of this machine, on a private root and with a private repository.
 
+mod surroundings;
+
 use super::apt::Apt;
+use super::surroundings::System;
 use super::tool::Tool;
 use super::undo_cache::UndoCache;
-use super::{apply_with, observe_with, undo_with, verify_with};
-use rollout_core::rollout::manifest::{Manager, Packages};
+use super::{ChangeError, Site, verify_with};
+use rollout_core::agent::record::After;
+use rollout_core::rollout::manifest::{Allowance, Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::durable::replace;
 use rollout_host::run::{Program, is_program};
@@ -16,6 +20,7 @@ struct Lab {
     dir: tempfile::TempDir,
     apt: Apt,
     cache: UndoCache,
+    system: System,
 }
 
 impl Lab {
@@ -47,19 +52,22 @@ impl Lab {
             format!("-oDir::State::status={}/var/lib/dpkg/status", root.display()),
             format!("-oDpkg::Options::=--root={}", root.display()),
             "-oDpkg::Options::=--force-not-root".to_owned(),
+            // Scripts run without a shell in the root.
+            "-oDpkg::Options::=--force-script-chrootless".to_owned(),
             "-oDpkg::Options::=--log=/dev/null".to_owned(),
             "-oAPT::Sandbox::User=root".to_owned(),
         ];
         let apt = Apt::in_root(&apt_root, &[format!("--root={}", root.display())]);
         let cache = UndoCache::in_dir(dir.path());
-        let lab = Self { dir, apt, cache };
+        let system = System { root, kernel: "1.0".to_owned(), loader: None };
+        let lab = Self { dir, apt, cache, system };
         for version in ["1:1.0", "1:1.1"] {
             lab.build("alpha", version, "");
             lab.build("beta", version, &format!("Depends: alpha (= {version})\n"));
         }
         lab.build("gamma", "1", "Conflicts: beta\n");
         lab.publish();
-        apply_with(&lab.apt, &lab.wanted(&["alpha=1:1.0", "beta=1:1.0"], &[]), &[], &lab.cache).unwrap();
+        lab.apply(&lab.wanted(&["alpha=1:1.0", "beta=1:1.0"], &[]), &[]).unwrap();
         lab.cache.remove().unwrap();
         lab
     }
@@ -69,6 +77,14 @@ impl Lab {
     }
 
     fn build(&self, name: &str, version: &str, more: &str) {
+        self.build_from(name, version, more, None);
+    }
+
+    fn build_with_script(&self, name: &str, version: &str, postinst: &str) {
+        self.build_from(name, version, "", Some(postinst));
+    }
+
+    fn build_from(&self, name: &str, version: &str, more: &str, postinst: Option<&str>) {
         let tree = self.path("build");
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir_all(tree.join("DEBIAN")).unwrap();
@@ -80,6 +96,9 @@ impl Lab {
             &format!("Package: {name}\nVersion: {version}\nArchitecture: all\n{more}{who}"),
         );
         write("DEBIAN/conffiles", &format!("/etc/{name}\n"));
+        if let Some(script) = postinst {
+            replace(&tree.join("DEBIAN/postinst"), script.as_bytes(), 0o755).unwrap();
+        }
         write(&format!("etc/{name}"), version);
         let file = self.path("repo").join(format!("{name}_{}.deb", version.replace(':', "-")));
         Program::new("/usr/bin/dpkg-deb", Duration::from_secs(60))
@@ -104,7 +123,33 @@ impl Lab {
             remove: list(remove),
             manager: Some(Manager::Apt),
             timeout: TimeLimit::from_secs(120),
+            ..Packages::default()
         }
+    }
+
+    fn with<T>(&self, wanted: &Packages, run: impl FnOnce(Site<'_>) -> T) -> T {
+        let tool = self.apt.clone().for_change(wanted);
+        run(Site { tool: &tool, cache: &self.cache, system: &self.system })
+    }
+
+    fn observe(&self) -> Vec<String> {
+        self.with(&Packages::default(), |site| site.observe()).unwrap()
+    }
+
+    fn apply(&self, wanted: &Packages, before: &[String]) -> Result<After, ChangeError> {
+        self.with(wanted, |site| site.apply(wanted, before))
+    }
+
+    fn undo(&self, wanted: &Packages, before: &[String]) -> Result<(), ChangeError> {
+        self.with(wanted, |site| site.undo(wanted, before))
+    }
+
+    fn verify_old(&self, before: &[String]) -> Result<Vec<String>, ChangeError> {
+        self.with(&Packages::default(), |site| site.verify_old(before))
+    }
+
+    fn verify(&self, wanted: &Packages, after: &After) -> Result<(), ChangeError> {
+        verify_with(&self.apt, wanted, after, &self.system.kernel)
     }
 }
 
@@ -115,22 +160,22 @@ const NEW: [&str; 2] = ["alpha:all=1:1.1", "beta:all=1:1.1"];
 fn an_upgrade_and_the_way_back_without_the_mirror() {
     let lab = Lab::new();
     let wanted = lab.wanted(&["alpha=1:1.1", "beta=1:1.1"], &[]);
-    let before = observe_with(&lab.apt).unwrap();
+    let before = lab.observe();
     assert_eq!(before, OLD);
     replace(&lab.path("root/etc/alpha"), b"by the admin", 0o644).unwrap();
-    let after = apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
+    let after = lab.apply(&wanted, &before).unwrap();
     assert_eq!(
         (&after.added[..], &after.removed[..]),
         (&NEW.map(str::to_owned)[..], &OLD.map(str::to_owned)[..])
     );
-    apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
-    verify_with(&lab.apt, &wanted, &after).unwrap();
+    lab.apply(&wanted, &before).unwrap();
+    lab.verify(&wanted, &after).unwrap();
 
     for file in fs::read_dir(lab.path("repo")).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
     }
-    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
-    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.apt.installed().unwrap(), OLD);
     assert_eq!(fs::read_to_string(lab.path("root/etc/alpha")).unwrap(), "by the admin");
 }
@@ -138,19 +183,19 @@ fn an_upgrade_and_the_way_back_without_the_mirror() {
 #[test]
 fn nothing_is_removed_that_the_manifest_does_not_say() {
     let lab = Lab::new();
-    let before = observe_with(&lab.apt).unwrap();
+    let before = lab.observe();
     let wanted = lab.wanted(&["gamma"], &[]);
-    let error = apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap_err().to_string();
+    let error = lab.apply(&wanted, &before).unwrap_err().to_string();
     assert!(error.starts_with("installing gamma with apt-get: ") && error.contains("`remove`"), "{error}");
-    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.apt.installed().unwrap(), OLD);
 
     let wanted = lab.wanted(&["gamma"], &["bet?"]);
-    let after = apply_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
-    verify_with(&lab.apt, &wanted, &after).unwrap();
+    let after = lab.apply(&wanted, &before).unwrap();
+    lab.verify(&wanted, &after).unwrap();
     let now = ["alpha:all=1:1.0", "beta:all=1:1.0 [config-files]", "gamma:all=1"];
     assert_eq!(lab.apt.installed().unwrap(), now);
-    undo_with(&lab.apt, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.apt.installed().unwrap(), OLD, "not even gamma's configuration files are left");
 }
 
@@ -158,7 +203,7 @@ fn nothing_is_removed_that_the_manifest_does_not_say() {
 fn what_cannot_be_installed_changes_nothing() {
     let lab = Lab::new();
     let wanted = lab.wanted(&["alpha=1:1.1", "nosuch"], &["beta"]);
-    let error = apply_with(&lab.apt, &wanted, &[], &lab.cache).unwrap_err().to_string();
+    let error = lab.apply(&wanted, &[]).unwrap_err().to_string();
     assert!(error.contains("Unable to locate package nosuch"), "{error}");
     assert_eq!(lab.apt.installed().unwrap(), OLD);
 }

@@ -1,21 +1,34 @@
 //! Tests with the real dnf and rpm of this machine, on a private root and with a private repository.
 
+mod refusals;
+mod surroundings;
+
 use super::dnf::Dnf;
 use super::rpm::Rpm;
+use super::surroundings::System;
 use super::tool::Tool;
 use super::undo_cache::UndoCache;
-use super::{apply_with, observe_with, undo_with, verify_old_with, verify_with};
-use rollout_core::rollout::manifest::{Manager, Packages};
+use super::{ChangeError, Site, verify_with};
+use crate::changes::image::Loader;
+use rollout_core::agent::record::After;
+use rollout_core::rollout::manifest::{Allowance, Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
+use rollout_host::durable::replace;
 use rollout_host::run::{Program, is_program};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Spec of a package. `beta` needs `alpha` in its own version; alpha's %post hangs if /slow exists.
+/// Spec of a package with configuration files of both kinds and a unit. `beta` needs `alpha` in its own version. The
+/// %post of a package hangs if /slow exists and fails if /fail does, and its %preun disables the unit on removal.
 const SPEC: &str = "Name: NAME\nVersion: VERSION\nRelease: 1\nSummary: test\nLicense: none\nBuildArch: noarch\nMORE\n\
-    %description\ntest\n%install\nmkdir -p %{buildroot}/opt\necho VERSION > %{buildroot}/opt/NAME\n%files\n/opt/NAME\n\
-    %post -p <lua>\nif posix.access('/slow') then posix.sleep(60) end\n";
+    %description\ntest\n%install\nmkdir -p %{buildroot}/opt %{buildroot}/etc %{buildroot}/usr/lib/systemd/system\n\
+    echo VERSION > %{buildroot}/opt/NAME\necho VERSION > %{buildroot}/etc/NAME.conf\n\
+    echo VERSION > %{buildroot}/etc/NAME.kept\ntouch %{buildroot}/usr/lib/systemd/system/NAME.service\nINSTALL\n\
+    %files\n/opt/NAME\n%config /etc/NAME.conf\n%config(noreplace) /etc/NAME.kept\n\
+    /usr/lib/systemd/system/NAME.service\nFILES\n\
+    %post -p <lua>\nif posix.access('/slow') then posix.sleep(60) end\nif posix.access('/fail') then error('no') end\n\
+    %preun -p <lua>\nif arg[2] == 0 then posix.unlink('/etc/systemd/system/multi-user.target.wants/NAME.service') end\n";
 
 const DNF: &str = "/usr/bin/dnf";
 /// Used if TEST_DNF5 is set: with both installed, the tests run with one at a time.
@@ -25,11 +38,17 @@ struct Lab {
     dir: tempfile::TempDir,
     dnf: Dnf,
     cache: UndoCache,
+    system: System,
 }
 
 impl Lab {
     /// Makes a root with alpha and beta 1.0 installed, and a repository with 1.0 and 1.1.
     fn new() -> Self {
+        Self::configured("")
+    }
+
+    /// The same with further lines in dnf.conf.
+    fn configured(main: &str) -> Self {
         let dnf =
             if is_program(Path::new(DNF5)) && std::env::var_os("TEST_DNF5").is_some() { DNF5 } else { DNF };
         for program in [dnf, "/usr/bin/rpm", "/usr/bin/rpmbuild", "/usr/bin/createrepo_c"] {
@@ -40,28 +59,31 @@ impl Lab {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for name in ["root", "repo", "cache", "none"] {
+        for name in ["root", "repo", "cache", "repos"] {
             fs::create_dir(path(name)).unwrap();
         }
+        let main = format!("[main]\ngpgcheck=1\n{main}\n");
+        replace(&path("dnf.conf"), main.as_bytes(), 0o644).unwrap();
         let root = [
+            format!("--config={}", path("dnf.conf").display()),
             format!("--installroot={}", path("root").display()),
-            format!("--repofrompath=lab,file://{}", path("repo").display()),
-            format!("--setopt=reposdir={}", path("none").display()),
+            format!("--setopt=reposdir={}", path("repos").display()),
             format!("--setopt=cachedir={}", path("cache").display()),
             "--releasever=1".to_owned(),
-            "--nogpgcheck".to_owned(),
         ];
         let rpm = Rpm::in_root(&path("root"));
         let flavour = super::detect::flavour(Path::new(dnf));
         let dnf = Dnf::in_root(dnf, flavour, &root, rpm);
         let cache = UndoCache::in_dir(dir.path());
-        let lab = Self { dnf, cache, dir };
+        let system = System { root: path("root"), kernel: "1.0".to_owned(), loader: None };
+        let lab = Self { dnf, cache, system, dir };
+        lab.repository("lab", &format!("baseurl=file://{}", lab.path("repo").display()));
         for version in ["1.0", "1.1"] {
             lab.build("alpha", version, "");
             lab.build("beta", version, &format!("Requires: alpha = {version}"));
         }
         lab.publish();
-        apply_with(&lab.dnf, &lab.wanted(&["beta-1.0"], &[]), &[], &lab.cache).unwrap();
+        lab.apply(&lab.wanted(&["beta-1.0"], &[]), &[]).unwrap();
         lab.cache.remove().unwrap();
         lab
     }
@@ -70,10 +92,22 @@ impl Lab {
         self.dir.path().join(name)
     }
 
+    /// Adds a repository of unsigned packages.
+    fn repository(&self, id: &str, lines: &str) {
+        let text = format!("[{id}]\nname={id}\ngpgcheck=0\n{lines}\n");
+        replace(&self.path("repos").join(format!("{id}.repo")), text.as_bytes(), 0o644).unwrap();
+    }
+
     fn build(&self, name: &str, version: &str, more: &str) {
+        self.build_with(name, version, more, ("", ""));
+    }
+
+    /// Builds a package with further commands in %install and further lines in %files.
+    fn build_with(&self, name: &str, version: &str, more: &str, (install, files): (&str, &str)) {
         let spec = SPEC.replace("NAME", name).replace("VERSION", version).replace("MORE", more);
+        let spec = spec.replace("INSTALL", install).replace("FILES", files);
         let file = self.path("build.spec");
-        rollout_host::durable::replace(&file, spec.as_bytes(), 0o644).unwrap();
+        replace(&file, spec.as_bytes(), 0o644).unwrap();
         let define = |key: &str, value: &Path| format!("--define={key} {}", value.display());
         let program = Program::new("/usr/bin/rpmbuild", Duration::from_secs(60)).args(["-bb", "--quiet"]);
         let program =
@@ -85,6 +119,12 @@ impl Lab {
         Program::new("/usr/bin/createrepo_c", Duration::from_secs(60)).arg(self.path("repo")).run().unwrap();
     }
 
+    /// Removes a version of a package from the repository.
+    fn withdraw(&self, file: &str) {
+        fs::remove_file(self.path("repo/noarch").join(file)).unwrap();
+        self.publish();
+    }
+
     fn wanted(&self, install: &[&str], remove: &[&str]) -> Packages {
         let list = |specs: &[&str]| specs.iter().map(|spec| (*spec).to_owned()).collect();
         Packages {
@@ -92,7 +132,51 @@ impl Lab {
             remove: list(remove),
             manager: Some(Manager::Dnf),
             timeout: TimeLimit::from_secs(120),
+            ..Packages::default()
         }
+    }
+
+    fn with<T>(&self, wanted: &Packages, run: impl FnOnce(Site<'_>) -> T) -> T {
+        let tool = self.dnf.clone().for_change(wanted);
+        run(Site { tool: &tool, cache: &self.cache, system: &self.system })
+    }
+
+    fn observe(&self) -> Vec<String> {
+        self.with(&Packages::default(), |site| site.observe()).unwrap()
+    }
+
+    fn apply(&self, wanted: &Packages, before: &[String]) -> Result<After, ChangeError> {
+        self.with(wanted, |site| site.apply(wanted, before))
+    }
+
+    fn undo(&self, wanted: &Packages, before: &[String]) -> Result<(), ChangeError> {
+        self.with(wanted, |site| site.undo(wanted, before))
+    }
+
+    fn verify_old(&self, before: &[String]) -> Result<Vec<String>, ChangeError> {
+        self.with(&Packages::default(), |site| site.verify_old(before))
+    }
+
+    fn verify(&self, wanted: &Packages, after: &After) -> Result<(), ChangeError> {
+        verify_with(&self.dnf, wanted, after, &self.system.kernel)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path("root").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        replace(&path, text.as_bytes(), 0o644).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path("root").join(name)).unwrap_or_else(|error| format!("{name}: {error}"))
+    }
+
+    /// Runs dnf as somebody else would.
+    fn dnf(&self, arguments: &[&str]) -> String {
+        let run = |limit| self.dnf.clone().by_hand(limit).args(arguments);
+        let output = run(Duration::from_secs(60)).output().unwrap();
+        assert!(output.status.success(), "{}{}", output.stdout, output.stderr);
+        output.stdout
     }
 
     fn versions(&self) -> [Option<String>; 2] {
@@ -112,22 +196,22 @@ fn version(text: &str) -> Option<String> {
 fn an_upgrade_and_the_way_back_without_the_mirror() {
     let lab = Lab::new();
     let wanted = lab.wanted(&["beta-1.1"], &[]);
-    let before = observe_with(&lab.dnf).unwrap();
+    let before = lab.observe();
     assert_eq!(before, OLD);
-    let after = apply_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
+    let after = lab.apply(&wanted, &before).unwrap();
     assert_eq!(
         (after.added, after.removed),
         (NEW.map(str::to_owned).to_vec(), OLD.map(str::to_owned).to_vec())
     );
-    let again = apply_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
-    verify_with(&lab.dnf, &wanted, &again).unwrap();
+    let again = lab.apply(&wanted, &before).unwrap();
+    lab.verify(&wanted, &again).unwrap();
     assert_eq!(lab.versions(), [version("1.1"), version("1.1")]);
-    let error = verify_old_with(&lab.dnf, &before).unwrap_err().to_string();
+    let error = lab.verify_old(&before).unwrap_err().to_string();
     assert!(error.contains("missing: alpha-0:1.0-1.noarch"), "{error}");
 
     fs::remove_dir_all(lab.path("repo")).unwrap();
-    undo_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
-    undo_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.dnf.installed().unwrap(), OLD);
     assert_eq!(lab.versions(), [version("1.0"), version("1.0")]);
 }
@@ -135,8 +219,7 @@ fn an_upgrade_and_the_way_back_without_the_mirror() {
 #[test]
 fn what_cannot_be_installed_changes_nothing() {
     let lab = Lab::new();
-    let error =
-        apply_with(&lab.dnf, &lab.wanted(&["alpha-1.1", "nosuch"], &["beta"]), &[], &lab.cache).unwrap_err();
+    let error = lab.apply(&lab.wanted(&["alpha-1.1", "nosuch"], &["beta"]), &[]).unwrap_err();
     assert!(error.to_string().starts_with("installing alpha-1.1 nosuch with dnf"), "{error}");
     assert!(error.to_string().contains("nosuch"), "{error}");
     assert_eq!(lab.dnf.installed().unwrap(), OLD);
@@ -145,19 +228,19 @@ fn what_cannot_be_installed_changes_nothing() {
 #[test]
 fn one_that_goes_takes_along_what_needs_it_and_both_come_back() {
     let lab = Lab::new();
-    let before = observe_with(&lab.dnf).unwrap();
+    let before = lab.observe();
     // The package to install needs the package to remove.
     let wanted = lab.wanted(&["beta-1.1"], &["alp*"]);
-    let error = apply_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap_err().to_string();
+    let error = lab.apply(&wanted, &before).unwrap_err().to_string();
     assert!(error.ends_with("still installed: alpha-0:1.1-1.noarch"), "{error}");
-    undo_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.dnf.installed().unwrap(), OLD);
 
     let wanted = lab.wanted(&[], &["alp*"]);
-    let after = apply_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
-    verify_with(&lab.dnf, &wanted, &after).unwrap();
+    let after = lab.apply(&wanted, &before).unwrap();
+    lab.verify(&wanted, &after).unwrap();
     assert_eq!(lab.dnf.installed().unwrap(), Vec::<String>::new());
-    undo_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.dnf.installed().unwrap(), OLD);
 }
 
@@ -173,11 +256,11 @@ fn an_interrupted_transaction_is_taken_back() {
 
 fn interrupt(forward: bool) {
     let lab = Lab::new();
-    let before = observe_with(&lab.dnf).unwrap();
+    let before = lab.observe();
     let slow = lab.path("root/slow");
     fs::create_dir(&slow).unwrap();
     let hurried = Packages { timeout: TimeLimit::from_secs(20), ..lab.wanted(&["beta-1.1"], &[]) };
-    let error = apply_with(&lab.dnf, &hurried, &before, &lab.cache).unwrap_err().to_string();
+    let error = lab.apply(&hurried, &before).unwrap_err().to_string();
     assert!(error.contains("not done within 20 s, killed"), "{error}");
     let now = lab.dnf.installed().unwrap();
     assert!(now.contains(&OLD[0].to_owned()) && now.contains(&NEW[0].to_owned()), "{now:?}");
@@ -185,11 +268,11 @@ fn interrupt(forward: bool) {
 
     let wanted = lab.wanted(&["beta-1.1"], &[]);
     if forward {
-        let after = apply_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
-        verify_with(&lab.dnf, &wanted, &after).unwrap();
+        let after = lab.apply(&wanted, &before).unwrap();
+        lab.verify(&wanted, &after).unwrap();
         assert_eq!(lab.dnf.installed().unwrap(), NEW);
     }
-    undo_with(&lab.dnf, &wanted, &before, &lab.cache).unwrap();
+    lab.undo(&wanted, &before).unwrap();
     assert_eq!(lab.dnf.installed().unwrap(), OLD);
     assert_eq!(lab.versions(), [version("1.0"), version("1.0")]);
 }
@@ -197,10 +280,10 @@ fn interrupt(forward: bool) {
 #[test]
 fn a_stranger_of_the_same_name_is_not_kept() {
     let lab = Lab::new();
-    let before = observe_with(&lab.dnf).unwrap();
+    let before = lab.observe();
     lab.build("alpha", "1.0", "URL: http://example.invalid/rebuilt");
     lab.publish();
-    apply_with(&lab.dnf, &lab.wanted(&["beta-1.1"], &[]), &before, &lab.cache).unwrap();
+    lab.apply(&lab.wanted(&["beta-1.1"], &[]), &before).unwrap();
     let names: Vec<_> =
         fs::read_dir(lab.path("undo/files")).unwrap().map(|e| e.unwrap().file_name()).collect();
     let is_cached = |name: &str| names.iter().any(|file| file.to_string_lossy().starts_with(name));

@@ -115,6 +115,18 @@ impl Rpm {
         Ok(())
     }
 
+    /// Returns the paths that a query lists for installed packages. rpm prints a remark for a package without any.
+    pub(super) fn paths(&self, query: &str, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {
+        let arguments: Vec<&str> =
+            ["-q", query].into_iter().chain(packages.iter().map(String::as_str)).collect();
+        let output = self.query("listing the files of packages", &arguments)?;
+        Ok(output.lines().filter(|line| line.starts_with('/')).map(PathBuf::from).collect())
+    }
+
+    pub(super) fn root_directory(&self) -> &Path {
+        &self.prefix
+    }
+
     /// Returns the packages with a file that is missing or differs from the installed version. Configuration files
     /// belong to the admin and are not compared.
     pub(super) fn damaged(&self, packages: &[String], budget: TimeBudget) -> Vec<String> {
@@ -130,7 +142,7 @@ impl Rpm {
             "--nocaps",
         ];
         let is_whole = |package: &&String| {
-            let program = self.program(budget.remaining()).args(OPTIONS).arg(package);
+            let program = self.program(budget.for_program()).args(OPTIONS).arg(package);
             program.output().is_ok_and(|output| output.status.success())
         };
         packages.iter().filter(|package| !is_whole(package)).cloned().collect()
@@ -174,7 +186,9 @@ impl Rpm {
             return;
         }
         // rpm complains about packages that are not installed, and lists the others.
-        let Ok(output) = self.program(budget.remaining()).arg("-ql").args(packages).output() else { return };
+        let Ok(output) = self.program(budget.for_program()).arg("-ql").args(packages).output() else {
+            return;
+        };
         let files: BTreeSet<&Path> =
             output.stdout.lines().filter(|l| l.starts_with('/')).map(Path::new).collect();
         let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();

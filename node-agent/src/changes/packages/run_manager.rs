@@ -1,15 +1,16 @@
-//! Running package managers: all programs of one change share a time limit, a lock held by another process is waited
-//! for, and an error states the cause instead of all that a package manager prints.
+//! Running package managers: within time limits, waiting for locks that other processes hold, and with errors that state
+//! the cause instead of all that a package manager prints.
 
 use crate::changes::ChangeError;
+use crate::log;
 use rollout_core::slurm::reason::MAX_LENGTH;
 use rollout_host::run::{Output, Program, RunError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time limit for waiting for another process's lock: apt-daily and dnf-makecache end within it, a person at a
-/// prompt does not.
-pub(super) const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// Number of times the time limit of a change for which its undo waits for locks. A node that is neither old nor new is
+/// worth more patience than one on which nothing was changed yet.
+const UNDO_PATIENCE: u32 = 3;
 
 /// Pause between attempts to get a lock.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
@@ -18,21 +19,37 @@ const LOCK_PAUSE: Duration = Duration::from_secs(2);
 /// and the attempt.
 const MAX_WORDS: usize = MAX_LENGTH - 100;
 
-/// The time limit that all programs of a change share.
+/// The time that programs of a change have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeBudget {
+    /// End of waiting for locks.
     end: Instant,
     limit: Duration,
+    /// Each program has the whole limit once it has its lock: it must not be killed in its middle because others were
+    /// slow before.
+    is_transaction: bool,
 }
 
 impl TimeBudget {
+    /// Returns the time that all programs share which only read and prepare.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { end: Instant::now() + limit, limit }
+        Self { end: Instant::now() + limit, limit, is_transaction: false }
     }
 
-    /// Returns the time that remains. Never zero: a program that gets no time reports no cause either.
-    pub(super) fn remaining(self) -> Duration {
-        self.end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
+    /// Returns the time for programs that change the node.
+    pub(super) fn for_transaction(limit: Duration) -> Self {
+        Self { is_transaction: true, ..Self::new(limit) }
+    }
+
+    /// Returns the time for programs that undo a change.
+    pub(super) fn for_undo(limit: Duration) -> Self {
+        Self { end: Instant::now() + limit * UNDO_PATIENCE, limit, is_transaction: true }
+    }
+
+    /// Returns the time for one program. Never zero: a program that gets no time reports no cause either.
+    pub(super) fn for_program(self) -> Duration {
+        let remaining = self.end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        if self.is_transaction { self.limit } else { remaining }
     }
 
     /// Runs a program until it exits with 0, again and again while a lock is held.
@@ -42,21 +59,37 @@ impl TimeBudget {
         attempt: &str,
         program: impl Fn(Duration) -> Program,
     ) -> Result<Output, ChangeError> {
-        let failed = |error: RunError| ChangeError::Manager {
+        self.run_until(manager, attempt, program, |output| output.status.success())
+    }
+
+    /// Runs a program until its output is accepted, again and again while a lock is held.
+    pub(super) fn run_until(
+        self,
+        manager: &'static str,
+        attempt: &str,
+        program: impl Fn(Duration) -> Program,
+        accepts: impl Fn(&Output) -> bool,
+    ) -> Result<Output, ChangeError> {
+        let failed = |error: RunError, output: Option<&Output>| ChangeError::Manager {
             attempt: attempt.to_owned(),
             manager,
-            words: words(&error, self.limit),
+            words: words(&error, output, self.limit),
             error: Box::new(error),
         };
-        let lock_end = Instant::now() + LOCK_WAIT.min(self.remaining());
+        let mut waits = false;
         loop {
-            let program = program(self.remaining());
-            let output = program.output().map_err(failed)?;
-            if output.status.success() {
+            let program = program(self.for_program()).waits_for_group();
+            let output = program.output().map_err(|error| failed(error, None))?;
+            if accepts(&output) {
                 return Ok(output);
             }
-            if !is_locked(&output) || Instant::now() >= lock_end {
-                return Err(failed(program.failed(&output)));
+            if !is_locked(&output) || Instant::now() >= self.end {
+                return Err(failed(program.failed(&output), Some(&output)));
+            }
+            if !std::mem::replace(&mut waits, true) {
+                log::info(&format!(
+                    "{attempt} with {manager}: another process holds the lock, waiting for it"
+                ));
             }
             thread::sleep(LOCK_PAUSE);
         }
@@ -67,18 +100,22 @@ impl TimeBudget {
 /// apt-get, dpkg, rpm.
 fn is_locked(output: &Output) -> bool {
     let contains = |words: &str| output.stderr.contains(words) || output.stdout.contains(words);
+    // debconf reports a lock of its own in the same words, and goes on without it.
+    let dpkg_is_locked = output
+        .stderr
+        .lines()
+        .any(|line| line.starts_with("dpkg: error") && line.contains("locked by another process"));
     output.status.code() == Some(200)
         || contains("Failed to obtain the transaction lock")
         || contains("Failed to obtain rpm transaction lock")
         || contains("can't create transaction lock")
         || contains("Could not get lock")
         || contains("Unable to acquire the dpkg frontend lock")
-        || contains("locked by another process")
-        || contains("lock was locked by")
+        || dpkg_is_locked
 }
 
 /// Returns how the program ended and the lines that give the cause. `limit` is the limit of the whole change.
-fn words(error: &RunError, limit: Duration) -> String {
+fn words(error: &RunError, output: Option<&Output>, limit: Duration) -> String {
     let (ended, tail) = match error {
         RunError::Failed { status, tail, .. } => {
             (status.code().map_or("was killed".to_owned(), |code| format!("exit code {code}")), tail)
@@ -86,15 +123,46 @@ fn words(error: &RunError, limit: Duration) -> String {
         RunError::TimedOut { tail, .. } => (format!("not done within {} s, killed", limit.as_secs()), tail),
         _ => return error.to_string(),
     };
-    let cause = cause(tail.strip_prefix(": ").unwrap_or(tail));
+    let cause = match output {
+        Some(output) => joint_cause(&output.stdout, &output.stderr),
+        None => cause(tail.strip_prefix(": ").unwrap_or(tail)),
+    };
     if cause.is_empty() { ended } else { format!("{cause} ({ended})") }
+}
+
+/// Returns the cause in the output. dnf explains on standard output why it finds no package, and only reports on standard
+/// error that it found none.
+fn joint_cause(stdout: &str, stderr: &str) -> String {
+    const EXPLAIN: [&str; 6] = [
+        "All matches were filtered out",
+        "Argument '",
+        "No match for argument",
+        "error: ",
+        "warning: %",
+        "Module or Group",
+    ];
+    let explains = |line: &&str| EXPLAIN.iter().any(|words| line.starts_with(words));
+    match stderr.trim().is_empty() {
+        true => cause(stdout),
+        false => {
+            let explanation = stdout.lines().map(str::trim).filter(explains).map(str::to_owned);
+            let all: Vec<String> =
+                explanation.chain([cause(stderr)]).filter(|part| !part.is_empty()).collect();
+            shortened(all.join(" "))
+        }
+    }
 }
 
 /// Returns the lines of a package manager's output that name the cause, or the last ones, as one line.
 fn cause(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let is_noise = |line: &str| {
-        const BEGINNINGS: [&str; 9] = [
+        const BEGINNINGS: [&str; 13] = [
+            "N: ",
+            // An unreachable repository, which "Ignoring repositories" names in the end.
+            "Errors during downloading metadata",
+            "- Curl error",
+            "Error: Failed to download metadata",
             "(try to add",
             "You can try",
             "--",
@@ -106,12 +174,17 @@ fn cause(output: &str) -> String {
             ">>> Finished",
         ];
         // Progress of dnf5.
-        line.contains("% |") || BEGINNINGS.iter().any(|word| line.starts_with(word))
+        let is_scriptlet = line.starts_with("warning: %");
+        line.contains("% |") || !is_scriptlet && BEGINNINGS.iter().any(|word| line.starts_with(word))
     };
     let relevant: Vec<&str> = lines.iter().copied().filter(|line| !is_noise(line)).collect();
     let names_cause = |line: &&str| {
-        const CAUSES: [&str; 11] = [
+        const CAUSES: [&str; 15] = [
             "E: ",
+            "All matches were filtered out",
+            "Argument '",
+            "Ignoring repositories",
+            "warning: %",
             "Error",
             "error: ",
             "Problem",
@@ -128,7 +201,10 @@ fn cause(output: &str) -> String {
     let from = relevant.iter().position(names_cause).unwrap_or(relevant.len().saturating_sub(3));
     let chosen = relevant.get(from..).unwrap_or(&[]);
     let chosen = if chosen.is_empty() { &lines[..] } else { chosen };
-    let mut line = chosen.join(" ");
+    shortened(chosen.join(" "))
+}
+
+fn shortened(mut line: String) -> String {
     if line.len() > MAX_WORDS {
         let end = (0..=MAX_WORDS).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
         line.truncate(end);
@@ -164,8 +240,26 @@ mod tests {
             "warning: waiting for transaction lock on /var/lib/rpm/.rpm.lock\n",
             "warning: waiting for transaction lock on /var/lib/rpm/.rpm.lock",
         ),
+        (
+            "N: Download is performed unsandboxed as root\nN: See apt-secure(8)\ndpkg was interrupted\n",
+            "dpkg was interrupted",
+        ),
+        (
+            "Errors during downloading metadata for repository 'dead':\n  - Curl error (7): Couldn't connect\nError: Failed to download metadata for repo 'dead': Cannot download repomd.xml\nIgnoring repositories: dead\nError: Unable to find a match: nosuch\n",
+            "Ignoring repositories: dead Error: Unable to find a match: nosuch",
+        ),
         ("", ""),
     ];
+
+    #[test]
+    fn an_excluded_package_is_reported_as_excluded() {
+        let stdout = "Last metadata expiration check: 0:00:02 ago.\n\
+                      All matches were filtered out by exclude filtering for argument: slurm\n";
+        let expected = "All matches were filtered out by exclude filtering for argument: slurm \
+                        Error: Unable to find a match: slurm";
+        assert_eq!(joint_cause(stdout, "Error: Unable to find a match: slurm\n"), expected);
+        assert_eq!(joint_cause("No match for argument: a\n", ""), "No match for argument: a");
+    }
 
     #[test]
     fn the_cause_is_found() {
@@ -196,6 +290,15 @@ mod tests {
         let script = format!("[ -e {0} ] || {{ touch {0}; exit 200; }}", mark.display());
         let program = |limit| Program::new("/bin/sh", limit).args(["-c", &script]);
         TimeBudget::new(Duration::from_secs(10)).run("dnf", "installing a", program).unwrap();
+        // The way back waits longer, and its programs have the whole limit nevertheless.
+        let lock = dir.path().join("lock");
+        let script = format!(
+            "n=$(cat {0} 2>/dev/null); echo x$n >{0}; [ \"$n\" = xx ] || {{ echo 'dpkg: error: dpkg frontend lock was locked by another process with pid 1' >&2; exit 2; }}; \
+             sleep 0.1",
+            lock.display()
+        );
+        let program = |limit| Program::new("/bin/sh", limit).args(["-c", &script]);
+        TimeBudget::for_undo(Duration::from_secs(2)).run("dpkg", "going back", program).unwrap();
         let begun = Instant::now();
         let script = "echo 'E: Could not get lock /var/lib/dpkg/lock' >&2; exit 100";
         let error =

@@ -69,6 +69,15 @@ pub(super) fn name(notation: Notation, package: &str) -> &str {
     }
 }
 
+/// Returns the package's name in the name under which its manager keeps the reason for it: `name.arch` of dnf, `name` or
+/// `name:arch` of apt.
+pub(super) fn name_of_id(notation: Notation, id: &str) -> &str {
+    match notation {
+        Notation::Rpm => id.rsplit_once('.').map_or(id, |(name, _)| name),
+        Notation::Deb => name(notation, id),
+    }
+}
+
 struct RpmParts<'a> {
     name: &'a str,
     epoch: &'a str,

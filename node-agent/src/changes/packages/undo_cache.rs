@@ -1,11 +1,14 @@
-//! Files for an undo: the packages that a change replaces, which a mirror may have dropped, and a note of the packages
-//! that a transaction affects, until the transaction is known to have succeeded.
+//! Files for an undo: the packages that a change replaces, which a mirror may have dropped, the state around them, and a
+//! note of the packages that a transaction affects, until the transaction is known to have succeeded.
 //!
 //! This module only knows the directory. The manager decides which packages go there and whether they are genuine.
 
 use super::ChangeError;
+use rollout_core::agent::record::After;
 use rollout_host::durable;
 use rollout_host::regular_file::{self, NO_LIMIT};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,15 @@ const NAME: &str = "undo";
 
 /// The note's name in the cache.
 const UNFINISHED: &str = "unfinished";
+
+/// Name of the list of packages that transactions of this order may have changed.
+const TOUCHED: &str = "touched";
+
+/// Name of the list of installed packages before the transaction, if it is not the one that was observed.
+const START: &str = "start";
+
+/// Name of the record of a transaction that succeeded.
+const AFTER: &str = "after.json";
 
 #[derive(Debug, Clone)]
 pub(super) struct UndoCache {
@@ -38,26 +50,99 @@ impl UndoCache {
     /// Notes the packages that a transaction affects. An earlier note stays: its transaction did not succeed.
     pub(super) fn begin(&self, affected: &[String]) -> Result<(), ChangeError> {
         self.files_dir()?;
-        let mut packages = self.unfinished()?.unwrap_or_default();
-        packages.extend(affected.iter().cloned());
-        packages.sort_unstable();
-        packages.dedup();
-        let path = self.directory.join(UNFINISHED);
-        let text: String = packages.iter().map(|package| format!("{package}\n")).collect();
-        durable::replace(&path, text.as_bytes(), 0o644).map_err(ChangeError::file("writing", &path))
+        self.touch(affected)?;
+        self.add(UNFINISHED, affected)
     }
 
-    /// Returns the packages of a transaction that was begun and is not known to have succeeded.
-    pub(super) fn unfinished(&self) -> Result<Option<Vec<String>>, ChangeError> {
-        let path = self.directory.join(UNFINISHED);
+    /// Records packages that a transaction may change. They stay recorded until the order is over.
+    pub(super) fn touch(&self, packages: &[String]) -> Result<(), ChangeError> {
+        self.files_dir()?;
+        self.add(TOUCHED, packages)
+    }
+
+    /// Returns the packages that transactions may have changed, or `None` if no transaction was begun.
+    pub(super) fn touched(&self) -> Result<Option<Vec<String>>, ChangeError> {
+        self.list(TOUCHED)
+    }
+
+    /// Records the packages that are installed before the transaction.
+    pub(super) fn record_start(&self, packages: &[String]) -> Result<(), ChangeError> {
+        self.files_dir()?;
+        self.replace(START, lines(packages).as_bytes())
+    }
+
+    /// Returns the packages that were installed before the transaction, if others had changed them after they were
+    /// observed.
+    pub(super) fn start(&self) -> Result<Option<Vec<String>>, ChangeError> {
+        self.list(START)
+    }
+
+    fn add(&self, name: &str, more: &[String]) -> Result<(), ChangeError> {
+        let mut packages = self.list(name)?.unwrap_or_default();
+        packages.extend(more.iter().cloned());
+        packages.sort_unstable();
+        packages.dedup();
+        self.replace(name, lines(&packages).as_bytes())
+    }
+
+    fn list(&self, name: &str) -> Result<Option<Vec<String>>, ChangeError> {
+        Ok(self.text(name)?.map(|text| text.lines().map(str::to_owned).collect()))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, ChangeError> {
+        let path = self.directory.join(name);
         match regular_file::read_text(&path, NO_LIMIT) {
-            Ok(text) => Ok(Some(text.lines().map(str::to_owned).collect())),
+            Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(ChangeError::file("reading", &path)(e)),
         }
     }
 
-    /// Removes the note: the transaction succeeded.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ChangeError> {
+        let path = self.directory.join(name);
+        durable::replace(&path, bytes, 0o600).map_err(ChangeError::file("writing", &path))
+    }
+
+    /// Writes a record.
+    pub(super) fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<(), ChangeError> {
+        self.files_dir()?;
+        let text = serde_json::to_vec(record)
+            .map_err(|error| ChangeError::file("writing", &self.directory.join(name))(error.into()))?;
+        self.replace(name, &text)
+    }
+
+    /// Reads a record, if it is there.
+    pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ChangeError> {
+        let text = self.text(name)?;
+        let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+        parsed.map_err(|error| ChangeError::file("reading", &self.directory.join(name))(error.into()))
+    }
+
+    /// Returns a directory of the cache, created if need be.
+    pub(super) fn subdirectory(&self, name: &str) -> Result<PathBuf, ChangeError> {
+        let path = self.directory.join(name);
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        created.map_err(ChangeError::file("making the directory", &path))?;
+        Ok(path)
+    }
+
+    /// Returns the packages of a transaction that was begun and is not known to have succeeded.
+    pub(super) fn unfinished(&self) -> Result<Option<Vec<String>>, ChangeError> {
+        self.list(UNFINISHED)
+    }
+
+    /// Records the outcome of a transaction that succeeded.
+    pub(super) fn succeeded(&self, after: &After) -> Result<(), ChangeError> {
+        self.write(AFTER, after)?;
+        self.end()
+    }
+
+    /// Returns the outcome of the transaction, if it is known to have succeeded.
+    pub(super) fn after(&self) -> Result<Option<After>, ChangeError> {
+        self.read(AFTER)
+    }
+
+    /// Removes the note: the transaction, or its undo, succeeded.
     pub(super) fn end(&self) -> Result<(), ChangeError> {
         let path = self.directory.join(UNFINISHED);
         match std::fs::remove_file(&path) {
@@ -78,6 +163,10 @@ impl UndoCache {
             _ => Ok(()),
         }
     }
+}
+
+fn lines(packages: &[String]) -> String {
+    packages.iter().map(|package| format!("{package}\n")).collect()
 }
 
 /// Returns the cached file of a package, by the name that apt gives it.
@@ -111,8 +200,10 @@ mod tests {
         cache.begin(&["b".to_owned()]).unwrap();
         cache.begin(&["a".to_owned(), "b".to_owned()]).unwrap();
         assert_eq!(cache.unfinished().unwrap(), Some(vec!["a".to_owned(), "b".to_owned()]));
-        cache.end().unwrap();
+        cache.succeeded(&After { changed: true, ..After::default() }).unwrap();
         assert_eq!(cache.unfinished().unwrap(), None);
+        assert_eq!(cache.touched().unwrap(), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert!(cache.after().unwrap().unwrap().changed);
         assert!(cache.files_dir().unwrap().join("partial").is_dir());
         cache.remove().unwrap();
         cache.remove().unwrap();

@@ -190,3 +190,20 @@ fn only_a_manifest_that_says_so_holds_a_node_that_was_undone() {
     assert_eq!(plain.old_proven(), Event::OldProven { hold: false });
     assert_eq!(plain.subject(), "plain reboot");
 }
+
+#[test]
+fn notes_are_in_the_status_behind_the_failure_and_are_no_failure() {
+    let mut updated = ledger(Phase::Applying);
+    updated.records = vec![record(None)];
+    let notes = vec!["a scriptlet failed:\nno".to_owned()];
+    updated.record_after(After { changed: true, notes: notes.clone(), ..After::default() });
+    updated.note(&notes);
+    assert_eq!(updated.error, None);
+    assert_eq!(updated.status().error.as_deref(), Some("a scriptlet failed: no"));
+    let mut held = ledger(Phase::Held);
+    held.note(&["tzdata was updated".to_owned()]);
+    assert_eq!(held.status().error.as_deref(), Some("nhc said no; tzdata was updated"));
+    assert_eq!(held.reason(), "nhc said no");
+    held.begin_again(OrderId::from_random(9), "boot-2", 20);
+    assert_eq!(held.status().error, None);
+}

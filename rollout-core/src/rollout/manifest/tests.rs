@@ -42,7 +42,9 @@ fn an_aim_survives_json() {
 
 #[test]
 fn a_manifest_that_is_written_is_read_as_the_same() {
-    let manifest = Manifest::parse(WHOLE).unwrap();
+    let keys = "kind = \"packages\"\nenable_repos = [\"crb\"]\nmodules = [\"driver:580\"]\noptions = [\"--nobest\"]\n\
+                allow = [\"excluded\", \"held\", \"no-rollback\", \"failed-scriptlets\", \"other-kernel\"]";
+    let manifest = Manifest::parse(&WHOLE.replacen("kind    = \"packages\"", keys, 1)).unwrap();
     let text = manifest.to_toml().unwrap();
     assert_eq!(Manifest::parse(&text).unwrap(), manifest, "{text}");
 }
@@ -75,6 +77,10 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("\"systemd\"", "\"kexec\"", "kexec"),
     ("kind   = \"symlink\"", "kind = \"command\"", "command"),
     ("kind    = \"packages\"", "kind = \"packages\"\nmanager = \"pip\"", "pip"),
+    ("kind    = \"packages\"", "kind = \"packages\"\nallow = [\"everything\"]", "everything"),
+    ("kind    = \"packages\"", "kind = \"packages\"\nmodules = [\"driver\"]", "change[1].modules[1]"),
+    ("kind    = \"packages\"", "kind = \"packages\"\nenable_repos = [\"a b\"]", "change[1].enable_repos[1]"),
+    ("kind    = \"packages\"", "kind = \"packages\"\noptions = [\"--nogpgcheck\"]", "change[1].options[1]"),
 ];
 
 #[test]

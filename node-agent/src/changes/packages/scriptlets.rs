@@ -1,0 +1,38 @@
+//! Scriptlets that fail in a transaction that nevertheless counts as successful. Pure.
+//!
+//! rpm only warns of a `%post`, `%preun`, `%postun` or trigger that fails, and dnf then ends with exit code 0. dpkg fails
+//! in all cases.
+
+/// Returns the lines of dnf's output that tell of failed scriptlets: rpm's own words, those of dnf 4
+/// (`dnf/yum/rpmtrans.py`) and of dnf5 (`dnf5/context.cpp`).
+pub(super) fn failed(output: &str) -> Vec<String> {
+    let tells = |line: &&str| {
+        let of_dnf4 = line.starts_with("Error in ") && line.contains(" scriptlet in rpm package ");
+        let of_dnf5 = line.starts_with(">>> ") && line.contains("rror in %") && line.contains(" scriptlet");
+        line.contains(" scriptlet failed, ") || of_dnf4 || of_dnf5
+    };
+    let mut lines: Vec<String> = output.lines().map(str::trim).filter(tells).map(str::to_owned).collect();
+    lines.dedup();
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_scriptlets_are_found() {
+        let dnf4 = "  Running scriptlet: alpha-1.0-1.noarch     1/2 \n\
+                    warning: %post(alpha-1.0-1.noarch) scriptlet failed, exit status 10\n\
+                    Error in POSTIN scriptlet in rpm package alpha\nComplete!\n";
+        let expected = [
+            "warning: %post(alpha-1.0-1.noarch) scriptlet failed, exit status 10",
+            "Error in POSTIN scriptlet in rpm package alpha",
+        ];
+        assert_eq!(failed(dnf4), expected);
+        let dnf5 = ">>> Running %post scriptlet: broken-0:1.0-1.noarch\n\
+                    >>> Non-critical error in %post scriptlet: broken-0:1.0-1.noarch\n>>> Scriptlet output:\n>>> no\n";
+        assert_eq!(failed(dnf5), [">>> Non-critical error in %post scriptlet: broken-0:1.0-1.noarch"]);
+        assert_eq!(failed(">>> Running %post scriptlet: a-0:1-1.noarch\nComplete!\n"), Vec::<String>::new());
+    }
+}

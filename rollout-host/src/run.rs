@@ -31,6 +31,10 @@ const TAIL: usize = 1500;
 /// Default time between SIGTERM and SIGKILL for a program that exceeds its time limit.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Time for a killed program to end. One that hangs in the kernel, on a file system without its server, never does. It is
+/// left behind: nothing may wait for it.
+const KILLED: Duration = Duration::from_secs(5);
+
 /// A program to run, with arguments, environment, standard input and time limit.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -247,7 +251,7 @@ fn wait(
     let _ = ends_within(child, grace, &[]);
     // Needed even if the leader has ended: its children have its process group.
     let _ = killpg(group, Signal::SIGKILL);
-    let _ = child.wait();
+    let _ = ends_within(child, KILLED, &[]);
     Err(reason)
 }
 

@@ -52,6 +52,7 @@ impl Rig {
             published,
             orders: send,
             slurm: SlurmNode::new(config, nodes),
+            shares_its_host: Arc::new(|| None),
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
             munge_requests: Arc::new(Semaphore::new(MUNGE_REQUESTS)),

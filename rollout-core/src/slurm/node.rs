@@ -28,6 +28,8 @@ pub struct NodeInfo {
     pub reason_s: Option<u64>,
     /// `BootTime=` in seconds since 1970. `None` if Slurm does not know it.
     pub boot_s: Option<u64>,
+    /// `SlurmdStartTime=` in seconds since 1970, by the node's clock. `None` if Slurm does not know it.
+    pub slurmd_start_s: Option<u64>,
     /// Version of Slurm on the node.
     pub version: Option<String>,
 }
@@ -203,6 +205,7 @@ fn parse_node(line: &str) -> NodeInfo {
             }
             "NextState" => node.next_state = Some(value.to_owned()),
             "BootTime" => node.boot_s = parse_utc(value),
+            "SlurmdStartTime" => node.slurmd_start_s = parse_utc(value),
             "Version" => node.version = Some(value.to_owned()),
             "Reason" => read_reason(&mut node, value),
             _ => {}
@@ -291,6 +294,7 @@ CfgTRES=cpu=1,mem=500M,billing=1 AllocTRES= CurrentWatts=0 AveWatts=0  Reason=dr
         assert_eq!(node.reason_user.as_deref(), Some("slurm"));
         assert_eq!(node.handed_over_s(), Some(1_793_527_500));
         assert_eq!(node.boot_s, Some(1_793_527_200));
+        assert_eq!(node.slurmd_start_s, Some(1_793_527_205));
         assert!(node.is_handed_over() && node.returns_by_itself());
     }
 

@@ -2,7 +2,7 @@
 
 use crate::scenario::{ImageNumber, Scenario, running};
 use rollout_core::agent::gate::{Gate, gate};
-use rollout_core::agent::ledger::Ledger;
+use rollout_core::agent::ledger::{Ledger, Slurmd};
 use rollout_core::agent::phase::{Action, Phase};
 use rollout_core::agent::record::{After, Before};
 use rollout_core::agent::steps::NextChange;
@@ -272,13 +272,19 @@ impl Node {
     }
 
     fn write_ledger(&mut self, ledger: &Ledger) {
-        let goes_forward = matches!(ledger.phase, Phase::Applying | Phase::Rebooting | Phase::Verifying);
+        let goes_forward = matches!(
+            ledger.phase,
+            Phase::Applying | Phase::Rebooting | Phase::Verifying | Phase::Registering
+        );
         if !goes_forward || self.facts.live.as_ref().is_none_or(|(live, _)| *live != ledger.order.id) {
             self.facts.live = None;
         }
-        if ledger.phase == Phase::Updated && self.facts.checked_boot == self.boot {
+        let is_proven = matches!(ledger.phase, Phase::Registering | Phase::Updated);
+        if is_proven && self.facts.checked_boot == self.boot {
             self.facts.proven_images |= 1 << self.image;
             self.facts.is_link_proven |= self.link.is_some();
+        }
+        if ledger.phase == Phase::Updated && self.facts.checked_boot == self.boot {
             if let Some(id) = ledger.order.rollout() {
                 self.facts.verified.insert(id.to_owned());
             }
@@ -381,8 +387,16 @@ impl Node {
                 if rollout.is_some() {
                     self.facts.checked_boot = self.boot;
                 }
+                ledger.slurmd = Some(Slurmd { active: true, enabled: true });
                 Outcome::Verified
             }
+            Action::Register if fails => {
+                // Slurm refused the node. Neither its image nor its link stays.
+                self.facts.proven_images &= !(1 << self.image) | 1;
+                self.facts.is_link_proven = false;
+                return failed("Slurm does not accept it");
+            }
+            Action::Register => Outcome::Registered,
             Action::Undo => {
                 if fails || self.waits_for_boot_source() {
                     return failed("it cannot be undone");

@@ -52,7 +52,7 @@ fn a_change_that_is_already_made_is_recorded_and_left_alone() {
 
 #[test]
 fn a_volatile_node_refuses_changes_that_it_would_lose() {
-    let Rig { node, executor, .. } = rig(true);
+    let Rig { dir: _dir, node, executor } = rig(true);
     let mut ledger = ledger("[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n", Phase::Applying);
     let outcome = executor.perform(Action::Apply, &mut ledger, &BootRestored::default()).unwrap();
     assert!(matches!(outcome, Outcome::Failed(why) if why.contains("keeps nothing over a boot")));

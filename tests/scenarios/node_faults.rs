@@ -40,7 +40,7 @@ fn a_node_that_lacks_something() {
         node.wait_property(AGENT_UNIT, "StatusText", "tool-1.1: registering").unwrap();
         assert!(!node.has(LAST_FILE).unwrap());
     }
-    // Nothing can register where there is no slurmd.
+    // No registration is due without slurmd.
     cn03.wait_property(AGENT_UNIT, "StatusText", "tool-1.1: updated").unwrap();
     cluster.drop_packets("cn02", false).unwrap();
     cn01.run(&["systemctl", "unmask", "munge.service"]).unwrap();

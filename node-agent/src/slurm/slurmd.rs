@@ -26,7 +26,7 @@ const ENABLED: [&str; 6] = ["enabled", "enabled-runtime", "alias", "static", "in
 pub(crate) struct Found {
     pub(crate) slurmd: Slurmd,
     pub(crate) unit: Unit,
-    /// Nothing starts it at boot, and nothing forbids it.
+    /// Not started at boot, and not masked.
     is_disabled: bool,
 }
 

@@ -23,7 +23,7 @@ fn orders_are_taken_where_nothing_is_under_way() {
     }
     for busy in Phase::ALL.into_iter().filter(|phase| !phase.is_settled() && *phase != Phase::Held) {
         let name = busy.name();
-        // That one ends without a boot.
+        // The registering one ends without a boot.
         let covered = match busy {
             Phase::Registering => format!("busy: driver is {name}"),
             _ => format!("under way: {name}"),

@@ -191,7 +191,12 @@ impl Executor {
     fn register(&self, ledger: &Ledger) -> Result<Outcome, Stop> {
         let limit = ledger.registration_timeout();
         log::info(&format!("{}: verified; Slurm has {limit} to accept the node", ledger.subject()));
-        let mut proof = Registration::new(limit, ledger.since_s, self.tools.ask_slurm().ok().as_ref());
+        let before = self.tools.ask_slurm().ok();
+        let mut proof = Registration::new(limit, ledger.since_s, before.as_ref());
+        if !before.is_some_and(|info| proof.is_accepted(&info)) {
+            // The copy of an agent gives up only a node that cannot have jobs yet.
+            self.check_agent()?;
+        }
         self.start_slurmd(ledger);
         failpoint::here("registering");
         let (begun, mut logged) = (self.tools.clock(), false);

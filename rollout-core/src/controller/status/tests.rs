@@ -193,6 +193,7 @@ fn an_order_is_recognized_by_its_rollout_while_it_is_under_way() {
     let unknown = |phase| agent(Some((9, phase))).for_rollout("driver").up_for(6);
     let of = |phase| status(&node(record(Progress::Unreachable), Agent::NotAsked, "").agent(unknown(phase)));
     assert_eq!(of(Phase::Verifying).phase, DisplayPhase::Verifying, "its answer was lost");
+    assert_eq!(of(Phase::Registering).phase, DisplayPhase::Registering);
     assert_eq!(of(Phase::Updated).phase, DisplayPhase::Unreachable, "it ended before");
 }
 

@@ -120,8 +120,8 @@ pub struct Facts {
     pub checked_boot: u32,
     /// The order that the node accepted, with its rollout, until it ends or is being undone.
     pub live: Option<(OrderId, String)>,
-    /// Rollout whose proof it just lost with its ledger.
-    pub lost_end: Option<String>,
+    /// Rollout whose proof it just lost with its ledger, and the phase of its order.
+    pub lost_end: Option<(String, Phase)>,
     /// It was proven, and lost its ledger before the controller saw that.
     pub unseen_end: bool,
     /// Its boot source was restored because its agent was silent when `boot_timeout` was over.
@@ -215,8 +215,11 @@ impl Node {
         self.running = None;
         self.sees_it_taken_back = false;
         if self.volatile {
-            let lost = self.disk.ledger.take().filter(|ledger| ledger.phase == Phase::Updated);
-            self.facts.lost_end = lost.and_then(|ledger| ledger.order.rollout().map(str::to_owned));
+            self.facts.lost_end = self.disk.ledger.take().and_then(|ledger| {
+                let is_proven = matches!(ledger.phase, Phase::Registering | Phase::Updated);
+                let rollout = ledger.order.rollout().filter(|_| is_proven)?;
+                Some((rollout.to_owned(), ledger.phase))
+            });
             self.disk = Disk::default();
         }
     }

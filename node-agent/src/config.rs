@@ -3,6 +3,7 @@
 use crate::state;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
+use rollout_core::text::one_line;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
@@ -112,7 +113,7 @@ impl Validate for Config {
         ];
         let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         if self.state_dir != Path::new(state::DIR) {
-            let (dir, theirs) = (state::DIR, self.state_dir.display());
+            let (dir, theirs) = (state::DIR, one_line(&self.state_dir.display().to_string(), 200));
             let why = format!(
                 "the ledger is always in {dir}, where slurm-rollout-gate.service looks before slurmd starts. Remove this \
                  line. To keep the ledger elsewhere, mount that there: stop the agent, copy the files to {dir} or write \

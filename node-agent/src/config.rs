@@ -1,8 +1,10 @@
 //! The agent's configuration. Every key has a default, so a node may have no file at all.
 
 use crate::slurm::conf_server::{self, is_conf_server};
+use crate::state;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
+use rollout_core::text::one_line;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
@@ -42,7 +44,8 @@ pub struct Config {
     pub(crate) munge_socket: PathBuf,
     /// The key that opens orders sealed without MUNGE; by default Slurm's.
     pub(crate) order_key: Option<PathBuf>,
-    /// Directory of the ledger, of staged orders and of the files for an undo. It must outlive a boot.
+    /// Directory of the ledger, of staged orders and of the files for an undo. It is always [`state::DIR`]: the units
+    /// look there before slurmd starts.
     pub(crate) state_dir: PathBuf,
     /// The Unix socket, for root on this node.
     pub(crate) socket: PathBuf,
@@ -85,7 +88,7 @@ impl Default for Config {
             features_program: None,
             munge_socket: munge::SOCKET.into(),
             order_key: None,
-            state_dir: "/var/lib/slurm-rollout-agent".into(),
+            state_dir: state::DIR.into(),
             socket: answer::SOCKET.into(),
             ledger: LedgerStorage::Disk,
             gate_timeout: TimeLimit::from_secs(300),
@@ -127,10 +130,19 @@ impl Validate for Config {
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
             self.order_key.as_deref().and_then(|path| is_absolute(&["order_key"], path)),
-            is_absolute(&["state_dir"], &self.state_dir),
+            self.features_program.as_deref().and_then(|path| is_absolute(&["features_program"], path)),
             is_absolute(&["socket"], &self.socket),
         ];
         let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
+        if self.state_dir != Path::new(state::DIR) {
+            let (dir, theirs) = (state::DIR, one_line(&self.state_dir.display().to_string(), 200));
+            let why = format!(
+                "the ledger is always in {dir}, where slurm-rollout-gate.service looks before slurmd starts. Remove this \
+                 line. To keep the ledger elsewhere, mount that there: stop the agent, copy the files to {dir} or write \
+                 `{theirs} {dir} none bind 0 0` into /etc/fstab, then `systemctl daemon-reload`"
+            );
+            wrong.push(InvalidValue::new(&["state_dir"], why));
+        }
         if self.listen.port() == 0 {
             let why = format!("port 0 is another one at each start; the controller asks {}", answer::PORT);
             wrong.push(InvalidValue::new(&["listen"], why));
@@ -169,6 +181,8 @@ mod tests {
         assert!(Config::default().validate().is_empty());
         for (text, key) in [
             ("state_dir = 'x'", "state_dir"),
+            ("state_dir = '/srv/slurm-rollout'", "state_dir"),
+            ("features_program = 'set-features'", "features_program"),
             ("scontrol = './scontrol'", "scontrol"),
             ("slurm_conf = 'slurm.conf'", "slurm_conf"),
             ("conf_server = 'ctl 6817'", "conf_server"),
@@ -185,7 +199,15 @@ mod tests {
             assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
             assert_eq!(wrong[0].keys, [key], "{text}");
         }
-        for text in ["node_name = 'cn01'", "listen = '[::]:7000'", "slurmd_unit = 'slurmd@1.service'"] {
+        let moved = toml::from_str::<Config>("state_dir = '/srv/ledger'").unwrap().validate();
+        let why = &moved[0].why;
+        assert!(why.contains("/srv/ledger /var/lib/slurm-rollout-agent none bind 0 0"), "{why}");
+        for text in [
+            "state_dir = '/var/lib/slurm-rollout-agent/'",
+            "node_name = 'cn01'",
+            "listen = '[::]:7000'",
+            "slurmd_unit = 'slurmd@1.service'",
+        ] {
             assert!(toml::from_str::<Config>(text).unwrap().validate().is_empty(), "{text}");
         }
     }

@@ -17,7 +17,7 @@ mod state;
 mod verbs;
 
 use config::Config;
-use daemon::{reboot, run_until_terminated};
+use daemon::{reboot, run_until_terminated, verify};
 use rollout_host::config::ConfigReport;
 use rollout_host::exit_code::Exit;
 use std::path::Path;
@@ -54,6 +54,10 @@ fn run(config: &Path, verb: Verb) -> Result<ExitCode, Box<dyn std::error::Error>
             Ok(ExitCode::SUCCESS)
         }
         Verb::RebootByForceAfter(limit) => Ok(reboot::by_force_after(limit)),
+        Verb::VerifyMount(path) => {
+            verify::look_at_mount(&path)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Daemon => {
             run_until_terminated(Config::load(config)?.with_conf_server(), None).map(|()| ExitCode::SUCCESS)
         }

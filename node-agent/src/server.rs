@@ -17,6 +17,7 @@ use crate::node;
 use crate::server::connections::{Slot, Slots};
 use crate::server::refusal::Refusal;
 use crate::slurm::node::SlurmNode;
+use crate::slurm::slurmd;
 use crate::verbs::reboot_node;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -85,6 +86,8 @@ struct Shared {
     published: watch::Receiver<Published>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
+    /// Returns the reason if this host has more than one slurmd.
+    shares_its_host: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     slots: Arc<Slots>,
     long_bodies: Arc<Semaphore>,
     openings: Arc<Semaphore>,
@@ -112,7 +115,9 @@ impl Server {
         orders: mpsc::Sender<Request>,
         slurm: SlurmNode,
     ) -> Result<Self, String> {
+        let of_host = config.clone();
         let shared = Shared {
+            shares_its_host: Arc::new(move || slurmd::shares_its_host(&of_host)),
             identity,
             slurm_user: config.slurm_user.clone(),
             sealing: config.sealing(),
@@ -351,6 +356,13 @@ impl Shared {
 
     async fn to_driver(&self, order: Order) -> Result<Answer, Refusal> {
         let ending = |_| Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending");
+        if order.kind.begins_with_work() {
+            let shares_its_host = Arc::clone(&self.shares_its_host);
+            let shared = tokio::task::spawn_blocking(move || shares_its_host()).await;
+            if let Some(why) = shared.map_err(|error| ending(error.to_string()))? {
+                return Ok(Answer::refused(why));
+            }
+        }
         let (send, answer) = oneshot::channel();
         self.orders.send(Request { order, answer: send }).await.map_err(|error| ending(error.to_string()))?;
         answer.await.map_err(|error| ending(error.to_string()))

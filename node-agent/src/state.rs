@@ -7,6 +7,9 @@ use rollout_core::agent::{Identity, OnDisk};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The state directory. The units, which must find it before any configuration is read, name the same path.
+pub(crate) const DIR: &str = "/var/lib/slurm-rollout-agent";
+
 /// Mode of the files: for root only, because an order may name which packages are installed.
 const MODE: u32 = 0o600;
 
@@ -46,4 +49,46 @@ pub(crate) fn read(dir: &Path, identity: &Identity) -> Result<OnDisk, StateError
         staged: staged_file::StagedFile::in_dir(dir).read(),
         admitted: file.is_admitted(&identity.boot_id),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files outside of this crate that name the state directory, with the lines that they must have.
+    const PACKAGING: [(&str, &[&str]); 7] = [
+        (
+            "systemd/slurm-rollout-gate.service",
+            &[
+                "ConditionPathExists=|DIR/order.json",
+                "ConditionPathExists=|!DIR/reserve",
+                "RequiresMountsFor=DIR",
+            ],
+        ),
+        (
+            "systemd/slurm-rollout-rescue.service",
+            &["ConditionPathExists=DIR/order.json", "StateDirectory=NAME"],
+        ),
+        ("systemd/slurm-rollout-agent.service", &["StateDirectory=NAME", "StateDirectoryMode=0700"]),
+        (
+            "rpm/slurm-rollout.spec",
+            &["%global agentstatedir DIR", "if [ -e %{agentstatedir}/order.json ]; then"],
+        ),
+        ("deb/slurm-rollout-agent.postinst", &["if [ -e DIR/order.json ]; then"]),
+        ("deb/slurm-rollout-agent.prerm", &["if [ -e \"${DPKG_ROOT:-}DIR/order.json\" ]; then"]),
+        ("config/agent.toml", &["#state_dir = \"DIR\""]),
+    ];
+
+    #[test]
+    fn every_unit_and_script_looks_where_the_ledger_is() {
+        let name = Path::new(DIR).file_name().unwrap().to_str().unwrap();
+        for (file, lines) in PACKAGING {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(file);
+            let text = std::fs::read_to_string(&path).unwrap();
+            for line in lines {
+                let line = line.replace("DIR", DIR).replace("NAME", name);
+                assert!(text.lines().any(|found| found.trim() == line), "{file} has no line {line}");
+            }
+        }
+    }
 }

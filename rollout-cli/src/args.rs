@@ -149,6 +149,7 @@ Phases:
   applying     packages and links are being changed, or changed back
   rebooting    on its way down or up
   verifying    up again; changes, mounts and commands are being verified
+  registering  verified; slurmd starts, and Slurm has to accept the node
   updated      as staged, and returned to Slurm
   rolled-back  something failed; as it was before, and returned to Slurm
   held         something failed; kept out of service until you run retry or

@@ -17,6 +17,7 @@
 //! | [`phase`] | `step(phase, event)`: the life of an order on its node |
 //! | [`ledger`], [`record`] | the agent's record of the order that it carries out |
 //! | [`steps`] | the steps of each action, by the ledger |
+//! | [`registration`] | whether Slurm accepts the node |
 //! | [`accept`] | which orders are accepted |
 //! | [`mod@gate`] | whether slurmd may start |
 //! | [`pre_staged`] | the order that is kept until slurmd hands the node over |
@@ -29,6 +30,7 @@ pub mod ledger;
 pub mod phase;
 pub mod pre_staged;
 pub mod record;
+pub mod registration;
 pub mod steps;
 #[cfg(test)]
 mod test_orders;
@@ -92,6 +94,8 @@ pub struct Reaction {
 pub enum Outcome {
     Applied,
     Verified,
+    /// Slurm has accepted the node.
+    Registered,
     Undone {
         /// The node runs the system that it ran before the order.
         runs_as_before: bool,
@@ -188,9 +192,11 @@ impl Agent {
         now_s: u64,
     ) -> Result<Reaction, Refused> {
         self.working = false;
+        let given_back = outcome == Outcome::Ended;
         let event = match outcome {
             Outcome::Applied => Some(Event::Applied),
-            Outcome::Verified => Some(Event::Verified),
+            Outcome::Verified => Some(ledger.verified()),
+            Outcome::Registered => Some(Event::Registered),
             Outcome::Undone { runs_as_before } => {
                 let reboot_due = ledger.reboot_due(&self.identity.boot_id, runs_as_before);
                 Some(Event::Undone { reboot_due })
@@ -204,7 +210,7 @@ impl Agent {
         };
         self.ledger = Some(ledger.clone());
         // Giving the node back has admitted slurmd.
-        self.admitted |= self.identity.volatile && ledger.phase.is_settled();
+        self.admitted |= self.identity.volatile && ledger.phase.is_settled() && given_back;
         event.map_or_else(|| Ok(Reaction::default()), |event| self.advance(ledger, event, now_s))
     }
 
@@ -213,6 +219,13 @@ impl Agent {
     #[must_use]
     pub fn takes_orders(&self) -> bool {
         !(self.working && self.ledger.as_ref().is_some_and(|ledger| ledger.phase.has_ended()))
+    }
+
+    /// Returns whether orders should wait a moment: Slurm may have accepted the node and handed it over again before the
+    /// agent has seen the first.
+    #[must_use]
+    pub fn is_about_to_end(&self) -> bool {
+        self.working && self.ledger.as_ref().is_some_and(|ledger| ledger.phase == Phase::Registering)
     }
 
     /// Returns whether the node has booted, kept no ledger, and waits until the controller restores it.
@@ -224,7 +237,7 @@ impl Agent {
     /// Returns whether slurmd may start.
     #[must_use]
     pub fn gate(&self) -> Gate {
-        let unsettled = self.ledger.as_ref().filter(|ledger| !ledger.phase.is_settled());
+        let unsettled = self.ledger.as_ref().filter(|ledger| !ledger.is_settled());
         gate(unsettled, self.identity.volatile.then_some(self.admitted), &self.identity.boot_id)
     }
 

@@ -64,6 +64,7 @@ fn agent() -> impl Strategy<Value = Result<AgentStatus, String>> {
         phase,
         since_s: 0,
         error: None,
+        warning: None,
         changed: false,
         took_s: None,
     });

@@ -28,6 +28,8 @@ fn event_name(event: Event) -> String {
     match event {
         Event::Started { rebooted: false } => "Started, same boot".to_owned(),
         Event::Started { rebooted: true } => "Started, rebooted".to_owned(),
+        Event::Verified { register: false } => "Verified".to_owned(),
+        Event::Verified { register: true } => "Verified, register".to_owned(),
         Event::Undone { reboot_due: false } => "Undone".to_owned(),
         Event::Undone { reboot_due: true } => "Undone, reboot due".to_owned(),
         Event::OldProven { hold: false } => "OldProven".to_owned(),
@@ -102,13 +104,14 @@ fn index_of_phase(phase: Phase) -> usize {
         Phase::Applying => 0,
         Phase::Rebooting => 1,
         Phase::Verifying => 2,
-        Phase::Undoing => 3,
-        Phase::RebootingBack => 4,
-        Phase::VerifyingOld => 5,
-        Phase::Held => 6,
-        Phase::Updated => 7,
-        Phase::RolledBack => 8,
-        Phase::Released => 9,
+        Phase::Registering => 3,
+        Phase::Undoing => 4,
+        Phase::RebootingBack => 5,
+        Phase::VerifyingOld => 6,
+        Phase::Held => 7,
+        Phase::Updated => 8,
+        Phase::RolledBack => 9,
+        Phase::Released => 10,
     }
 }
 
@@ -123,14 +126,16 @@ fn index_of_event(event: Event) -> usize {
         Event::Applied => 6,
         Event::ApplyFailed => 7,
         Event::RebootFailed => 8,
-        Event::Verified => 9,
-        Event::VerifyFailed => 10,
-        Event::Undone { reboot_due: false } => 11,
-        Event::Undone { reboot_due: true } => 12,
-        Event::UndoFailed => 13,
-        Event::OldProven { hold: false } => 14,
-        Event::OldProven { hold: true } => 15,
-        Event::OldNotProven => 16,
+        Event::Verified { register: false } => 9,
+        Event::Verified { register: true } => 10,
+        Event::Registered => 11,
+        Event::VerifyFailed => 12,
+        Event::Undone { reboot_due: false } => 13,
+        Event::Undone { reboot_due: true } => 14,
+        Event::UndoFailed => 15,
+        Event::OldProven { hold: false } => 16,
+        Event::OldProven { hold: true } => 17,
+        Event::OldNotProven => 18,
     }
 }
 
@@ -141,11 +146,9 @@ fn the_lists_of_all_phases_and_events_are_whole() {
     let names: BTreeSet<_> = Phase::ALL.iter().map(|phase| phase.name()).collect();
     assert_eq!(names.len(), Phase::ALL.len());
     for phase in Phase::ALL {
-        assert_eq!(
-            serde_json::to_string(&phase).unwrap(),
-            format!("\"{}\"", phase.name()),
-            "one word everywhere"
-        );
+        // Older agents and controllers do not know the word for it.
+        let word = if phase == Phase::Registering { "verifying" } else { phase.name() };
+        assert_eq!(serde_json::to_string(&phase).unwrap(), format!("\"{word}\""), "one word everywhere");
     }
 }
 
@@ -161,6 +164,7 @@ fn an_agent_that_starts_always_knows_how_to_go_on() {
         let booted = match phase {
             Phase::Rebooting => Phase::Verifying,
             Phase::RebootingBack => Phase::VerifyingOld,
+            Phase::Registering => Phase::Verifying,
             other => other,
         };
         assert_eq!(next, if rebooted { booted } else { phase });
@@ -179,6 +183,7 @@ fn actions_fit_the_phases_that_they_lead_into() {
             Action::Apply => next == Phase::Applying,
             Action::Reboot => matches!(next, Phase::Rebooting | Phase::RebootingBack),
             Action::Verify => next == Phase::Verifying,
+            Action::Register => next == Phase::Registering,
             Action::Undo => next == Phase::Undoing,
             Action::VerifyOld => next == Phase::VerifyingOld,
             Action::Hold => next == Phase::Held,
@@ -201,7 +206,11 @@ fn every_order_can_end() {
     for (phase, events) in [
         (Phase::Applying, &[Event::Applied, Event::ApplyFailed][..]),
         (Phase::Rebooting, &[Event::RebootFailed, Event::Started { rebooted: true }]),
-        (Phase::Verifying, &[Event::Verified, Event::VerifyFailed]),
+        (
+            Phase::Verifying,
+            &[Event::Verified { register: false }, Event::Verified { register: true }, Event::VerifyFailed],
+        ),
+        (Phase::Registering, &[Event::Registered, Event::VerifyFailed]),
         (
             Phase::Undoing,
             &[Event::Undone { reboot_due: false }, Event::Undone { reboot_due: true }, Event::UndoFailed],
@@ -242,7 +251,14 @@ fn only_an_admin_ends_a_hold_and_only_an_order_ends_a_settled_phase() {
 fn a_node_is_given_back_only_when_it_is_proven_or_released() {
     for (phase, event, next, _) in rows().into_iter().filter(|(phase, _, next, _)| *phase != Some(*next)) {
         match next {
-            Phase::Updated => assert_eq!((phase, event), (Some(Phase::Verifying), Event::Verified)),
+            Phase::Updated => assert!(
+                matches!(
+                    (phase, event),
+                    (Some(Phase::Verifying), Event::Verified { register: false })
+                        | (Some(Phase::Registering), Event::Registered)
+                ),
+                "{phase:?} {event:?}"
+            ),
             Phase::RolledBack => {
                 assert_eq!((phase, event), (Some(Phase::VerifyingOld), Event::OldProven { hold: false }));
             }
@@ -254,7 +270,7 @@ fn a_node_is_given_back_only_when_it_is_proven_or_released() {
 
 #[test]
 fn a_refusal_names_both() {
-    let refused = step(Some(Phase::Updated), Event::Verified).unwrap_err();
+    let refused = step(Some(Phase::Updated), Event::Registered).unwrap_err();
     let text = refused.to_string();
-    assert!(text.contains("Verified") && text.contains("Updated"), "{text}");
+    assert!(text.contains("Registered") && text.contains("Updated"), "{text}");
 }

@@ -3,6 +3,14 @@
 use crate::clock;
 use rollout_core::protocol::order::OrderId;
 
+/// Fills a buffer with bytes that no file system can compress.
+///
+/// # Errors
+/// If the kernel gives none.
+pub fn fill(bytes: &mut [u8]) -> std::io::Result<()> {
+    getrandom::fill(bytes).map_err(|error| std::io::Error::other(error.to_string()))
+}
+
 /// Returns a new order id.
 #[must_use]
 pub fn order_id() -> OrderId {

@@ -31,6 +31,10 @@ const TAIL: usize = 1500;
 /// Default time between SIGTERM and SIGKILL for a program that exceeds its time limit.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Time for a killed program to end. One that hangs in the kernel, on a file system without its server, never does. It is
+/// left behind: nothing may wait for it.
+const KILLED: Duration = Duration::from_secs(5);
+
 /// A program to run, with arguments, environment, standard input and time limit.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -146,7 +150,6 @@ impl Program {
     /// Runs the program to its end and accepts any exit code. A program that is ended by a signal takes everything
     /// along that it started: that gets the rest of the time limit to end by itself.
     ///
-    ///
     /// # Errors
     /// If it cannot be started, does not end in time or prints too much.
     pub fn output(&self) -> Result<Output, RunError> {
@@ -218,9 +221,9 @@ impl Program {
         let _ = ends_within(child, self.grace, &[]);
         // Needed even if the leader has ended: its children have its process group.
         let _ = killpg(group, Signal::SIGKILL);
-        let _ = child.wait();
+        let _ = ends_within(child, KILLED, &[]);
         // A child must not go on beside what follows. It cannot escape, unless the kernel keeps it.
-        group_ends_within(group, self.grace);
+        group_ends_within(group, KILLED);
         ended
     }
 

@@ -106,7 +106,7 @@ fn run(site: &Site, cases: Vec<Case>) {
     assert!(cases.into_inner().unwrap().next().is_none());
 }
 
-const FORWARD: [&str; 11] = [
+const FORWARD: [&str; 12] = [
     "accepted",
     "slurmd-stopped",
     "recorded-1",
@@ -117,6 +117,7 @@ const FORWARD: [&str; 11] = [
     "rebooting",
     "verifying",
     "verified",
+    "registering",
     "settled",
 ];
 const BACK: [&str; 7] =

@@ -12,11 +12,12 @@ fn drain(site: &Site, node: &str, reason: &str) {
 fn drains_stay(base: Base) {
     let site = start_with_tool(ClusterSpec { base, ..nodes(4) });
     // cn03 fails, and cn02 waits until it has been drained.
-    let script =
-        "test $(hostname) != cn03; while [ $(hostname) = cn02 ] && [ ! -e /run/go ]; do sleep 0.2; done";
+    let script = "[ $(hostname) != cn03 ] || exit 1; while [ $(hostname) = cn02 ] && [ ! -e /run/go ]; do sleep 0.2; done";
     drain(&site, "cn01", "bad disk");
     drain(&site, "cn03", "bad fan");
-    site.stage(Manifest::tool("1.1").verify_script(script).on_failure("hold")).unwrap();
+    let manifest =
+        Manifest::tool("1.1").verify_script(script).verify_with("timeout", "60s").on_failure("hold");
+    site.stage(manifest).unwrap();
     let note = site.wait_phase("tool-1.1", "cn01", "staged").unwrap();
     assert_eq!(note, "drained by root, and stays so: bad disk");
     site.reboot("cn[01-04]").unwrap();

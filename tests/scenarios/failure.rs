@@ -63,6 +63,7 @@ fn fails_on_cn02_only(site: &Site, name: &str, on_failure: &str, phase: &str) {
 fn a_verify_that_fails_after_the_boot() {
     let site = start_with_tool(nodes(2));
     let manifest = Manifest::tool("1.1").verify(&["/usr/bin/test", "-e", "/etc/licence"]);
+    let manifest = manifest.verify_with("timeout", "2s");
     site.stage(manifest.clone().named("rollback").nodes("cn01").on_failure("rollback")).unwrap();
     site.stage(manifest.named("hold").nodes("cn02").on_failure("hold")).unwrap();
     site.reboot("cn[01-02]").unwrap();
@@ -81,6 +82,7 @@ fn goes_back(site: &Site) {
     assert_eq!(site.tool("cn01").unwrap(), OLD_TOOL);
     let note = site.wait_phase("rollback", "cn01", "rolled-back").unwrap();
     assert!(note.contains("/usr/bin/test -e /etc/licence"), "{note}");
+    assert!(note.contains("(tried 2 times)") || note.contains("(tried 3 times)"), "{note}");
     assert_eq!(node.boot_count(), 3);
 }
 
@@ -117,4 +119,67 @@ fn is_retried(site: &Site) {
     site.wait_phase("hold", "cn02", "updated").unwrap();
     let job = site.cluster.controller().exec(&["srun", "-w", "cn02", "hostname"]).unwrap();
     assert_eq!(job.stdout, "cn02\n");
+}
+
+/// Changes one link on one node.
+fn link(name: &str, node: &str) -> Manifest {
+    Manifest::new(name, node).symlink("/opt/app/current", "/opt/app/2")
+}
+
+/// Proofs that need time, and proofs that never come.
+#[test]
+fn proofs_are_patient_and_the_last_one_is_slurms() {
+    let site = start_with_tool(nodes(4));
+    let [cn01, cn02, cn03, cn04] = ["cn01", "cn02", "cn03", "cn04"].map(|name| site.cluster.node(name));
+    // slurmd does not start with the new target.
+    let needs = "[Service]\nExecStartPre=/usr/bin/test ! -e /opt/app/current/broken\n";
+    cn01.write_file("/etc/systemd/system/slurmd.service.d/needs.conf", needs, 0o644).unwrap();
+    cn01.run(&["touch", "/opt/app/2/broken"]).unwrap();
+    cn01.run(&["systemctl", "daemon-reload"]).unwrap();
+    // A script of the site, and not systemd, starts slurmd.
+    let script = "[Unit]\nAfter=network-online.target\n[Service]\nType=oneshot\n\
+                  ExecStart=/usr/bin/systemctl start --no-block slurmd\n[Install]\nWantedBy=multi-user.target\n";
+    cn02.write_file("/etc/systemd/system/site.service", script, 0o644).unwrap();
+    cn02.run(&["systemctl", "disable", "slurmd"]).unwrap();
+    cn02.run(&["systemctl", "enable", "site"]).unwrap();
+    // The server behind an automount is gone.
+    let mount = "[Mount]\nWhat=/dev/gone\nWhere=/scratch\nType=ext4\n";
+    cn04.write_file("/etc/systemd/system/scratch.mount", mount, 0o644).unwrap();
+    let automount = "[Automount]\nWhere=/scratch\n[Install]\nWantedBy=multi-user.target\n";
+    cn04.write_file("/etc/systemd/system/scratch.automount", automount, 0o644).unwrap();
+    cn04.run(&["systemctl", "enable", "--now", "scratch.automount"]).unwrap();
+
+    site.stage(link("slurmd", "cn01").verify_with("registration_timeout", "15s")).unwrap();
+    site.stage(link("disabled", "cn02")).unwrap();
+    let late = "echo >>/run/tries; test $(wc -l </run/tries) -ge 3";
+    site.stage(link("late", "cn03").verify_script(late).verify_with("mounts", &["/proc"])).unwrap();
+    site.stage(link("automount", "cn04").verify_with("mounts", &["/scratch"]).verify_with("timeout", "5s"))
+        .unwrap();
+    site.reboot("cn[01-04]").unwrap();
+    in_cases(|cases| {
+        cases.check("a slurmd that cannot start", || {
+            site.wait_phase("slurmd", "cn01", "registering").unwrap();
+            let note = site.wait_phase("slurmd", "cn01", "rolled-back").unwrap();
+            assert!(note.contains("slurmd does not stay up within 15s"), "{note}");
+            site.wait_idle(&["cn01"], MINUTES).unwrap();
+            assert_eq!(cn01.boot_count(), 3);
+        });
+        cases.check("a slurmd that a script starts", || {
+            site.wait_phase("disabled", "cn02", "updated").unwrap();
+            site.wait_idle(&["cn02"], MINUTES).unwrap();
+            assert_eq!(cn02.property("slurmd.service", "UnitFileState").unwrap(), "disabled");
+        });
+        cases.check("a command that fails for a while", || {
+            site.wait_phase("late", "cn03", "updated").unwrap();
+            assert_eq!(
+                (cn03.run(&["wc", "-l", "/run/tries"]).unwrap(), cn03.boot_count()),
+                ("3 /run/tries\n".into(), 2)
+            );
+        });
+        cases.check("an automount without its server", || {
+            let note = site.wait_phase("automount", "cn04", "rolled-back").unwrap();
+            assert!(note.contains("/scratch is not mounted"), "{note}");
+            assert_eq!(cn04.boot_count(), 3);
+        });
+    });
 }

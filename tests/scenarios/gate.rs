@@ -140,6 +140,41 @@ fn a_broken_ledger_shuts_the_gate(site: &Site, node: &Node) {
     node.wait_property(AGENT_UNIT, "StatusText", "plain reboot: released").unwrap();
 }
 
+/// The ledger is on a file system of its own that is mounted late: slurmd waits for it, and does not start without it.
+fn a_late_ledger(node: &Node) {
+    let late = |command: &str| {
+        format!(
+            "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={command}\n"
+        )
+    };
+    let service = "/etc/systemd/system/late.service";
+    let fstab = "/srv/ledger /var/lib/slurm-rollout-agent none \
+                 bind,nofail,x-systemd.requires=late.service,x-systemd.after=late.service 0 0\n";
+    node.run(&["sh", "-ec", "cp /etc/fstab /root/fstab 2>/dev/null || : >/root/fstab"]).unwrap();
+    systemctl(node, &["stop", AGENT_UNIT]);
+    node.run(&["sh", "-ec", "mkdir -m 700 /srv/ledger; mv /var/lib/slurm-rollout-agent/* /srv/ledger"])
+        .unwrap();
+    node.write_file("/etc/fstab", fstab, 0o644).unwrap();
+    node.write_file(service, late("/usr/bin/sleep 8"), 0o644).unwrap();
+    node.write_file("/srv/ledger/order.json", held(), 0o600).unwrap();
+    reboot(node);
+    node.wait_property(AGENT_UNIT, "StatusText", "plain reboot: held").unwrap();
+    node.wait_journal(GATE_UNIT, "slurmd is kept down: plain reboot: held: the lab says so").unwrap();
+    assert!(!node.is_active("slurmd.service").unwrap());
+
+    node.write_file(service, late("/usr/bin/false"), 0o644).unwrap();
+    reboot(node);
+    fails(node, &["start", "slurmd"]);
+    assert!(!node.is_active("slurmd.service").unwrap());
+    assert!(!node.is_active(AGENT_UNIT).unwrap());
+
+    node.run(&["sh", "-ec", "mv /root/fstab /etc/fstab; mv /srv/ledger/* /var/lib/slurm-rollout-agent"])
+        .unwrap();
+    node.run(&["rm", service, ORDER_FILE]).unwrap();
+    reboot(node);
+    node.wait_active("slurmd.service").unwrap();
+}
+
 fn the_gate(base: Base) {
     let spec = ClusterSpec { base, nodes: 1, return_to_service: 2, ..ClusterSpec::default() };
     let site = start(spec);
@@ -149,6 +184,7 @@ fn the_gate(base: Base) {
         cases.check("no order, no gate", || no_order_no_gate(node));
         cases.check("held stays held", || held_stays_held(&site, node));
         cases.check("a broken ledger shuts the gate", || a_broken_ledger_shuts_the_gate(&site, node));
+        cases.check("a late ledger", || a_late_ledger(node));
     });
 }
 

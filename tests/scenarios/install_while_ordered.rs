@@ -10,8 +10,8 @@ fn pid(node: &Node) -> String {
 fn two_unsettled_orders(base: Base, format: Format) -> Site {
     let spec = ClusterSpec { base, ..nodes(2) };
     let site = Site::with_tool(&Product::build_with_failpoints().unwrap().with(format), spec).unwrap();
-    let fails =
-        Manifest::tool("1.1").named("hold").nodes("cn01").verify(&["/usr/bin/false"]).on_failure("hold");
+    let fails = Manifest::tool("1.1").named("hold").nodes("cn01").verify(&["/usr/bin/false"]);
+    let fails = fails.verify_with("timeout", "2s").on_failure("hold");
     site.stage(fails).unwrap();
     site.stage(Manifest::tool("1.1").named("half").nodes("cn02")).unwrap();
     let half = site.cluster.node("cn02");

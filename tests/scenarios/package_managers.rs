@@ -52,7 +52,7 @@ fn made_and_undone(case: &Case) {
     assert_eq!(list(site.cluster.node("cn02")), before);
     let stage = |name: &str, node: &str, verify: &str| {
         let manifest = Manifest::new(name, node).packages(manager, &[case.new]).with("remove", &["extra"]);
-        site.stage(manifest.verify(&[verify])).unwrap()
+        site.stage(manifest.verify(&[verify]).verify_with("timeout", "2s")).unwrap()
     };
     stage("good", "cn01", "/usr/bin/true");
     stage("bad", "cn02", "/usr/bin/false");

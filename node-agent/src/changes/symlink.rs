@@ -7,22 +7,31 @@ use super::{ChangeError, ChangeKind};
 use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::manifest::Symlink;
 use rollout_host::durable;
+use rollout_host::run::{Program, RunError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Looks at a path, from a process of its own: on a file system whose server is gone it may never end.
+const STAT: &str = "/usr/bin/stat";
+const STAT_LIMIT: Duration = Duration::from_secs(30);
 
 impl ChangeKind for Symlink {
     fn is_satisfied(&self) -> Result<bool, ChangeError> {
         // A correct link to a missing target does not count: apply then refuses it before the node reboots for nothing.
+        check_answers(Path::new(&self.path))?;
         Ok(read(Path::new(&self.path))? == self.target && check_target(self).is_ok())
     }
 
     fn observe(&self, _state_dir: &Path) -> Result<Before, ChangeError> {
+        check_answers(Path::new(&self.path))?;
         Ok(Before::Symlink { target: read(Path::new(&self.path))? })
     }
 
     fn apply(&self, before: &Before, _state_dir: &Path) -> Result<After, ChangeError> {
         let old_target = old_target(before, "applying a change")?;
         let path = Path::new(&self.path);
+        check_answers(path)?;
         match &self.target {
             Some(target) => {
                 check_target(self)?;
@@ -36,12 +45,14 @@ impl ChangeKind for Symlink {
     }
 
     fn verify(&self, _before: &Before, _after: &After) -> Result<(), ChangeError> {
+        check_answers(Path::new(&self.path))?;
         expect(Path::new(&self.path), self.target.as_deref())?;
         check_target(self)
     }
 
     fn undo(&self, before: &Before, _state_dir: &Path) -> Result<(), ChangeError> {
         let path = Path::new(&self.path);
+        check_answers(path)?;
         match old_target(before, "undoing a change")? {
             Some(target) => switch(path, target),
             None => remove(path),
@@ -49,6 +60,7 @@ impl ChangeKind for Symlink {
     }
 
     fn verify_old(&self, before: &Before, _state_dir: &Path) -> Result<Vec<String>, ChangeError> {
+        check_answers(Path::new(&self.path))?;
         expect(Path::new(&self.path), old_target(before, "verifying the old state")?)?;
         Ok(Vec::new())
     }
@@ -102,12 +114,27 @@ fn expect(path: &Path, wanted: Option<&str>) -> Result<(), ChangeError> {
 
 fn check_target(link: &Symlink) -> Result<(), ChangeError> {
     let Some(target) = &link.target else { return Ok(()) };
-    match std::fs::metadata(target) {
-        Ok(_) => Ok(()),
-        Err(e) => {
-            let problem = format!("its target {target} cannot be reached: {e}");
-            Err(ChangeError::state(format!("pointing the link {} to it", link.path), problem))
+    stat(&Program::new(STAT, STAT_LIMIT), Path::new(target)).map_err(|error| {
+        let problem = format!("its target {target} cannot be reached: {error}");
+        ChangeError::state(format!("pointing the link {} to it", link.path), problem)
+    })
+}
+
+/// Follows links to a path, and fails if nothing is there or it does not answer.
+fn stat(program: &Program, path: &Path) -> Result<(), RunError> {
+    program.clone().args(["--dereference", "--format=%F", "--"]).arg(path).run().map(drop)
+}
+
+/// Fails if the link's directory does not answer, before anything else touches it.
+fn check_answers(path: &Path) -> Result<(), ChangeError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    match stat(&Program::new(STAT, STAT_LIMIT), directory) {
+        Err(error @ RunError::TimedOut { .. }) => {
+            let problem = format!("its directory does not answer: {error}");
+            Err(ChangeError::state(format!("looking at the link {}", path.display()), problem))
         }
+        // The directory may be absent, which the caller reports in its own words.
+        _ => Ok(()),
     }
 }
 
@@ -323,6 +350,20 @@ mod tests {
         std::fs::remove_dir(tree.path("new")).unwrap();
         let error = verify(&tree.link()).unwrap_err().to_string();
         assert!(error.contains("cannot be reached"), "{error}");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a program in place of a file system that does not answer")]
+    fn a_target_that_does_not_answer_is_not_waited_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let hangs = dir.path().join("stat");
+        std::fs::write(&hangs, "#!/bin/sh\nexec sleep 100\n").unwrap();
+        std::fs::set_permissions(&hangs, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = Program::new(&hangs, Duration::from_millis(100));
+        assert!(matches!(stat(&program, Path::new("/nfs")), Err(RunError::TimedOut { .. })));
+        let real = Program::new(STAT, STAT_LIMIT);
+        assert!(stat(&real, dir.path()).is_ok() && stat(&real, Path::new("/no/such")).is_err());
     }
 
     #[test]

@@ -20,8 +20,15 @@ use sd_notify::NotifyState;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+
+/// Time for which orders wait for an order that is about to end. The controller waits for an answer a little longer.
+const ABOUT_TO_END: Duration = Duration::from_secs(2);
+
+/// Pause before an agent that cannot write its ledger ends. systemd starts it again at once.
+const TROUBLE_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(60) };
 
 /// The thread that asks Slurm whether this node will get instructions.
 #[derive(Debug)]
@@ -77,6 +84,14 @@ impl Driver {
     /// Returns the reason if the state cannot be written. Nothing further may be done then; systemd starts the agent
     /// again.
     pub(crate) async fn drive(mut self) -> Result<(), StateError> {
+        let driven = self.run().await;
+        if let Err(error) = &driven {
+            self.report_trouble(error).await;
+        }
+        driven
+    }
+
+    async fn run(&mut self) -> Result<(), StateError> {
         self.ledger_file.sweep();
         if let Err(error) = self.ledger_file.keep_reserve() {
             log::warning(&error.to_string());
@@ -102,6 +117,23 @@ impl Driver {
         }
     }
 
+    /// Reports that the ledger cannot be written: in the log, in the status, and to Slurm if an order is under way. Refuses
+    /// orders meanwhile.
+    async fn report_trouble(&mut self, error: &StateError) {
+        let what = format!("the agent cannot go on: {error}");
+        log::error(&what);
+        if let Some(ledger) = self.agent.ledger().filter(|ledger| !ledger.is_settled()) {
+            self.executor.give_reason(ledger, &what);
+        }
+        self.publish.send_replace(Published { trouble: Some(what.clone()), ..Published::of(&self.agent) });
+        let refuse = async {
+            while let Some(Request { answer, .. }) = self.requests.recv().await {
+                let _ = answer.send(Answer::refused(what.clone()));
+            }
+        };
+        let _ = tokio::time::timeout(TROUBLE_PAUSE, refuse).await;
+    }
+
     async fn next_input(&mut self) -> Option<Input> {
         let Some(waiting) = self.waiting.as_mut() else {
             return self.requests.recv().await.map(Box::new).map(Input::Request);
@@ -121,6 +153,11 @@ impl Driver {
         Request { order, answer }: Request,
         under_way: Option<&BootRestored>,
     ) -> Option<Action> {
+        if answer.is_closed() {
+            // It may have waited until the node is in service again. The sender does not know its fate, and finds out.
+            log::warning(&format!("order {} is dropped: its sender has hung up", order.id));
+            return None;
+        }
         let reaction = self.agent.order(&order, clock::now_s());
         if let Err(error) = self.persist_order(reaction.writes) {
             let _ = answer.send(Answer::refused(error.to_string()));
@@ -151,14 +188,19 @@ impl Driver {
             let outcome = executor.perform(action, &mut ledger, &notice);
             outcome.map(|outcome| (ledger, outcome))
         });
+        let moment = tokio::time::sleep(ABOUT_TO_END);
+        tokio::pin!(moment);
+        let mut is_over = false;
         let (ledger, outcome): (Ledger, Outcome) = loop {
+            let takes_orders = self.agent.takes_orders() && (is_over || !self.agent.is_about_to_end());
             tokio::select! {
                 done = &mut work => match done {
                     Ok(done) => break done?,
                     // A bug: systemd starts the agent again, which continues by the ledger.
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
-                Some(request) = self.requests.recv(), if self.agent.takes_orders() => {
+                () = &mut moment, if !is_over => is_over = true,
+                Some(request) = self.requests.recv(), if takes_orders => {
                     self.take(request, Some(&boot_restored));
                     self.publish();
                 }

@@ -10,6 +10,7 @@ use crate::state::ledger_file::LedgerFile;
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Action;
 use rollout_core::agent::record::Before;
+use rollout_core::agent::registration::{Next, Registration, Unit};
 use rollout_core::agent::steps::{NextChange, RebootBy};
 use rollout_core::agent::{Identity, Outcome};
 use rollout_core::rollout::manifest::Change;
@@ -71,10 +72,14 @@ impl Executor {
         if let Action::Apply | Action::Verify | Action::Undo | Action::VerifyOld = action {
             self.tools.wait_for_orphans(ledger.longest_program());
         }
+        if let Action::Verify | Action::VerifyOld = action {
+            self.stop_early_slurmd(ledger)?;
+        }
         let outcome = match action {
             Action::Apply => self.apply(ledger),
             Action::Reboot => Ok(Outcome::Failed(self.reboot(ledger))),
             Action::Verify => self.verify(ledger),
+            Action::Register => self.register(ledger),
             Action::Undo => self.undo(ledger, boot_restored),
             Action::VerifyOld => self.verify_old(ledger),
             Action::Hold => Ok(self.hold(ledger)),
@@ -90,12 +95,22 @@ impl Executor {
         }
     }
 
+    /// Sets the Reason of the node whose order cannot go on.
+    pub(crate) fn give_reason(&self, ledger: &Ledger, what: &str) {
+        self.tools.give_reason(ledger.subject(), what);
+    }
+
     /// Makes the changes that are not made yet, in order.
     fn apply(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
         if ledger.desired().is_none() {
             return Ok(Outcome::Applied);
         }
         failpoint::here("accepted");
+        if ledger.slurmd.is_none() {
+            let (slurmd, _) = self.tools.slurmd()?;
+            ledger.slurmd = Some(slurmd);
+            self.file.write(ledger)?;
+        }
         self.stop_slurmd()?;
         failpoint::here("slurmd-stopped");
         let Identity { volatile, boot_id, .. } = &self.identity;
@@ -168,8 +183,59 @@ impl Executor {
             confirmed.map_err(|why| format!("change {} does not stay: {why}", begun.number))?;
         }
         failpoint::here("verified");
+        if ledger.slurmd.is_none() && ledger.desired().is_some() {
+            // A node without a ledger cannot know it from before. A start that waits for the gate counts.
+            ledger.slurmd = Some(self.tools.slurmd()?.0);
+        }
         self.keep_drain(ledger)?;
         Ok(Outcome::Verified)
+    }
+
+    /// Starts slurmd, and proves that Slurm accepts the node.
+    fn register(&self, ledger: &Ledger) -> Result<Outcome, Stop> {
+        let limit = ledger.registration_timeout();
+        log::info(&format!("{}: verified; Slurm has {limit} to accept the node", ledger.subject()));
+        let before = self.tools.ask_slurm().ok();
+        let mut proof = Registration::new(limit, ledger.since_s, before.as_ref());
+        if !before.is_some_and(|info| proof.is_accepted(&info)) {
+            // The copy of an agent gives up only a node that cannot have jobs yet.
+            self.check_agent()?;
+        }
+        self.start_slurmd(ledger);
+        failpoint::here("registering");
+        let (begun, mut logged) = (self.tools.clock(), false);
+        loop {
+            let elapsed = self.tools.clock().saturating_sub(begun);
+            let unit = self.tools.slurmd().map_or_else(Unit::Down, |(_, unit)| unit);
+            let slurm = (unit == Unit::Runs).then(|| self.tools.ask_slurm());
+            if let (false, Some(Err(error))) = (logged, &slurm) {
+                log::warning(&format!(
+                    "slurmd runs, and slurmctld cannot be asked whether it accepts the node: {error}"
+                ));
+                logged = true;
+            }
+            match proof.look(elapsed, &unit, slurm.as_ref()) {
+                Next::Accepted => break,
+                Next::Start => self.start_slurmd(ledger),
+                Next::Restart => {
+                    log::warning("Slurm refuses the node's registration; restarting slurmd");
+                    self.stop_slurmd()?;
+                    self.start_slurmd(ledger);
+                }
+                Next::Wait(pause) => self.tools.pause(pause),
+                Next::Failed(why) => {
+                    self.stop_slurmd()?;
+                    // Slurm may have accepted the node in the last moment, and started a job.
+                    if !self.tools.ask_slurm().is_ok_and(|info| proof.is_accepted(&info)) {
+                        return Err(Stop::Failed(why));
+                    }
+                    self.start_slurmd(ledger);
+                    break;
+                }
+            }
+        }
+        failpoint::here("registered");
+        Ok(Outcome::Registered)
     }
 
     /// Undoes the changes in reverse order.
@@ -228,20 +294,20 @@ impl Executor {
     /// Gives the node back. Its ledger was settled before.
     fn open_gate(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
         self.tools.clean_up();
+        let now_s = self.tools.now_s();
         if ledger.keeps_drain_last() {
             self.keep_drain(ledger)?;
             ledger.drain_kept = true;
             self.file.write(ledger)?;
         }
         let Identity { volatile, boot_id, .. } = &self.identity;
-        let opening = ledger.opening(*volatile, boot_id, self.tools.now_s());
+        // As of the beginning: keeping the drain may have taken long.
+        let opening = ledger.opening(*volatile, boot_id, now_s);
         if opening.admit {
             self.file.admit(boot_id)?;
         }
         if opening.start_slurmd {
-            if let Err(error) = self.tools.start_slurmd() {
-                log::error(&error);
-            }
+            self.start_slurmd(ledger);
         }
         if opening.resume_if_late {
             self.tools.ensure_taken_back();
@@ -251,15 +317,40 @@ impl Executor {
 
     /// Keeps a drain that somebody else set, which Slurm would remove with the reboot. The ledger comes first, because
     /// the Reason is gone while Slurm is being told.
-    fn keep_drain(&self, ledger: &mut Ledger) -> Result<(), StateError> {
-        let drained = self.tools.drained_by_others(ledger.drained.as_deref());
+    fn keep_drain(&self, ledger: &mut Ledger) -> Result<(), Stop> {
+        let drained = self.tools.drained_by_others(ledger.drained.as_deref())?;
         if ledger.settle_drain(drained.as_deref()) {
             self.file.write(ledger)?;
         }
         if let Some(reason) = drained {
-            self.tools.keep_drained(&reason);
+            self.tools.keep_drained(&reason)?;
         }
         Ok(())
+    }
+
+    /// Stops a slurmd that runs before the node is proven: the gate did not hold it. A drain alone would let jobs begin
+    /// that Slurm has already sent, and Slurm removes it when it counts the boot. Jobs that began meanwhile go on, because
+    /// slurmd's unit has KillMode=process, and a proven node's next slurmd finds them again.
+    fn stop_early_slurmd(&self, ledger: &mut Ledger) -> Result<(), StateError> {
+        if !self.tools.slurmd().is_ok_and(|(_, unit)| unit == Unit::Runs) {
+            return Ok(());
+        }
+        let what = "slurmd was running before the node was proven, and was stopped: does slurm-rollout-gate.service hold \
+                    it? (`slurm-rollout-agent doctor`)";
+        log::error(&format!("{}: {what}", ledger.subject()));
+        ledger.warn(what);
+        self.file.write(ledger)?;
+        if let Err(error) = self.tools.stop_slurmd() {
+            log::error(&error);
+        }
+        self.tools.give_reason(ledger.subject(), what);
+        Ok(())
+    }
+
+    fn start_slurmd(&self, ledger: &Ledger) {
+        if let Err(error) = self.tools.start_slurmd(ledger.slurmd) {
+            log::error(&format!("slurmd cannot be started: {error}"));
+        }
     }
 
     fn stop_slurmd(&self) -> Result<(), String> {

@@ -5,10 +5,14 @@
 
 use crate::daemon::tools::Tools;
 use crate::state::ledger_file::LedgerFile;
+use rollout_core::agent::ledger::Slurmd;
 use rollout_core::agent::phase::Phase;
 use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::registration::Unit;
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::{Change, Verify};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_host::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +30,20 @@ pub(super) struct State {
     pub(super) running: String,
     pub(super) boots: String,
     pub(super) slurmd_runs: bool,
+    /// slurmd's unit is enabled.
+    pub(super) slurmd_enabled: bool,
+    /// Target of `/a` with which slurmd ends at once.
+    pub(super) slurmd_dies_with: Option<&'static str>,
+    /// slurmd registers when it is stopped, and not before.
+    pub(super) registers_last: bool,
+    /// Time of slurmd's last start, and the one with which it has registered.
+    pub(super) slurmd_start_s: u64,
+    pub(super) registered_s: u64,
+    /// Flag that Slurm shows.
+    pub(super) slurm_sets: &'static str,
+    pub(super) slurmctld_away: bool,
+    /// Time that passed in pauses.
+    pub(super) paused: Duration,
     /// Uses of tools, in order.
     pub(super) used: Vec<String>,
     /// Tools that fail.
@@ -51,7 +69,15 @@ impl FakeNode {
         let links = [("/a", "/old-a"), ("/b", "/old-b")];
         let links = links.map(|(path, target)| (path.to_owned(), target.to_owned())).into();
         let image = || "i0".to_owned();
-        let state = State { boot: 1, links, running: image(), boots: image(), ..State::default() };
+        let state = State {
+            boot: 1,
+            links,
+            running: image(),
+            boots: image(),
+            slurmd_runs: true,
+            slurmd_enabled: true,
+            ..State::default()
+        };
         Self { state: Mutex::new(state), state_dir: state_dir.to_owned() }
     }
 
@@ -129,16 +155,59 @@ impl Tools for FakeNode {
         0
     }
 
+    fn clock(&self) -> Duration {
+        self.state().paused
+    }
+
+    fn pause(&self, pause: Duration) {
+        let mut state = self.state();
+        state.paused += pause;
+        // slurmd registers in the first pause after its start.
+        if state.slurmd_runs && !state.slurmctld_away && !state.registers_last {
+            state.registered_s = state.slurmd_start_s;
+        }
+    }
+
     fn wait_for_orphans(&self, _: Duration) {}
 
     fn stop_slurmd(&self) -> Result<(), String> {
-        self.tool("stop slurmd", |state| state.slurmd_runs = false)
+        self.tool("stop slurmd", |state| {
+            if state.slurmd_runs && state.registers_last {
+                state.registered_s = state.slurmd_start_s;
+            }
+            state.slurmd_runs = false;
+        })
     }
 
-    fn start_slurmd(&self) -> Result<(), String> {
+    fn start_slurmd(&self, before: Option<Slurmd>) -> Result<(), String> {
         let unsettled = LedgerFile::in_dir(&self.state_dir).unsettled().unwrap();
-        assert!(unsettled.is_none(), "slurmd is started beside an unsettled order");
-        self.tool("start slurmd", |state| state.slurmd_runs = true)
+        let phase = unsettled.map(|ledger| ledger.phase);
+        assert!(matches!(phase, None | Some(Phase::Registering)), "slurmd is started while {phase:?}");
+        self.tool("start slurmd", |state| {
+            state.slurmd_enabled |= before.is_some_and(|before| before.enabled);
+            if state.slurmd_enabled || before.is_some_and(Slurmd::belongs_here) {
+                let dies = state.slurmd_dies_with.is_some_and(|target| state.links["/a"] == target);
+                state.slurmd_runs = !dies;
+                state.slurmd_start_s = clock::now_s();
+            }
+        })
+    }
+
+    fn slurmd(&self) -> Result<(Slurmd, Unit), String> {
+        let state = self.state();
+        let slurmd = Slurmd { active: state.slurmd_runs, enabled: state.slurmd_enabled };
+        let unit = if state.slurmd_runs { Unit::Runs } else { Unit::Down("exit code 1".to_owned()) };
+        Ok((slurmd, unit))
+    }
+
+    fn ask_slurm(&self) -> Result<NodeInfo, String> {
+        let state = self.state();
+        if state.slurmctld_away {
+            return Err("slurmctld is away".to_owned());
+        }
+        let words = ["IDLE", state.slurm_sets].into_iter().filter(|word| !word.is_empty());
+        let slurmd_start_s = Some(state.registered_s);
+        Ok(NodeInfo { state: words.map(str::to_owned).collect(), slurmd_start_s, ..NodeInfo::default() })
     }
 
     fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
@@ -229,15 +298,17 @@ impl Tools for FakeNode {
         self.used(&name, true);
     }
 
-    fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
-        let shown = self.tool("look for a drain", |state| state.drain_shown.clone()).unwrap();
-        shown.or_else(|| known.map(str::to_owned))
+    fn drained_by_others(&self, known: Option<&str>) -> Result<Option<String>, String> {
+        let shown = self.tool("look for a drain", |state| state.drain_shown.clone())?;
+        Ok(shown.or_else(|| known.map(str::to_owned)))
     }
 
-    fn keep_drained(&self, reason: &str) {
+    fn keep_drained(&self, reason: &str) -> Result<(), String> {
+        let unsettled = LedgerFile::in_dir(&self.state_dir).unsettled().unwrap();
+        assert!(unsettled.is_some(), "the gate is shut until the drain is kept");
         let ledger = LedgerFile::in_dir(&self.state_dir).newest("n1").unwrap().unwrap();
         assert_eq!(ledger.drained.as_deref(), Some(reason), "the ledger has it first");
-        self.tool("keep drained", |state| state.drain_kept = Some(reason.to_owned())).unwrap();
+        self.tool("keep drained", |state| state.drain_kept = Some(reason.to_owned()))
     }
 
     fn ensure_taken_back(&self) {

@@ -22,6 +22,12 @@ pub(crate) const BY_FORCE: &str = "reboot-by-force-after";
 const COMMANDS: [&[&str]; 2] =
     [&["reboot", "-i"], &["start", "--no-block", "--job-mode=replace-irreversibly", "reboot.target"]];
 
+/// Environment of systemctl. Since systemd 254, `reboot` starts a loaded kernel by kexec, which bypasses the boot source
+/// and the boot loader, and only restarts user space if /run/nextroot is there, which is no boot to Slurm
+/// (`src/systemctl/systemctl-logind.c`).
+const A_REAL_REBOOT: [(&str, &str); 2] =
+    [("SYSTEMCTL_SKIP_AUTO_KEXEC", "1"), ("SYSTEMCTL_SKIP_AUTO_SOFT_REBOOT", "1")];
+
 /// The running program, even if the order has just replaced its file by a newer agent.
 const OURSELVES: &str = "/proc/self/exe";
 
@@ -41,12 +47,17 @@ pub(crate) fn reboot_within(limit: Duration) -> String {
     let left_behind = Program::new(OURSELVES, limit).args([BY_FORCE, &seconds]).detach();
     why.extend(left_behind.err().map(|error| error.to_string()));
     for command in COMMANDS {
-        let Err(error) = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(command).run() else { break };
+        let Err(error) = systemctl(command).run() else { break };
         log::warning(&error.to_string());
         why.push(error.to_string());
     }
     thread::sleep(limit + SYNC_LIMIT + AFTER_FORCE);
     format!("the node does not reboot, not even by force: {}", why.join("; "))
+}
+
+fn systemctl(command: &[&str]) -> Program {
+    let program = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(command);
+    A_REAL_REBOOT.into_iter().fold(program, |program, (key, value)| program.env(key, value))
 }
 
 /// Waits for the boot service to reboot the node. Returns only if it does not, with the reason.
@@ -66,6 +77,19 @@ pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
         Err(error) => {
             log::error(&format!("reboot(2): {error}"));
             Exit::Failed.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reboot_is_neither_a_kexec_nor_a_soft_reboot() {
+        let shown = format!("{:?}", systemctl(COMMANDS[0]));
+        for key in ["SYSTEMCTL_SKIP_AUTO_KEXEC", "SYSTEMCTL_SKIP_AUTO_SOFT_REBOOT"] {
+            assert!(shown.contains(key), "{shown}");
         }
     }
 }

@@ -10,24 +10,37 @@ use crate::log;
 use crate::slurm::node::SlurmNode;
 use crate::slurm::slurmd;
 use crate::verbs::rescue;
+use rollout_core::agent::ledger::Slurmd;
 use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::registration::Unit;
 use rollout_core::rollout::manifest::{Change, Verify};
+use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use rollout_host::run::Program;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time limit of a site's program that sets a node's features, perhaps in its firmware.
 const FEATURES_LIMIT: Duration = Duration::from_secs(300);
 
+/// Time limit of a question to Slurm that is repeated.
+const QUESTION_LIMIT: Duration = Duration::from_secs(10);
+
 /// The node and its Slurm, as the actions use them. See [`changes`] for the functions about changes.
 pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn now_s(&self) -> u64;
+    /// Returns the time since some fixed moment.
+    fn clock(&self) -> Duration;
+    fn pause(&self, pause: Duration);
 
     /// Waits for programs of an earlier agent, and kills those that are not done within `limit`.
     fn wait_for_orphans(&self, limit: Duration);
 
     fn stop_slurmd(&self) -> Result<(), String>;
-    fn start_slurmd(&self) -> Result<(), String>;
+    /// Starts slurmd, if it belongs on this node, and enables it if it was enabled `before` the order.
+    fn start_slurmd(&self, before: Option<Slurmd>) -> Result<(), String>;
+    fn slurmd(&self) -> Result<(Slurmd, Unit), String>;
+    /// Returns Slurm's view of this node.
+    fn ask_slurm(&self) -> Result<NodeInfo, String>;
 
     /// Returns the state before a change, and whether the change is already made.
     fn observe(&self, change: &Change) -> Result<(Before, bool), String>;
@@ -56,9 +69,9 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
 
     fn give_reason(&self, subject: &str, what: &str);
     /// Returns the Reason with which somebody else has drained the node. `known` is the one from before.
-    fn drained_by_others(&self, known: Option<&str>) -> Option<String>;
+    fn drained_by_others(&self, known: Option<&str>) -> Result<Option<String>, String>;
     /// Keeps the node drained with this Reason. Returns once Slurm has recorded it.
-    fn keep_drained(&self, reason: &str);
+    fn keep_drained(&self, reason: &str) -> Result<(), String>;
     /// Makes sure in the background that Slurm takes the node back.
     fn ensure_taken_back(&self);
 }
@@ -68,17 +81,26 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
 pub(crate) struct NodeTools {
     config: Config,
     slurm: SlurmNode,
+    begun: Instant,
 }
 
 impl NodeTools {
     pub(crate) fn new(config: Config, slurm: SlurmNode) -> Self {
-        Self { config, slurm }
+        Self { config, slurm, begun: Instant::now() }
     }
 }
 
 impl Tools for NodeTools {
     fn now_s(&self) -> u64 {
         clock::now_s()
+    }
+
+    fn clock(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn pause(&self, pause: Duration) {
+        std::thread::sleep(pause);
     }
 
     fn wait_for_orphans(&self, limit: Duration) {
@@ -89,8 +111,17 @@ impl Tools for NodeTools {
         slurmd::stop(&self.config).map_err(|error| error.to_string())
     }
 
-    fn start_slurmd(&self) -> Result<(), String> {
-        slurmd::start(&self.config).map_err(|error| error.to_string())
+    fn start_slurmd(&self, before: Option<Slurmd>) -> Result<(), String> {
+        slurmd::start(&self.config, before).map_err(|error| error.to_string())
+    }
+
+    fn slurmd(&self) -> Result<(Slurmd, Unit), String> {
+        let found = slurmd::look(&self.config).map_err(|error| error.to_string())?;
+        Ok((found.slurmd, found.unit))
+    }
+
+    fn ask_slurm(&self) -> Result<NodeInfo, String> {
+        self.slurm.info_within(QUESTION_LIMIT)
     }
 
     fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
@@ -166,12 +197,12 @@ impl Tools for NodeTools {
         self.slurm.give_reason(subject, what);
     }
 
-    fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
+    fn drained_by_others(&self, known: Option<&str>) -> Result<Option<String>, String> {
         self.slurm.drained_by_others(known)
     }
 
-    fn keep_drained(&self, reason: &str) {
-        self.slurm.keep_drained(reason);
+    fn keep_drained(&self, reason: &str) -> Result<(), String> {
+        self.slurm.keep_drained(reason)
     }
 
     fn ensure_taken_back(&self) {

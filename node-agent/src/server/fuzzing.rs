@@ -54,6 +54,7 @@ impl Rig {
             published,
             orders: send,
             slurm: SlurmNode::new(config, nodes),
+            shares_its_host: Arc::new(|| None),
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),
             openings: Arc::new(Semaphore::new(OPENINGS)),

@@ -2,6 +2,8 @@
 
 use crate::config::Config;
 use crate::log;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6V6Only;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -24,6 +26,10 @@ pub(super) fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
     let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
+        if address.is_ipv6() {
+            // [::] takes IPv4 as well, whatever net.ipv6.bindv6only is.
+            setsockopt(&socket, Ipv6V6Only, &false)?;
+        }
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -43,4 +49,22 @@ pub(super) fn unix(config: &Config) -> Result<UnixListener, String> {
         Ok(socket)
     };
     bind().map_err(|error: std::io::Error| format!("{}: cannot listen: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::getsockopt;
+    use std::net::Ipv6Addr;
+
+    #[tokio::test]
+    async fn the_address_of_all_networks_takes_ipv4_too() {
+        let listener = tcp((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        if address.is_ipv6() {
+            assert!(!getsockopt(&listener, Ipv6V6Only).unwrap());
+        }
+        let reached = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await;
+        assert!(reached.is_ok(), "{reached:?}");
+    }
 }

@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::log;
+use rollout_core::agent::registration::AWAY_LIMIT;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::drains::was_drained_meanwhile;
 use rollout_core::slurm::node::NodeInfo;
@@ -14,16 +15,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time limit for retrying an update. munge and the network may still be coming up.
-const RETRY_LIMIT: Duration = Duration::from_secs(300);
+/// Pauses between tries of an update: munge and the network may still be coming up, and slurmctld may be away for hours.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE_LATER: Duration = Duration::from_secs(60);
+/// Time after which an update is tried less often.
+const RETRIED_OFTEN: Duration = Duration::from_secs(300);
 
-/// Time limit for asking Slurm whether somebody has drained the node.
+/// Time limit for asking Slurm whether somebody has drained the node, if no drain is known. A known one is not given up
+/// that early.
 const DRAIN_QUERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time between two log lines about a slurmctld that does not answer.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// Time for slurmd to register after its start, during which we watch whether Slurm takes the node back.
 const REGISTER_LIMIT: Duration = Duration::from_secs(120);
+/// Pauses in between. Many nodes may be coming up at the same time, and root's questions are never limited.
 const POLL_PAUSE: Duration = Duration::from_secs(2);
+const POLL_PAUSE_LATER: Duration = Duration::from_secs(30);
 
 /// Time limit for Slurm while slurmd waits for us.
 const SHORT_LIMIT: Duration = Duration::from_secs(2);
@@ -61,6 +70,7 @@ impl SlurmNode {
         let update = self.next_update();
         spawn(move || {
             let end = Instant::now() + REGISTER_LIMIT;
+            let mut pause = POLL_PAUSE;
             while Instant::now() < end {
                 match this.info() {
                     Ok(info) if info.timed_out_waiting_for_our_reboot() || info.is_drained_by_us() => {
@@ -72,33 +82,53 @@ impl SlurmNode {
                         });
                     }
                     Ok(info) if !info.is_handed_over() => return,
-                    Ok(_) | Err(_) => thread::sleep(POLL_PAUSE),
+                    Ok(_) | Err(_) => thread::sleep(pause),
                 }
+                pause = (pause * 2).min(POLL_PAUSE_LATER);
             }
         });
     }
 
     /// Returns the Reason with which somebody else drained this node: the one that Slurm shows now, else `known` from
-    /// before, unless somebody has removed that drain. Asks Slurm without end if a drain is known, else for a minute: a
-    /// node cannot come into service without slurmctld either.
-    pub(crate) fn drained_by_others(&self, known: Option<&str>) -> Option<String> {
-        let end = Instant::now() + DRAIN_QUERY_LIMIT;
-        loop {
-            match self.info() {
-                Ok(info) => return drained(&info, known),
-                Err(error) if known.is_none() && Instant::now() >= end => {
-                    log::warning(&format!("nobody knows whether the node was drained meanwhile: {error}"));
-                    return None;
-                }
-                Err(_) => thread::sleep(RETRY_PAUSE),
+    /// before, unless somebody has removed that drain. Asks Slurm for a minute. If a drain is known, asks longer: a node
+    /// that registers without it would come into service.
+    ///
+    /// # Errors
+    /// If a drain is known and Slurm does not answer within the time limit.
+    pub(crate) fn drained_by_others(&self, known: Option<&str>) -> Result<Option<String>, String> {
+        let limit = known.map_or(DRAIN_QUERY_LIMIT, |_| AWAY_LIMIT);
+        self.drained_by_others_within(known, limit)
+    }
+
+    fn drained_by_others_within(
+        &self,
+        known: Option<&str>,
+        limit: Duration,
+    ) -> Result<Option<String>, String> {
+        let asked = until_answered(limit, "asking Slurm whether the node is drained", || self.info());
+        match (asked, known) {
+            (Ok(info), known) => Ok(drained(&info, known)),
+            (Err(error), None) => {
+                log::warning(&format!("nobody knows whether the node was drained meanwhile: {error}"));
+                Ok(None)
             }
+            (Err(error), Some(known)) => Err(format!(
+                "the node was drained ({known}), and Slurm cannot be asked whether it still is: {error}"
+            )),
         }
     }
 
     /// Keeps the node drained with this Reason, and returns when Slurm has recorded it. slurmd must not be running:
     /// between the two steps the node is not drained, and Slurm schedules nothing on it only because it does not
     /// answer.
-    pub(crate) fn keep_drained(&self, reason: &str) {
+    ///
+    /// # Errors
+    /// If Slurm does not record it within the time limit.
+    pub(crate) fn keep_drained(&self, reason: &str) -> Result<(), String> {
+        self.keep_drained_within(reason, AWAY_LIMIT)
+    }
+
+    fn keep_drained_within(&self, reason: &str, limit: Duration) -> Result<(), String> {
         let scontrol = self.config.scontrol();
         let theirs = Reason::restored(reason);
         let update = || -> Result<(), String> {
@@ -109,12 +139,8 @@ impl SlurmNode {
             scontrol.drain(&self.node, &theirs).map_err(|error| error.to_string())
         };
         log::info(&format!("the node stays drained: {reason}"));
-        while let Err(error) = update() {
-            log::warning(&format!(
-                "slurmd is kept down until Slurm knows that the node stays drained: {error}"
-            ));
-            thread::sleep(RETRY_PAUSE);
-        }
+        until_answered(limit, "telling Slurm that the node stays drained", update)
+            .map_err(|error| format!("the node's drain ({reason}) cannot be kept: {error}"))
     }
 
     fn set_reason(&self, subject: &str, text: &str) -> Result<(), String> {
@@ -160,17 +186,56 @@ impl SlurmNode {
         self.newest_update.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Retries an update for a while, unless a newer one supersedes it.
+    /// Retries an update until it succeeds or a newer one supersedes it. A held node must not be without a Reason,
+    /// however long slurmctld was away.
     fn retry(&self, update: u64, failed: &str, act: impl Fn(&Self) -> Result<(), String>) {
-        let end = Instant::now() + RETRY_LIMIT;
+        let begun = Instant::now();
+        let mut logged = None;
         while self.newest_update.load(Ordering::SeqCst) == update {
             let Err(error) = act(self) else { return };
-            if Instant::now() + RETRY_PAUSE > end {
-                return log::error(&format!("{failed}: {error}"));
+            if is_due(&mut logged) {
+                log::error(&format!("{failed}, and is tried again: {error}"));
             }
-            thread::sleep(RETRY_PAUSE);
+            thread::sleep(if begun.elapsed() < RETRIED_OFTEN { RETRY_PAUSE } else { RETRY_PAUSE_LATER });
         }
     }
+}
+
+/// Repeats a request to Slurm until it succeeds or the time is over. Logs the first failure and one each minute:
+/// slurmd is down meanwhile.
+fn until_answered<T>(
+    limit: Duration,
+    attempt: &str,
+    ask: impl Fn() -> Result<T, String>,
+) -> Result<T, String> {
+    let end = Instant::now() + limit;
+    let mut logged = None;
+    loop {
+        let error = match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("no answer within {} s: {error}", limit.as_secs()));
+        }
+        if is_due(&mut logged) {
+            log::warning(&format!(
+                "{attempt}, for {} s at most; slurmd is kept down: {error}",
+                left.as_secs()
+            ));
+        }
+        thread::sleep(RETRY_PAUSE.min(left));
+    }
+}
+
+/// Returns whether it is time for a log line, and notes it.
+fn is_due(logged: &mut Option<Instant>) -> bool {
+    let due = logged.is_none_or(|at| at.elapsed() >= LOG_AGAIN);
+    if due {
+        *logged = Some(Instant::now());
+    }
+    due
 }
 
 /// Returns the Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] the
@@ -190,6 +255,18 @@ fn spawn(work: impl FnOnce() + Send + 'static) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wait_for_slurmctld_has_an_end() {
+        let config = Config { scontrol: "/bin/false".into(), ..Config::default() };
+        let slurm = SlurmNode::new(config, NodeSet::parse("n1").unwrap());
+        let limit = Duration::from_millis(50);
+        assert_eq!(slurm.drained_by_others_within(None, limit), Ok(None), "and slurmd starts");
+        let error = slurm.drained_by_others_within(Some("bad disk"), limit).unwrap_err();
+        assert!(error.contains("(bad disk)") && error.contains("/bin/false"), "{error}");
+        let error = slurm.keep_drained_within("bad disk", limit).unwrap_err();
+        assert!(error.contains("(bad disk) cannot be kept") && error.contains("/bin/false"), "{error}");
+    }
 
     #[test]
     fn whose_drain_it_is() {

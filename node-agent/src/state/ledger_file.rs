@@ -9,8 +9,9 @@
 use crate::state::{MODE, StateError};
 use rollout_core::agent::ledger::Ledger;
 use rollout_host::durable;
+use rollout_host::random;
 use rollout_host::regular_file::{self, NO_LIMIT};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Size of the file that is given up for the ledger on a full disk, so that an order which fills it can still be
@@ -64,7 +65,7 @@ impl LedgerFile {
             other => other,
         };
         written.map_err(StateError::writing(order.clone()))?;
-        if ledger.phase.is_settled() {
+        if ledger.is_settled() {
             crate::failpoint::here("settled");
             durable::rename(&order, &self.last()).map_err(|source| StateError::Io {
                 path: order,
@@ -88,13 +89,16 @@ impl LedgerFile {
         }
     }
 
-    /// Creates the reserve. On a full disk there is none, and the next order is refused for that.
+    /// Creates the reserve. On a full disk there is none, and the next order is refused for that. It holds random bytes:
+    /// zeros, as older agents wrote them, take next to no space on a file system that compresses.
     pub(crate) fn keep_reserve(&self) -> Result<(), StateError> {
         let path = self.reserve();
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE as u64) {
+        if is_reserve(&path) {
             return Ok(());
         }
-        durable::replace(&path, &vec![0; RESERVE], MODE).map_err(StateError::writing(path))
+        let mut bytes = vec![0; RESERVE];
+        random::fill(&mut bytes).map_err(StateError::writing(path.clone()))?;
+        durable::replace(&path, &bytes, MODE).map_err(StateError::writing(path))
     }
 
     /// Returns whether slurmd may run in this boot, on a node whose ledger does not survive one.
@@ -136,6 +140,13 @@ fn read(path: &Path) -> Result<Option<Ledger>, StateError> {
     }
 }
 
+fn is_reserve(path: &Path) -> bool {
+    let mut beginning = [0; 64];
+    let is_whole = std::fs::metadata(path).is_ok_and(|file| file.len() == RESERVE as u64);
+    let read = regular_file::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    is_whole && read.is_ok() && beginning.iter().any(|byte| *byte != 0)
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -163,6 +174,21 @@ mod tests {
         file.write(&ledger(Phase::Updated)).unwrap();
         assert_eq!(file.unsettled().unwrap(), None);
         assert_eq!(file.newest("n1").unwrap(), Some(ledger(Phase::Updated)));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the reserve of an older agent")]
+    fn the_reserve_cannot_be_compressed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LedgerFile::in_dir(dir.path());
+        std::fs::write(dir.path().join("reserve"), vec![0; RESERVE]).unwrap();
+        file.keep_reserve().unwrap();
+        let reserve = || std::fs::read(dir.path().join("reserve")).unwrap();
+        let kept = reserve();
+        let values: std::collections::BTreeSet<u8> = kept.iter().copied().collect();
+        assert_eq!((kept.len(), values.len()), (RESERVE, 256));
+        file.keep_reserve().unwrap();
+        assert!(reserve() == kept, "it is written once");
     }
 
     #[test]

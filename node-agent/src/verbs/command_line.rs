@@ -27,6 +27,8 @@ pub(crate) enum Verb {
     Order(OrderKind),
     /// Internal: the agent starts itself with this verb before it reboots the node.
     RebootByForceAfter(Duration),
+    /// Internal: the agent starts itself with this verb to look at a mount that may hang.
+    VerifyMount(PathBuf),
     Print(String),
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn parse(name: &str, words: &[String]) -> Result<(PathBuf, Verb), Str
                     words.next().and_then(|n| n.parse().ok()).ok_or("it needs a number of seconds")?;
                 Verb::RebootByForceAfter(Duration::from_secs(seconds))
             }
+            "verify-mount" => Verb::VerifyMount(words.next().ok_or("verify-mount needs a path")?.into()),
             other => return Err(format!("unknown argument {other:?}")),
         };
         if verb.replace(next).is_some() {
@@ -119,7 +122,8 @@ mod tests {
         assert_eq!(parse("--json config check").unwrap().1, Verb::ConfigCheck { json: true });
         let wrong =
             ["--config", "reboot", "gate status", "reboot-by-force-after soon", "config", "config get"];
-        for wrong in wrong.into_iter().chain(["gate --json", "--json"]) {
+        assert_eq!(parse("verify-mount /home").unwrap().1, Verb::VerifyMount("/home".into()));
+        for wrong in wrong.into_iter().chain(["gate --json", "--json", "verify-mount"]) {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -90,6 +90,7 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         configured_user: (config.slurm_user.clone(), node::uid_of(&config.slurm_user)),
         agent: unit(AGENT),
         gate: unit(GATE),
+        gate_file: unit_file(GATE),
         rescue: unit(RESCUE),
         slurmd_arguments: arguments(&slurmd),
         slurmd: (config.slurmd_unit.clone(), slurmd),
@@ -121,6 +122,12 @@ fn slurm_conf(config: &Config) -> SlurmConfSource {
 fn unit(name: &str) -> Unit {
     let show = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(["show", "-p", PROPERTIES, "--", name]);
     Unit::parse(&show.output().map(|output| output.stdout).unwrap_or_default())
+}
+
+/// Returns a unit's file with its drop-ins, or nothing if systemd cannot be asked.
+fn unit_file(name: &str) -> String {
+    let cat = Program::new(SYSTEMCTL, SYSTEMCTL_LIMIT).args(["cat", "--", name]);
+    cat.output().map(|output| output.stdout).unwrap_or_default()
 }
 
 /// Returns the arguments of the unit's running process, or else those of its command.

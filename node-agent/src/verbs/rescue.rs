@@ -8,6 +8,7 @@
 
 use crate::config::Config;
 use crate::log;
+use crate::node;
 use crate::slurm::slurmd::SYSTEMCTL;
 use crate::state::ledger_file::LedgerFile;
 use crate::verbs::client;
@@ -63,6 +64,12 @@ pub(crate) fn watch(config: &Config) -> Option<String> {
     loop {
         // An older agent cannot read an unreadable ledger either.
         let Ok(Some(ledger)) = file.unsettled() else { return None };
+        if !is_ours(&node::name(config), &ledger) {
+            // The agent refuses it as well until the host has its name, or an admin has decided.
+            last_answer = Instant::now();
+            thread::sleep(POLL_PAUSE);
+            continue;
+        }
         let answers = client::ask_status(config)
             .is_ok_and(|status| status.order.is_some_and(|order| order.id == ledger.order.id));
         if answers && ledger.phase == Phase::Held {
@@ -75,6 +82,11 @@ pub(crate) fn watch(config: &Config) -> Option<String> {
         }
         thread::sleep(POLL_PAUSE);
     }
+}
+
+/// Returns whether a ledger is this node's. The host name may be set late in a boot.
+fn is_ours(name: &Result<String, String>, ledger: &Ledger) -> bool {
+    name.as_ref().is_ok_and(|name| !ledger.is_of_another_node(name))
 }
 
 /// Stops the installed agent, whose port and socket we need. Programs that it started continue.
@@ -91,4 +103,24 @@ fn reason(ledger: &Ledger) -> String {
         "the installed slurm-rollout-agent has not answered for {silence} s while {} (`systemctl status {AGENT_UNIT}`)",
         ledger.phase.name()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::hostlist::NodeSet;
+    use rollout_core::protocol::order::{GiveBack, Order, OrderId, OrderKind};
+
+    #[test]
+    fn the_copy_waits_until_the_host_has_the_name_of_its_ledger() {
+        let back = GiveBack { resume_if_late: true, drained: None };
+        let nodes = NodeSet::parse("n1").unwrap();
+        let order = Order::new(OrderId::from_random(1), nodes, OrderKind::Reboot(back.into()));
+        let older = Ledger::begin(order, Phase::Rebooting, "boot", 1, None);
+        let ledger = Ledger { node: Some("n1".to_owned()), ..older.clone() };
+        let named = |name: &str| Ok(name.to_owned());
+        assert!(is_ours(&named("n1"), &ledger) && is_ours(&named("n1"), &older));
+        assert!(!is_ours(&named("localhost-live"), &ledger));
+        assert!(!is_ours(&Err("the host name is still localhost".to_owned()), &ledger));
+    }
 }

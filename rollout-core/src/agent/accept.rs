@@ -90,6 +90,10 @@ fn consider_beside(ledger: &Ledger, order: &Order, me: &str) -> Verdict {
         OrderKind::Apply(apply) if ledger.order.rollout() != Some(&apply.rollout) => {
             refuse(Some(ledger), format!("busy: {subject} is {}", ledger.phase.name()))
         }
+        // This one ends without a boot unless it fails. Slurm would wait for the boot of a new hand-over in vain.
+        _ if ledger.phase == Phase::Registering => {
+            refuse(Some(ledger), format!("busy: {subject} is {}", ledger.phase.name()))
+        }
         // A plain reboot, as the order under way ends in a boot too; or the same rollout.
         _ => Verdict::UnderWay(ledger.phase),
     }

@@ -30,8 +30,12 @@ pub fn gate(unsettled: Option<&Ledger>, admitted: Option<bool>, boot_id: &str) -
     };
     let closed = |why: &str| Gate::Closed(format!("{}: {why}", ledger.subject()));
     match ledger.phase {
-        Phase::Updated | Phase::RolledBack | Phase::Released => Gate::Open,
-        Phase::Verifying | Phase::VerifyingOld => Gate::Wait,
+        // slurmd's start is part of the proof. A boot since then needs a new proof before it.
+        Phase::Registering if ledger.boot_id == boot_id => Gate::Open,
+        Phase::Updated | Phase::RolledBack | Phase::Released if ledger.is_settled() => Gate::Open,
+        Phase::Verifying | Phase::Registering | Phase::VerifyingOld => Gate::Wait,
+        // A drain is kept first.
+        Phase::Updated | Phase::RolledBack | Phase::Released => Gate::Wait,
         // The node has booted, and the agent has not noticed yet.
         Phase::Rebooting | Phase::RebootingBack if ledger.boot_id != boot_id => Gate::Wait,
         Phase::Applying | Phase::Undoing | Phase::Rebooting | Phase::RebootingBack => {

@@ -4,7 +4,7 @@
 //! content and the bookkeeping; [`steps`](super::steps) reads the next step of an action from it.
 
 use crate::agent::changes_made::NodeChanges;
-use crate::agent::phase::{Event, Phase};
+use crate::agent::phase::{Event, Phase, keys};
 use crate::agent::record::{After, Before, Record};
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::OrderStatus;
@@ -41,6 +41,7 @@ pub struct Ledger {
     pub node: Option<String>,
     /// The order as it was accepted: to apply changes or to reboot.
     pub order: Order,
+    #[serde(flatten, with = "keys")]
     pub phase: Phase,
     /// Start of the phase, in seconds since 1970.
     pub since_s: u64,
@@ -59,6 +60,12 @@ pub struct Ledger {
     /// Number of times that this phase was begun.
     #[serde(default)]
     pub tries: u32,
+    /// slurmd before the order. `None` until the first change is begun, and in ledgers of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slurmd: Option<Slurmd>,
+    /// A finding that an admin has to look at, though the order goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// One record for each change that was begun, in the order of the changes.
     #[serde(default)]
     pub records: Vec<Record>,
@@ -83,6 +90,25 @@ pub struct Ledger {
     pub earlier: Vec<NodeChanges>,
 }
 
+/// slurmd's unit before an order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slurmd {
+    /// It ran or was being started.
+    #[serde(default)]
+    pub active: bool,
+    /// It is started at boot, as far as systemd knows. On other nodes a script of the site starts it.
+    #[serde(default)]
+    pub enabled: bool,
+}
+
+impl Slurmd {
+    /// Returns whether slurmd has to run on this node in service.
+    #[must_use]
+    pub fn belongs_here(self) -> bool {
+        self.active || self.enabled
+    }
+}
+
 impl Ledger {
     /// Creates the ledger of an order that was just accepted. `last` is the ledger before it.
     #[must_use]
@@ -100,6 +126,8 @@ impl Ledger {
             ordered_s: Some(now_s),
             ordered_running: None,
             tries: 1,
+            slurmd: None,
+            warning: None,
             records: Vec::new(),
             drained,
             drain_kept: false,
@@ -175,12 +203,17 @@ impl Ledger {
         }
     }
 
-    /// Enters a phase, or begins the same phase once more.
+    /// Enters a phase, or begins the same phase once more. A node that dies of slurmd's start, boots and is proven again
+    /// would go on for ever, so verifying and registering count their tries together.
     pub fn enter(&mut self, phase: Phase, boot_id: &str, now_s: u64) {
-        if phase == self.phase {
-            self.tries = self.tries.saturating_add(1);
-        } else {
-            self.tries = 1;
+        let again = |tries: u32| tries.saturating_add(1);
+        self.tries = match (self.phase, phase) {
+            (at, to) if at == to => again(self.tries),
+            (Phase::Registering, Phase::Verifying) => again(self.tries),
+            (Phase::Verifying, Phase::Registering) => self.tries,
+            _ => 1,
+        };
+        if phase != self.phase {
             self.phase = phase;
             self.since_s = now_s;
             boot_id.clone_into(&mut self.boot_id);
@@ -223,6 +256,7 @@ impl Ledger {
         self.records.clear();
         self.error = None;
         self.notes.clear();
+        self.warning = None;
         self.ordered_s = Some(now_s);
         boot_id.clone_into(&mut self.ordered_boot_id);
         self.remember(id);
@@ -241,6 +275,25 @@ impl Ledger {
             }
             _ => continues,
         }
+    }
+
+    /// Records that the node is in the staged state. A plain reboot needs no acceptance by Slurm, because there is
+    /// nothing to go back to; nor does a node on which slurmd did not run and is not enabled.
+    pub fn verified(&self) -> Event {
+        let slurmd_belongs_here = self.slurmd.is_some_and(Slurmd::belongs_here);
+        Event::Verified { register: self.desired().is_some() && slurmd_belongs_here }
+    }
+
+    /// Records a finding that an admin has to look at.
+    pub fn warn(&mut self, finding: &str) {
+        self.warning = Some(one_line(finding, MAX_ERROR));
+    }
+
+    /// Returns whether nothing is left to do that must come before slurmd starts. It is for an ended order, except for
+    /// a drain that must be kept before a released node is given back.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.phase.is_settled() && !(self.keeps_drain_last() && self.drained.is_some())
     }
 
     /// Returns whether the node differs, or may differ, from before the order.
@@ -289,6 +342,7 @@ impl Ledger {
             phase: self.phase,
             since_s: self.since_s,
             error: self.summary(),
+            warning: self.warning.clone(),
             changed: self.changed(),
             took_s: self.took_s(),
         }

@@ -2,11 +2,13 @@
 //! whole table, so that a change of behavior is a change of that file.
 //!
 //! ```text
-//! Ordered ─ Applying ─ Rebooting ─(boot)─ Verifying ──────────────────────────────── Updated
-//!              └───────────┬──────────────────┘ failed
+//! Ordered ─ Applying ─ Rebooting ─(boot)─ Verifying ─ Registering ────────────────── Updated
+//!              └───────────┬──────────────────┴────────────┘ failed
 //!                       Undoing ─ RebootingBack ─(boot)─ VerifyingOld ─┬──────────── RolledBack
 //!                          └────────────── not proven ─────────────────┴─ Held ───── Released
 //! ```
+
+pub(crate) mod keys;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,10 @@ pub enum Phase {
     Rebooting,
     /// The node is up again. The agent proves that it is in the staged state.
     Verifying,
+    /// The node is in the staged state, and slurmd may start in this boot. The agent proves that Slurm accepts the node.
+    /// Written as `verifying` with a key of its own ([`keys`]), for older agents and controllers.
+    #[serde(rename(serialize = "verifying"))]
+    Registering,
     /// Something failed. The changes are being undone.
     Undoing,
     /// The node is going down and will come up in its old state.
@@ -59,8 +65,13 @@ pub enum Event {
     /// The node cannot be rebooted, not even by force.
     RebootFailed,
     /// The node is in the staged state.
-    Verified,
-    /// The node is not in the staged state.
+    Verified {
+        /// slurmd belongs on this node, so Slurm must accept the node as well.
+        register: bool,
+    },
+    /// Slurm has accepted the node.
+    Registered,
+    /// The node is not in the staged state, or Slurm does not accept it.
     VerifyFailed,
     /// All changes are undone.
     Undone {
@@ -87,6 +98,8 @@ pub enum Action {
     Reboot,
     /// Prove that the node is in the staged state.
     Verify,
+    /// Start slurmd, and prove that Slurm accepts the node.
+    Register,
     /// Undo the changes in reverse order.
     Undo,
     /// Prove that the node is in its old state.
@@ -108,10 +121,11 @@ pub struct Refused {
 
 impl Phase {
     /// All phases, for tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Applying,
         Self::Rebooting,
         Self::Verifying,
+        Self::Registering,
         Self::Undoing,
         Self::RebootingBack,
         Self::VerifyingOld,
@@ -140,6 +154,7 @@ impl Phase {
             Self::Applying => "applying",
             Self::Rebooting => "rebooting",
             Self::Verifying => "verifying",
+            Self::Registering => "registering",
             Self::Undoing => "undoing",
             Self::RebootingBack => "rebooting-back",
             Self::VerifyingOld => "verifying-old",
@@ -156,7 +171,7 @@ impl Phase {
         match self {
             Self::Applying => Some(Event::ApplyFailed),
             Self::Rebooting | Self::RebootingBack => Some(Event::RebootFailed),
-            Self::Verifying => Some(Event::VerifyFailed),
+            Self::Verifying | Self::Registering => Some(Event::VerifyFailed),
             Self::Undoing => Some(Event::UndoFailed),
             Self::VerifyingOld => Some(Event::OldNotProven),
             Self::Held | Self::Updated | Self::RolledBack | Self::Released => None,
@@ -166,7 +181,7 @@ impl Phase {
 
 impl Event {
     /// All events, for tables.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::OrderedToApply,
         Self::OrderedToReboot,
         Self::OrderedToRetry,
@@ -176,7 +191,9 @@ impl Event {
         Self::Applied,
         Self::ApplyFailed,
         Self::RebootFailed,
-        Self::Verified,
+        Self::Verified { register: false },
+        Self::Verified { register: true },
+        Self::Registered,
         Self::VerifyFailed,
         Self::Undone { reboot_due: false },
         Self::Undone { reboot_due: true },
@@ -205,11 +222,19 @@ pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refus
 
         // The way forward.
         (E::Applied, at) => (at == Some(P::Applying)).then_some((P::Rebooting, A::Reboot)),
-        (E::Verified, at) => (at == Some(P::Verifying)).then_some((P::Updated, A::OpenGate)),
+        (E::Verified { register: true }, at) => {
+            (at == Some(P::Verifying)).then_some((P::Registering, A::Register))
+        }
+        (E::Verified { register: false }, at) => {
+            (at == Some(P::Verifying)).then_some((P::Updated, A::OpenGate))
+        }
+        (E::Registered, at) => (at == Some(P::Registering)).then_some((P::Updated, A::OpenGate)),
 
         // The way back.
         (E::ApplyFailed, at) => (at == Some(P::Applying)).then_some((P::Undoing, A::Undo)),
-        (E::VerifyFailed, at) => (at == Some(P::Verifying)).then_some((P::Undoing, A::Undo)),
+        (E::VerifyFailed, at) => {
+            matches!(at, Some(P::Verifying | P::Registering)).then_some((P::Undoing, A::Undo))
+        }
         (E::Undone { reboot_due: true }, at) => {
             (at == Some(P::Undoing)).then_some((P::RebootingBack, A::Reboot))
         }
@@ -237,6 +262,9 @@ pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refus
             P::RebootingBack if rebooted => (P::VerifyingOld, A::VerifyOld),
             P::Rebooting | P::RebootingBack => (at, A::Reboot),
             P::Verifying => (P::Verifying, A::Verify),
+            // The proof was of the boot before.
+            P::Registering if rebooted => (P::Verifying, A::Verify),
+            P::Registering => (P::Registering, A::Register),
             P::Undoing => (P::Undoing, A::Undo),
             P::VerifyingOld => (P::VerifyingOld, A::VerifyOld),
             P::Held => (P::Held, A::Hold),

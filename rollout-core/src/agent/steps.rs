@@ -8,7 +8,7 @@ use crate::agent::phase::Phase;
 use crate::agent::record::{After, Before, Record};
 use crate::protocol::order::{OrderKind, PlainReboot};
 use crate::rollout::image::Image;
-use crate::rollout::manifest::{Change, DesiredState, Reboot};
+use crate::rollout::manifest::{Change, DesiredState, Reboot, Verify};
 use crate::time_limit::TimeLimit;
 use std::time::Duration;
 
@@ -188,6 +188,15 @@ impl Ledger {
         self.desired().map_or_else(|| Reboot::default().timeout, |desired| desired.reboot.timeout)
     }
 
+    /// Returns the time limit for Slurm to accept the node.
+    #[must_use]
+    pub fn registration_timeout(&self) -> TimeLimit {
+        self.desired().map_or_else(
+            || Verify::default().registration_timeout,
+            |desired| desired.verify.registration_timeout,
+        )
+    }
+
     /// Returns the features that a job wants the node to boot with.
     #[must_use]
     pub fn features(&self) -> Option<&str> {
@@ -215,10 +224,13 @@ impl Ledger {
         self.phase == Phase::Released && !self.drain_kept
     }
 
-    /// Returns the steps of giving the node back.
+    /// Returns the steps of giving the node back. The agent that settled the order takes them whatever the clock shows,
+    /// which may be set right after a boot.
     #[must_use]
     pub fn opening(&self, volatile: bool, boot_id: &str, now_s: u64) -> Opening {
-        let just_settled = now_s.saturating_sub(self.since_s) < JUST_SETTLED.as_secs();
+        let settled_by_this_agent = self.tries <= 1;
+        let recently = now_s.saturating_sub(self.since_s) < JUST_SETTLED.as_secs();
+        let just_settled = settled_by_this_agent || recently;
         let returns_by_itself = self.order.give_back().is_some_and(|back| back.resume_if_late);
         Opening {
             admit: volatile,

@@ -134,6 +134,7 @@ fn orders_wait_while_another_one_ends() {
         assert!(agent.takes_orders());
         let ledger = agent.begin().unwrap();
         assert_eq!(agent.takes_orders(), !phase.has_ended(), "{phase:?}");
+        assert_eq!(agent.is_about_to_end(), phase == Phase::Registering);
         // Not even one that comes all the same.
         for kind in [apply("slurm"), OrderKind::Retry, OrderKind::Release] {
             assert_eq!(agent.order(&order(2, kind), 20).action, None, "{phase:?}");
@@ -153,6 +154,8 @@ fn an_outcome_leads_to_the_next_phase_or_to_a_bug() {
         (Phase::Rebooting, 1, failed(), Some((Phase::Held, Action::Hold))),
         (Phase::Verifying, 2, Outcome::Verified, Some((Phase::Updated, Action::OpenGate))),
         (Phase::Verifying, 2, failed(), Some((Phase::Undoing, Action::Undo))),
+        (Phase::Registering, 2, Outcome::Registered, Some((Phase::Updated, Action::OpenGate))),
+        (Phase::Registering, 2, failed(), Some((Phase::Undoing, Action::Undo))),
         (
             Phase::Undoing,
             1,

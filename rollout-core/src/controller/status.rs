@@ -29,6 +29,8 @@ pub enum DisplayPhase {
     Rebooting,
     /// Up again, being proven.
     Verifying,
+    /// Proven; slurmd starts, and Slurm has to accept the node.
+    Registering,
     /// Out of service until an admin says `retry` or `release`.
     Held,
     /// The agent refused the order, or takes none at all.
@@ -108,6 +110,7 @@ impl DisplayPhase {
             Self::Applying => "applying",
             Self::Rebooting => "rebooting",
             Self::Verifying => "verifying",
+            Self::Registering => "registering",
             Self::Held => "held",
             Self::Failed => "failed",
             Self::Unreachable => "unreachable",
@@ -132,6 +135,7 @@ impl From<Phase> for DisplayPhase {
             Phase::Applying | Phase::Undoing => Self::Applying,
             Phase::Rebooting | Phase::RebootingBack => Self::Rebooting,
             Phase::Verifying | Phase::VerifyingOld => Self::Verifying,
+            Phase::Registering => Self::Registering,
             Phase::Held => Self::Held,
             Phase::Updated => Self::Updated,
             Phase::RolledBack => Self::RolledBack,
@@ -199,7 +203,7 @@ pub fn recorded_phase(record: &NodeRecord) -> DisplayPhase {
 fn by_report(status: &mut NodeStatus, node: NodeView<'_>, report: &OrderStatus) {
     status.phase = report.phase.into();
     status.since_ms = report.since_s.saturating_mul(1000);
-    status.note.clone_from(&report.error);
+    status.note = report.error.clone().or_else(|| report.warning.clone());
     if let Phase::Undoing | Phase::RebootingBack | Phase::VerifyingOld = report.phase {
         status.note = Some(reason::going_back(report.error.as_deref()));
     }

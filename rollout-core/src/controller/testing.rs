@@ -140,6 +140,7 @@ impl AgentStatus {
             phase,
             since_s: 7,
             error: failed.then(|| "nhc failed".to_owned()),
+            warning: None,
             changed: false,
             took_s: None,
         };

@@ -68,6 +68,8 @@ pub struct NodeFacts {
     pub configured_user: (String, Option<u32>),
     pub agent: Unit,
     pub gate: Unit,
+    /// The gate's unit file with its drop-ins, as `systemctl cat` prints them.
+    pub gate_file: String,
     pub rescue: Unit,
     /// Name and unit of slurmd.
     pub slurmd: (String, Unit),
@@ -134,7 +136,7 @@ pub fn node(facts: &NodeFacts) -> Vec<Finding> {
     findings.extend(restarts_count_as_boots(facts));
     findings.push(state_dir(&facts.state_dir.0, &facts.state_dir.1, facts.volatile.is_some()));
     findings.extend(facts.volatile.map(volatile));
-    findings.push(ledger(&facts.ledger));
+    findings.push(ledger(&facts.ledger, &facts.state_dir.0));
     findings.push(match facts.managers.is_empty() {
         true => Finding::ok("package-manager", "none; changes of kind packages are refused here"),
         false => Finding::ok("package-manager", facts.managers.join(", ")),
@@ -168,7 +170,10 @@ fn name(facts: &NodeFacts) -> Finding {
             .because("orders name nodes as Slurm does; this agent refuses those for any other name")
             .cured_by("set node_name in agent.toml to this node's NodeName (`scontrol show aliases`)"),
         Err(why) => Finding::warning("node-name", format!("Slurm could not be asked for {node}: {why}"))
-            .because("the agent tells Slurm why it holds a node, and resumes one that Slurm gave up on")
+            .because(
+                "the last proof of a change is that Slurm accepts the node, and a node that cannot ask goes back to its old \
+                 state; the agent also tells Slurm why it holds a node",
+            )
             .cured_by("`scontrol ping`; scontrol, slurm_conf and conf_server in agent.toml"),
     }
 }
@@ -288,7 +293,38 @@ fn gate(facts: &NodeFacts) -> Vec<Finding> {
         let what = format!("{name} has no {}={GATE}", missing.join("= and no "));
         return vec![Finding::problem(CHECK, what).because(open).cured_by(cure)];
     }
-    vec![Finding::ok(CHECK, format!("{name} starts only when {GATE} lets it"))]
+    let dir = &facts.state_dir.0;
+    let unset = unset_for(&facts.gate_file, dir);
+    if !unset.is_empty() {
+        return vec![
+            Finding::problem(
+                CHECK,
+                format!("{GATE} does not look at {dir}: it has no {}", unset.join(" and no ")),
+            )
+            .because(open)
+            .cured_by(format!("remove the drop-ins that `systemctl cat {GATE}` shows; else {REINSTALL}")),
+        ];
+    }
+    vec![Finding::ok(CHECK, format!("{name} starts only when {GATE} lets it, by the ledger in {dir}"))]
+}
+
+/// Returns the settings that the gate's unit lacks for the ledger in a directory. An empty value removes the ones before
+/// it, as in systemd.
+fn unset_for(unit_file: &str, dir: &str) -> Vec<String> {
+    let mut settings: Vec<&str> = Vec::new();
+    for line in unit_file.lines().map(str::trim) {
+        match line.split_once('=') {
+            Some((key, "")) => settings.retain(|set| !set.starts_with(&format!("{key}="))),
+            Some(_) => settings.push(line),
+            None => {}
+        }
+    }
+    let needed = [
+        format!("ConditionPathExists=|{dir}/order.json"),
+        format!("ConditionPathExists=|!{dir}/reserve"),
+        format!("RequiresMountsFor={dir}"),
+    ];
+    needed.into_iter().filter(|needed| !settings.contains(&needed.as_str())).collect()
 }
 
 fn rescue(unit: &Unit) -> Finding {
@@ -360,14 +396,16 @@ fn state_dir(path: &str, dir: &Result<StateDir, String>, volatile: bool) -> Find
         Ok(StateDir { on: FileSystem::Memory(kind), .. }) => {
             Finding::warning(CHECK, format!("{path} is on {kind}, which a boot empties"))
                 .because(loses)
-                .cured_by("set state_dir in agent.toml to a directory on a disk, or mount one there; on a node without a disk, \
-                           ledger = \"volatile\"")
+                .cured_by(format!(
+                    "mount a file system of the node's own on {path} (/etc/fstab or a mount unit, which the gate waits for); \
+                     on a node without a disk, ledger = \"volatile\""
+                ))
         }
         Ok(_) => Finding::ok(CHECK, format!("{path} is root's alone, and not in memory")),
     }
 }
 
-fn ledger(ledger: &Result<Option<Ledger>, String>) -> Finding {
+fn ledger(ledger: &Result<Option<Ledger>, String>, dir: &str) -> Finding {
     const CHECK: &str = "ledger";
     let finding = |ledger: &Ledger, level| {
         let ok = Finding::ok(CHECK, format!("{}: {}", ledger.subject(), ledger.phase.name()));
@@ -386,10 +424,10 @@ fn ledger(ledger: &Result<Option<Ledger>, String>) -> Finding {
             .because("an order is under way: slurmd is down, and the node reboots by itself"),
         Err(why) => Finding::problem(CHECK, why.clone())
             .because("nobody knows what the node is: slurmd stays down and no order is taken")
-            .cured_by(
-                "see that the node is as it should be; then `rm /var/lib/slurm-rollout-agent/order.json` and \
-                 `systemctl restart slurm-rollout-agent slurmd`",
-            ),
+            .cured_by(format!(
+                "see that the node is as it should be; then `rm {dir}/order.json` and \
+                 `systemctl restart slurm-rollout-agent slurmd`"
+            )),
     }
 }
 

@@ -7,7 +7,7 @@
 //! | `GET /v1/status` | none | [`AgentStatus`] |
 //! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::agent::changes_made::NodeChanges), oldest first |
 
-use crate::agent::phase::Phase;
+use crate::agent::phase::{Phase, keys};
 use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
 use serde::{Deserialize, Serialize};
@@ -147,12 +147,16 @@ pub struct OrderStatus {
     /// `None` for a plain reboot.
     #[serde(default)]
     pub rollout: Option<String>,
+    #[serde(flatten, with = "keys")]
     pub phase: Phase,
     /// Start of this phase, in seconds since 1970 by the node's clock.
     pub since_s: u64,
     /// The failure, in one line.
     #[serde(default)]
     pub error: Option<String>,
+    /// A finding that an admin has to look at, in one line, though the order went on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The order altered something on the node that has not been undone.
     #[serde(default)]
     pub changed: bool,

@@ -223,6 +223,12 @@ impl Order {
 }
 
 impl OrderKind {
+    /// Returns whether a node that accepts the order begins to change or to reboot itself.
+    #[must_use]
+    pub fn begins_with_work(&self) -> bool {
+        matches!(self, Self::Apply(_) | Self::Reboot(_) | Self::Retry | Self::LocalHandOver(_))
+    }
+
     fn give_back(&self) -> Option<&GiveBack> {
         match self {
             Self::Apply(apply) => Some(&apply.give_back),

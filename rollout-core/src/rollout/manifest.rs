@@ -93,7 +93,7 @@ pub enum RebootMethod {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
-    /// Commands with their arguments, run without a shell. Each must exit with 0.
+    /// Commands with their arguments, run without a shell. Each must exit with 0, and is tried until it does.
     #[serde(default)]
     pub commands: Vec<Vec<String>>,
     /// Paths that must become mount points within the timeout.
@@ -102,6 +102,15 @@ pub struct Verify {
     /// Time limit for all checks together.
     #[serde(default = "default_verify_timeout")]
     pub timeout: TimeLimit,
+    /// Time limit of one try of a command. `None` leaves it the rest of `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_timeout: Option<TimeLimit>,
+    /// Time limit for slurmd's start and its registration. Left out at its default, so that older agents take the order.
+    #[serde(
+        default = "default_registration_timeout",
+        skip_serializing_if = "is_default_registration_timeout"
+    )]
+    pub registration_timeout: TimeLimit,
     /// Fate of the node once its changes are undone, if applying or verifying failed.
     #[serde(default)]
     pub on_failure: OnFailure,
@@ -130,6 +139,8 @@ impl Default for Verify {
             commands: Vec::new(),
             mounts: Vec::new(),
             timeout: default_verify_timeout(),
+            command_timeout: None,
+            registration_timeout: default_registration_timeout(),
             on_failure: OnFailure::default(),
         }
     }
@@ -141,6 +152,14 @@ fn default_reboot_timeout() -> TimeLimit {
 
 fn default_verify_timeout() -> TimeLimit {
     TimeLimit::from_secs(5 * 60)
+}
+
+fn default_registration_timeout() -> TimeLimit {
+    TimeLimit::from_secs(5 * 60)
+}
+
+fn is_default_registration_timeout(limit: &TimeLimit) -> bool {
+    *limit == default_registration_timeout()
 }
 
 /// A manifest that is refused.
@@ -251,7 +270,8 @@ impl DesiredState {
             Change::Symlink(_) | Change::Image(_) => Duration::ZERO,
         });
         let one_way = packages.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
-        2 * one_way + self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get())
+        let registration = self.verify.registration_timeout.get();
+        2 * one_way + registration + self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get())
     }
 
     /// Returns the image that the node should boot, if the image changes.

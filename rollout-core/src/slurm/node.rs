@@ -28,6 +28,8 @@ pub struct NodeInfo {
     pub reason_s: Option<u64>,
     /// `BootTime=` in seconds since 1970. `None` if Slurm does not know it.
     pub boot_s: Option<u64>,
+    /// `SlurmdStartTime=` in seconds since 1970, by the node's clock. `None` if Slurm does not know it.
+    pub slurmd_start_s: Option<u64>,
     /// Version of Slurm on the node.
     pub version: Option<String>,
 }

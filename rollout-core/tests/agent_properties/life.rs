@@ -2,7 +2,8 @@
 //! out.
 
 use crate::world::{Died, Fault, ME, Node, Op, Sent, Wanted};
-use rollout_core::agent::ledger::Ledger;
+use rollout_core::agent::gate::Gate;
+use rollout_core::agent::ledger::{Ledger, Slurmd};
 use rollout_core::agent::phase::{Action, Phase};
 use rollout_core::agent::record::{After, Before};
 use rollout_core::agent::steps::NextChange;
@@ -198,6 +199,7 @@ impl Node {
                 Err("it does not reboot".to_owned())
             }
             Action::Verify => self.verify(agent, ledger)?,
+            Action::Register => self.register(agent)?,
             Action::Undo => self.undo(agent, ledger)?,
             Action::VerifyOld => self.verify_old(agent, ledger)?,
             Action::Hold => Ok(Outcome::Ended),
@@ -263,7 +265,20 @@ impl Node {
             Err(why) => return Ok(Err(why)),
         }
         self.keep_drain(ledger)?;
+        ledger.slurmd.get_or_insert(Slurmd { active: true, enabled: false });
         Ok(Ok(Outcome::Verified))
+    }
+
+    /// Starts slurmd, which registers if all goes well. It may have registered when the agent dies.
+    fn register(&mut self, agent: &mut Agent) -> Attempt {
+        assert_eq!(agent.gate(), Gate::Open, "slurmd must be able to start");
+        self.may_die()?;
+        if !self.goes_well(agent)? {
+            return Ok(Err("slurmd does not start".to_owned()));
+        }
+        self.slurmd_registers();
+        self.may_die()?;
+        Ok(Ok(Outcome::Registered))
     }
 
     fn undo(&mut self, agent: &mut Agent, ledger: &Ledger) -> Attempt {

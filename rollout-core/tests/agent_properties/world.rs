@@ -136,6 +136,9 @@ pub struct Node {
     pub admin: bool,
     /// The disk has always kept what was written.
     pub honest: bool,
+    /// A node without a ledger lost power after it had registered and before its order ended. The controller restores
+    /// the drain that it knows from the order, which an admin may have removed.
+    pub lost_registration: bool,
     pub points: usize,
     pub phases: BTreeSet<Phase>,
 }
@@ -163,6 +166,7 @@ impl Node {
             accepted: BTreeSet::new(),
             admin: false,
             honest: true,
+            lost_registration: false,
             points: 0,
             phases: BTreeSet::new(),
         }
@@ -214,6 +218,11 @@ impl Node {
     }
 
     pub fn die(&mut self, how: &Op) -> Died {
+        let phase = self.disk.ledger.as_ref().map(|ledger| ledger.phase);
+        let has_registered = matches!(phase, Some(Phase::Registering | Phase::Updated))
+            && !self.slurm.reboot_issued
+            && self.controller.is_some();
+        self.lost_registration |= self.volatile && has_registered;
         match how {
             Op::PowerCut => self.reboot(),
             Op::DiskFromBackup(back) => {

@@ -193,6 +193,7 @@ impl Encoder {
             }
             self.flag(agent.waits_for_instructions());
             self.flag(agent.takes_orders());
+            self.flag(agent.is_about_to_end());
         }
         match node.running {
             None => self.byte(0),
@@ -484,6 +485,7 @@ fn action(action: Action) -> u8 {
         Action::VerifyOld => 5,
         Action::Hold => 6,
         Action::OpenGate => 7,
+        Action::Register => 8,
     }
 }
 

@@ -160,7 +160,6 @@ fn a_rule_that_is_left_out_is_missed() {
         (Mutation::BootOwnerIgnored, (1, 0, 0), '3'),
         (Mutation::GateOpensByDefault, (1, 0, 0), '1'),
         (Mutation::ClaimsIgnored, (1, 0, 0), '2'),
-        (Mutation::ClosedDuringHandOver, (1, 0, 0), '2'),
         (Mutation::ChangedWhileAwaiting, (2, 0, 0), '3'),
     ] {
         let scenario = image_without_ledger().under(Rules::Mutant(mutation));
@@ -171,8 +170,13 @@ fn a_rule_that_is_left_out_is_missed() {
 /// Others stand in for these, as far as this world shows.
 #[test]
 fn some_rules_have_a_second_one_behind_them() {
-    for mutation in [Mutation::BootIdsIgnored, Mutation::LateRestorationsCount, Mutation::AnswersWithoutOrder]
-    {
+    for mutation in [
+        Mutation::BootIdsIgnored,
+        Mutation::LateRestorationsCount,
+        Mutation::AnswersWithoutOrder,
+        // An order is updated only once Slurm waits for its boot no longer. Agents of 0.1.0 do not prove that.
+        Mutation::ClosedDuringHandOver,
+    ] {
         let scenario = image_without_ledger().under(Rules::Mutant(mutation));
         holds(scenario.clone(), (1, 0, 0));
         holds(scenario, (0, 1, 1));

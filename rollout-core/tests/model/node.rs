@@ -2,7 +2,7 @@
 
 use crate::scenario::{ImageNumber, Scenario, running};
 use rollout_core::agent::gate::{Gate, gate};
-use rollout_core::agent::ledger::Ledger;
+use rollout_core::agent::ledger::{Ledger, Slurmd};
 use rollout_core::agent::phase::{Action, Phase};
 use rollout_core::agent::record::{After, Before};
 use rollout_core::agent::steps::NextChange;
@@ -120,8 +120,8 @@ pub struct Facts {
     pub checked_boot: u32,
     /// The order that the node accepted, with its rollout, until it ends or is being undone.
     pub live: Option<(OrderId, String)>,
-    /// Rollout whose proof it just lost with its ledger.
-    pub lost_end: Option<String>,
+    /// Rollout whose proof it just lost with its ledger, and the phase of its order.
+    pub lost_end: Option<(String, Phase)>,
     /// It was proven, and lost its ledger before the controller saw that.
     pub unseen_end: bool,
     /// Its boot source was restored because its agent was silent when `boot_timeout` was over.
@@ -215,8 +215,11 @@ impl Node {
         self.running = None;
         self.sees_it_taken_back = false;
         if self.volatile {
-            let lost = self.disk.ledger.take().filter(|ledger| ledger.phase == Phase::Updated);
-            self.facts.lost_end = lost.and_then(|ledger| ledger.order.rollout().map(str::to_owned));
+            self.facts.lost_end = self.disk.ledger.take().and_then(|ledger| {
+                let is_proven = matches!(ledger.phase, Phase::Registering | Phase::Updated);
+                let rollout = ledger.order.rollout().filter(|_| is_proven)?;
+                Some((rollout.to_owned(), ledger.phase))
+            });
             self.disk = Disk::default();
         }
     }
@@ -272,13 +275,19 @@ impl Node {
     }
 
     fn write_ledger(&mut self, ledger: &Ledger) {
-        let goes_forward = matches!(ledger.phase, Phase::Applying | Phase::Rebooting | Phase::Verifying);
+        let goes_forward = matches!(
+            ledger.phase,
+            Phase::Applying | Phase::Rebooting | Phase::Verifying | Phase::Registering
+        );
         if !goes_forward || self.facts.live.as_ref().is_none_or(|(live, _)| *live != ledger.order.id) {
             self.facts.live = None;
         }
-        if ledger.phase == Phase::Updated && self.facts.checked_boot == self.boot {
+        let is_proven = matches!(ledger.phase, Phase::Registering | Phase::Updated);
+        if is_proven && self.facts.checked_boot == self.boot {
             self.facts.proven_images |= 1 << self.image;
             self.facts.is_link_proven |= self.link.is_some();
+        }
+        if ledger.phase == Phase::Updated && self.facts.checked_boot == self.boot {
             if let Some(id) = ledger.order.rollout() {
                 self.facts.verified.insert(id.to_owned());
             }
@@ -381,8 +390,16 @@ impl Node {
                 if rollout.is_some() {
                     self.facts.checked_boot = self.boot;
                 }
+                ledger.slurmd = Some(Slurmd { active: true, enabled: true });
                 Outcome::Verified
             }
+            Action::Register if fails => {
+                // Slurm refused the node. Neither its image nor its link stays.
+                self.facts.proven_images &= !(1 << self.image) | 1;
+                self.facts.is_link_proven = false;
+                return failed("Slurm does not accept it");
+            }
+            Action::Register => Outcome::Registered,
             Action::Undo => {
                 if fails || self.waits_for_boot_source() {
                     return failed("it cannot be undone");

@@ -312,7 +312,10 @@ impl World {
 
     fn takes_orders(&self, node: usize) -> bool {
         self.nodes[node].answers()
-            && self.nodes[node].agent.as_ref().is_some_and(|agent| agent.takes_orders())
+            && self.nodes[node]
+                .agent
+                .as_ref()
+                .is_some_and(|agent| agent.takes_orders() && !agent.is_about_to_end())
     }
 
     fn view(&self, snapshot: &Snapshot, slurm: Vec<NodeInfo>, silent: Option<usize>) -> View {
@@ -353,11 +356,17 @@ impl World {
         let gives_up_waiting = fails && until == Until::End && self.nodes[node].waits_for_boot_source();
         (self.nodes[node].can_work() || gives_up_waiting).then_some(())?;
         if fails {
-            use Action::{Apply, Undo, Verify};
+            use Action::{Apply, Register, Undo, Verify};
             let running = self.nodes[node].running?;
-            let can_fail =
-                matches!(running.action, Apply | Verify) || running.action == Undo && gives_up_waiting;
+            let can_fail = matches!(running.action, Apply | Register | Verify)
+                || running.action == Undo && gives_up_waiting;
             can_fail.then_some(())?;
+        }
+        if self.nodes[node].running.is_some_and(|running| running.action == Action::Register) {
+            // Slurm accepts the node when it registers, or has done so, and handed the node over once more.
+            let (slurm, booted_ms) = (&self.slurm[node], self.nodes[node].booted_ms);
+            let has_accepted = slurm.state != State::Issued || booted_ms < slurm.issued_ms;
+            (has_accepted != fails).then_some(())?;
         }
         let mut points = Points::new(until);
         let now_s = self.now_s();
@@ -391,11 +400,15 @@ impl World {
     /// Notes the nodes that were proven and lost that proof in a boot before the controller saw it. Nobody can know then that the node
     /// needs no other proof: its boot source is restored, and the rollout armed again.
     fn note_unseen_ends(&mut self, scenario: &Scenario) {
-        for node in &mut self.nodes {
-            let Some(id) = node.facts.lost_end.take() else { continue };
+        for (node, slurm) in self.nodes.iter_mut().zip(&self.slurm) {
+            let Some((id, phase)) = node.facts.lost_end.take() else { continue };
             let record = self.store.records()[scenario.rollout(&id)].get(&node.name);
             let seen = record.is_some_and(|record| record.progress == Progress::Seen(Phase::Updated));
-            node.facts.unseen_end |= !seen;
+            // As long as Slurm waits for its boot, the node waits for its instructions and is proven anew.
+            let is_at_its_end = phase == Phase::Updated || slurm.state != State::Issued;
+            if is_at_its_end && !seen {
+                (node.facts.unseen_end, node.facts.live) = (true, None);
+            }
         }
     }
 }

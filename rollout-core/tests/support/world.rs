@@ -203,6 +203,7 @@ pub fn with_order(boot_id: &str, rollout: Option<&str>, order: u128, phase: Phas
         phase,
         since_s: 0,
         error: None,
+        warning: None,
         changed: true,
         took_s: None,
     };

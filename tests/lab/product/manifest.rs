@@ -10,6 +10,8 @@ pub struct Manifest {
     nodes: String,
     changes: Vec<Change>,
     commands: Vec<Vec<String>>,
+    /// Further keys of `[verify]`, as TOML.
+    verify_keys: Vec<(String, String)>,
     on_failure: Option<String>,
     reboot_timeout: Option<String>,
 }
@@ -96,6 +98,13 @@ impl Manifest {
         self.verify(&["/usr/bin/sh", "-ec", script])
     }
 
+    /// Sets a key of `[verify]`, such as `timeout`: a string or a list of strings. A command that fails is tried until
+    /// `timeout` is over, which is 5 min by default.
+    pub fn verify_with<T: serde::Serialize + ?Sized>(mut self, key: &str, value: &T) -> Manifest {
+        self.verify_keys.push((key.into(), toml(value)));
+        self
+    }
+
     /// `rollback` or `hold`.
     pub fn on_failure(self, end: &str) -> Manifest {
         Manifest { on_failure: Some(end.into()), ..self }
@@ -120,9 +129,10 @@ impl Display for Manifest {
             change.keys.iter().try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))?;
             change.values.iter().try_for_each(|(key, value)| writeln!(f, "values.{key} = {value}"))?;
         }
-        if !self.commands.is_empty() || self.on_failure.is_some() {
+        if !self.commands.is_empty() || !self.verify_keys.is_empty() || self.on_failure.is_some() {
             writeln!(f, "[verify]\ncommands = {}", toml(&self.commands))?;
         }
+        self.verify_keys.iter().try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))?;
         self.on_failure.iter().try_for_each(|end| writeln!(f, "on_failure = {}", toml(end)))?;
         self.reboot_timeout.iter().try_for_each(|limit| writeln!(f, "[reboot]\ntimeout = {}", toml(limit)))
     }
@@ -164,6 +174,8 @@ commands = [["/usr/bin/grep","-q","^1.1$","/usr/share/tool/version"]]
             .value("kernel", "vmlinuz-2")
             .verify_script("test \"$(hostname)\" = cn01")
             .verify_also(&["/usr/bin/true"])
+            .verify_with("timeout", "3s")
+            .verify_with("mounts", &["/home"])
             .on_failure("hold")
             .reboot_timeout("10s");
         let parsed = rollout_core::rollout::manifest::Manifest::parse(&all.to_string());

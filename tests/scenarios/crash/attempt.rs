@@ -98,7 +98,9 @@ impl<'a> Attempt<'a> {
             let state = self.site.cluster.node_state(name)?;
             // In this order: a settled ledger stays settled.
             let stands = self.stands()?;
-            if state == "IDLE" {
+            // Slurm has accepted the node, and the agent sees that in a moment.
+            let is_accepted = || self.ledger("order.json").is_none_or(|ledger| ledger["registering"] == true);
+            if state == "IDLE" && !(stands == "verifying" && is_accepted()) {
                 ensure(stands == phase, || format!("IDLE, and {stands}"))?;
                 break;
             }
@@ -117,16 +119,20 @@ impl<'a> Attempt<'a> {
         })?;
         self.is_whole()?;
         equal("boots", &(node.boot_count() - self.boots), &self.case.boots())?;
-        // slurmd was started once, after all was settled. After a power cut behind that point it starts at the next
+        // slurmd was started once, after all was proven. After a power cut behind that point it starts at the next
         // boot, too.
         let starts = self.count_slurmd_starts()? - self.slurmd_starts;
-        let settled_twice = self.case.place == Place::Failpoint("settled") && self.case.blows == [Blow::Cut];
+        let may_run = matches!(self.case.place, Place::Failpoint("registering" | "settled"));
+        let settled_twice = may_run && self.case.blows == [Blow::Cut];
         ensure(starts == 1 || settled_twice && starts == 2, || format!("slurmd was started {starts} times"))?;
         let since = self.ledger("last.json").unwrap_or_default()["since_s"].as_u64();
         let argv =
             ["systemctl", "show", "slurmd", "--value", "--timestamp=unix", "-p", "ExecMainStartTimestamp"];
         let started = node.run(&argv)?.trim().trim_start_matches('@').parse().ok();
-        ensure(since.is_some() && started >= since, || format!("settled at {since:?}, slurmd at {started:?}"))
+        // Its start is the last part of the proof of an update.
+        ensure(phase == "updated" || since.is_some() && started >= since, || {
+            format!("settled at {since:?}, slurmd at {started:?}")
+        })
     }
 
     /// Asserts that the node stays out of service with a Reason, also over a second fault, until an admin releases it.

@@ -147,8 +147,10 @@ impl Case {
         match self.proof {
             Proof::Good => manifest.verify(&good),
             Proof::GoodByForce => manifest.verify(&good).reboot_timeout("10s"),
-            Proof::Bad => manifest.verify(&["/usr/bin/false"]),
-            Proof::BadAndHeld => manifest.verify(&["/usr/bin/false"]).on_failure("hold"),
+            Proof::Bad => manifest.verify(&["/usr/bin/false"]).verify_with("timeout", "1s"),
+            Proof::BadAndHeld => {
+                manifest.verify(&["/usr/bin/false"]).verify_with("timeout", "1s").on_failure("hold")
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Lives of a driver and its executor with real files, on a [`FakeNode`].
 
+mod slurmd;
+
 use super::*;
 use crate::daemon::fake_node::{Death, FakeNode};
 use crate::state;
@@ -152,7 +154,7 @@ fn an_order_is_answered_applied_proven_and_given_back() {
     let state = rig.node.state();
     let used: Vec<&str> = state.used.iter().map(String::as_str).collect();
     let expected = "stop slurmd,observe,make,observe,make,reboot,verify,verify,verify node,confirm,confirm,\
-                    look for a drain,clean up,start slurmd,take back";
+                    look for a drain,start slurmd,clean up,start slurmd,take back";
     assert_eq!(used.join(","), expected);
     assert!(state.slurmd_runs && state.boot == 2);
     drop(state);
@@ -183,6 +185,10 @@ fn an_order_that_cannot_be_written_is_refused_and_changes_nothing() {
     // An action whose outcome cannot be written ends the agent. The next one continues.
     std::fs::create_dir_all(in_the_way("order.json").join("x")).unwrap();
     assert!(matches!(rig.life(&[]).0, End::Stopped(why) if why.contains("order.json")));
+    let told = |used: &String| {
+        used.starts_with("reason r1: the agent cannot go on: ") && used.contains("order.json")
+    };
+    assert!(rig.node.state().used.iter().any(told), "{:?}", rig.node.state().used);
     std::fs::remove_dir_all(in_the_way("order.json")).unwrap();
     rig.live_on();
     assert_eq!(rig.ledger().phase, Phase::Updated);
@@ -192,7 +198,8 @@ fn an_order_that_cannot_be_written_is_refused_and_changes_nothing() {
 fn a_failure_at_any_tool_goes_back_or_holds_the_node() {
     let old = ["/old-a", "/old-b"];
     for (broken, phase, slurmd_runs) in [
-        ("stop slurmd", Phase::Held, false),
+        // It runs on, as it did before: nothing was changed.
+        ("stop slurmd", Phase::Held, true),
         ("observe", Phase::RolledBack, true),
         ("make", Phase::RolledBack, true),
         ("reboot", Phase::Held, false),
@@ -306,6 +313,33 @@ fn orders_are_answered_while_another_is_carried_out() {
     assert!(matches!(&answers[1], Some(Answer::Refused { .. })), "{answers:?}");
     assert_eq!(answers[2], Some(accepted(1)));
     assert_eq!((rig.ledger().phase, rig.node.state().boot), (Phase::RolledBack, 2));
+}
+
+#[test]
+fn an_order_whose_sender_has_hung_up_is_not_carried_out() {
+    let rig = Rig::new();
+    let (end, ()) = rig.run(|send| {
+        let (answer, answered) = oneshot::channel();
+        drop(answered);
+        send.blocking_send(Request { order: apply(1, LINKS), answer }).unwrap();
+    });
+    assert_eq!((end, LedgerFile::in_dir(rig.dir.path()).newest("n1").unwrap()), (End::Idle, None));
+}
+
+#[test]
+fn an_order_waits_a_moment_for_a_node_that_slurm_is_about_to_accept() {
+    let rig = Rig::new();
+    rig.life(&[apply(1, LINKS)]);
+    // Slurm has accepted the node, and hands it over once more.
+    let (end, answer) = rig.run(|send| {
+        while !matches!(rig.ledger().phase, Phase::Registering | Phase::Updated) {
+            std::thread::yield_now();
+        }
+        ask(&send, &apply(2, LINKS))
+    });
+    assert_eq!((end, answer), (End::Died, Some(accepted(2))));
+    rig.live_on();
+    assert_eq!(rig.ledger().order.rollout(), Some("r2"));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_change_that_is_already_made_is_recorded_and_left_alone() {
 
 #[test]
 fn a_volatile_node_refuses_changes_that_it_would_lose() {
-    let Rig { node, executor, .. } = rig(true);
+    let Rig { dir: _dir, node, executor } = rig(true);
     let mut ledger = ledger("[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n", Phase::Applying);
     let outcome = executor.perform(Action::Apply, &mut ledger, &BootRestored::default()).unwrap();
     assert!(matches!(outcome, Outcome::Failed(why) if why.contains("keeps nothing over a boot")));
@@ -87,5 +87,20 @@ fn the_boot_service_gets_its_time_before_the_agent_reboots() {
         let outcome = executor.perform(Action::Reboot, &mut ledger, &BootRestored::default()).unwrap();
         assert!(matches!(outcome, Outcome::Failed(_)));
         assert_eq!(node.state().used, used, "{changes} {phase:?}");
+    }
+}
+
+#[test]
+fn a_copy_of_the_agent_gives_up_only_a_node_that_slurm_has_not_accepted() {
+    for (accepted, runs) in [(true, true), (false, false)] {
+        let Rig { dir, node, executor } = rig(false);
+        let copy = Executor { stands_in: Some("the installed agent is silent".to_owned()), ..executor };
+        node.state().registered_s = if accepted { 2 } else { 0 };
+        let mut ledger = ledger("[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n", Phase::Registering);
+        copy.file.write(&ledger).unwrap();
+        let outcome = copy.perform(Action::Register, &mut ledger, &BootRestored::default()).unwrap();
+        assert_eq!(outcome == Outcome::Registered, accepted, "{outcome:?}");
+        assert_eq!(node.state().used.contains(&"start slurmd".to_owned()), runs);
+        drop(dir);
     }
 }

@@ -23,9 +23,14 @@ fn orders_are_taken_where_nothing_is_under_way() {
     }
     for busy in Phase::ALL.into_iter().filter(|phase| !phase.is_settled() && *phase != Phase::Held) {
         let name = busy.name();
-        assert_eq!(taken(apply("driver"), Some(busy)), format!("under way: {name}"));
+        // The registering one ends without a boot.
+        let covered = match busy {
+            Phase::Registering => format!("busy: driver is {name}"),
+            _ => format!("under way: {name}"),
+        };
+        assert_eq!(taken(apply("driver"), Some(busy)), covered);
         assert_eq!(taken(apply("other"), Some(busy)), format!("busy: driver is {name}"));
-        assert_eq!(taken(reboot(), Some(busy)), format!("under way: {name}"));
+        assert_eq!(taken(reboot(), Some(busy)), covered);
         assert_eq!(taken(OrderKind::Retry, Some(busy)), format!("the node is not held but {name}"));
         assert_eq!(taken(OrderKind::Release, Some(busy)), format!("the node is not held but {name}"));
     }

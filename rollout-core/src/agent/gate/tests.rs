@@ -11,6 +11,8 @@ fn the_gate_opens_for_settled_orders_only() {
         (Phase::Applying, closed("driver: applying"), closed("driver: applying")),
         (Phase::Rebooting, closed("driver: rebooting"), Gate::Wait),
         (Phase::Verifying, Gate::Wait, Gate::Wait),
+        // slurmd's start is a part of the proof, in the boot that was proven.
+        (Phase::Registering, Gate::Open, Gate::Wait),
         (Phase::Undoing, closed("driver: undoing"), closed("driver: undoing")),
         (Phase::RebootingBack, closed("driver: rebooting-back"), Gate::Wait),
         (Phase::VerifyingOld, Gate::Wait, Gate::Wait),
@@ -30,6 +32,11 @@ fn the_gate_opens_for_settled_orders_only() {
     }
     let plain = Ledger::begin(order(1, reboot()), Phase::Rebooting, "boot-1", 10, None);
     assert_eq!(gate(Some(&plain), None, "boot-1"), closed("plain reboot: rebooting"));
+    let mut drained = ledger(Phase::Released);
+    drained.drained = Some("bad disk".to_owned());
+    assert_eq!(gate(Some(&drained), None, "boot-1"), Gate::Wait, "the drain is kept first");
+    drained.drain_kept = true;
+    assert_eq!(gate(Some(&drained), None, "boot-1"), Gate::Open);
     let mut no_reason = ledger(Phase::Held);
     no_reason.error = None;
     assert_eq!(gate(Some(&no_reason), None, "boot-1"), closed("driver: held: no reason is known"));

@@ -32,6 +32,7 @@ fn what_is_begun_too_often_is_given_up_with_a_reason() {
     for (phase, gives_up) in [
         (Phase::Applying, Some(Event::ApplyFailed)),
         (Phase::Verifying, Some(Event::VerifyFailed)),
+        (Phase::Registering, Some(Event::VerifyFailed)),
         (Phase::Undoing, Some(Event::UndoFailed)),
         (Phase::VerifyingOld, Some(Event::OldNotProven)),
         (Phase::Rebooting, None),
@@ -61,6 +62,47 @@ fn what_is_begun_too_often_is_given_up_with_a_reason() {
         crashes.enter(Phase::Applying, boot, 20);
     }
     assert_eq!(crashes.started("boot-4"), Event::ApplyFailed);
+    // So is a system that crashes whenever slurmd starts, though each boot is proven anew in between.
+    let mut crashes = ledger(Phase::Rebooting);
+    for boot in ["boot-2", "boot-3", "boot-4"] {
+        assert_eq!(crashes.started(boot), Event::Started { rebooted: true });
+        crashes.enter(Phase::Verifying, boot, 20);
+        crashes.enter(Phase::Registering, boot, 20);
+        assert_eq!(crashes.boot_id, boot);
+    }
+    assert_eq!(crashes.started("boot-5"), Event::VerifyFailed);
+    assert_eq!(crashes.error.as_deref(), Some("interrupted 3 times while registering"));
+}
+
+#[test]
+fn slurm_must_accept_a_node_that_has_a_slurmd_and_was_changed() {
+    let slurmd = |active, enabled| Some(Slurmd { active, enabled });
+    let plain = Ledger::begin(order(1, OrderKind::Reboot(BACK.into())), Phase::Verifying, "b", 10, None);
+    for (ledger, slurmd, register) in [
+        (ledger(Phase::Verifying), slurmd(true, true), true),
+        // A script of the site starts it.
+        (ledger(Phase::Verifying), slurmd(true, false), true),
+        (ledger(Phase::Verifying), slurmd(false, true), true),
+        (ledger(Phase::Verifying), slurmd(false, false), false),
+        (ledger(Phase::Verifying), None, false),
+        // There is nothing to go back to.
+        (plain, slurmd(true, true), false),
+    ] {
+        let ledger = Ledger { slurmd, ..ledger };
+        assert_eq!(ledger.verified(), Event::Verified { register }, "{slurmd:?}");
+    }
+}
+
+#[test]
+fn a_released_node_is_settled_once_its_drain_is_kept() {
+    for phase in Phase::ALL {
+        let mut ledger = ledger(phase);
+        assert_eq!(ledger.is_settled(), phase.is_settled());
+        ledger.drained = Some("bad disk".to_owned());
+        assert_eq!(ledger.is_settled(), phase.is_settled() && phase != Phase::Released, "{phase:?}");
+        ledger.drain_kept = true;
+        assert_eq!(ledger.is_settled(), phase.is_settled());
+    }
 }
 
 #[test]

@@ -120,6 +120,8 @@ fn the_longest_program_and_the_limits_come_from_the_manifest() {
 fn a_node_is_given_back_by_what_its_order_says() {
     let opening = |admit, start_slurmd, resume_if_late| Opening { admit, start_slurmd, resume_if_late };
     let updated = ledger(Phase::Updated);
+    let mut later = updated.clone();
+    later.enter(Phase::Updated, "boot-1", 20);
     let mut kept = updated.clone();
     assert!(kept.settle_drain(Some("bad disk")) && !kept.settle_drain(Some("bad disk")));
     let mut down = updated.clone();
@@ -127,7 +129,10 @@ fn a_node_is_given_back_by_what_its_order_says() {
     for (ledger, volatile, boot_id, now_s, expected) in [
         (&updated, false, "boot-1", 10, opening(false, true, true)),
         (&updated, true, "boot-1", 609, opening(true, true, true)),
-        (&updated, false, "boot-1", 610, opening(false, false, false)),
+        (&later, false, "boot-1", 609, opening(false, true, true)),
+        (&later, false, "boot-1", 610, opening(false, false, false)),
+        // The agent that settled it goes on with it: the clock was set, or the drain was kept late.
+        (&updated, false, "boot-1", 9_999_999, opening(false, true, true)),
         (&updated, false, "boot-2", 20, opening(false, true, false)),
         (&kept, false, "boot-1", 20, opening(false, true, false)),
         (&down, false, "boot-1", 20, opening(false, true, false)),

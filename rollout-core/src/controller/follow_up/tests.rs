@@ -273,8 +273,8 @@ fn a_rollout_that_another_one_was_staged_over_is_superseded() {
 #[test]
 fn a_node_that_does_not_come_back_is_lost() {
     let gave_up = "driver : reboot issued : reboot timed out";
-    // 5 min to verify and 10 min to reboot, there and back, and 15 min to boot: 45 min.
-    let limit_s = 100 + 45 * 60;
+    // 5 min to verify and 10 min to reboot, there and back, 5 min to register and 15 min to boot: 50 min.
+    let limit_s = 100 + 50 * 60;
     let ordered = || Node::new().and_in("driver", LINK, record(Progress::Ordered));
     for (node, lost_at) in [
         (ordered().silent().slurm("DOWN+REBOOT_ISSUED", "driver : reboot issued"), Some(limit_s + 1)),

@@ -168,7 +168,7 @@ fn a_pre_staged_rollout_is_shown_by_its_agent() {
 fn an_accepted_order_that_did_not_come_back_is_lost() {
     let gave_up = "driver : reboot issued : reboot timed out";
     let ordered = |agent| node(record(Progress::Ordered), agent, "");
-    let silent_for = "its agent has been silent for more than 45 min";
+    let silent_for = "its agent has been silent for more than 50 min";
     for (node, phase, note) in [
         (
             ordered(Agent::Silent).slurm("DOWN", gave_up),
@@ -176,7 +176,7 @@ fn an_accepted_order_that_did_not_come_back_is_lost() {
             Some("Slurm gave up waiting for its reboot, and its agent does not answer"),
         ),
         (
-            ordered(Agent::Silent).slurm("DOWN+REBOOT_ISSUED", "").at_s(6 + 45 * 60),
+            ordered(Agent::Silent).slurm("DOWN+REBOOT_ISSUED", "").at_s(6 + 50 * 60),
             DisplayPhase::Lost,
             Some(silent_for),
         ),
@@ -194,6 +194,7 @@ fn an_order_is_recognized_by_its_rollout_while_it_is_under_way() {
     let unknown = |phase| agent(Some((9, phase))).for_rollout("driver").up_for(6);
     let of = |phase| status(&node(record(Progress::Unreachable), Agent::NotAsked, "").agent(unknown(phase)));
     assert_eq!(of(Phase::Verifying).phase, DisplayPhase::Verifying, "its answer was lost");
+    assert_eq!(of(Phase::Registering).phase, DisplayPhase::Registering);
     assert_eq!(of(Phase::Updated).phase, DisplayPhase::Unreachable, "it ended before");
 }
 

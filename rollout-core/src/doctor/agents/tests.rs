@@ -59,6 +59,7 @@ fn what_agents_say_of_themselves() {
         phase,
         since_s: 1,
         error: None,
+        warning: None,
         changed: false,
         took_s: None,
     };
@@ -107,6 +108,7 @@ fn commands_name_the_nodes() {
         phase: Phase::Held,
         since_s: 1,
         error: None,
+        warning: None,
         changed: false,
         took_s: None,
     };
@@ -143,6 +145,7 @@ fn how_long_orders_took_is_known_of_those_that_tell() {
         phase: Phase::Updated,
         since_s: 1,
         error: None,
+        warning: None,
         changed: false,
         took_s,
     };

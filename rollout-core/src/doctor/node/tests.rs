@@ -7,6 +7,14 @@ fn unit(text: &str) -> Unit {
     Unit::parse(&text.replace("; ", "\n"))
 }
 
+const DIR: &str = "/var/lib/slurm-rollout-agent";
+
+/// The shipped unit of the gate, as `systemctl cat` prints it.
+const GATE_FILE: &str = concat!(
+    "# /usr/lib/systemd/system/slurm-rollout-gate.service\n",
+    include_str!("../../../../packaging/systemd/slurm-rollout-gate.service")
+);
+
 fn good() -> NodeFacts {
     NodeFacts {
         node: "n1".into(),
@@ -16,6 +24,7 @@ fn good() -> NodeFacts {
         configured_user: ("slurm".into(), Some(64030)),
         agent: unit("LoadState=loaded; ActiveState=active; UnitFileState=enabled"),
         gate: unit("LoadState=loaded; ActiveState=inactive; UnitFileState=static"),
+        gate_file: GATE_FILE.to_owned(),
         rescue: unit("LoadState=loaded; UnitFileState=enabled"),
         slurmd: (
             "slurmd.service".into(),
@@ -38,7 +47,7 @@ fn good() -> NodeFacts {
         order_key: None,
         sealing: Ok(()),
         state_dir: (
-            "/s".into(),
+            DIR.into(),
             Ok(StateDir { uid: 0, mode: 0o40700, is_dir: true, on: FileSystem::Lasting }),
         ),
         volatile: None,
@@ -68,8 +77,26 @@ fn every_fault_is_one_finding_with_what_to_do() {
     let slurmd = |text: &str| ("slurmd.service".to_owned(), unit(text));
     let only_requires = slurmd(&format!("LoadState=loaded; Requires={GATE}; After="));
     let neither = slurmd("LoadState=loaded; Requires=; After=");
-    let dir = |uid, mode, on| ("/s".to_owned(), Ok(StateDir { uid, mode, is_dir: true, on }));
+    let dir = |uid, mode, on| (DIR.to_owned(), Ok(StateDir { uid, mode, is_dir: true, on }));
+    let drop_in =
+        |lines: &str| format!("{GATE_FILE}\n# /etc/systemd/system/{GATE}.d/a.conf\n[Unit]\n{lines}\n");
     let cases = [
+        (
+            NodeFacts {
+                gate_file: drop_in("ConditionPathExists=\nConditionPathExists=|/srv/ledger/order.json"),
+                ..good()
+            },
+            Problem,
+            "no ConditionPathExists=|/var/lib/slurm-rollout-agent/order.json",
+            "systemctl cat",
+        ),
+        (
+            NodeFacts { gate_file: drop_in("RequiresMountsFor="), ..good() },
+            Problem,
+            "no RequiresMountsFor=/var/lib/slurm-rollout-agent",
+            "drop-ins",
+        ),
+        (NodeFacts { gate_file: String::new(), ..good() }, Problem, "does not look at /var/lib", "reinstall"),
         (NodeFacts { known_to_slurm: Ok(false), ..good() }, Problem, "Slurm has no node n1", "node_name"),
         (NodeFacts { known_to_slurm: Err("away".into()), ..good() }, Warning, "away", "scontrol ping"),
         (
@@ -153,7 +180,7 @@ fn every_fault_is_one_finding_with_what_to_do() {
         ),
         (NodeFacts { slurmd_arguments: vec!["-Db".into()], ..good() }, Warning, "-b", "SLURMD_OPTIONS"),
         (
-            NodeFacts { state_dir: ("/s".into(), Err("is not there".into())), ..good() },
+            NodeFacts { state_dir: (DIR.into(), Err("is not there".into())), ..good() },
             Problem,
             "not there",
             "install -d",
@@ -164,7 +191,7 @@ fn every_fault_is_one_finding_with_what_to_do() {
             NodeFacts { state_dir: dir(0, 0o700, FileSystem::Memory("tmpfs".into())), ..good() },
             Warning,
             "on tmpfs",
-            "state_dir",
+            "fstab",
         ),
         (NodeFacts { ledger: Err("torn".into()), ..good() }, Problem, "torn", "rm /var/lib"),
     ];

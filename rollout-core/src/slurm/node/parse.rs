@@ -80,6 +80,7 @@ fn read_value(node: &mut NodeInfo, key: &str, value: &str) {
         }
         "NextState" => node.next_state = Some(value.to_owned()),
         "BootTime" => node.boot_s = parse_utc(value),
+        "SlurmdStartTime" => node.slurmd_start_s = parse_utc(value),
         "Version" => node.version = Some(value.to_owned()),
         _ => {}
     }

@@ -70,7 +70,9 @@ impl Node<'_> {
         if let Some(next) = self.next_state {
             add(&format!("NextState={next} "));
         }
-        add("Partitions=main,gpu  BootTime=2026-11-01T10:00:00 SlurmdStartTime=None LastBusyTime=Unknown ");
+        add(
+            "Partitions=main,gpu  BootTime=2026-11-01T10:00:00 SlurmdStartTime=2026-11-01T10:00:05 LastBusyTime=Unknown ",
+        );
         if release >= R23_02 {
             add("ResumeAfterTime=None");
         }
@@ -310,6 +312,7 @@ proptest! {
             reason_user: Some("slurm".to_owned()),
             reason_s: Some(SET_S),
             boot_s: Some(SET_S - 300),
+            slurmd_start_s: Some(SET_S - 295),
             version: Some("24.11.5".to_owned()),
         };
         prop_assert_eq!(read, expected);

@@ -1,0 +1,120 @@
+//! slurmd and Slurm at the end of an order.
+
+use super::*;
+use crate::daemon::fake_node::State;
+
+#[test]
+fn a_node_that_slurm_does_not_accept_goes_back() {
+    type Fault = fn(&mut State);
+    for (fault, cause, minutes) in [
+        (
+            (|state| state.slurmd_dies_with = Some("/new-a")) as Fault,
+            "slurmd does not stay up within 5m: exit code 1",
+            5,
+        ),
+        (
+            |state| state.slurm_sets = "INVALID_REG",
+            "Slurm refuses the node's registration (INVALID_REG) within 5m",
+            5,
+        ),
+        (|state| state.slurm_sets = "REBOOT_ISSUED", "Slurm still waits for a boot within 5m", 5),
+        // Unknown is not accepted. The limit is longer: this may be the controller's fault.
+        (
+            |state| state.slurmctld_away = true,
+            "within 30m whether it accepts the node: slurmctld is away",
+            30,
+        ),
+    ] {
+        let rig = Rig::new();
+        fault(&mut rig.node.state());
+        rig.life(&[apply(1, LINKS)]);
+        rig.live_on();
+        let ledger = rig.ledger();
+        assert_eq!((ledger.phase, rig.links()), (Phase::RolledBack, vec!["/old-a".into(), "/old-b".into()]));
+        assert!(ledger.reason().contains(cause), "{:?}", ledger.error);
+        assert!(rig.node.state().slurmd_runs, "{cause}");
+        assert_eq!(rig.node.state().paused.as_secs() / 60, minutes, "{cause}");
+        assert_eq!(rig.node.state().boot, 3, "{cause}");
+    }
+    // One that is accepted in the last moment may have a job.
+    let rig = Rig::new();
+    rig.node.state().registers_last = true;
+    rig.life(&[apply(1, LINKS)]);
+    rig.live_on();
+    assert_eq!((rig.ledger().phase, rig.node.state().slurmd_runs), (Phase::Updated, true));
+    assert_eq!(rig.node.state().boot, 2);
+}
+
+#[test]
+fn slurmd_comes_back_as_it_was_before_the_order() {
+    // Running and enabled before, enabled after the change; running and enabled in the end.
+    for (before, enabled_after, after) in [
+        ((true, true), true, (true, true)),
+        // A package that was removed and installed again.
+        ((true, true), false, (true, true)),
+        // A script of the site starts it.
+        ((true, false), false, (true, false)),
+        ((false, true), true, (true, true)),
+        // There is none here, or an admin has taken it out of use.
+        ((false, false), false, (false, false)),
+    ] {
+        for broken in [None, Some("verify node")] {
+            let rig = Rig::new();
+            (rig.node.state().slurmd_runs, rig.node.state().slurmd_enabled) = before;
+            rig.node.state().broken.extend(broken);
+            rig.life(&[apply(1, LINKS)]);
+            rig.node.state().slurmd_enabled = enabled_after;
+            rig.live_on();
+            let phase = if broken.is_some() { Phase::RolledBack } else { Phase::Updated };
+            assert_eq!(rig.ledger().phase, phase);
+            let state = rig.node.state();
+            assert_eq!((state.slurmd_runs, state.slurmd_enabled), after, "{before:?} {broken:?}");
+        }
+    }
+}
+
+#[test]
+fn a_slurmd_that_the_gate_did_not_hold_is_stopped_and_reported() {
+    let rig = Rig::new();
+    rig.life(&[apply(1, LINKS)]);
+    rig.node.state().slurmd_runs = true;
+    rig.node.state().used.clear();
+    rig.live_on();
+    let ledger = rig.ledger();
+    let warning = ledger.warning.as_deref().unwrap();
+    assert!(warning.starts_with("slurmd was running before the node was proven"), "{warning}");
+    assert_eq!((ledger.phase, ledger.error.as_deref()), (Phase::Updated, None));
+    assert_eq!(ledger.status().warning.as_deref(), Some(warning));
+    let state = rig.node.state();
+    assert_eq!(
+        state.used[..3],
+        ["stop slurmd".to_owned(), format!("reason r1: {warning}"), "verify".to_owned()]
+    );
+    assert!(state.slurmd_runs, "it is proven now");
+}
+
+#[test]
+fn a_node_whose_drain_cannot_be_kept_stays_out_of_service() {
+    for tool in ["look for a drain", "keep drained"] {
+        let rig = Rig::new();
+        rig.node.state().broken.insert(tool);
+        let mut order = apply(1, LINKS);
+        if let OrderKind::Apply(apply) = &mut order.kind {
+            apply.give_back.drained = Some("bad disk".to_owned());
+        }
+        rig.life(&[order]);
+        rig.live_on();
+        assert_eq!((rig.ledger().phase, rig.node.state().slurmd_runs), (Phase::Held, false), "{tool}");
+        // Not even an admin's word makes Slurm forget the drain.
+        rig.life(&[super::order(2, OrderKind::Release)]);
+        let unsettled = LedgerFile::in_dir(rig.dir.path()).unsettled().unwrap();
+        assert_eq!(unsettled.map(|ledger| ledger.phase), Some(Phase::Released), "{tool}");
+        assert!(!rig.node.state().slurmd_runs, "{tool}");
+        rig.node.state().broken.clear();
+        rig.live_on();
+        assert_eq!(rig.node.state().drain_kept.as_deref(), Some("bad disk"), "{tool}");
+        assert!(
+            rig.node.state().slurmd_runs && LedgerFile::in_dir(rig.dir.path()).unsettled().unwrap().is_none()
+        );
+    }
+}

@@ -58,5 +58,6 @@ pub use systems::base::Base;
 pub use systems::inside::NodeRoot;
 pub use systems::layer::Preinstalled;
 pub use systems::netboot::{BOOT_DIRECTORY, NetImage};
+pub use systems::untidy::{AUTOMOUNT, UPDATE_AT_BOOT, make_untidy};
 pub use virtual_machine::{BootLoader, VirtualMachine};
 pub use wait::{MINUTES, until};

@@ -4,3 +4,4 @@ pub(crate) mod base;
 pub(crate) mod inside;
 pub(crate) mod layer;
 pub(crate) mod netboot;
+pub(crate) mod untidy;

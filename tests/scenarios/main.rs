@@ -51,4 +51,5 @@ mod rollout;
 mod security_page;
 mod slurm_conf;
 mod undo;
+mod untidy;
 mod ways;

@@ -33,7 +33,10 @@ fn a_rollout_on_untidy_nodes() {
     for node in all {
         site.cluster.node(node).write_file(UPDATE_AT_BOOT, "", 0o644).unwrap();
     }
-    let manifest = Manifest::tool("1.1").nodes("cn[01-03]").verify_with("mounts", &[AUTOMOUNT]).verify_with("timeout", "5s");
+    let manifest = Manifest::tool("1.1")
+        .nodes("cn[01-03]")
+        .verify_with("mounts", &[AUTOMOUNT])
+        .verify_with("timeout", "5s");
     let manifest = manifest.verify_also(&["/usr/bin/test", "!", "-e", "/etc/fails"]);
     site.cluster.node("cn03").write_file("/etc/fails", "", 0o644).unwrap();
     site.stage(manifest).unwrap();
@@ -44,8 +47,12 @@ fn a_rollout_on_untidy_nodes() {
     site.wait_idle(&["cn01", "cn03"], MINUTES).unwrap();
     site.wait_reason("cn02", "bad disk").unwrap();
     site.cluster.node("cn02").wait_active("slurmd.service").unwrap();
-    assert_eq!((site.tool("cn01").unwrap().as_str(), site.tool("cn03").unwrap().as_str()), (NEW_TOOL, OLD_TOOL));
-    let other = |node: &str| site.cluster.node(node).run(&["rpm", "-q", "--qf", "%{VERSION}", "other"]).unwrap();
+    assert_eq!(
+        (site.tool("cn01").unwrap().as_str(), site.tool("cn03").unwrap().as_str()),
+        (NEW_TOOL, OLD_TOOL)
+    );
+    let other =
+        |node: &str| site.cluster.node(node).run(&["rpm", "-q", "--qf", "%{VERSION}", "other"]).unwrap();
     for node in all {
         assert_eq!(other(node), "2", "{node}: neither undone nor a reason to hold");
     }

@@ -21,7 +21,8 @@ const STORAGE: &str = "[Unit]\nDefaultDependencies=no\nAfter=sysinit.target\n\
                        [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/sleep 3\n";
 
 /// The site's configuration at boot: it sets the host name, and starts slurmd, which is not enabled.
-const BOOT_SCRIPT: &str = "#!/bin/sh\nsleep 2\nhostname \"node-of-$1\"\nexec systemctl start --no-block slurmd.service\n";
+const BOOT_SCRIPT: &str =
+    "#!/bin/sh\nsleep 2\nhostname \"node-of-$1\"\nexec systemctl start --no-block slurmd.service\n";
 const BOOT_SCRIPT_PATH: &str = "/usr/local/sbin/lab-boot";
 
 const AUTOMOUNT_UNIT: &str = "[Automount]\nWhere=/scratch\n[Install]\nWantedBy=multi-user.target\n";

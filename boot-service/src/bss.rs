@@ -9,6 +9,7 @@
 //! MAC address, it has no cloud-init data, and a write keeps an old initrd or old parameters if it does not name
 //! them.
 
+use crate::node_id::{self, Id};
 use crate::service::{Method, Service};
 use rollout_control::boot::{BootNode, BootSource, Outcomes, Saved, ServiceConfig};
 use rollout_core::rollout::image::Image;
@@ -27,14 +28,6 @@ const NODES_PER_REQUEST: usize = 100;
 
 /// The keys of an entry that an image sets.
 const IMAGE_KEYS: [&str; 3] = ["kernel", "initrd", "params"];
-
-/// The id by which the service addresses a node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Id {
-    Xname(String),
-    /// In lower case.
-    Mac(String),
-}
 
 /// The content of an entry, without the ids of its nodes.
 type Content = Map<String, Value>;
@@ -141,36 +134,16 @@ impl BootSource for Bss {
     }
 }
 
-impl Id {
-    fn text(&self) -> &str {
-        match self {
-            Self::Xname(text) | Self::Mac(text) => text,
-        }
-    }
-
-    /// Returns the key for ids of this kind in requests.
-    fn key(&self) -> &'static str {
-        match self {
-            Self::Xname(_) => "hosts",
-            Self::Mac(_) => "macs",
-        }
-    }
+fn id(node: &BootNode) -> Result<Id, String> {
+    node_id::id("the Boot Script Service", node)
 }
 
-fn id(node: &BootNode) -> Result<Id, String> {
-    if let Some(xname) = node.xname() {
-        return xname.map(|xname| Id::Xname(xname.to_owned()));
+/// Returns the key for ids of this kind in requests.
+fn key(id: &Id) -> &'static str {
+    match id {
+        Id::Xname(_) => "hosts",
+        Id::Mac(_) => "macs",
     }
-    let name = &node.name;
-    let mac = node.values.get("mac").ok_or_else(|| {
-        format!("{name}: the Boot Script Service knows nodes by xname or mac: write one below [{name}] in the file of nodes")
-    })?;
-    let pairs: Vec<&str> = mac.split(':').collect();
-    let is_pair = |pair: &&str| pair.len() == 2 && pair.chars().all(|c| c.is_ascii_hexdigit());
-    if pairs.len() != 6 || !pairs.iter().all(is_pair) {
-        return Err(format!("{name}: mac {mac:?}: write it as 52:54:00:12:34:56"));
-    }
-    Ok(Id::Mac(mac.to_ascii_lowercase()))
 }
 
 /// Returns the entries as the service shows them. Entries not reached by the deadline are missing.
@@ -205,6 +178,13 @@ fn query(service: &Service, ids: &[Id]) -> Result<Vec<Entry>, String> {
         return Ok(Vec::new());
     }
     service.require_success(&reply)?;
+    let answer: Value = service.parse(&reply)?;
+    // Its PUT changes the first record that matches, which may be one of a whole group.
+    if answer.get("boot-parameters").is_some() {
+        return Err("[bss] this is OpenCHAMI's boot-service, not the Boot Script Service: write via = \"boot-service\", and a table \
+                    [boot_service] into controller.toml"
+            .to_owned());
+    }
     service.parse(&reply)
 }
 
@@ -391,7 +371,7 @@ fn write(service: &Service, method: Method, writes: impl Iterator<Item = Write>)
     let mut by_content: BTreeMap<(&str, String), Vec<Write>> = BTreeMap::new();
     for write in writes {
         let content = Value::Object(write.content.clone()).to_string();
-        by_content.entry((write.name.key(), content)).or_default().push(write);
+        by_content.entry((key(&write.name), content)).or_default().push(write);
     }
     let requests: Vec<Vec<Write>> = by_content
         .values()
@@ -402,7 +382,7 @@ fn write(service: &Service, method: Method, writes: impl Iterator<Item = Write>)
         requests.iter().flatten().map(|write| (write.id.clone(), service.timeout_message())).collect();
     let sent = service.run_all(requests, move |service, writes| {
         let names: Vec<&str> = writes.iter().map(|write| write.name.text()).collect();
-        let first = writes.first().map(|write| (write.name.key().to_owned(), write.content.clone()));
+        let first = writes.first().map(|write| (key(&write.name).to_owned(), write.content.clone()));
         let (key, mut body) = first.unwrap_or_default();
         body.insert(key, json!(names));
         let reply = service.exchange(method, PATH, &Value::Object(body));

@@ -6,11 +6,15 @@
 //! | `service` | HTTP exchanges with a service |
 //! | `bss` | the Boot Script Service of OpenCHAMI and CSM |
 //! | `bos` | CSM's Boot Orchestration Service |
+//! | `openchami` | OpenCHAMI's boot-service |
+//! | `node_id` | names of a node in OpenCHAMI's services |
 //!
 //! Host names are resolved as in RebootProgram, without NSS. This crate is independent of Slurm, journals and agents.
 
 mod bos;
 mod bss;
+mod node_id;
+mod openchami;
 mod service;
 
 use rollout_control::boot::{
@@ -28,6 +32,7 @@ pub fn provider(name: &str, config: ServiceConfig) -> Option<Box<dyn BootSource>
     match name {
         "bss" => Some(bss::provider(config)),
         "bos" => Some(bos::provider(config)),
+        "boot_service" => Some(openchami::provider(config)),
         _ => None,
     }
 }

@@ -264,10 +264,10 @@ impl Service {
 }
 
 impl Reply {
-    /// Returns the service's error message in the format of RFC 7807, which both services use.
+    /// Returns the service's error message: in the format of RFC 7807, or in that of OpenCHAMI's boot-service.
     pub(crate) fn problem_detail(&self) -> Option<String> {
         let problem: Value = serde_json::from_str(&self.text).ok()?;
-        let said = ["detail", "title"].iter().find_map(|key| problem.get(key)?.as_str())?;
+        let said = ["detail", "title", "error"].iter().find_map(|key| problem.get(key)?.as_str())?;
         Some(one_line(said, MAX_MESSAGE))
     }
 }

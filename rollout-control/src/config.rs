@@ -77,6 +77,8 @@ pub struct Config {
     pub bss: Option<ServiceConfig>,
     /// The Boot Orchestration Service, for images `via = "bos"`.
     pub bos: Option<ServiceConfig>,
+    /// OpenCHAMI's boot-service, for images `via = "boot-service"`.
+    pub boot_service: Option<ServiceConfig>,
     /// The site's own program, for images `via = "command"`.
     pub command: Option<CommandConfig>,
 }
@@ -115,6 +117,7 @@ impl Default for Config {
             boot_file: None,
             bss: None,
             bos: None,
+            boot_service: None,
             command: None,
         }
     }
@@ -182,6 +185,7 @@ impl Validate for Config {
         let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         wrong.extend(self.bss.iter().flat_map(|table| table.check(&["bss"])));
         wrong.extend(self.bos.iter().flat_map(|table| table.check(&["bos"])));
+        wrong.extend(self.boot_service.iter().flat_map(|table| table.check(&["boot_service"])));
         wrong.extend(self.command.iter().flat_map(|table| table.check(&["command"])));
         if self.apply == ApplyBy::Named && self.deliver == Deliver::Always {
             let why = "\"named\" with deliver = \"always\": slurmd runs RebootProgram, and knows no Reason";
@@ -241,6 +245,7 @@ mod tests {
             ("bss = { url = 'http://bss', token_file = '/t' }", "bss", "could read the token"),
             ("bss = { url = 'https://bss', token_file = 't' }", "bss", "no absolute path"),
             ("bos = { url = 'https://bos', ca_file = 'ca.pem' }", "bos", "no absolute path"),
+            ("boot_service = { url = 'boot.cluster' }", "boot_service", "https://host:port/path"),
             ("command = { program = 'set-image' }", "command", "no absolute path"),
             ("apply = 'named'\ndeliver = 'always'", "apply", "knows no Reason"),
             ("reboot_clears = ['']", "reboot_clears", "every Reason"),

@@ -4,12 +4,15 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
+use nix::sys::socket::{Backlog, listen};
 use rollout_control::agents::ask_all::Limits;
 use rollout_control::config::Config;
+use rollout_control::hand_over::{Report, hand_over};
 use rollout_control::held::{self, Holds};
 use rollout_control::store::StoreWriter;
 use rollout_control::survey::survey;
 use rollout_core::agent::phase::Phase;
+use rollout_core::controller::hand_over::Request;
 use rollout_core::controller::held::Hold;
 use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::controller::view::View;
@@ -18,13 +21,16 @@ use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::{Entry, Progress};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::addresses::Addresses;
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::time_limit::TimeLimit;
+use rollout_host::durable;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -32,18 +38,44 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn agents(answer: impl Fn(u8) -> String + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let answer = answer.clone();
-            thread::spawn(move || {
-                read_request(&mut stream);
-                let std::net::IpAddr::V4(address) = stream.local_addr().unwrap().ip() else { return };
-                let body = answer(address.octets()[3]);
-                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-            });
-        }
-    });
+    thread::spawn(move || serve(&listener, answer));
     port
+}
+
+fn serve(listener: &TcpListener, answer: impl Fn(u8) -> String + Clone + Send + 'static) {
+    for mut stream in listener.incoming().flatten() {
+        let answer = answer.clone();
+        thread::spawn(move || {
+            read_request(&mut stream);
+            let IpAddr::V4(address) = stream.local_addr().unwrap().ip() else { return };
+            let body = answer(address.octets()[3]);
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        });
+    }
+}
+
+fn accepts(_: u8) -> String {
+    r#"{"answer":"accepted"}"#.to_owned()
+}
+
+/// A listener for which the kernel drops packets (`tcp_conn_request` in `net/ipv4/tcp_input.c`), as its queue of
+/// connections is full.
+struct Silent {
+    listener: TcpListener,
+    queued: TcpStream,
+}
+
+impl Silent {
+    fn at(address: Ipv4Addr, port: u16) -> Self {
+        let listener = TcpListener::bind((address, port)).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        Self { queued: TcpStream::connect((address, port)).unwrap(), listener }
+    }
+
+    fn serve(self) {
+        drop(self.queued);
+        serve(&self.listener, accepts);
+    }
 }
 
 fn read_request(stream: &mut TcpStream) {
@@ -113,7 +145,7 @@ fn a_journal_that_cannot_be_written_concerns_its_own_nodes_only() {
     let (state, socket) = (dir.path().join("state"), dir.path().join("munged"));
     fs::create_dir(&state).unwrap();
     munged(&socket);
-    let agent_port = agents(|_| r#"{"answer":"accepted"}"#.to_owned());
+    let agent_port = agents(accepts);
     let config = Config { state_dir: state.clone(), agent_port, munge_socket: socket, ..Config::default() };
     let store = StoreWriter::open(&state, "test").unwrap();
     let holds: Holds = [
@@ -159,4 +191,79 @@ fn the_uptime_of_an_agent_that_answered_early_is_that_of_the_end() {
     let view = survey(&config, snapshot, &nodes, Vec::new(), Limits::new(LIMIT, LIMIT));
     let uptime = |node| view.agents[node].as_ref().unwrap().uptime_s;
     assert!(uptime("n2") >= 100 && uptime("n1") >= uptime("n2") + 2, "{:?}", view.agents);
+}
+
+/// Hands over nodes with these addresses in the loopback network. Slurm cannot be asked. Returns the time it took, too.
+fn handed_over(agent_port: u16, nodes: &[(&str, Ipv4Addr)]) -> (Report, Duration) {
+    let dir = tempfile::tempdir().unwrap();
+    let (state_dir, scontrol) = (dir.path().join("state"), dir.path().join("scontrol"));
+    let munge_socket = dir.path().join("munged");
+    fs::create_dir(&state_dir).unwrap();
+    durable::replace(&scontrol, b"#!/bin/sh\nexit 1\n", 0o755).unwrap();
+    munged(&munge_socket);
+    let nodes = nodes.iter().flat_map(|(names, address)| {
+        let names = NodeSet::parse(names).unwrap();
+        let info = |name: &str| NodeInfo {
+            name: name.to_owned(),
+            address: address.to_string(),
+            ..NodeInfo::default()
+        };
+        names.iter().map(info).collect::<Vec<_>>()
+    });
+    let nodes: Vec<NodeInfo> = nodes.collect();
+    let (deadline, agent_timeout) = (TimeLimit::from_secs(90), TimeLimit::from_secs(60));
+    let config = Config {
+        state_dir,
+        agent_port,
+        deadline,
+        agent_timeout,
+        scontrol,
+        munge_socket,
+        ..Config::default()
+    };
+    StoreWriter::open(&config.state_dir, "test").unwrap().learn_addresses(&nodes).unwrap();
+    let nodes = nodes.into_iter().map(|node| node.name).collect();
+    let begun = Instant::now();
+    let report = hand_over(&config, "test", &Request { nodes, ..Request::default() }, begun);
+    (report, begun.elapsed())
+}
+
+const LIVING: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const SILENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const REFUSING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// One node in twenty is dead.
+#[test]
+fn dead_nodes_do_not_hold_up_the_end_for_as_long_as_an_agent_may_take_to_answer() {
+    let listener = TcpListener::bind((LIVING, 0)).unwrap();
+    // It stands for hundreds of hosts, which would each have a queue.
+    listen(&listener, Backlog::MAXALLOWABLE).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || serve(&listener, accepts));
+    let silent = Silent::at(SILENT, port);
+    let nodes = [("d[001-015]", SILENT), ("n[001-570]", LIVING), ("r[001-015]", REFUSING)];
+    let (report, took) = handed_over(port, &nodes);
+    assert_eq!(report.ordered.len(), 570, "{:?}", report.failed);
+    let failed: Vec<(String, usize)> =
+        report.failed.iter().map(|(reason, nodes)| (reason.to_string(), nodes.len())).collect();
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    for why in ["its host does not answer", "refused"] {
+        assert!(failed.iter().any(|(reason, count)| reason.contains(why) && *count == 15), "{failed:?}");
+    }
+    // Far from the agents' 60 s even on a busy machine.
+    assert!(took < LIMIT, "{took:?}");
+    drop(silent);
+}
+
+/// The first packet to a node gets lost.
+#[test]
+fn a_lost_packet_costs_no_node_its_order() {
+    let port = TcpListener::bind((SILENT, 0)).unwrap().local_addr().unwrap().port();
+    let silent = Silent::at(SILENT, port);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        silent.serve();
+    });
+    let (report, _) = handed_over(port, &[("n1", SILENT)]);
+    assert_eq!(report.ordered, ["n1"], "{:?}", report.failed);
 }

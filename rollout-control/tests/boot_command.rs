@@ -116,18 +116,21 @@ esac"#,
 /// Our own program talks to services, and is called in the same way.
 #[test]
 fn what_is_not_configured_or_not_there_is_told() {
-    for via in [Via::Bss, Via::Bos, Via::Command] {
+    for via in [Via::Bss, Via::Bos, Via::BootService, Via::Command] {
         let why = provider(via, &Config::default()).err().unwrap();
-        assert_eq!(why, format!("via \"{via}\" is not configured: controller.toml has no table [{via}]"));
+        assert_eq!(
+            why,
+            format!("via \"{via}\" is not configured: controller.toml has no table [{}]", via.table())
+        );
     }
     let via = provider(Via::Ostree, &Config::default()).err().unwrap();
     assert_eq!(via, "via \"ostree\" works on the nodes");
     if std::path::Path::new("/usr/libexec/slurm-rollout/boot-service").exists() {
         return;
     }
-    for table in ["bss = { url = 'https://bss' }", "bos = { url = 'https://bos' }"] {
-        let config: Config = toml::from_str(table).unwrap();
-        let via = if config.bss.is_some() { Via::Bss } else { Via::Bos };
+    for via in [Via::Bss, Via::Bos, Via::BootService] {
+        let table = format!("{} = {{ url = 'https://service' }}", via.table());
+        let config: Config = toml::from_str(&table).unwrap();
         let why = provider(via, &config).unwrap().read(&nodes(), soon())["cn01"].clone().unwrap_err();
         assert!(why.starts_with("/usr/libexec/slurm-rollout/boot-service: No such file"), "{why}");
     }

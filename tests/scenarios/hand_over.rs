@@ -113,8 +113,8 @@ fn a_reboot_program_that_is_killed() {
     // Its agents do not answer yet, which keeps it in the middle for its time limit.
     let slow = "deadline = \"25s\"\nagent_timeout = \"20s\"\n";
     controller.write_file("/etc/slurm-rollout/controller.d/slow.toml", slow, 0o644).unwrap();
-    site.cluster.drop_packets("cn01", true).unwrap();
-    site.cluster.drop_packets("cn02", true).unwrap();
+    freeze_agent(site.cluster.node("cn01"));
+    freeze_agent(site.cluster.node("cn02"));
     hand_over(&site, &["cn01", "cn02"]);
     let program = controller
         .spawn(&["setpriv", "--reuid=slurm", "--clear-groups", REBOOT_PROGRAM, "cn[01-02]"])
@@ -131,8 +131,8 @@ fn a_reboot_program_that_is_killed() {
     // The journal is torn in the middle of a line, too.
     let path = "/var/lib/slurm-rollout/rollouts/tool-1.1/journal";
     controller.run(&["sh", "-c", &format!("printf '{{\"t_ms\":1,\"by\":' >> {path}")]).unwrap();
-    site.cluster.drop_packets("cn01", false).unwrap();
-    site.cluster.drop_packets("cn02", false).unwrap();
+    replace_frozen_agent(site.cluster.node("cn01"));
+    replace_frozen_agent(site.cluster.node("cn02"));
     // While the claim holds, no other RebootProgram orders them.
     let second = controller.exec_as("slurm", &[REBOOT_PROGRAM, "cn01,cn02"]).unwrap();
     assert!(second.stderr.contains("another RebootProgram is sending the order"), "{second:?}");

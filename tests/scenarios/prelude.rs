@@ -54,6 +54,16 @@ pub(crate) fn make_ledger_volatile(root: &NodeRoot) -> Result<()> {
     root.write_file("/etc/slurm-rollout/agent.d/volatile.toml", "ledger = \"volatile\"\n", 0o644)
 }
 
+/// Stops the agent of a node: connections to it are established, and nobody reads from them.
+pub(crate) fn freeze_agent(node: &Node) {
+    node.run(&["systemctl", "kill", "-s", "STOP", "--kill-whom=main", AGENT_UNIT]).unwrap();
+}
+
+/// Kills a stopped agent, with everything that it has not read. systemd starts another one.
+pub(crate) fn replace_frozen_agent(node: &Node) {
+    node.run(&["systemctl", "kill", "-s", "KILL", "--kill-whom=main", AGENT_UNIT]).unwrap();
+}
+
 /// Removes from slurm.conf what the snippets set.
 pub(crate) fn remove_snippet_keys(root: &NodeRoot) -> Result<()> {
     let remove: String = SNIPPET_KEYS.iter().map(|key| format!("/^{key}=/d;")).collect();

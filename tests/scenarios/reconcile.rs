@@ -63,7 +63,7 @@ fn assert_updated_once(site: &Site, nodes: &[&str]) {
     }
 }
 
-/// Lets RebootProgram try for this many seconds to reach an agent.
+/// Lets RebootProgram wait for this many seconds for the answer of an agent.
 fn be_patient(controller: &Node, seconds: u32) {
     let slow = format!("deadline = \"{}s\"\nagent_timeout = \"{seconds}s\"\n", seconds + 5);
     controller.write_file("/etc/slurm-rollout/controller.d/slow.toml", slow, 0o644).unwrap();
@@ -114,14 +114,14 @@ fn an_agent_that_cannot_open_its_order_yet() {
     assert_nothing_to_do(&reconcile(&site));
 }
 
-/// RebootProgram is killed while it waits for agents, whose answers are lost on the way.
+/// RebootProgram is killed while it waits for agents, which never read their orders.
 fn killed_in_the_middle(base: Base, kill: impl Fn(&Site)) {
     let site = site(ClusterSpec { base, ..ClusterSpec::default() });
     let controller = site.cluster.controller();
     be_patient(controller, 25);
     stage(&site, "cn[01-02]");
     for node in ["cn01", "cn02"] {
-        site.cluster.drop_packets(node, true).unwrap();
+        freeze_agent(site.cluster.node(node));
     }
     site.reboot("cn[01-02]").unwrap();
     let begun = || Ok(said(&site, "ordering", "cn01"));
@@ -131,7 +131,7 @@ fn killed_in_the_middle(base: Base, kill: impl Fn(&Site)) {
     until("its end", MINUTES, running, |running| !running).unwrap();
     assert_eq!(said(&site, "unreachable", "cn01"), 0, "it had no time to record anything");
     for node in ["cn01", "cn02"] {
-        site.cluster.drop_packets(node, false).unwrap();
+        replace_frozen_agent(site.cluster.node(node));
     }
     // Its claim holds until it would have ended. A slurmctld that had not saved its state runs the program once more,
     // which then meets the claim.
@@ -335,16 +335,16 @@ fn the_backup_controller_takes_over() {
     be_patient(cluster.controller(), 50);
     stage(&site, "cn[01-03]");
     let job = site.start_job("cn03").unwrap();
-    cluster.drop_packets("cn02", true).unwrap();
+    freeze_agent(cluster.node("cn02"));
     site.reboot("cn[01-03]").unwrap();
     until("cn01 is ordered", MINUTES, || Ok(said(&site, "ordered", "cn01")), |count| *count == 1).unwrap();
     // The backup would repeat anything that slurmctld had not saved.
     let saved = "touch /run/before; scontrol update nodename=cn03 comment=saved
         until find /var/spool/slurmctld/node_state -newer /run/before | grep .; do sleep 0.1; done";
     cluster.controller().run(&["sh", "-ec", saved]).unwrap();
-    assert_eq!(said(&site, "unreachable", "cn02"), 0, "it is still being tried");
+    assert_eq!(said(&site, "unreachable", "cn02"), 0, "its answer is still waited for");
     cluster.controller().power_cut();
-    cluster.drop_packets("cn02", false).unwrap();
+    replace_frozen_agent(cluster.node("cn02"));
     let backup = cluster.backup_controller();
     let up = || backup.exec(&["sh", "-c", "scontrol takeover; scontrol show node -o cn01"]);
     until("the backup has taken over", MINUTES, up, Output::success).unwrap();

@@ -6,5 +6,6 @@
 
 mod bos;
 mod bss;
+mod openchami;
 mod program;
 mod server;

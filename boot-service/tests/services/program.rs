@@ -62,7 +62,7 @@ fn it_answers_before_its_time_is_over() {
         "nodes": [{ "name": "cn01", "values": { "xname": xname(1) } }],
     });
     let begun = Instant::now();
-    for service in ["bss", "bos"] {
+    for service in ["bss", "bos", "boot_service"] {
         let answer = run(&[service, "read"], &question).unwrap();
         assert!(answer["nodes"]["cn01"]["error"].as_str().unwrap().contains("in time"), "{answer}");
     }

@@ -15,6 +15,11 @@ pub fn provider(via: Via, config: &Config) -> Result<Box<dyn BootSource>, String
         Via::BootFile => config.boot_file.clone().map(boot_file::provider).ok_or_else(unset),
         Via::Bss => config.bss.clone().map(|table| service::provider("bss", table)).ok_or_else(unset),
         Via::Bos => config.bos.clone().map(|table| service::provider("bos", table)).ok_or_else(unset),
+        Via::BootService => config
+            .boot_service
+            .clone()
+            .map(|table| service::provider("boot_service", table))
+            .ok_or_else(unset),
         Via::Command => config.command.clone().map(|table| table.provider()).ok_or_else(unset),
         Via::Ostree | Via::BootEntry => Err(format!("via {:?} works on the nodes", via.name())),
     }

@@ -3,7 +3,7 @@
 use super::report::{Outcome, Reply};
 use crate::agents::address::{HostAddresses, Resolver};
 use crate::agents::client::AgentClient;
-use crate::agents::dispatch::{Results, Turn, connect_limit, dispatch_in_turns};
+use crate::agents::dispatch::{Results, Turn, dispatch_in_turns};
 use crate::config::Config;
 use crate::store::Claim;
 use rollout_core::protocol::answer::Answer;
@@ -12,6 +12,15 @@ use std::time::{Duration, Instant};
 
 /// Interval at which answers are recorded while others are outstanding.
 pub(super) const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+/// Time for which one agent is tried to be connected to. The kernel of its host establishes a connection, so this does
+/// not depend on `agent_timeout`, which an agent needs for its disk. It is longer than a second, after which Linux
+/// repeats a lost ARP request (`retrans_time` in arp(7)).
+const CONNECT: Duration = Duration::from_millis(1200);
+
+/// Limit of the first attempt. Packets that a switch or a host drops under the load of all other orders are soon sent
+/// anew: Linux repeats a SYN only after a second (`TCP_TIMEOUT_INIT` in `include/net/tcp.h`).
+const FIRST_ATTEMPT: Duration = Duration::from_millis(250);
 
 /// Pause before an agent that cannot be connected to is tried again: it may just be restarting.
 const TRY_AGAIN: Duration = Duration::from_millis(300);
@@ -24,8 +33,8 @@ pub(super) struct Delivery {
     /// Its addresses, once they were looked up.
     host: Option<HostAddresses>,
     sealed: Arc<Result<String, String>>,
-    /// Time from which it is not tried again. `None` before the first try.
-    give_up: Option<Instant>,
+    /// Time until which it is tried to be connected to. `None` before the first attempt.
+    connect_by: Option<Instant>,
 }
 
 impl Delivery {
@@ -35,7 +44,7 @@ impl Delivery {
         claim: Arc<Claim>,
         sealed: Arc<Result<String, String>>,
     ) -> Self {
-        Self { node, claim, address, host: None, sealed, give_up: None }
+        Self { node, claim, address, host: None, sealed, connect_by: None }
     }
 
     fn ends(self, outcome: Outcome) -> Turn<Self, Reply> {
@@ -46,8 +55,7 @@ impl Delivery {
 /// Sends the orders until `sent_by`. Results come as the agents answer.
 pub(super) fn send_all(config: &Config, deliveries: Vec<Delivery>, sent_by: Instant) -> Results<Reply> {
     let limit = config.agent_timeout.get();
-    let connect = connect_limit(deliveries.len(), config.concurrency, sent_by);
-    let client = AgentClient::new(config.agent_port, limit).connecting_within(connect);
+    let client = AgentClient::new(config.agent_port, limit);
     let sender = Sender { client, resolver: Resolver::default(), limit, sent_by };
     dispatch_in_turns(deliveries, config.concurrency, sent_by, move |delivery| sender.send(delivery))
 }
@@ -68,19 +76,25 @@ impl Sender {
             }
             Ok(sealed) => sealed,
         };
-        let give_up = *delivery.give_up.get_or_insert_with(|| self.sent_by.min(Instant::now() + self.limit));
         let known =
             delivery.host.take().map_or_else(|| self.resolver.resolve(&delivery.address, self.limit), Ok);
         let host = match known {
             Err(why) => return delivery.ends(Outcome::Unreachable(why)),
             Ok(host) => host,
         };
-        match self.client.order(&host, sealed) {
+        let begun = Instant::now();
+        let (within, connect_by) = match delivery.connect_by {
+            None => (FIRST_ATTEMPT, self.sent_by.min(begun + CONNECT)),
+            // It may have waited for its turn.
+            Some(by) => (by.saturating_duration_since(begun).max(FIRST_ATTEMPT), by),
+        };
+        delivery.connect_by = Some(connect_by);
+        match self.client.clone().connecting_within(within).order(&host, sealed) {
             Ok(answer) => {
                 let outcome = outcome(answer, &delivery.claim);
                 delivery.ends(outcome)
             }
-            Err(no_answer) if no_answer.nothing_sent() && Instant::now() + TRY_AGAIN < give_up => {
+            Err(no_answer) if no_answer.nothing_sent() && Instant::now() + TRY_AGAIN < connect_by => {
                 delivery.host = Some(host);
                 Turn::Again(delivery, TRY_AGAIN)
             }

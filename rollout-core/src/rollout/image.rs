@@ -50,6 +50,8 @@ pub enum Via {
     Bss,
     /// CSM's Boot Orchestration Service, which reboots the node itself.
     Bos,
+    /// OpenCHAMI's boot-service, which follows the Boot Script Service there.
+    BootService,
     /// The site's own program on the controller.
     Command,
     /// ostree on the node.
@@ -141,6 +143,7 @@ impl Via {
             Self::BootFile => "boot-file",
             Self::Bss => "bss",
             Self::Bos => "bos",
+            Self::BootService => "boot-service",
             Self::Command => "command",
             Self::Ostree => "ostree",
             Self::BootEntry => "boot-entry",
@@ -163,7 +166,7 @@ impl Via {
     #[must_use]
     pub fn on_node(self) -> Option<NodeProvider> {
         match self {
-            Self::BootFile | Self::Bss | Self::Bos | Self::Command => None,
+            Self::BootFile | Self::Bss | Self::Bos | Self::BootService | Self::Command => None,
             Self::Ostree => Some(NodeProvider::Ostree),
             Self::BootEntry => Some(NodeProvider::BootEntry),
         }
@@ -206,7 +209,7 @@ impl Via {
     fn values(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
         match self {
             Self::BootFile | Self::Command => None,
-            Self::Bss => Some((&["kernel"], &["initrd", "params"])),
+            Self::Bss | Self::BootService => Some((&["kernel"], &["initrd", "params"])),
             Self::Bos => Some((&[], &[])),
             Self::Ostree => Some((&["ref"], &[])),
             Self::BootEntry => Some((&["entry"], &[])),
@@ -447,6 +450,7 @@ mod tests {
         for (text, key) in [
             ("via = 'bss'\nimage = 'a'", "values.kernel"),
             ("via = 'bss'\nimage = 'a'\nvalues = { kernel = 'k', x = '' }", "values.x"),
+            ("via = 'boot-service'\nimage = 'a'", "values.kernel"),
             ("via = 'ostree'\nimage = 'a'", "values.ref"),
             ("via = 'boot-entry'\nimage = 'a'", "values.entry"),
             ("via = 'bos'\nimage = 'a b'", "image"),

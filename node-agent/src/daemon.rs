@@ -196,10 +196,11 @@ async fn until_renamed(
 }
 
 /// Returns whether the agent has to start anew for this name. A node that awaits its instructions asks Slurm for them only
-/// once its name is no guess.
+/// once its name is no guess. A guess never replaces a name that was found: systemctl or scontrol may fail for a moment.
 fn is_another(current: &Result<NodeName, NoNodeName>, found: &NodeName, awaits: bool) -> bool {
     match current {
         Ok(current) if current.name == found.name => awaits && current.is_a_guess() && !found.is_a_guess(),
+        Ok(current) if found.is_a_guess() => current.is_from_host_name(),
         _ => true,
     }
 }
@@ -301,6 +302,9 @@ mod tests {
         for (current, found, awaits, expected) in [
             (Ok(known()), known(), true, false),
             (Ok(known()), name("n2", NameSource::Option), false, true),
+            (Ok(name("n2", NameSource::Option)), guess(), true, false),
+            (Ok(name("n2", NameSource::Remembered)), guess(), false, false),
+            (Ok(name("localhost-live", NameSource::HostName)), guess(), false, true),
             (Ok(guess()), guess(), true, false),
             (Ok(guess()), known(), false, false),
             (Ok(guess()), known(), true, true),

@@ -67,13 +67,16 @@ impl NodeName {
         matches!(self.source, NameSource::HostNameUntilAsked(_))
     }
 
+    /// Returns whether the name is the host name, for want of another one.
+    #[must_use]
+    pub fn is_from_host_name(&self) -> bool {
+        matches!(self.source, NameSource::HostName | NameSource::HostNameUntilAsked(_))
+    }
+
     /// Returns whether Slurm may know a better name later.
     #[must_use]
     pub fn is_provisional(&self) -> bool {
-        matches!(
-            self.source,
-            NameSource::HostName | NameSource::HostNameUntilAsked(_) | NameSource::Remembered
-        )
+        self.is_from_host_name() || self.source == NameSource::Remembered
     }
 }
 
@@ -199,7 +202,7 @@ mod tests {
         let several = of_host("gpu", &[], &slurm()).unwrap_err().to_string();
         assert!(several.contains("gpu-[a-b]") || several.contains("gpu-a,gpu-b"), "{several}");
         assert!(several.contains("node_name"), "{several}");
-        let unread = Fake(silent(), Ok(vec![node("n1", "rack7-u12", "")]));
+        let unread = Fake(Err("no slurmctld".to_owned()), Ok(vec![node("n1", "rack7-u12", "")]));
         let unread = of_host("rack7-u12", &[], &unread).unwrap();
         assert_eq!(unread, NodeName { name: "rack7-u12".to_owned(), source: until_asked() });
         assert!(unread.is_provisional());

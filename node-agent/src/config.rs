@@ -25,7 +25,7 @@ const SCONTROL_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The node's NodeName; by default the host name up to its first dot, as slurmd has it.
+    /// The node's NodeName; by default the agent finds it as slurmd does, see [`crate::node_name`].
     pub(crate) node_name: Option<String>,
     /// Address on which orders are taken.
     pub(crate) listen: SocketAddr,

@@ -11,6 +11,7 @@ mod failpoint;
 pub mod fuzzing;
 mod log;
 mod node;
+mod node_name;
 mod server;
 mod slurm;
 mod state;

@@ -1,7 +1,6 @@
-//! The node's identity: its name, its boot, its users.
+//! The node's identity: its boot, its users.
 
 use crate::changes;
-use crate::config::Config;
 use crate::log;
 use nix::unistd::User;
 use rollout_core::protocol::answer::AgentStatus;
@@ -9,24 +8,6 @@ use std::time::Duration;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const UPTIME: &str = "/proc/uptime";
-
-/// Returns the node's NodeName: the configured one, or the host name up to its first dot.
-pub(crate) fn name(config: &Config) -> Result<String, String> {
-    if let Some(name) = &config.node_name {
-        return Ok(name.clone());
-    }
-    let host =
-        nix::unistd::gethostname().map_err(|error| format!("the host name cannot be read: {error}"))?;
-    let host = host.to_string_lossy();
-    match host.split('.').next() {
-        // The host name before the network has provided one.
-        Some("localhost") => Err("the host name is still localhost".to_owned()),
-        Some(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => {
-            Err(format!("the host name {host:?} gives no NodeName; set node_name in {}", crate::config::PATH))
-        }
-    }
-}
 
 /// Returns the part of the status that does not change while the agent runs.
 pub(crate) fn identity(name: &str, volatile: bool) -> Result<AgentStatus, String> {

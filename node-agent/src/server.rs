@@ -356,7 +356,7 @@ impl Shared {
 
     async fn to_driver(&self, order: Order) -> Result<Answer, Refusal> {
         let ending = |_| Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending");
-        if order.kind.begins_with_work() {
+        if order.kind.begins_with_work() || order.kind == OrderKind::Probe {
             let shares_its_host = Arc::clone(&self.shares_its_host);
             let shared = tokio::task::spawn_blocking(move || shares_its_host()).await;
             if let Some(why) = shared.map_err(|error| ending(error.to_string()))? {

@@ -3,3 +3,4 @@
 pub(crate) mod conf_server;
 pub(crate) mod node;
 pub(crate) mod slurmd;
+pub(crate) mod slurmd_options;

@@ -4,6 +4,7 @@ pub(crate) mod ledger_file;
 pub(crate) mod staged_file;
 
 use rollout_core::agent::{Identity, OnDisk};
+use rollout_core::slurm::node_name::NoNodeName;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ pub(crate) enum StateError {
         path = .path.display()
     )]
     Foreign { path: PathBuf, node: String, me: String },
+    #[error(transparent)]
+    NoNodeName(#[from] NoNodeName),
 }
 
 impl StateError {

@@ -74,6 +74,9 @@ pub enum Verb {
     /// Inspect the configuration of this host
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Internal: doctor runs it as SlurmUser
+    #[command(hide = true)]
+    SealProbe { nodes: String },
 }
 
 #[derive(Debug, clap::Args)]

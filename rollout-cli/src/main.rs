@@ -16,11 +16,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // The first two are for when something is broken: they open no state directory, and take a configuration as it is.
+    // The first three are for when something is broken: they open no state directory, and take a configuration as it is.
     let context = || Context::new(&args);
     let done = match &args.verb {
         Verb::Config(ConfigVerb::Check(check)) => verb::config::check(&args.config, check),
         Verb::Doctor(doctor) => verb::doctor::run(&args.config, doctor),
+        Verb::SealProbe { nodes } => verb::doctor::probe::print(&args.config, nodes),
         Verb::Stage(args) => context().and_then(|context| verb::stage::run(&context, args)),
         Verb::Unstage(args) => context().and_then(|context| verb::unstage::run(&context, args)),
         Verb::Status(args) => context().and_then(|context| verb::status::run(&context, args)),

@@ -144,6 +144,7 @@ impl Agent {
                 self.keep(order)
             }
             OrderKind::BootRestored { order: undone } => self.boot_restored(order, undone),
+            OrderKind::Probe => self.probe(order),
             OrderKind::RestoreLedger(_) if !self.waits_for_instructions() => self.needs_no_ledger(order),
             OrderKind::LocalHandOver(handed) => {
                 let carried_out = self.ledger.as_ref().map(|ledger| ledger.accepted_orders.as_slice());
@@ -298,6 +299,15 @@ impl Agent {
                 Reaction { writes: vec![Write::Staged(Box::new(staged))], ..self.accepted(order.id.clone()) }
             }
             Err(why) => refused(why, Some(order.id.clone())),
+        }
+    }
+
+    /// Answers a trial order, whose sealer was accepted.
+    fn probe(&self, order: &Order) -> Reaction {
+        let me = &self.identity.node;
+        match order.nodes.contains(me) {
+            true => self.accepted(order.id.clone()),
+            false => refused(format!("the order is for {}, this is {me}", order.nodes), None),
         }
     }
 

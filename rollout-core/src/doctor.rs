@@ -9,6 +9,7 @@
 //! | [`controller`] | a SlurmctldHost: units, shared state, repeated parameters |
 //! | [`mounts`] | file systems that do not survive a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
+//! | [`probe`] | trial orders to the agents |
 //! | [`rollouts`] | lost nodes, and rollouts that cannot be read |
 //!
 //! Findings are worded for somebody who is called at night: the fact, its consequence, and the command or line that
@@ -20,6 +21,7 @@ pub mod configuration;
 pub mod controller;
 pub mod mounts;
 pub mod node;
+pub mod probe;
 pub mod rollouts;
 pub mod slurm;
 

@@ -5,6 +5,7 @@
 //! | [`addresses`] | NodeAddr of nodes |
 //! | [`next_state`] | drains from before a reboot, as Slurm remembers them |
 //! | [`node`] | `scontrol show node` |
+//! | [`node_name`] | the NodeName of a host |
 //! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
 //! | [`config`] | `scontrol show config` |
 //! | [`controllers`] | the hosts of slurmctld, and the role of a host |
@@ -18,4 +19,5 @@ pub mod drains;
 pub mod hand_over_mode;
 pub mod next_state;
 pub mod node;
+pub mod node_name;
 pub mod reason;

@@ -6,6 +6,7 @@ use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::next_state::drained_at_request;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::node::parse::parse_nodes;
+use rollout_core::slurm::node_name::parse_aliases;
 use rollout_core::slurm::reason::Reason;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,6 +74,15 @@ impl Scontrol {
     /// If scontrol fails or does not answer in time.
     pub fn show_all_nodes(&self) -> Result<Vec<NodeInfo>, RunError> {
         Ok(parse_nodes(&self.program(["show", "node", "-o", "-a"]).run()?.stdout))
+    }
+
+    /// Returns the nodes with this NodeHostName. scontrol reads its configuration and asks slurmctld only if it has to
+    /// fetch that (`_print_aliases` in `src/scontrol/scontrol.c`, 22.05 to 26.05).
+    ///
+    /// # Errors
+    /// If scontrol fails or does not end in time.
+    pub fn aliases(&self, host_name: &str) -> Result<Vec<String>, RunError> {
+        Ok(parse_aliases(&self.program(["show", "aliases"]).arg(host_name).run()?.stdout))
     }
 
     /// Returns for each of these nodes whether it had DRAIN when its reboot was requested. Nodes for which Slurm does not

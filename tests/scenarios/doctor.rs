@@ -358,6 +358,14 @@ fn without_munge_and_without_slurmctld(site: &Site) {
     node.run(&["systemctl", "restart", "munge", "slurmd"]).unwrap();
     well_on(node);
 
+    let other_key =
+        "cp -a /etc/munge/munge.key /root/munge.key; head -c 1024 /dev/urandom >/etc/munge/munge.key";
+    sh(node, &format!("{other_key}; systemctl restart munge"));
+    let finding = problem(site, "orders", "MUNGE: Invalid credential");
+    assert_eq!(finding.nodes.as_ref().unwrap().to_string(), "cn01");
+    sh(node, "mv /root/munge.key /etc/munge/munge.key; systemctl restart munge slurmd");
+    well(site);
+
     let controller = site.cluster.controller();
     controller.run(&["systemctl", "stop", "munge"]).unwrap();
     problem(site, "munge", "munged at /run/munge/munge.socket.2 does not answer");

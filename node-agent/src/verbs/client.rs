@@ -1,7 +1,6 @@
 //! The verbs for root on the node. Each is one HTTP exchange with the daemon, over its Unix socket.
 
 use crate::config::Config;
-use crate::node;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::{AgentStatus, Answer, ORDER_PATH, STATUS_PATH};
 use rollout_core::protocol::order::{Order, OrderKind};
@@ -26,7 +25,7 @@ pub(crate) fn ask_status(config: &Config) -> Result<AgentStatus, Box<dyn Error>>
 }
 
 pub(crate) fn order(config: &Config, kind: OrderKind) -> Result<ExitCode, Box<dyn Error>> {
-    let node = NodeSet::from_names([node::name(config)?.as_str()])?;
+    let node = NodeSet::from_names([ask_status(config)?.node.as_str()])?;
     let order = Order::new(random::order_id(), node, kind);
     let answer = exchange(config, &format!("POST {ORDER_PATH}"), &serde_json::to_string(&order)?)?;
     match serde_json::from_str(&answer)? {
@@ -37,6 +36,17 @@ pub(crate) fn order(config: &Config, kind: OrderKind) -> Result<ExitCode, Box<dy
 
 /// Returns the daemon's status over TCP, as the controller asks for it.
 pub(crate) fn ask_status_over_tcp(config: &Config) -> Result<AgentStatus, Box<dyn Error>> {
+    Ok(serde_json::from_str(&over_tcp(config, &format!("GET {STATUS_PATH}"), "")?)?)
+}
+
+/// Sends the daemon a trial order over TCP, sealed by this host.
+pub(crate) fn probe(config: &Config, node: &str) -> Result<Answer, Box<dyn Error>> {
+    let order = Order::new(random::order_id(), NodeSet::from_names([node])?, OrderKind::Probe);
+    let sealed = config.sealing().seal(&serde_json::to_string(&order)?)?;
+    Ok(serde_json::from_str(&over_tcp(config, &format!("POST {ORDER_PATH}"), &sealed)?)?)
+}
+
+fn over_tcp(config: &Config, request: &str, body: &str) -> Result<String, Box<dyn Error>> {
     let port = config.listen.port();
     let addresses = match config.listen.ip() {
         // The agent listens on IPv4 alone if there is no IPv6.
@@ -48,7 +58,7 @@ pub(crate) fn ask_status_over_tcp(config: &Config) -> Result<AgentStatus, Box<dy
         match TcpStream::connect_timeout(&(address, port).into(), LIMIT) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(LIMIT))?;
-                return Ok(serde_json::from_str(&http(stream, &format!("GET {STATUS_PATH}"), "")?)?);
+                return http(stream, request, body);
             }
             Err(error) => last = Some(format!("{}: {error}", SocketAddr::new(address, port))),
         }

@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::node;
+use crate::node_name;
 use crate::slurm::slurmd::SYSTEMCTL;
 use crate::state::ledger_file::LedgerFile;
 use crate::verbs::client;
@@ -10,8 +11,10 @@ use nix::unistd::geteuid;
 use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::mounts::file_system;
 use rollout_core::doctor::node::{AGENT, GATE, NodeFacts, RESCUE, SlurmConfSource, StateDir, Unit, VOLATILE};
+use rollout_core::doctor::probe::Probe;
 use rollout_core::doctor::{Finding, Report};
 use rollout_core::hostlist::NodeSet;
+use rollout_core::slurm::node_name::NodeName;
 use rollout_host::config::{Validate, read};
 use rollout_host::exit_code::Exit;
 use rollout_host::run::{Program, is_program};
@@ -44,10 +47,10 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     }
     let mut findings = Vec::new();
     let config = read_configuration(path, &mut findings);
-    match node::name(&config) {
+    match node_name::find(&config) {
         Ok(name) => findings.extend(rollout_core::doctor::node::node(&facts(&config, name))),
         Err(why) => {
-            let finding = Finding::problem("node-name", why).because("the agent does not start");
+            let finding = Finding::problem("node-name", why.to_string()).because("the agent takes no order");
             findings.push(finding.cured_by(format!("set node_name in {}", path.display())));
         }
     }
@@ -73,7 +76,8 @@ fn read_configuration(path: &Path, findings: &mut Vec<Finding>) -> Config {
     config.with_conf_server()
 }
 
-fn facts(config: &Config, name: String) -> NodeFacts {
+fn facts(config: &Config, found: NodeName) -> NodeFacts {
+    let name = found.name.clone();
     let scontrol = config.scontrol();
     let slurm = scontrol.show_config();
     let known_to_slurm =
@@ -96,6 +100,10 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         slurmd: (config.slurmd_unit.clone(), slurmd),
         drop_in: has_drop_in(&config.slurmd_unit),
         answer: client::ask_status_over_tcp(config).map_err(|error| error.to_string()),
+        probe: match client::probe(config, &name) {
+            Ok(answer) => Probe::of(answer),
+            Err(error) => Probe::NoAnswer(error.to_string()),
+        },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         order_key: sealing.key(),
         sealing: sealing.try_out(),
@@ -103,7 +111,7 @@ fn facts(config: &Config, name: String) -> NodeFacts {
         ledger: LedgerFile::in_dir(&config.state_dir).newest(&name).map_err(|error| error.to_string()),
         volatile: config.is_volatile().then(|| Path::new(VOLATILE).exists()),
         managers: managers(),
-        node: name,
+        node: found,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::config::Config;
 use crate::log;
-use crate::node;
+use crate::node_name;
 use crate::slurm::node::SlurmNode;
 use crate::verbs::client;
 use rollout_core::controller::hand_over::{Request, handed_over};
@@ -29,7 +29,7 @@ pub(crate) fn notify_daemon(config: &Config, request: &HandOverRequest) -> Resul
         Ok(Answer::Refused { why, .. }) => why,
         Err(error) => error.to_string(),
     };
-    let names = NodeSet::from_names([node::name(config)?.as_str()])?;
+    let names = NodeSet::from_names([node_name::find(config)?.name.as_str()])?;
     if let Err(error) = SlurmNode::new(config.clone(), names).set_reason_once(&Reason::not_ordered(&why)) {
         log::error(&error);
     }

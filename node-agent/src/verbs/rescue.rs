@@ -8,7 +8,7 @@
 
 use crate::config::Config;
 use crate::log;
-use crate::node;
+use crate::node_name;
 use crate::slurm::slurmd::SYSTEMCTL;
 use crate::state::ledger_file::LedgerFile;
 use crate::verbs::client;
@@ -33,6 +33,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// Time for which the installed agent may be silent: it starts in a second, and a crash costs it two more.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 const POLL_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two questions for the node's name, which Slurm may have to answer.
+const NAME_PAUSE: Duration = Duration::from_secs(5);
 
 /// Keeps a copy of this agent until the order is settled. An existing copy stays: it is older, and worked.
 pub(crate) fn keep_copy() -> Result<(), String> {
@@ -60,14 +62,15 @@ pub(crate) fn remove_copy() {
 /// Waits until the copy is no longer needed and returns `None`, or until it must take over and returns the reason.
 pub(crate) fn watch(config: &Config) -> Option<String> {
     let file = LedgerFile::in_dir(&config.state_dir);
-    let mut last_answer = Instant::now();
+    let (mut last_answer, mut is_named) = (Instant::now(), false);
     loop {
         // An older agent cannot read an unreadable ledger either.
         let Ok(Some(ledger)) = file.unsettled() else { return None };
-        if !is_ours(&node::name(config), &ledger) {
+        is_named = is_named || is_ours(node_name::find(config).map(|found| found.name), &ledger);
+        if !is_named {
             // The agent refuses it as well until the host has its name, or an admin has decided.
             last_answer = Instant::now();
-            thread::sleep(POLL_PAUSE);
+            thread::sleep(NAME_PAUSE);
             continue;
         }
         let answers = client::ask_status(config)
@@ -85,8 +88,8 @@ pub(crate) fn watch(config: &Config) -> Option<String> {
 }
 
 /// Returns whether a ledger is this node's. The host name may be set late in a boot.
-fn is_ours(name: &Result<String, String>, ledger: &Ledger) -> bool {
-    name.as_ref().is_ok_and(|name| !ledger.is_of_another_node(name))
+fn is_ours<E>(name: Result<String, E>, ledger: &Ledger) -> bool {
+    name.is_ok_and(|name| !ledger.is_of_another_node(&name))
 }
 
 /// Stops the installed agent, whose port and socket we need. Programs that it started continue.
@@ -118,9 +121,9 @@ mod tests {
         let order = Order::new(OrderId::from_random(1), nodes, OrderKind::Reboot(back.into()));
         let older = Ledger::begin(order, Phase::Rebooting, "boot", 1, None);
         let ledger = Ledger { node: Some("n1".to_owned()), ..older.clone() };
-        let named = |name: &str| Ok(name.to_owned());
-        assert!(is_ours(&named("n1"), &ledger) && is_ours(&named("n1"), &older));
-        assert!(!is_ours(&named("localhost-live"), &ledger));
-        assert!(!is_ours(&Err("the host name is still localhost".to_owned()), &ledger));
+        let named = |name: &str| Ok::<_, String>(name.to_owned());
+        assert!(is_ours(named("n1"), &ledger) && is_ours(named("n1"), &older));
+        assert!(!is_ours(named("localhost-live"), &ledger));
+        assert!(!is_ours(Err("the host name is still localhost"), &ledger));
     }
 }

@@ -4,11 +4,15 @@
 mod agents;
 pub(crate) mod files;
 mod local;
+pub(crate) mod probe;
+mod slurm_conf;
 mod units;
 
 use crate::context::{Failure, nodes as parse_nodes};
 use crate::host;
 use crate::table;
+use nix::unistd::geteuid;
+use probe::NotSealed;
 use rollout_cli::args::DoctorArgs;
 use rollout_control::config::Config;
 use rollout_control::store::StoreReader;
@@ -16,7 +20,7 @@ use rollout_core::doctor::access::Identity;
 use rollout_core::doctor::configuration::{ConfigurationFacts, configuration};
 use rollout_core::doctor::mounts::mount_of;
 use rollout_core::doctor::slurm::{self, Program};
-use rollout_core::doctor::{Finding, Report, access, controller, node, rollouts};
+use rollout_core::doctor::{Finding, Report, access, controller, node, probe as probes, rollouts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::controllers::{ControllerHosts, HostRole, host_role};
@@ -25,7 +29,7 @@ use rollout_core::slurm::node::NodeInfo;
 use rollout_host::config::{Validate, read};
 use rollout_host::exit_code::Exit;
 use rollout_host::reboot_program::names_us;
-use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
+use slurm_conf::SlurmConf;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,7 +46,7 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     match ask_slurm(&config) {
         Ok((slurm, all)) => {
             nodes = all;
-            findings.extend(of_slurm(&config, &slurm, &nodes, asked.as_ref()));
+            findings.extend(of_slurm(path, &config, &slurm, &nodes, asked.as_ref()));
         }
         Err(why) => {
             findings.push(
@@ -50,7 +54,7 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
                     .because("without Slurm nothing is handed over; what it would have told was left out here")
                     .cured_by("`scontrol ping`; `systemctl status slurmctld`; scontrol and slurm_conf in controller.toml"),
             );
-            findings.extend(of_agents(&config, None, &[], asked.as_ref()));
+            findings.extend(of_agents(&config, None, &[], asked.as_ref(), None));
         }
     }
     findings.extend(local::agent(&nodes));
@@ -93,6 +97,7 @@ fn tells_of_drains(config: &Config, nodes: &[NodeInfo]) -> Option<Result<(), Str
 
 /// Returns the findings that depend on Slurm's answers.
 fn of_slurm(
+    path: &Path,
     config: &Config,
     slurm: &SlurmConfig,
     nodes: &[NodeInfo],
@@ -108,11 +113,13 @@ fn of_slurm(
     findings.extend(slurm::drains(slurm, tells_of_drains(config, nodes)));
     let (host, controllers) = (host::name(), ControllerHosts::of(slurm));
     let recorded = StoreReader::new(&config.state_dir).controllers();
-    match host_role(&host, Some(&controllers), &recorded) {
+    let role = host_role(&host, Some(&controllers), &recorded);
+    let orders = role == HostRole::Controller;
+    match role {
         HostRole::Controller => findings.extend(of_this_controller(config, slurm, action.as_ref())),
         role => findings.push(slurm::no_controller(&host, &controllers, role == HostRole::SharesState)),
     }
-    findings.extend(of_agents(config, Some(slurm), nodes, asked));
+    findings.extend(of_agents(config, Some(slurm), nodes, asked, orders.then_some(path)));
     findings
 }
 
@@ -150,7 +157,10 @@ fn of_this_controller(
     }
     findings.extend(units::reconcile(config));
     findings.extend(of_shared_state(config, slurm));
-    findings.extend(slurm_conf_text(slurm).as_deref().and_then(controller::repeated_parameters));
+    if let Some(conf) = slurm_conf(slurm) {
+        findings.extend(controller::repeated_parameters(&conf.text));
+        findings.extend(controller::unread_includes(&conf.unread));
+    }
     match StoreReader::new(&config.state_dir).snapshot() {
         Ok(snapshot) => findings.extend(rollouts::rollouts(&snapshot)),
         Err(error) => findings.push(Finding::warning("rollouts", error.to_string())),
@@ -161,6 +171,9 @@ fn of_this_controller(
 fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
     let path = config.state_dir.as_path();
     let entries = match files::path_entries(path) {
+        files::Look::Denied(why) if geteuid().is_root() => {
+            return vec![access::hidden_from_root(&path.display().to_string(), &why)];
+        }
         files::Look::Denied(why) => return vec![not_checked("state-directory", &why)],
         files::Look::Done(entries) => entries,
     };
@@ -168,6 +181,7 @@ fn state_directory(config: &Config, who: &Identity) -> Vec<Finding> {
         path: &path.display().to_string(),
         slurm_user_writes: entries.is_ok().then(|| files::can_write(who, path)).flatten(),
         slurm_user_locks: files::can_lock(who, &path.join("lock")),
+        root: files::of_root(path),
         free: files::free(path),
         foreign: files::foreign(who, path),
         entries,
@@ -179,12 +193,14 @@ fn not_checked(check: &str, why: &str) -> Finding {
     Finding::warning(check, format!("not looked at: {why}")).cured_by("run `slurm-rollout doctor` as root")
 }
 
-/// Returns the findings about agents and clocks, and about ResumeTimeout compared with the agents' answers.
+/// Returns the findings about agents and clocks, and about ResumeTimeout compared with the agents' answers. `path` is
+/// that of the configuration on a host that gives orders: its agents get a trial order.
 fn of_agents(
     config: &Config,
     slurm: Option<&SlurmConfig>,
     known: &[NodeInfo],
     asked: Option<&NodeSet>,
+    path: Option<&Path>,
 ) -> Vec<Finding> {
     // The last addresses that Slurm gave, for when it cannot be asked.
     let addresses = StoreReader::new(&config.state_dir).addresses();
@@ -208,12 +224,25 @@ fn of_agents(
             if slurm.is_some() { asked.difference(&unknown) } else { asked.clone() }
         }
     };
-    let facts = agents::ask(config, &nodes, known, addresses);
+    let who = slurm.and_then(SlurmConfig::slurm_user).map(|user| files::identity(&user));
+    let tried = path
+        .filter(|_| !nodes.is_empty())
+        .zip(who.as_ref())
+        .map(|(path, who)| probe::sealed(path, config, who, &nodes));
+    let sealed = tried.as_ref().and_then(|tried| tried.as_ref().ok()).cloned();
+    let facts = agents::ask(config, &nodes, known, addresses, sealed);
     findings.extend(rollout_core::doctor::agents::agents(
         &facts,
         env!("CARGO_PKG_VERSION"),
         config.agent_port,
     ));
+    if let (Some(tried), Some(who)) = (tried, &who) {
+        findings.extend(match tried {
+            Ok(_) => probes::probes(&facts, &who.name),
+            Err(NotSealed::Refused(why)) => vec![probes::not_sealed(&who.name, &why)],
+            Err(NotSealed::NotTried(why)) => vec![probes::not_tried(&why)],
+        });
+    }
     if let Some(slurm) = slurm {
         let took = rollout_core::doctor::agents::took(&facts);
         findings.extend(slurm::resume_timeout(slurm, &took, config.deadline.get().as_secs()));
@@ -233,12 +262,12 @@ fn of_shared_state(config: &Config, slurm: &SlurmConfig) -> Option<Finding> {
 /// Returns the PowerAction that RebootProgram names. scontrol does not show it.
 fn power_action(slurm: &SlurmConfig) -> Option<slurm::PowerAction> {
     let Program::PowerAction(name) = slurm::program(slurm) else { return None };
-    slurm::power_action(&slurm_conf_text(slurm)?, &name)
+    slurm::power_action(&slurm_conf(slurm)?.text, &name)
 }
 
-/// Returns the slurm.conf that scontrol reads, without its Include files.
-fn slurm_conf_text(slurm: &SlurmConfig) -> Option<String> {
-    regular_file::read_text(Path::new(slurm.get("SLURM_CONF")?), MAX_WRITTEN_BY_HAND).ok()
+/// Returns the slurm.conf that scontrol reads.
+fn slurm_conf(slurm: &SlurmConfig) -> Option<SlurmConf> {
+    slurm_conf::read(Path::new(slurm.get("SLURM_CONF")?), slurm.get("ClusterName").unwrap_or_default())
 }
 
 fn short_host_name() -> String {

@@ -43,7 +43,8 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
         | OrderKind::UpdateDrain(_)
         | OrderKind::DropPreStaged { .. }
         | OrderKind::LocalHandOver(_)
-        | OrderKind::BootRestored { .. } => refuse(None, "not an order to be carried out".to_owned()),
+        | OrderKind::BootRestored { .. }
+        | OrderKind::Probe => refuse(None, "not an order to be carried out".to_owned()),
         OrderKind::RestoreLedger(_) => consider_restoring(last, me),
         OrderKind::Retry | OrderKind::Release => consider_ending_a_hold(last, order),
         OrderKind::Apply(_) | OrderKind::Reboot(_) => match under_way {

@@ -106,6 +106,18 @@ fn every_answer_names_the_order_that_it_refers_to() {
 }
 
 #[test]
+fn a_trial_order_changes_nothing_in_any_phase() {
+    for phase in [None].into_iter().chain(Phase::ALL.map(Some)) {
+        let agent = agent(phase);
+        let reaction = agent.order(&order(2, OrderKind::Probe), 20);
+        assert!(reaction.writes.is_empty() && reaction.action.is_none(), "{phase:?} {reaction:?}");
+        assert!(matches!(reaction.answer, Some(Answer::Accepted { .. })), "{phase:?} {reaction:?}");
+    }
+    let foreign = Order { nodes: "n[7-9]".parse().unwrap(), ..order(2, OrderKind::Probe) };
+    assert!(matches!(agent(None).order(&foreign, 20).answer, Some(Answer::Refused { .. })));
+}
+
+#[test]
 fn a_hand_over_is_carried_out_under_the_id_of_the_pre_staged_order() {
     let mut agent = agent(Some(Phase::Updated));
     assert_eq!(short(&give(&mut agent, 2, pre_stage("slurm"))), "accepted 2");

@@ -18,6 +18,10 @@ const STICKY: u32 = 0o1000;
 /// rollout's journal has about 1 kB per node.
 const MIN_FREE: u64 = 10 * 1024 * 1024;
 
+/// Consequence of a state directory that root may not read.
+const SQUASHED: &str =
+    "its file system treats root as nobody (root_squash): `slurm-rollout` of root shows and stages nothing";
+
 /// A user with the numbers that decide about access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -60,10 +64,19 @@ pub struct StateFacts<'a> {
     pub slurm_user_writes: Option<bool>,
     /// Result of trying to take the lock there as SlurmUser, or the error. `None` if it was not tried.
     pub slurm_user_locks: Option<Result<(), String>>,
+    /// Access of root, which an NFS export with `root_squash` treats as nobody. `None` if root does not run this.
+    pub root: Option<RootAccess>,
     /// Free space, in bytes.
     pub free: Option<u64>,
     /// Number of files in it that SlurmUser neither owns nor can write, and one of them.
     pub foreign: Option<(usize, String)>,
+}
+
+/// Access of root to the state directory, as the kernel reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootAccess {
+    pub reads: bool,
+    pub writes: bool,
 }
 
 impl Entry {
@@ -169,6 +182,14 @@ pub fn program(facts: &ProgramFacts<'_>, who: Option<&Identity>) -> Vec<Finding>
     findings
 }
 
+/// Reports a state directory that root may not look at.
+#[must_use]
+pub fn hidden_from_root(path: &str, why: &str) -> Finding {
+    Finding::problem("state-directory", format!("root may not look at {path}: {why}"))
+        .because(SQUASHED)
+        .cured_by("as SlurmUser, `chmod a+x` the directories above it, and `chmod 755` itself")
+}
+
 /// Checks the state directory.
 #[must_use]
 pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
@@ -213,6 +234,14 @@ pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
         let why = "who can write there decides what is applied to every node, as root";
         findings.push(Finding::problem(CHECK, what).because(why).cured_by(format!("chmod 755 {path}")));
     }
+    if facts.root.is_some_and(|root| !root.reads) {
+        let what = format!("root may not read {path} (mode {mode})");
+        findings.push(
+            Finding::problem(CHECK, what)
+                .because(SQUASHED)
+                .cured_by(format!("as {user}: `chmod 755 {path}`")),
+        );
+    }
     if let Some(Err(why)) = &facts.slurm_user_locks {
         let what = format!("SlurmUser {user} cannot take the lock in {path}: {why}");
         let cure = "mount its file system with locks (NFS with lockd and without nolock, Lustre with flock), or set state_dir \
@@ -234,7 +263,11 @@ pub fn state(facts: &StateFacts<'_>, who: &Identity) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let tried = if facts.slurm_user_writes.is_some() { ", who can write there" } else { "" };
-        findings.push(Finding::ok(CHECK, format!("{path} is SlurmUser {user}'s{tried}")));
+        let root = match facts.root {
+            Some(RootAccess { writes: false, .. }) => "; root cannot, and acts as that user there",
+            _ => "",
+        };
+        findings.push(Finding::ok(CHECK, format!("{path} is SlurmUser {user}'s{tried}{root}")));
     }
     findings
 }

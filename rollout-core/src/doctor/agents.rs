@@ -1,6 +1,7 @@
 //! The agents of all nodes, as the controller sees them. Thousands of nodes stay a few lines: equal findings become one
 //! with a hostlist.
 
+use super::probe::Probe;
 use super::{Finding, Level, duration};
 use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
@@ -40,24 +41,26 @@ pub struct AgentFacts {
     pub answer: Result<AgentStatus, Silence>,
     /// Seconds by which the agent's clock is ahead of ours.
     pub ahead_s: Option<i64>,
+    /// Answer to a trial order. `None` if it was sent none.
+    pub probe: Option<Probe>,
 }
 
 /// Nodes by finding: level, fact, consequence and remedy.
 #[derive(Default)]
-struct Groups(BTreeMap<(Level, String, String, String), Vec<String>>);
+pub(super) struct Groups(BTreeMap<(Level, String, String, String), Vec<String>>);
 
 impl Groups {
-    fn add(&mut self, node: &str, finding: Finding) {
+    pub(super) fn add(&mut self, node: &str, finding: Finding) {
         let Finding { level, what, why, cure, .. } = finding;
         let key = (level, what, why.unwrap_or_default(), cure.unwrap_or_default());
         self.0.entry(key).or_default().push(node.to_owned());
     }
 
-    fn findings(self) -> impl Iterator<Item = Finding> {
+    pub(super) fn findings(self, check: &'static str) -> impl Iterator<Item = Finding> {
         let some = |text: String| (!text.is_empty()).then_some(text);
         self.0.into_iter().map(move |((level, what, why, cure), nodes)| Finding {
             level,
-            check: CHECK.to_owned(),
+            check: check.to_owned(),
             // A remedy names the nodes in a form that a shell accepts.
             cure: some(cure.replace("NODES", &NodeSet::from_iter(nodes.clone()).to_string())),
             what,
@@ -86,7 +89,7 @@ pub fn agents(facts: &[AgentFacts], version: &str, port: u16) -> Vec<Finding> {
     if answering > 0 || facts.is_empty() {
         findings.push(Finding::ok(CHECK, format!("{answering} of {} answer", facts.len())));
     }
-    findings.extend(groups.findings());
+    findings.extend(groups.findings(CHECK));
     findings.push(clocks(facts));
     findings.retain(|finding| !finding.what.is_empty());
     findings

@@ -169,9 +169,26 @@ pub fn repeated_parameters(slurm_conf: &str) -> Option<Finding> {
     )))
 }
 
+/// Reports Include files of slurm.conf that could not be read.
+#[must_use]
+pub fn unread_includes(unread: &[String]) -> Option<Finding> {
+    (!unread.is_empty()).then(|| {
+        Finding::warning("slurm-conf", format!("Include files of slurm.conf were left out: {}", unread.join("; ")))
+            .because("parameters and PowerActions in them were not checked; slurmctld does not start again if it cannot read one")
+            .cured_by("mend the Include line, or the file and its modes; run `slurm-rollout doctor` as root")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn include_files_that_cannot_be_read_are_one_finding() {
+        assert_eq!(unread_includes(&[]), None);
+        let finding = unread_includes(&["/a: gone".to_owned(), "/b: gone".to_owned()]).unwrap();
+        assert!(finding.level == Warning && finding.what.contains("/a: gone; /b: gone"), "{finding:?}");
+    }
     use crate::doctor::Level;
     use crate::doctor::Level::{Ok as Fine, Problem, Warning};
 

@@ -1,10 +1,12 @@
 //! One node, checked on the node itself: units, gate, ledger.
 
+use super::probe::Probe;
 use super::{Finding, Level};
 use crate::agent::ledger::Ledger;
 use crate::agent::phase::Phase;
 use crate::protocol::answer::AgentStatus;
 use crate::slurm::config::SlurmUser;
+use crate::slurm::node_name::{NameSource, NodeName};
 use crate::slurm::reason;
 use std::collections::BTreeMap;
 
@@ -57,8 +59,7 @@ pub enum SlurmConfSource {
 /// Facts about this node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
-    /// NodeName in the agent's configuration.
-    pub node: String,
+    pub node: NodeName,
     /// True if Slurm has such a node, or the reason why Slurm was not asked.
     pub known_to_slurm: Result<bool, String>,
     pub slurm_conf: SlurmConfSource,
@@ -79,6 +80,8 @@ pub struct NodeFacts {
     pub slurmd_arguments: Vec<String>,
     /// The agent's answer on its TCP port.
     pub answer: Result<AgentStatus, String>,
+    /// Its answer to a trial order that this host sealed.
+    pub probe: Probe,
     /// Version of this program.
     pub version: String,
     /// The key that orders are sealed with. `None` for MUNGE.
@@ -131,6 +134,7 @@ pub fn node(facts: &NodeFacts) -> Vec<Finding> {
         sealing(facts.order_key.as_deref(), &facts.sealing),
     ];
     findings.extend(agent(facts));
+    findings.extend(orders(facts));
     findings.extend(gate(facts));
     findings.push(rescue(&facts.rescue));
     findings.extend(restarts_count_as_boots(facts));
@@ -162,19 +166,53 @@ pub fn sealing(key: Option<&str>, tried: &Result<(), String>) -> Finding {
     }
 }
 
+/// Checks that the running agent opens orders. What keeps this host from sealing, or the agent from answering, is
+/// reported by other checks.
+fn orders(facts: &NodeFacts) -> Option<Finding> {
+    const CHECK: &str = "orders";
+    let is_fit = facts.sealing.is_ok()
+        && facts.answer.as_ref().is_ok_and(|s| s.trouble.is_none() && s.node == facts.node.name);
+    match &facts.probe {
+        _ if !is_fit => None,
+        Probe::Accepted => Some(Finding::ok(CHECK, "the agent accepts an order that this host seals")),
+        Probe::Refused(why) => Some(
+            Finding::problem(CHECK, format!("the agent refuses an order that this host seals: {why}"))
+                .because("it refuses those of the controller as well")
+                .cured_by("`systemctl restart slurm-rollout-agent`; `journalctl -u slurm-rollout-agent`"),
+        ),
+        Probe::NoAnswer(why) => Some(
+            Finding::warning(CHECK, format!("the agent gave no answer to a trial order: {why}"))
+                .cured_by("`journalctl -u slurm-rollout-agent`"),
+        ),
+    }
+}
+
 fn name(facts: &NodeFacts) -> Finding {
-    let node = &facts.node;
+    let NodeName { name, source } = &facts.node;
+    let from = match source {
+        NameSource::Key => "from node_name in agent.toml",
+        NameSource::Option => "from -N of slurmd",
+        NameSource::NodeHostName => "by NodeHostName in Slurm's configuration",
+        NameSource::NodeAddr => "by NodeAddr in Slurm's configuration",
+        NameSource::HostName => "from the host name: Slurm has no node with this host's name or address",
+        NameSource::HostNameUntilAsked(_) => "from the host name, as Slurm could not be asked",
+        NameSource::Remembered => "as it was found last: Slurm cannot be asked, or has no node for this host",
+    };
     match &facts.known_to_slurm {
-        Ok(true) => Finding::ok("node-name", format!("{node}, which Slurm knows")),
-        Ok(false) => Finding::problem("node-name", format!("Slurm has no node {node}"))
+        Ok(true) => Finding::ok("node-name", format!("{name}, which Slurm knows; {from}")),
+        Ok(false) => Finding::problem("node-name", format!("Slurm has no node {name} ({from})"))
             .because("orders name nodes as Slurm does; this agent refuses those for any other name")
-            .cured_by("set node_name in agent.toml to this node's NodeName (`scontrol show aliases`)"),
-        Err(why) => Finding::warning("node-name", format!("Slurm could not be asked for {node}: {why}"))
-            .because(
-                "the last proof of a change is that Slurm accepts the node, and a node that cannot ask goes back to its old \
-                 state; the agent also tells Slurm why it holds a node",
-            )
-            .cured_by("`scontrol ping`; scontrol, slurm_conf and conf_server in agent.toml"),
+            .cured_by(
+                "in slurm.conf, NodeHostName of this host's node (`hostname -s`); or in agent.toml, node_name: its NodeName",
+            ),
+        Err(why) => {
+            Finding::warning("node-name", format!("Slurm could not be asked for {name} ({from}): {why}"))
+                .because(
+                    "the last proof of a change is that Slurm accepts the node, and a node that cannot ask goes back to its \
+                     old state; the agent also tells Slurm why it holds a node",
+                )
+                .cured_by("`scontrol ping`; scontrol, slurm_conf and conf_server in agent.toml")
+        }
     }
 }
 
@@ -246,7 +284,7 @@ fn agent(facts: &NodeFacts) -> Vec<Finding> {
                     "`systemctl restart slurm-rollout-agent` when no order is under way, or the next reboot",
                 ),
         ),
-        Ok(status) if status.node != facts.node => findings.push(
+        Ok(status) if status.node != facts.node.name => findings.push(
             Finding::problem(CHECK, format!("{} answers on the agent's port", status.node))
                 .because("it still has the configuration that it was started with")
                 .cured_by("`systemctl restart slurm-rollout-agent`"),

@@ -84,6 +84,9 @@ pub enum OrderKind {
     /// The boot source is restored: go on with the undo of `order`.
     #[serde(rename = "putback")]
     BootRestored { order: OrderId },
+    /// Answer as to any order, and do nothing: a trial of keys, clocks and users. An older agent refuses it once it has
+    /// opened it and accepted its sealer.
+    Probe,
 }
 
 /// The ledger of a node that keeps none over a boot, as far as the controller can restore it.
@@ -239,7 +242,8 @@ impl OrderKind {
             | Self::PreStage(_)
             | Self::UpdateDrain(_)
             | Self::DropPreStaged { .. }
-            | Self::BootRestored { .. } => None,
+            | Self::BootRestored { .. }
+            | Self::Probe => None,
         }
     }
 
@@ -253,7 +257,8 @@ impl OrderKind {
             | Self::Release
             | Self::UpdateDrain(_)
             | Self::LocalHandOver(_)
-            | Self::BootRestored { .. } => None,
+            | Self::BootRestored { .. }
+            | Self::Probe => None,
         }
     }
 
@@ -277,7 +282,8 @@ impl OrderKind {
             | Self::UpdateDrain(_)
             | Self::DropPreStaged { .. }
             | Self::LocalHandOver(_)
-            | Self::BootRestored { .. } => Ok(()),
+            | Self::BootRestored { .. }
+            | Self::Probe => Ok(()),
         }
     }
 }

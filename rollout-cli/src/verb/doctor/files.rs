@@ -2,7 +2,7 @@
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, Gid, User, access, geteuid, getgrouplist};
-use rollout_core::doctor::access::{Entry, Identity, PathEntries};
+use rollout_core::doctor::access::{Entry, Identity, PathEntries, RootAccess};
 use rollout_core::slurm::config::SlurmUser;
 use rollout_host::run::{Output, Program, is_program};
 use std::ffi::{CString, OsStr};
@@ -90,6 +90,12 @@ pub(crate) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
     }
 }
 
+/// Returns root's access to this directory, if root runs this.
+pub(super) fn of_root(dir: &Path) -> Option<RootAccess> {
+    let may = |flags| access(dir, flags | AccessFlags::X_OK).is_ok();
+    geteuid().is_root().then(|| RootAccess { reads: may(AccessFlags::R_OK), writes: may(AccessFlags::W_OK) })
+}
+
 /// Returns whether SlurmUser can take the lock of the state directory, tried as that user, or the error. `None` if it
 /// cannot be tried, or there is no lock yet.
 pub(super) fn can_lock(who: &Identity, lock: &Path) -> Option<Result<(), String>> {
@@ -110,7 +116,7 @@ pub(super) fn can_lock(who: &Identity, lock: &Path) -> Option<Result<(), String>
 }
 
 /// Runs a program as this user. `None` if only root could.
-fn as_user(who: &Identity, argv: &[&OsStr]) -> Option<Output> {
+pub(super) fn as_user(who: &Identity, argv: &[&OsStr]) -> Option<Output> {
     if !geteuid().is_root() || !is_program(Path::new(SETPRIV)) {
         return None;
     }

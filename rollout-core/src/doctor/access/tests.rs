@@ -82,6 +82,7 @@ fn facts(owner: u32, mode: u32) -> StateFacts<'static> {
         entries: Ok(entries),
         slurm_user_writes: Some(true),
         slurm_user_locks: Some(Ok(())),
+        root: Some(RootAccess { reads: true, writes: true }),
         free: Some(1 << 40),
         foreign: None,
     }
@@ -113,6 +114,17 @@ fn state_directories() {
         (StateFacts { free: Some(1 << 20), ..good() }, Problem, "1 MB free"),
         (StateFacts { free: Some(50 << 20), ..good() }, Warning, "52 MB free"),
         (StateFacts { free: None, ..good() }, Fine, ""),
+        (
+            StateFacts { root: Some(RootAccess { reads: true, writes: false }), ..good() },
+            Fine,
+            "root cannot, and acts as that user",
+        ),
+        (
+            StateFacts { root: Some(RootAccess { reads: false, writes: false }), ..facts(SLURM, 0o700) },
+            Problem,
+            "root may not read",
+        ),
+        (StateFacts { root: None, ..good() }, Fine, ""),
         (StateFacts { foreign: Some((2, "lock".into())), ..good() }, Problem, "such as lock"),
         (StateFacts { foreign: Some((2, "lock".into())), ..facts(0, 0o755) }, Problem, "belongs to uid 0"),
         (

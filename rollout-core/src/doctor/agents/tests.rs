@@ -21,7 +21,7 @@ fn slurm(node: &str, state: &str) -> Option<NodeInfo> {
 }
 
 fn fact(node: &str, state: &str, answer: Result<AgentStatus, Silence>) -> AgentFacts {
-    AgentFacts { node: node.into(), slurm: slurm(node, state), answer, ahead_s: None }
+    AgentFacts { node: node.into(), slurm: slurm(node, state), answer, ahead_s: None, probe: None }
 }
 
 /// Level, nodes and text of all findings.

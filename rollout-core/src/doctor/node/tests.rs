@@ -17,7 +17,7 @@ const GATE_FILE: &str = concat!(
 
 fn good() -> NodeFacts {
     NodeFacts {
-        node: "n1".into(),
+        node: NodeName { name: "n1".into(), source: NameSource::HostName },
         known_to_slurm: Ok(true),
         slurm_conf: SlurmConfSource::File,
         slurm_user: Some(SlurmUser { name: "slurm".into(), uid: 64030 }),
@@ -43,6 +43,7 @@ fn good() -> NodeFacts {
             order: None,
             ..AgentStatus::default()
         }),
+        probe: Probe::Accepted,
         version: "0.1.0".into(),
         order_key: None,
         sealing: Ok(()),
@@ -67,6 +68,32 @@ fn a_node_as_it_should_be() {
     assert_eq!(wrong(&NodeFacts { managers: Vec::new(), ..good() }), [], "symlinks need no package manager");
     let configless = NodeFacts { slurm_conf: SlurmConfSource::Server("ctl:6817".into()), ..good() };
     assert_eq!(wrong(&configless), []);
+}
+
+#[test]
+fn the_source_of_the_name_and_the_trial_order_are_reported() {
+    let what = |facts: &NodeFacts, check: &str| {
+        let found = node(facts).into_iter().find(|finding| finding.check == check);
+        found.map(|finding| (finding.level, finding.what)).unwrap()
+    };
+    for (source, word) in [
+        (NameSource::Key, "node_name"),
+        (NameSource::Option, "-N of slurmd"),
+        (NameSource::NodeHostName, "NodeHostName"),
+        (NameSource::NodeAddr, "NodeAddr"),
+        (NameSource::HostName, "host name"),
+        (NameSource::HostNameUntilAsked("x".into()), "could not be asked"),
+        (NameSource::Remembered, "found last"),
+    ] {
+        let facts = NodeFacts { node: NodeName { name: "n1".into(), source }, ..good() };
+        let (level, what) = what(&facts, "node-name");
+        assert!(level == Fine && what.contains(word), "{what}");
+    }
+    let refused = NodeFacts { probe: Probe::Refused("MUNGE: Invalid credential".into()), ..good() };
+    assert_eq!(what(&good(), "orders").0, Fine);
+    assert_eq!(what(&refused, "orders").0, Problem);
+    let silent = NodeFacts { probe: Probe::NoAnswer("slow".into()), ..good() };
+    assert_eq!(what(&silent, "orders").0, Warning);
 }
 
 #[test]

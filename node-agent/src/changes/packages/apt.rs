@@ -6,8 +6,8 @@
 use super::list::{self, Difference};
 use super::run_manager::TimeBudget;
 use super::simulate;
-use super::spec::{self, Notation};
 use super::space;
+use super::spec::{self, Notation};
 use super::tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use super::undo_cache::{UndoCache, deb_file};
 use crate::changes::ChangeError;

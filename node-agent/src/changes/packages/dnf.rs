@@ -15,8 +15,8 @@ use super::rpm::Rpm;
 use super::run_manager::TimeBudget;
 use super::scriptlets;
 use super::simulate;
-use super::spec::{self, Notation};
 use super::space::{self, Space};
+use super::spec::{self, Notation};
 use super::tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
@@ -208,8 +208,7 @@ impl Dnf {
         if all_cached.is_some() {
             arguments.push("--disablerepo=*".to_owned());
         }
-        let target =
-            |package: &String| file(package).map_or(package.clone(), |path| path.display().to_string());
+        let target = |p: &String| file(p).map_or(p.clone(), |path| path.display().to_string());
         arguments.extend(missing.iter().map(target));
         let attempt = format!("going back to {}", list::few(missing));
         let result = self.run_for_undo(budget, &attempt, &arguments);

@@ -17,13 +17,7 @@ const SPEC: &str = "Name: NAME\nVersion: VERSION\nRelease: 1\nSummary: test\nLic
     %preun -p <lua>\nif arg[2] == 0 then posix.unlink('/etc/systemd/system/multi-user.target.wants/NAME.service') end\n";
 
 /// Builds a package with further lines in the preamble, further commands in %install and further lines in %files.
-pub(super) fn build(
-    directory: &Path,
-    name: &str,
-    version: &str,
-    more: &str,
-    (install, files): (&str, &str),
-) {
+pub(super) fn build(directory: &Path, name: &str, version: &str, more: &str, (install, files): (&str, &str)) {
     let spec = SPEC.replace("NAME", name).replace("VERSION", version).replace("MORE", more);
     let spec = spec.replace("INSTALL", install).replace("FILES", files);
     let file = directory.join("build.spec");

@@ -32,7 +32,10 @@ impl Lab {
     /// version.
     fn new() -> Self {
         for program in [ZYPPER, "/usr/bin/rpm", "/usr/bin/rpmbuild", "/usr/bin/createrepo_c"] {
-            assert!(is_program(Path::new(program)), "{program} is missing: apt-get install zypper rpm createrepo-c");
+            assert!(
+                is_program(Path::new(program)),
+                "{program} is missing: apt-get install zypper rpm createrepo-c"
+            );
         }
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
@@ -58,7 +61,8 @@ impl Lab {
     }
 
     fn repository(&self, id: &str, lines: &str, directory: &Path) {
-        let text = format!("[{id}]\nname={id}\ngpgcheck=0\n{lines}\nbaseurl=file://{}\n", directory.display());
+        let text =
+            format!("[{id}]\nname={id}\ngpgcheck=0\n{lines}\nbaseurl=file://{}\n", directory.display());
         self.write(&format!("etc/zypp/repos.d/{id}.repo"), &text);
     }
 
@@ -146,7 +150,10 @@ fn an_upgrade_and_the_way_back_without_the_mirror() {
     fs::remove_dir_all(lab.path("repo")).unwrap();
     assert_eq!(lab.undone(&wanted, &before), Vec::<String>::new());
     assert_eq!(lab.read("opt/beta"), "1.0\n");
-    assert_eq!((lab.read("etc/alpha.conf"), lab.read("etc/beta.kept")), ("by the admin".into(), "by the admin".into()));
+    assert_eq!(
+        (lab.read("etc/alpha.conf"), lab.read("etc/beta.kept")),
+        ("by the admin".into(), "by the admin".into())
+    );
     assert_eq!(lab.zypper.reasons().unwrap(), reasons);
 }
 
@@ -265,7 +272,10 @@ fn failed_scriptlets_are_no_silent_success_and_a_note_on_the_way_back() {
     let error = lab.apply(&wanted, &before).unwrap_err().to_string();
     assert!(error.contains("%post(alpha-1.1-1.noarch)") && error.contains("failed-scriptlets"), "{error}");
     let notes = lab.undone(&wanted, &before);
-    assert!(notes.iter().any(|note| note.contains("on the way back") && note.contains("%post(alpha-1.0")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("on the way back") && note.contains("%post(alpha-1.0")),
+        "{notes:?}"
+    );
 }
 
 #[test]
@@ -298,7 +308,9 @@ fn kernels_stay_beside_each_other() {
             version,
             "Provides: multiversion(kernel)",
             (
-                &format!("mkdir -p %{{buildroot}}/lib/modules/{version}\ntouch %{{buildroot}}/lib/modules/{version}/vmlinuz\nrm -r %{{buildroot}}/opt %{{buildroot}}/etc %{{buildroot}}/usr\nmkdir -p %{{buildroot}}/opt %{{buildroot}}/etc %{{buildroot}}/usr/lib/systemd/system; touch %{{buildroot}}/opt/kernel-default %{{buildroot}}/etc/kernel-default.conf %{{buildroot}}/etc/kernel-default.kept %{{buildroot}}/usr/lib/systemd/system/kernel-default.service"),
+                &format!(
+                    "mkdir -p %{{buildroot}}/lib/modules/{version}\ntouch %{{buildroot}}/lib/modules/{version}/vmlinuz\nrm -r %{{buildroot}}/opt %{{buildroot}}/etc %{{buildroot}}/usr\nmkdir -p %{{buildroot}}/opt %{{buildroot}}/etc %{{buildroot}}/usr/lib/systemd/system; touch %{{buildroot}}/opt/kernel-default %{{buildroot}}/etc/kernel-default.conf %{{buildroot}}/etc/kernel-default.kept %{{buildroot}}/usr/lib/systemd/system/kernel-default.service"
+                ),
                 &format!("/lib/modules/{version}/vmlinuz"),
             ),
         );

@@ -90,7 +90,8 @@ impl Rpm {
         cache: &UndoCache,
     ) -> Result<BTreeMap<String, (PathBuf, String)>, ChangeError> {
         let files = files_below(cache.files_dir()?)?;
-        let rpms = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
+        let rpms =
+            files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
         Ok(rpms
             .filter_map(|path| self.package_in(&path).map(|(package, hash)| (package, (path, hash))))
             .collect())
@@ -216,7 +217,8 @@ impl Rpm {
         if packages.is_empty() {
             return 0;
         }
-        let arguments = ["-q", "--qf", "%{LONGSIGSIZE}\n"].into_iter().chain(packages.iter().map(String::as_str));
+        let arguments =
+            ["-q", "--qf", "%{LONGSIGSIZE}\n"].into_iter().chain(packages.iter().map(String::as_str));
         let output = self.query("asking for the size of packages", &arguments.collect::<Vec<_>>());
         output.map_or(0, |output| output.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }

@@ -292,9 +292,11 @@ mod tests {
     /// Output of zypper 1.14.42.
     #[test]
     fn a_problem_and_a_skipped_repository_of_zypper_are_found() {
-        let stdout = "Warning: Skipping repository 'dead' because of the above error.\nLoading repository data...\n";
+        let stdout =
+            "Warning: Skipping repository 'dead' because of the above error.\nLoading repository data...\n";
         let stderr = "Some of the repositories have not been refreshed because of an error.\nPackage 'beta-1.1' not found.\n";
-        let expected = "Warning: Skipping repository 'dead' because of the above error. Package 'beta-1.1' not found.";
+        let expected =
+            "Warning: Skipping repository 'dead' because of the above error. Package 'beta-1.1' not found.";
         assert_eq!(joint_cause(stdout, stderr), expected);
         let stdout = "Resolving package dependencies...\n\nProblem: beta-1.1-1.noarch requires alpha = 1.1, but this \
                       requirement cannot be provided\n Solution 1: keep alpha-1.0-1.noarch\n Solution 2: Following \

@@ -37,7 +37,10 @@ mod tests {
         // zypper 1.14.42.
         let zypper = "(1/2) Installing: alpha-1.1-1.noarch [......done]\nAdditional rpm output:\n\
                       error: lua script failed: [string \"%post(alpha-1.1-1.noarch)\"]:1: no\n\n\n";
-        assert_eq!(failed(zypper), ["error: lua script failed: [string \"%post(alpha-1.1-1.noarch)\"]:1: no"]);
+        assert_eq!(
+            failed(zypper),
+            ["error: lua script failed: [string \"%post(alpha-1.1-1.noarch)\"]:1: no"]
+        );
         assert_eq!(failed(">>> Running %post scriptlet: a-0:1-1.noarch\nComplete!\n"), Vec::<String>::new());
     }
 }

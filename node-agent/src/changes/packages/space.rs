@@ -159,7 +159,8 @@ fn size_of(text: &str, base: u64) -> u64 {
     let text = text.trim_start();
     let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ','))).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let Some(power) = "BKMGT".find(unit.trim_start().chars().next().unwrap_or('B').to_ascii_uppercase()) else {
+    let Some(power) = "BKMGT".find(unit.trim_start().chars().next().unwrap_or('B').to_ascii_uppercase())
+    else {
         return 0;
     };
     let number = number.replace(',', "");
@@ -195,18 +196,23 @@ mod tests {
     #[test]
     fn dry_runs_name_the_space() {
         let space = |download, growth| Space { download, growth };
-        let dnf4 = "Install  2 Packages\n\nTotal download size: 12 k\nInstalled size: 1.0 M\nOperation aborted.\n";
+        let dnf4 =
+            "Install  2 Packages\n\nTotal download size: 12 k\nInstalled size: 1.0 M\nOperation aborted.\n";
         assert_eq!(in_dnf(dnf4), space(12 << 10, 1 << 20));
         let dnf5 = "Total size of inbound packages is 13 KiB. Need to download 12 KiB.\n\
                     After this operation, 8 B extra will be used (install 16 B, remove 8 B).\n";
         assert_eq!(in_dnf(dnf5), space(12 << 10, 8));
-        assert_eq!(in_dnf("After this operation, 1 MiB will be freed (install 0 B, remove 1 MiB).\n"), space(0, 0));
+        assert_eq!(
+            in_dnf("After this operation, 1 MiB will be freed (install 0 B, remove 1 MiB).\n"),
+            space(0, 0)
+        );
         let apt = "Need to get 2 MB/13 MB of archives.\nAfter this operation, 1 kB of additional disk space will be used.\n";
         assert_eq!(in_apt(apt), space(2_000_000, 1000));
         let apt3 = "Summary:\n  Upgrading: 1\n  Download size: 13 kB / 20 kB\n  Space needed: 3 kB / 5 GB available\n";
         assert_eq!(in_apt(apt3), space(13_000, 3000));
         assert_eq!(in_apt("After this operation, 4 kB disk space will be freed.\n"), space(0, 0));
-        let uris = "Reading package lists...\n'http://m/a_1.deb' a_1.deb 1200 SHA256:0\n'file:/b.deb' b.deb 34 \n";
+        let uris =
+            "Reading package lists...\n'http://m/a_1.deb' a_1.deb 1200 SHA256:0\n'file:/b.deb' b.deb 34 \n";
         assert_eq!(of_uris(uris), 1234);
     }
 

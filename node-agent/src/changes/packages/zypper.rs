@@ -162,7 +162,10 @@ impl Zypper {
             return Ok(());
         }
         let program = |limit| {
-            self.program(limit).args(&enabled).arg("refresh").args(repositories.as_deref().unwrap_or_default())
+            self.program(limit)
+                .args(&enabled)
+                .arg("refresh")
+                .args(repositories.as_deref().unwrap_or_default())
         };
         if let Err(error) = budget.run(self.name(), attempt, program) {
             log::warning(&error.to_string());
@@ -170,8 +173,12 @@ impl Zypper {
         Ok(())
     }
 
-    /// Returns options of zypper itself and the arguments of `install`.
-    fn arguments(&self, transaction: &Transaction) -> Result<(Vec<String>, Vec<String>), ChangeError> {
+    /// Returns options of zypper itself, and `install` with its arguments. zypper takes no option after a package.
+    fn arguments(
+        &self,
+        transaction: &Transaction,
+        dry_run: Option<&str>,
+    ) -> Result<(Vec<String>, Vec<String>), ChangeError> {
         // oldpackage, allow-downgrade: a version that is named may be an older one, as may be what it needs. The
         // manifest's author agrees to licenses.
         const ALWAYS: [&str; 5] = [
@@ -187,6 +194,7 @@ impl Zypper {
             Some(some) => arguments.extend(some.iter().map(|id| format!("--repo={id}"))),
             None => {}
         }
+        arguments.extend(dry_run.map(str::to_owned));
         arguments.extend(transaction.may_remove_more.then(|| "--force-resolution".to_owned()));
         arguments.extend(self.options.iter().cloned());
         arguments.extend(transaction.install.iter().cloned());
@@ -196,12 +204,12 @@ impl Zypper {
 
     /// Returns what zypper would do, as XML.
     fn dry_run(&self, transaction: &Transaction, budget: TimeBudget) -> Result<String, ChangeError> {
-        let (globals, arguments) = self.arguments(transaction)?;
+        let (globals, arguments) = self.arguments(transaction, Some("--dry-run"))?;
         let configuration = self.configuration()?;
         let run = |format: Option<&str>| {
             let program = |limit| {
-                let program = self.forward(limit, configuration.as_deref()).args(format).args(&globals);
-                program.args(&arguments).arg("--dry-run")
+                let program = self.forward(limit, configuration.as_deref()).args(format);
+                program.args(&globals).args(&arguments)
             };
             budget.run_until(self.name(), &transaction.describe(), program, is_done)
         };
@@ -388,10 +396,9 @@ impl Tool for Zypper {
     }
 
     fn execute(&self, transaction: &Transaction, budget: TimeBudget) -> Result<Vec<String>, ChangeError> {
-        let (globals, arguments) = self.arguments(transaction)?;
+        let (globals, arguments) = self.arguments(transaction, None)?;
         let configuration = self.configuration()?;
-        let program =
-            |limit| self.forward(limit, configuration.as_deref()).args(&globals).args(&arguments);
+        let program = |limit| self.forward(limit, configuration.as_deref()).args(&globals).args(&arguments);
         let done = budget.run_until(self.name(), &transaction.describe(), program, is_done);
         let Output { status, stdout, stderr, .. } = done.map_err(advise)?;
         let mut failed = scriptlets::failed(&format!("{stdout}\n{stderr}"));

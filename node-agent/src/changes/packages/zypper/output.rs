@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_dry_run_names_packages_and_space() {
-        let installed = ["alpha-0:1.0-1.noarch", "alpha-libs-0:1.0-1.noarch", "k-0:1-1.noarch", "k-0:2-1.noarch"];
+        let installed =
+            ["alpha-0:1.0-1.noarch", "alpha-libs-0:1.0-1.noarch", "k-0:1-1.noarch", "k-0:2-1.noarch"];
         let found = named(SUMMARY, &installed.map(str::to_owned));
         assert_eq!(found, ["alpha-0:1.0-1.noarch", "k-0:1-1.noarch", "k-0:2-1.noarch"]);
         assert_eq!(space(SUMMARY), Space { download: 12371, growth: 8 });

@@ -24,7 +24,7 @@ struct Case {
 const DNF_OLD: &[&str] = &["tool-1.0", "extra", "plugin"];
 const RPM_LIST: &[&str] = &["sh", "-c", "rpm -qa | sort"];
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 4] = [
     Case { base: Base::Trixie, manager: "dnf", old: DNF_OLD, new: "tool-1.1", list: RPM_LIST },
     Case { base: Base::Forky, manager: "dnf5", old: DNF_OLD, new: "tool-1.1", list: RPM_LIST },
     Case {
@@ -34,6 +34,13 @@ const CASES: [Case; 3] = [
         new: "tool=1.1",
         list: &["dpkg-query", "-W", "-f", "${binary:Package} ${Version} ${db:Status-Abbrev}\\n"],
     },
+    Case {
+        base: Base::Trixie,
+        manager: "zypper",
+        old: &["lab-system", "tool-1.0", "extra", "plugin"],
+        new: "tool=1.1",
+        list: RPM_LIST,
+    },
 ];
 
 fn made_and_undone(case: &Case) {
@@ -42,8 +49,13 @@ fn made_and_undone(case: &Case) {
     let prepare = prepare_nodes(move |root| {
         rpm.install_in(root)?;
         deb.install_in(root)?;
-        let program = if manager == "apt" { "apt-get" } else { manager };
-        let argv: Vec<&str> = [program, "-y", "install"].into_iter().chain(old.iter().copied()).collect();
+        let (program, unattended) = match manager {
+            "apt" => ("apt-get", "-y"),
+            "zypper" => ("zypper", "-n"),
+            dnf => (dnf, "-y"),
+        };
+        let argv: Vec<&str> =
+            [program, unattended, "install"].into_iter().chain(old.iter().copied()).collect();
         root.run(&argv).map(drop)
     });
     let site = start(ClusterSpec { base: case.base, prepare, ..nodes(2) });
@@ -86,4 +98,9 @@ fn dnf_5_makes_and_undoes() {
 #[test]
 fn apt_makes_and_undoes() {
     made_and_undone(&CASES[2]);
+}
+
+#[test]
+fn zypper_makes_and_undoes() {
+    made_and_undone(&CASES[3]);
 }

@@ -20,24 +20,31 @@ mod list;
 mod real_apt;
 #[cfg(test)]
 mod real_dnf;
+#[cfg(test)]
+mod real_rpm;
+#[cfg(test)]
+mod real_zypper;
 mod rpm;
 mod run_manager;
 mod scriptlets;
 mod simulate;
+mod space;
 mod spec;
 mod surroundings;
 mod tool;
 mod undo_cache;
 mod units;
+mod zypper;
 
 use super::{ChangeError, ChangeKind};
+use crate::log;
 use list::Difference;
 use rollout_core::agent::record::{After, Before};
 use rollout_core::rollout::manifest::{Allowance, Packages};
 use run_manager::TimeBudget;
 use std::path::Path;
 use surroundings::{Surrounded, System};
-use tool::{Direction, Tool, Transaction, Unkept};
+use tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use undo_cache::UndoCache;
 
 impl ChangeKind for Packages {
@@ -97,6 +104,18 @@ fn recorded<'a>(
 fn transaction(tool: &dyn Tool, wanted: &Packages, installed: &[String]) -> Transaction {
     let modules = wanted.modules.iter().filter(|module| !tool.is_enabled(module)).cloned().collect();
     Transaction { modules, ..Transaction::of(wanted, tool.notation(), installed) }
+}
+
+/// A transaction that can be made and undone.
+struct Prepared {
+    /// The packages that were installed then.
+    installed: Vec<String>,
+    /// The packages that an undo restores.
+    start: Vec<String>,
+    transaction: Transaction,
+    /// Packages of `start` that the transaction replaces or removes.
+    affected: Vec<String>,
+    unkept: Unkept,
 }
 
 /// A node with its package manager, and what is kept for an undo.
@@ -181,27 +200,10 @@ impl Site<'_> {
     ) -> Result<(Vec<String>, Vec<String>), ChangeError> {
         let Self { tool, cache, .. } = *self;
         let limit = wanted.timeout.get();
-        let installed = tool.installed()?;
-        let transaction = transaction(tool, wanted, &installed);
-        // A package that others have changed since the node was observed is not ours.
-        let start = if unfinished { self.start(before)? } else { installed.clone() };
-        if start != before && !unfinished {
-            self.cache.record_start(&start)?;
-        }
+        let Prepared { start, transaction, affected, unkept, .. } =
+            self.prepare_undisturbed(wanted, before, unfinished, TimeBudget::new(limit))?;
         if transaction.is_empty() {
             return Ok((start, Vec::new()));
-        }
-        let preparation = TimeBudget::new(limit);
-        if !transaction.modules.is_empty() {
-            self.surrounded().record_configuration(&[])?;
-            cache.begin(&[])?;
-            tool.enable(&transaction.modules, TimeBudget::for_transaction(limit))?;
-        }
-        let mut affected = tool.affected(&transaction, &installed, preparation)?;
-        affected.retain(|package| start.contains(package));
-        let unkept = tool.fetch_to_cache(&affected, cache, preparation)?;
-        if !wanted.allows(Allowance::NoRollback) {
-            refuse(&unkept)?;
         }
         self.surrounded().record_configuration(&affected)?;
         cache.begin(&affected)?;
@@ -219,6 +221,62 @@ impl Site<'_> {
         Ok((start, failed.chain(lost).collect()))
     }
 
+    /// Prepares the transaction, and once more whenever another process has changed packages meanwhile: the transaction
+    /// would be made with an old list.
+    fn prepare_undisturbed(
+        &self,
+        wanted: &Packages,
+        before: &[String],
+        unfinished: bool,
+        budget: TimeBudget,
+    ) -> Result<Prepared, ChangeError> {
+        loop {
+            self.tool.wait_for_lock(budget)?;
+            let prepared = self.prepare(wanted, before, unfinished, budget)?;
+            self.tool.wait_for_lock(budget)?;
+            if self.tool.installed()? == prepared.installed {
+                return Ok(prepared);
+            }
+            log::info("another process has changed packages, preparing the transaction again");
+        }
+    }
+
+    /// Checks that the rest of the change can be made and undone, and keeps what an undo needs.
+    fn prepare(
+        &self,
+        wanted: &Packages,
+        before: &[String],
+        unfinished: bool,
+        budget: TimeBudget,
+    ) -> Result<Prepared, ChangeError> {
+        let Self { tool, cache, system } = *self;
+        let installed = tool.installed()?;
+        let transaction = transaction(tool, wanted, &installed);
+        // A package that others have changed since the node was observed is not ours.
+        let start = if unfinished { self.start(before)? } else { installed.clone() };
+        if start != before && !unfinished {
+            cache.record_start(&start)?;
+        }
+        if transaction.is_empty() {
+            let (affected, unkept) = (Vec::new(), Unkept::default());
+            return Ok(Prepared { installed, start, transaction, affected, unkept });
+        }
+        if !transaction.modules.is_empty() {
+            self.surrounded().record_configuration(&[])?;
+            cache.begin(&[])?;
+            tool.enable(&transaction.modules, TimeBudget::for_transaction(wanted.timeout.get()))?;
+        }
+        let Forecast { mut affected, space } = tool.forecast(&transaction, &installed, budget)?;
+        affected.retain(|package| start.contains(package));
+        let old = tool.size_of_files(&affected, budget);
+        space::check(space, old, &system.root, &tool.download_dir(), &cache.files_dir()?)?;
+        let unkept = tool.fetch_to_cache(&affected, cache, budget)?;
+        if !wanted.allows(Allowance::NoRollback) {
+            refuse(&unkept)?;
+        }
+        Ok(Prepared { installed, start, transaction, affected, unkept })
+    }
+
     /// Returns the packages from before the transaction: those that were observed, unless others changed them then.
     fn start(&self, before: &[String]) -> Result<Vec<String>, ChangeError> {
         Ok(self.cache.start()?.unwrap_or_else(|| before.to_vec()))
@@ -230,14 +288,15 @@ impl Site<'_> {
         let budget = TimeBudget::for_undo(wanted.timeout.get());
         let unfinished = cache.unfinished()?;
         let after = cache.after()?;
-        let now = tool.installed()?;
-        let difference = Difference::between(before, &now);
         // No transaction was begun, so do without the manager: it may be the very thing that is broken, or locked.
         let is_begun = unfinished.is_some() || after.is_some() || cache.touched()?.is_some();
         let is_recorded = self.surrounded().recorded()?.is_some();
-        if !is_begun && (is_recorded || difference.is_empty()) {
+        if !is_begun && (is_recorded || Difference::between(before, &tool.installed()?).is_empty()) {
             return Ok(());
         }
+        tool.wait_for_lock(budget)?;
+        let now = tool.installed()?;
+        let difference = Difference::between(before, &now);
         let ours = match &after {
             Some(after) => difference.split(tool.notation(), before, &touched_by(after)).0,
             None => difference,
@@ -251,12 +310,14 @@ impl Site<'_> {
             ours.extra.iter().filter(|package| !package.ends_with(']')).cloned().collect();
         self.surrounded().record_brought(&installed_extra)?;
         self.surrounded().restore_own_configuration()?;
-        tool.restore(&target, &affected, cache, budget).map_err(|error| {
+        let failed = tool.restore(&target, &affected, cache, budget).map_err(|error| {
             const NOT_FOUND: [&str; 4] =
                 ["No match for", "Unable to find a match", "was not found", "metadata"];
             let advice = "make a repository offer the versions of before again";
             NOT_FOUND.iter().fold(error, |error, cause| error.advise(cause, advice))
         })?;
+        failed.iter().for_each(|line| log::warning(&format!("on the way back a scriptlet failed: {line}")));
+        cache.add_failed(&failed)?;
         let touched = cache.touched()?.unwrap_or_default();
         self.check_old(before, &touched)?;
         self.surrounded().restore(&touched, after.as_ref(), budget)?;
@@ -290,11 +351,11 @@ impl Site<'_> {
         let packages = (!others.is_empty()).then(|| format!("packages: {}", others.describe()));
         let files = (!drift.is_empty()).then(|| format!("files: {}", list::few(&drift)));
         let parts: Vec<String> = packages.into_iter().chain(files).collect();
-        Ok(if parts.is_empty() {
-            Vec::new()
-        } else {
-            vec![format!("changed by others meanwhile, and left alone: {}", parts.join("; "))]
-        })
+        let others = (!parts.is_empty())
+            .then(|| format!("changed by others meanwhile, and left alone: {}", parts.join("; ")));
+        let failed = self.cache.failed()?.into_iter();
+        let failed = failed.map(|line| format!("on the way back a scriptlet failed: {line}"));
+        Ok(others.into_iter().chain(failed).collect())
     }
 }
 

@@ -39,7 +39,7 @@ const UNIT_DIRS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const DROP_IN: &str = "slurm-rollout.conf";
 
-const MANAGERS: [&str; 3] = ["/usr/bin/dnf5", "/usr/bin/dnf", "/usr/bin/apt-get"];
+const MANAGERS: [&str; 4] = ["/usr/bin/dnf5", "/usr/bin/dnf", "/usr/bin/zypper", "/usr/bin/apt-get"];
 
 pub(crate) fn run(path: &Path, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     if !geteuid().is_root() {

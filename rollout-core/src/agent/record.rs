@@ -23,7 +23,7 @@ pub enum Before {
     },
     Packages {
         manager: Manager,
-        /// Every installed package: dnf `name-epoch:version-release.arch`, apt `name:arch=version`.
+        /// Every installed package: dnf and zypper `name-epoch:version-release.arch`, apt `name:arch=version`.
         installed: Vec<String>,
     },
     /// Nothing to restore: the change comes with the image, and a node without a disk is only checked for it.
@@ -84,7 +84,7 @@ impl Record {
 pub(crate) fn name_and_arch(manager: Manager, package: &str) -> (&str, &str) {
     match manager {
         Manager::Apt => (package.split_once('=').map_or(package, |(name, _)| name), ""),
-        Manager::Dnf | Manager::Dnf5 => {
+        Manager::Dnf | Manager::Dnf5 | Manager::Zypper => {
             let (rest, arch) = package.rsplit_once('.').unwrap_or((package, ""));
             (rest.rsplitn(3, '-').nth(2).unwrap_or(rest), arch)
         }

@@ -83,11 +83,11 @@ fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&st
     Ok(back)
 }
 
-/// apt removes by name, and dnf may have several versions of one name.
+/// apt removes by name, and dnf and zypper may have several versions of one name.
 fn removal(manager: Manager, package: &str) -> String {
     match manager {
         Manager::Apt => name_and_arch(manager, package).0.to_owned(),
-        Manager::Dnf | Manager::Dnf5 => package.to_owned(),
+        Manager::Dnf | Manager::Dnf5 | Manager::Zypper => package.to_owned(),
     }
 }
 

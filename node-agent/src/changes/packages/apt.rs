@@ -6,8 +6,9 @@
 use super::list::{self, Difference};
 use super::run_manager::TimeBudget;
 use super::simulate;
+use super::space;
 use super::spec::{self, Notation};
-use super::tool::{Direction, Tool, Transaction, Unkept};
+use super::tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use super::undo_cache::{UndoCache, deb_file};
 use crate::changes::ChangeError;
 use rollout_core::rollout::manifest::{Allowance, Packages};
@@ -212,17 +213,37 @@ impl Tool for Apt {
         Ok(names.any(|provided| provided.split_whitespace().next() == Some(name)))
     }
 
-    fn affected(
+    fn forecast(
         &self,
         transaction: &Transaction,
         installed: &[String],
         budget: TimeBudget,
-    ) -> Result<Vec<String>, ChangeError> {
+    ) -> Result<Forecast, ChangeError> {
         // The simulation needs fresh lists as well: with old ones it may find nothing to replace.
         let _ = self.run(budget, "reading the package lists", &["update".to_owned()]);
         let simulation = [&["--simulate".to_owned()][..], &self.arguments(transaction)].concat();
         let output = self.run(budget, &transaction.describe(), &simulation).map_err(Self::advise)?;
-        Ok(simulate::in_apt(&output.stdout, installed))
+        let affected = simulate::in_apt(&output.stdout, installed);
+        // A simulation names no sizes. apt-get takes no lock to print URIs.
+        let uris = [&["--print-uris".to_owned()][..], &self.arguments(transaction)].concat();
+        let space = self.run(budget, "asking for the size of packages", &uris);
+        let space = space.map(|output| space::in_apt(&output.stdout)).unwrap_or_default();
+        Ok(Forecast { affected, space })
+    }
+
+    fn download_dir(&self) -> PathBuf {
+        PathBuf::from("/var/cache/apt/archives")
+    }
+
+    /// Returns the sizes in the package lists: dpkg does not keep them.
+    fn size_of_files(&self, packages: &[String], budget: TimeBudget) -> u64 {
+        if packages.is_empty() {
+            return 0;
+        }
+        let arguments = ["download", "--print-uris"].iter().map(|argument| (*argument).to_owned());
+        let arguments: Vec<String> = arguments.chain(packages.iter().cloned()).collect();
+        let output = self.run(budget, "asking for the size of packages", &arguments);
+        output.map_or(0, |output| space::of_uris(&output.stdout))
     }
 
     fn fetch_to_cache(
@@ -348,7 +369,7 @@ impl Tool for Apt {
         _affected: &[String],
         cache: &UndoCache,
         budget: TimeBudget,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Vec<String>, ChangeError> {
         let directory = cache.files_dir()?;
         self.unpack_again(before, &directory, budget)?;
         let Difference { missing, extra } = Difference::between(before, &self.installed()?);
@@ -386,7 +407,8 @@ impl Tool for Apt {
         }
         let attempt = "configuring the packages of before";
         budget.run("dpkg", attempt, |limit| self.dpkg(limit).args(["--configure", "-a"]))?;
-        self.purge(before, budget)
+        self.purge(before, budget)?;
+        Ok(Vec::new())
     }
 }
 

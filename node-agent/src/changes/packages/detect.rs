@@ -3,6 +3,7 @@
 use super::apt::{APT_GET, Apt};
 use super::dnf::{Dnf, Flavour};
 use super::tool::Tool;
+use super::zypper::{ZYPPER, Zypper};
 use crate::changes::ChangeError;
 use rollout_core::rollout::manifest::{Manager, Packages};
 use rollout_host::run::is_program;
@@ -21,7 +22,7 @@ pub(super) fn tool(
         None => native(&os_release(), program_at).ok_or_else(|| {
             ChangeError::state(
                 "looking for the package manager",
-                format!("none of {APT_GET}, {DNF5} and {DNF} is on this node"),
+                format!("none of {APT_GET}, {DNF5}, {DNF} and {ZYPPER} is on this node"),
             )
         })?,
     };
@@ -29,6 +30,7 @@ pub(super) fn tool(
         Manager::Apt => APT_GET,
         Manager::Dnf => DNF,
         Manager::Dnf5 => DNF5,
+        Manager::Zypper => ZYPPER,
     };
     if !is_program(Path::new(program)) {
         let problem =
@@ -40,6 +42,7 @@ pub(super) fn tool(
     }
     let tool: Box<dyn Tool> = match manager {
         Manager::Apt => Box::new(Apt::of_node().for_change(wanted)),
+        Manager::Zypper => Box::new(Zypper::of_node().for_change(wanted)),
         Manager::Dnf | Manager::Dnf5 => {
             Box::new(Dnf::of_node(program, flavour(Path::new(program))).for_change(wanted))
         }
@@ -54,7 +57,7 @@ pub(super) fn flavour(program: &Path) -> Flavour {
     if is_5 { Flavour::Dnf5 } else { Flavour::Dnf4 }
 }
 
-/// Returns the flavour of the program at a path, or `None` if there is none. It is of no meaning for apt-get.
+/// Returns the flavour of the program at a path, or `None` if there is none. It is of no meaning for other managers.
 fn program_at(program: &str) -> Option<Flavour> {
     let path = Path::new(program);
     is_program(path).then(|| flavour(path))
@@ -64,20 +67,30 @@ fn os_release() -> String {
     std::fs::read_to_string("/etc/os-release").unwrap_or_default()
 }
 
-/// Returns the manager with which the distribution is made. Installed programs do not tell: Debian also has dnf, as a
-/// tool to make other systems, and dnf5 can be installed beside the dnf 4 that is a system's own.
+/// Returns the manager with which the distribution is made. Installed programs do not tell: Debian also has dnf and zypper,
+/// as tools to make other systems, openSUSE also has dnf, and dnf5 can be installed beside the dnf 4 that is a system's
+/// own.
 fn native(os_release: &str, at: impl Fn(&str) -> Option<Flavour>) -> Option<Manager> {
-    let is_debian = os_release.lines().any(|line| {
-        let ids = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")).unwrap_or("");
-        ids.trim_matches(['"', '\'']).split_whitespace().any(|id| matches!(id, "debian" | "ubuntu"))
-    });
+    let is_one_of = |distributions: &[&str]| {
+        os_release.lines().any(|line| {
+            let ids = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")).unwrap_or("");
+            ids.trim_matches(['"', '\'']).split_whitespace().any(|id| distributions.contains(&id))
+        })
+    };
     let apt = at(APT_GET).map(|_| Manager::Apt);
     let rpm = match (at(DNF), at(DNF5)) {
         (Some(Flavour::Dnf4), _) | (Some(Flavour::Dnf5), None) => Some(Manager::Dnf),
         (_, Some(_)) => Some(Manager::Dnf5),
         (None, None) => None,
     };
-    if is_debian { apt.or(rpm) } else { rpm.or(apt) }
+    let zypper = at(ZYPPER).map(|_| Manager::Zypper);
+    if is_one_of(&["debian", "ubuntu"]) {
+        apt.or(rpm).or(zypper)
+    } else if is_one_of(&["suse", "opensuse", "sles", "sled", "sle_hpc"]) {
+        zypper.or(rpm).or(apt)
+    } else {
+        rpm.or(zypper).or(apt)
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +105,11 @@ mod tests {
         ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", &[DNF, DNF5], false, Some(Manager::Dnf)),
         ("ID=fedora\n", &[DNF, DNF5], true, Some(Manager::Dnf5)),
         ("ID=fedora\n", &[DNF5], true, Some(Manager::Dnf5)),
+        ("ID=\"sles\"\nID_LIKE=\"suse\"\n", &[ZYPPER], false, Some(Manager::Zypper)),
+        ("ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n", &[DNF, ZYPPER], false, Some(Manager::Zypper)),
+        ("ID=debian\n", &[APT_GET, DNF, ZYPPER], false, Some(Manager::Apt)),
+        ("ID=\"rocky\"\n", &[DNF, ZYPPER], false, Some(Manager::Dnf)),
+        ("", &[ZYPPER, APT_GET], false, Some(Manager::Zypper)),
         ("", &[APT_GET], false, Some(Manager::Apt)),
         ("ID=debian\n", &[DNF], false, Some(Manager::Dnf)),
         ("ID=alpine\n", &[], false, None),

@@ -15,11 +15,11 @@ use super::rpm::Rpm;
 use super::run_manager::TimeBudget;
 use super::scriptlets;
 use super::simulate;
+use super::space::{self, Space};
 use super::spec::{self, Notation};
-use super::tool::{Direction, Tool, Transaction, Unkept};
+use super::tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
-use crate::log;
 use rollout_core::rollout::manifest::{Allowance, Packages};
 use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use rollout_host::run::{Output, Program};
@@ -148,7 +148,7 @@ impl Dnf {
         budget: TimeBudget,
         attempt: &str,
         arguments: &[String],
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Vec<String>, ChangeError> {
         // obsoletes: a package that obsoletes an old one is about to be removed. installonly_limit: no old kernel must
         // make room. protect_running_kernel: the kernel to remove is the running one. protected_packages: those to
         // remove were not there before.
@@ -165,10 +165,7 @@ impl Dnf {
             program.args(self.flavour.without_excludes()).args(arguments)
         };
         let output = budget.run(self.name(), attempt, program)?;
-        for line in scriptlets::failed(&format!("{}\n{}", output.stdout, output.stderr)) {
-            log::warning(&format!("{attempt} with {}: a scriptlet failed: {line}", self.name()));
-        }
-        Ok(())
+        Ok(scriptlets::failed(&format!("{}\n{}", output.stdout, output.stderr)))
     }
 
     fn on_host(&self, path: &str) -> PathBuf {
@@ -196,13 +193,14 @@ impl Dnf {
         ["remove".to_owned()].into_iter().chain(packages.iter().cloned()).collect()
     }
 
-    /// Installs old packages, from their cached files and without a repository if all of them are cached.
+    /// Installs old packages, from their cached files and without a repository if all of them are cached. Returns the
+    /// scriptlets that failed.
     fn reinstall_old(
         &self,
         missing: &[String],
         cache: &UndoCache,
         budget: TimeBudget,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Vec<String>, ChangeError> {
         let files = self.rpm.cached_files(cache)?;
         let file = |package: &String| files.get(package).map(|(path, _)| path.clone());
         let all_cached: Option<Vec<PathBuf>> = missing.iter().map(file).collect();
@@ -210,8 +208,7 @@ impl Dnf {
         if all_cached.is_some() {
             arguments.push("--disablerepo=*".to_owned());
         }
-        let target =
-            |package: &String| file(package).map_or(package.clone(), |path| path.display().to_string());
+        let target = |p: &String| file(p).map_or(p.clone(), |path| path.display().to_string());
         arguments.extend(missing.iter().map(target));
         let attempt = format!("going back to {}", list::few(missing));
         let result = self.run_for_undo(budget, &attempt, &arguments);
@@ -268,17 +265,27 @@ impl Tool for Dnf {
         self.rpm.is_provided(name)
     }
 
-    fn affected(
+    /// dnf 4 reads the list of packages before it waits for rpm's lock. dnf5 fails while the lock is held.
+    fn wait_for_lock(&self, budget: TimeBudget) -> Result<(), ChangeError> {
+        match self.flavour {
+            Flavour::Dnf4 => self.rpm.wait_for_lock(budget),
+            Flavour::Dnf5 => Ok(()),
+        }
+    }
+
+    fn forecast(
         &self,
         transaction: &Transaction,
         installed: &[String],
         budget: TimeBudget,
-    ) -> Result<Vec<String>, ChangeError> {
+    ) -> Result<Forecast, ChangeError> {
         let mut affected = transaction.remove.clone();
+        let mut space = Space::default();
         if !transaction.install.is_empty() {
             let attempt = format!("installing {}", list::few(&transaction.install));
             let output = self.dry_run(budget, &attempt, &Self::install(transaction))?;
             affected.extend(simulate::in_dnf(&output, installed));
+            space = space::in_dnf(&output);
         }
         if !transaction.remove.is_empty() {
             // It may fail before the installation and succeed after it, which may replace what stands in the way.
@@ -289,7 +296,18 @@ impl Tool for Dnf {
         }
         affected.sort_unstable();
         affected.dedup();
-        Ok(affected)
+        Ok(Forecast { affected, space })
+    }
+
+    fn download_dir(&self) -> PathBuf {
+        match self.flavour {
+            Flavour::Dnf4 => self.on_host("/var/cache/dnf"),
+            Flavour::Dnf5 => self.on_host("/var/cache/libdnf5"),
+        }
+    }
+
+    fn size_of_files(&self, packages: &[String], _budget: TimeBudget) -> u64 {
+        self.rpm.size_of_files(packages)
     }
 
     fn fetch_to_cache(
@@ -422,19 +440,21 @@ impl Tool for Dnf {
         affected: &[String],
         cache: &UndoCache,
         budget: TimeBudget,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<Vec<String>, ChangeError> {
         let missing = Difference::between(before, &self.installed()?).missing;
+        let mut failed = Vec::new();
         if !missing.is_empty() {
-            self.reinstall_old(&missing, cache, budget)?;
+            failed.extend(self.reinstall_old(&missing, cache, budget)?);
         }
         let extra = Difference::between(before, &self.installed()?).extra;
         if !extra.is_empty() {
-            self.run_for_undo(budget, &format!("removing {}", list::few(&extra)), &Self::remove(&extra))?;
+            let attempt = format!("removing {}", list::few(&extra));
+            failed.extend(self.run_for_undo(budget, &attempt, &Self::remove(&extra))?);
         }
         // An interrupted transaction may have replaced files before it recorded that in the database.
         let damaged = self.rpm.damaged(affected, budget);
         if damaged.is_empty() {
-            return Ok(());
+            return Ok(failed);
         }
         let files = self.rpm.cached_files(cache)?;
         let target = |package: &String| {
@@ -445,7 +465,9 @@ impl Tool for Dnf {
         arguments.push(PROVEN_FILES.to_owned());
         arguments.extend(all_cached.then(|| "--disablerepo=*".to_owned()));
         arguments.extend(damaged.iter().map(target));
-        self.run_for_undo(budget, &format!("restoring the files of {}", list::few(&damaged)), &arguments)
+        let attempt = format!("restoring the files of {}", list::few(&damaged));
+        failed.extend(self.run_for_undo(budget, &attempt, &arguments)?);
+        Ok(failed)
     }
 }
 

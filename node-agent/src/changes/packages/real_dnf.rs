@@ -4,6 +4,7 @@ mod refusals;
 mod surroundings;
 
 use super::dnf::Dnf;
+use super::real_rpm as workshop;
 use super::rpm::Rpm;
 use super::surroundings::System;
 use super::tool::Tool;
@@ -18,17 +19,6 @@ use rollout_host::run::{Program, is_program};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Spec of a package with configuration files of both kinds and a unit. `beta` needs `alpha` in its own version. The
-/// %post of a package hangs if /slow exists and fails if /fail does, and its %preun disables the unit on removal.
-const SPEC: &str = "Name: NAME\nVersion: VERSION\nRelease: 1\nSummary: test\nLicense: none\nBuildArch: noarch\nMORE\n\
-    %description\ntest\n%install\nmkdir -p %{buildroot}/opt %{buildroot}/etc %{buildroot}/usr/lib/systemd/system\n\
-    echo VERSION > %{buildroot}/opt/NAME\necho VERSION > %{buildroot}/etc/NAME.conf\n\
-    echo VERSION > %{buildroot}/etc/NAME.kept\ntouch %{buildroot}/usr/lib/systemd/system/NAME.service\nINSTALL\n\
-    %files\n/opt/NAME\n%config /etc/NAME.conf\n%config(noreplace) /etc/NAME.kept\n\
-    /usr/lib/systemd/system/NAME.service\nFILES\n\
-    %post -p <lua>\nif posix.access('/slow') then posix.sleep(60) end\nif posix.access('/fail') then error('no') end\n\
-    %preun -p <lua>\nif arg[2] == 0 then posix.unlink('/etc/systemd/system/multi-user.target.wants/NAME.service') end\n";
 
 const DNF: &str = "/usr/bin/dnf";
 /// Used if TEST_DNF5 is set: with both installed, the tests run with one at a time.
@@ -103,20 +93,12 @@ impl Lab {
     }
 
     /// Builds a package with further commands in %install and further lines in %files.
-    fn build_with(&self, name: &str, version: &str, more: &str, (install, files): (&str, &str)) {
-        let spec = SPEC.replace("NAME", name).replace("VERSION", version).replace("MORE", more);
-        let spec = spec.replace("INSTALL", install).replace("FILES", files);
-        let file = self.path("build.spec");
-        replace(&file, spec.as_bytes(), 0o644).unwrap();
-        let define = |key: &str, value: &Path| format!("--define={key} {}", value.display());
-        let program = Program::new("/usr/bin/rpmbuild", Duration::from_secs(60)).args(["-bb", "--quiet"]);
-        let program =
-            program.arg(define("_topdir", &self.path("build"))).arg(define("_rpmdir", &self.path("repo")));
-        program.arg(file).run().unwrap();
+    fn build_with(&self, name: &str, version: &str, more: &str, further: (&str, &str)) {
+        workshop::build(self.dir.path(), name, version, more, further);
     }
 
     fn publish(&self) {
-        Program::new("/usr/bin/createrepo_c", Duration::from_secs(60)).arg(self.path("repo")).run().unwrap();
+        workshop::publish(self.dir.path());
     }
 
     /// Removes a version of a package from the repository.

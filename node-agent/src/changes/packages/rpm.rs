@@ -1,10 +1,11 @@
-//! The RPM database of a node: queries, and the few repairs that dnf cannot make.
+//! The RPM database of a node: queries, the few repairs that dnf cannot make, and the way back of zypper.
 
 use super::run_manager::TimeBudget;
 use super::undo_cache::UndoCache;
-use super::{list, spec};
+use super::{list, scriptlets, spec};
 use crate::changes::ChangeError;
-use rollout_host::run::Program;
+use nix::fcntl::{FcntlArg, fcntl};
+use rollout_host::run::{Output, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -88,10 +89,9 @@ impl Rpm {
         &self,
         cache: &UndoCache,
     ) -> Result<BTreeMap<String, (PathBuf, String)>, ChangeError> {
-        let directory = cache.files_dir()?;
-        let entries = std::fs::read_dir(&directory).map_err(ChangeError::file("reading", &directory))?;
-        let files = entries.flatten().map(|entry| entry.path());
-        let rpms = files.filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
+        let files = files_below(cache.files_dir()?)?;
+        let rpms =
+            files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
         Ok(rpms
             .filter_map(|path| self.package_in(&path).map(|(package, hash)| (package, (path, hash))))
             .collect())
@@ -171,7 +171,11 @@ impl Rpm {
 
     /// Returns whether several versions of the package may be installed at once, by dnf's default `installonlypkgs`.
     fn is_installonly(&self, package: &str) -> Result<bool, ChangeError> {
-        let provides = self.query("asking what a package provides", &["-q", "--provides", package])?;
+        self.provides_version_beside(&[OsStr::new("-q"), OsStr::new("--provides"), OsStr::new(package)])
+    }
+
+    fn provides_version_beside(&self, query: &[&OsStr]) -> Result<bool, ChangeError> {
+        let provides = self.query("asking what a package provides", query)?;
         Ok(provides.lines().any(|line| {
             let name = line.split_whitespace().next().unwrap_or("");
             name.starts_with("installonlypkg(")
@@ -208,16 +212,89 @@ impl Rpm {
         }
     }
 
-    /// Installs files in one transaction, over existing files and file conflicts.
+    /// Returns the size of the files that installed packages came in, without the lead.
+    pub(super) fn size_of_files(&self, packages: &[String]) -> u64 {
+        if packages.is_empty() {
+            return 0;
+        }
+        let arguments =
+            ["-q", "--qf", "%{LONGSIGSIZE}\n"].into_iter().chain(packages.iter().map(String::as_str));
+        let output = self.query("asking for the size of packages", &arguments.collect::<Vec<_>>());
+        output.map_or(0, |output| output.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
+    }
+
+    /// Installs proven files, over existing files and file conflicts. Other versions of the packages go, except of kernels.
+    /// Returns the scriptlets that failed.
     pub(super) fn force(
         &self,
         attempt: &str,
         files: &[PathBuf],
         budget: TimeBudget,
-    ) -> Result<(), ChangeError> {
-        const OPTIONS: [&str; 5] = ["-U", "--oldpackage", "--nodeps", "--replacefiles", "--replacepkgs"];
-        budget.run("rpm", attempt, |limit| self.program(limit).args(OPTIONS).args(files)).map(drop)
+    ) -> Result<Vec<String>, ChangeError> {
+        const OPTIONS: [&str; 5] =
+            ["--oldpackage", "--nodeps", "--nosignature", "--replacefiles", "--replacepkgs"];
+        let (mut replacing, mut beside) = (Vec::new(), Vec::new());
+        for file in files {
+            let query = [OsStr::new("-qp"), OsStr::new("--provides"), file.as_os_str()];
+            if self.provides_version_beside(&query)? { beside.push(file) } else { replacing.push(file) }
+        }
+        let mut failed = Vec::new();
+        for (mode, files) in [("-U", replacing), ("-i", beside)] {
+            if !files.is_empty() {
+                let program = |limit| self.program(limit).arg(mode).args(OPTIONS).args(&files);
+                failed.extend(failed_in(&budget.run("rpm", attempt, program)?));
+            }
+        }
+        Ok(failed)
     }
+
+    /// Removes packages whatever needs them. Returns the scriptlets that failed.
+    pub(super) fn erase(
+        &self,
+        attempt: &str,
+        packages: &[String],
+        budget: TimeBudget,
+    ) -> Result<Vec<String>, ChangeError> {
+        let program = |limit| self.program(limit).args(["-e", "--nodeps"]).args(packages);
+        Ok(failed_in(&budget.run("rpm", attempt, program)?))
+    }
+
+    /// Waits while another process holds the transaction lock.
+    pub(super) fn wait_for_lock(&self, budget: TimeBudget) -> Result<(), ChangeError> {
+        let path = self.query("asking for the transaction lock", &["--eval", "%{?_rpmlock_path}"])?;
+        let path = self.prefix.join(path.trim().trim_start_matches('/'));
+        budget.wait_until("waiting for the transaction lock of rpm", || !is_locked(&path))
+    }
+}
+
+fn failed_in(output: &Output) -> Vec<String> {
+    scriptlets::failed(&format!("{}\n{}", output.stdout, output.stderr))
+}
+
+/// Returns whether another process holds a lock of a file. A file that cannot be opened is not locked.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
+    let mut lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != nix::libc::F_UNLCK as i16
+}
+
+/// Returns all files below a directory: zypper keeps packages in directories of repositories.
+fn files_below(directory: PathBuf) -> Result<Vec<PathBuf>, ChangeError> {
+    let (mut files, mut directories) = (Vec::new(), vec![directory]);
+    while let Some(directory) = directories.pop() {
+        let entries = std::fs::read_dir(&directory).map_err(ChangeError::file("reading", &directory))?;
+        for entry in entries.flatten() {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_directory { directories.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    Ok(files)
 }
 
 /// Returns the final name of a file that rpm unpacks under a temporary name.

@@ -52,6 +52,22 @@ impl TimeBudget {
         if self.is_transaction { self.limit } else { remaining }
     }
 
+    /// Waits until a condition holds.
+    pub(super) fn wait_until(self, attempt: &str, holds: impl Fn() -> bool) -> Result<(), ChangeError> {
+        let mut waits = false;
+        while !holds() {
+            if Instant::now() >= self.end {
+                let problem = format!("another process still holds it after {} s", self.limit.as_secs());
+                return Err(ChangeError::state(attempt, problem));
+            }
+            if !std::mem::replace(&mut waits, true) {
+                log::info(attempt);
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        Ok(())
+    }
+
     /// Runs a program until it exits with 0, again and again while a lock is held.
     pub(super) fn run(
         self,
@@ -97,7 +113,7 @@ impl TimeBudget {
 }
 
 /// Returns whether the tool failed because another process holds a lock: dnf4 (exit 200 with exit_on_lock), dnf5,
-/// apt-get, dpkg, rpm.
+/// apt-get, dpkg, rpm, zypper.
 fn is_locked(output: &Output) -> bool {
     let contains = |words: &str| output.stderr.contains(words) || output.stdout.contains(words);
     // debconf reports a lock of its own in the same words, and goes on without it.
@@ -111,6 +127,7 @@ fn is_locked(output: &Output) -> bool {
         || contains("can't create transaction lock")
         || contains("Could not get lock")
         || contains("Unable to acquire the dpkg frontend lock")
+        || contains("System management is locked by the application with pid")
         || dpkg_is_locked
 }
 
@@ -133,13 +150,17 @@ fn words(error: &RunError, output: Option<&Output>, limit: Duration) -> String {
 /// Returns the cause in the output. dnf explains on standard output why it finds no package, and only reports on standard
 /// error that it found none.
 fn joint_cause(stdout: &str, stderr: &str) -> String {
-    const EXPLAIN: [&str; 6] = [
+    const EXPLAIN: [&str; 9] = [
         "All matches were filtered out",
         "Argument '",
         "No match for argument",
         "error: ",
         "warning: %",
         "Module or Group",
+        // zypper.
+        "Warning: Skipping repository",
+        "Problem: ",
+        "remove lock to allow",
     ];
     let explains = |line: &&str| EXPLAIN.iter().any(|words| line.starts_with(words));
     match stderr.trim().is_empty() {
@@ -157,7 +178,7 @@ fn joint_cause(stdout: &str, stderr: &str) -> String {
 fn cause(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let is_noise = |line: &str| {
-        const BEGINNINGS: [&str; 13] = [
+        const BEGINNINGS: [&str; 15] = [
             "N: ",
             // An unreachable repository, which "Ignoring repositories" names in the end.
             "Errors during downloading metadata",
@@ -172,6 +193,9 @@ fn cause(output: &str) -> String {
             "rpm: ",
             ">>> Running",
             ">>> Finished",
+            // zypper, which offers solutions.
+            "Solution ",
+            "Choose from above",
         ];
         // Progress of dnf5.
         let is_scriptlet = line.starts_with("warning: %");
@@ -179,7 +203,7 @@ fn cause(output: &str) -> String {
     };
     let relevant: Vec<&str> = lines.iter().copied().filter(|line| !is_noise(line)).collect();
     let names_cause = |line: &&str| {
-        const CAUSES: [&str; 15] = [
+        const CAUSES: [&str; 18] = [
             "E: ",
             "All matches were filtered out",
             "Argument '",
@@ -195,6 +219,10 @@ fn cause(output: &str) -> String {
             "Transaction failed",
             "Waiting for a lock",
             "Waiting for process",
+            // zypper.
+            "No provider of",
+            "Package '",
+            "System management is locked",
         ];
         line.contains(" already locked ") || CAUSES.iter().any(|word| line.starts_with(word))
     };
@@ -259,6 +287,24 @@ mod tests {
                         Error: Unable to find a match: slurm";
         assert_eq!(joint_cause(stdout, "Error: Unable to find a match: slurm\n"), expected);
         assert_eq!(joint_cause("No match for argument: a\n", ""), "No match for argument: a");
+    }
+
+    /// Output of zypper 1.14.42.
+    #[test]
+    fn a_problem_and_a_skipped_repository_of_zypper_are_found() {
+        let stdout =
+            "Warning: Skipping repository 'dead' because of the above error.\nLoading repository data...\n";
+        let stderr = "Some of the repositories have not been refreshed because of an error.\nPackage 'beta-1.1' not found.\n";
+        let expected =
+            "Warning: Skipping repository 'dead' because of the above error. Package 'beta-1.1' not found.";
+        assert_eq!(joint_cause(stdout, stderr), expected);
+        let stdout = "Resolving package dependencies...\n\nProblem: beta-1.1-1.noarch requires alpha = 1.1, but this \
+                      requirement cannot be provided\n Solution 1: keep alpha-1.0-1.noarch\n Solution 2: Following \
+                      actions will be done:\n  remove lock to allow removal of alpha-1.0-1.noarch\n\nChoose from above \
+                      solutions by number or cancel [1/2/c/d/?] (c): c\n";
+        let expected = "Problem: beta-1.1-1.noarch requires alpha = 1.1, but this requirement cannot be provided remove \
+                        lock to allow removal of alpha-1.0-1.noarch";
+        assert_eq!(joint_cause(stdout, ""), expected);
     }
 
     #[test]

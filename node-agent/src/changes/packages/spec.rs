@@ -78,6 +78,12 @@ pub(super) fn name_of_id(notation: Notation, id: &str) -> &str {
     }
 }
 
+/// Returns the name under which a manager of RPMs that keeps reasons by name alone keeps the one for a package, in the form
+/// `name.arch` for [`name_of_id`].
+pub(super) fn id_of_name(name: &str) -> String {
+    format!("{name}.*")
+}
+
 struct RpmParts<'a> {
     name: &'a str,
     epoch: &'a str,
@@ -94,7 +100,8 @@ fn rpm_parts(package: &str) -> Option<RpmParts<'_>> {
     Some(RpmParts { name, epoch, version, release, arch })
 }
 
-/// Returns all the specs by which dnf and `rpm -q` understand a package, with and without its epoch.
+/// Returns all the specs by which dnf, `rpm -q` and zypper (`name=version`) understand a package, with and without its
+/// epoch.
 fn rpm_forms(package: &str) -> Vec<String> {
     let Some(RpmParts { name, epoch, version, release, arch }) = rpm_parts(package) else {
         return vec![package.to_owned()];
@@ -104,6 +111,10 @@ fn rpm_forms(package: &str) -> Vec<String> {
         forms.push(format!("{name}-{version}"));
         forms.push(format!("{name}-{version}-{release}"));
         forms.push(format!("{name}-{version}-{release}.{arch}"));
+        for name in [name.to_owned(), format!("{name}.{arch}")] {
+            forms.push(format!("{name}={version}"));
+            forms.push(format!("{name}={version}-{release}"));
+        }
     }
     forms.push(format!("{epoch}:{name}-{version}-{release}.{arch}"));
     forms
@@ -123,6 +134,11 @@ fn deb_forms(package: &str) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Returns whether a glob matches a whole text.
+pub(super) fn matches(glob: &str, text: &str) -> bool {
+    glob_matches(glob.as_bytes(), text.as_bytes())
 }
 
 /// Implements fnmatch(3) with `*`, `?` and `[...]`. A bracket without an end is a plain character.

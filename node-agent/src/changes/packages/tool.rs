@@ -1,6 +1,7 @@
 //! The operations that a change needs of a package manager, and the transaction that it asks for.
 
 use super::run_manager::TimeBudget;
+use super::space::Space;
 use super::spec::{self, Notation};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
@@ -33,14 +34,24 @@ pub(super) trait Tool {
     /// Returns whether an installed package provides this name.
     fn is_provided(&self, name: &str) -> Result<bool, ChangeError>;
 
-    /// Returns the installed packages that a transaction would replace or remove, perhaps too many, and changes nothing.
-    /// Fails if the transaction would.
-    fn affected(
+    /// Waits while another process changes packages, if the manager would go on with an old list of them after that.
+    fn wait_for_lock(&self, _budget: TimeBudget) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    /// Returns the effect that a transaction would have, and changes nothing. Fails if the transaction would.
+    fn forecast(
         &self,
         transaction: &Transaction,
         installed: &[String],
         budget: TimeBudget,
-    ) -> Result<Vec<String>, ChangeError>;
+    ) -> Result<Forecast, ChangeError>;
+
+    /// Returns the directory that the manager downloads packages to.
+    fn download_dir(&self) -> PathBuf;
+
+    /// Returns the size in bytes of the files of installed packages, as far as it is known.
+    fn size_of_files(&self, packages: &[String], budget: TimeBudget) -> u64;
 
     /// Fetches the files of installed packages, so that they can be installed again without a mirror. Returns those of
     /// which no file could be fetched and which no repository offers.
@@ -108,14 +119,22 @@ pub(super) trait Tool {
     fn remove_leftovers(&self, packages: &[String], budget: TimeBudget);
 
     /// Makes the installed packages those of `before`. `affected` are packages that an unfinished transaction may have
-    /// damaged without a trace in the list of installed packages.
+    /// damaged without a trace in the list of installed packages. Returns the scriptlets that failed.
     fn restore(
         &self,
         before: &[String],
         affected: &[String],
         cache: &UndoCache,
         budget: TimeBudget,
-    ) -> Result<(), ChangeError>;
+    ) -> Result<Vec<String>, ChangeError>;
+}
+
+/// The effect that a transaction would have.
+#[derive(Debug)]
+pub(super) struct Forecast {
+    /// Installed packages that it would replace or remove, perhaps too many.
+    pub affected: Vec<String>,
+    pub space: Space,
 }
 
 /// Packages to which no way leads back.

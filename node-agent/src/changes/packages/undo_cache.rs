@@ -25,6 +25,9 @@ const TOUCHED: &str = "touched";
 /// Name of the list of installed packages before the transaction, if it is not the one that was observed.
 const START: &str = "start";
 
+/// Name of the list of scriptlets that failed on the way back.
+const FAILED: &str = "failed-scriptlets";
+
 /// Name of the record of a transaction that succeeded.
 const AFTER: &str = "after.json";
 
@@ -75,6 +78,19 @@ impl UndoCache {
     /// observed.
     pub(super) fn start(&self) -> Result<Option<Vec<String>>, ChangeError> {
         self.list(START)
+    }
+
+    /// Records scriptlets that failed on the way back.
+    pub(super) fn add_failed(&self, scriptlets: &[String]) -> Result<(), ChangeError> {
+        if scriptlets.is_empty() {
+            return Ok(());
+        }
+        self.add(FAILED, scriptlets)
+    }
+
+    /// Returns the scriptlets that failed on the way back.
+    pub(super) fn failed(&self) -> Result<Vec<String>, ChangeError> {
+        Ok(self.list(FAILED)?.unwrap_or_default())
     }
 
     fn add(&self, name: &str, more: &[String]) -> Result<(), ChangeError> {

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Packages {
-    /// Packages to install, in the package manager's notation: `name`, `name-version` (dnf), `name=version` (apt),
-    /// globs.
+    /// Packages to install, in the package manager's notation: `name`, `name-version` (dnf, zypper),
+    /// `name=version` (apt, zypper), globs.
     #[serde(default)]
     pub install: Vec<String>,
     /// Packages to remove, in the same notation.
@@ -25,16 +25,16 @@ pub struct Packages {
     /// Time limit after which the package manager counts as hanging.
     #[serde(default = "default_timeout")]
     pub timeout: TimeLimit,
-    /// Repositories of the node to use although they are disabled, by id. dnf only.
+    /// Repositories of the node to use although they are disabled, by id. dnf and zypper.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enable_repos: Vec<String>,
-    /// Repositories of the node not to use, by id or glob. dnf only.
+    /// Repositories of the node not to use, by id or glob. dnf and zypper.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disable_repos: Vec<String>,
     /// Module streams to enable before packages are installed, as `name:stream`. dnf only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
-    /// Further options for dnf or apt-get; see [`OPTIONS`].
+    /// Further options for dnf, apt-get or zypper; see [`OPTIONS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     /// Restrictions that do not apply to this change.
@@ -51,13 +51,15 @@ pub enum Manager {
     /// dnf 5 under its own name.
     Dnf5,
     Apt,
+    Zypper,
 }
 
 /// A restriction that an admin lifts for one change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allowance {
-    /// Packages that `excludepkgs` of the node's dnf configuration hides, and those locked by versionlock.
+    /// Packages that `excludepkgs` of the node's dnf configuration hides, and those locked by versionlock or `zypper
+    /// addlock`.
     Excluded,
     /// Packages on hold in dpkg.
     Held,
@@ -71,7 +73,7 @@ pub enum Allowance {
 
 /// Options that `options` may contain, with the manager that knows them. None of them can keep the agent from finding
 /// out what was done, answer questions, skip a package or a signature check, or run a program.
-const OPTIONS: [(Kind, &str); 17] = [
+const OPTIONS: [(Kind, &str); 22] = [
     (Kind::Dnf, "--setopt="),
     (Kind::Dnf, "--repo="),
     (Kind::Dnf, "--exclude="),
@@ -89,6 +91,11 @@ const OPTIONS: [(Kind, &str); 17] = [
     (Kind::Apt, "--no-install-suggests"),
     (Kind::Apt, "--fix-policy"),
     (Kind::Apt, "-o"),
+    (Kind::Zypper, "--from="),
+    (Kind::Zypper, "--recommends"),
+    (Kind::Zypper, "--no-recommends"),
+    (Kind::Zypper, "--allow-vendor-change"),
+    (Kind::Zypper, "--no-allow-vendor-change"),
 ];
 
 /// Configuration keys of dnf that `--setopt` must not set, without a repository in front.
@@ -128,6 +135,7 @@ const PROTECTED_APT_SETTINGS: [&str; 6] =
 enum Kind {
     Dnf,
     Apt,
+    Zypper,
 }
 
 impl Default for Packages {
@@ -163,18 +171,19 @@ impl Packages {
         let kind = match manager {
             Manager::Apt => Kind::Apt,
             Manager::Dnf | Manager::Dnf5 => Kind::Dnf,
+            Manager::Zypper => Kind::Zypper,
         };
         let option = self.options.iter().find(|option| known_option(option) != Some(kind));
         if let Some(option) = option {
             return Some(format!("the option {option:?}"));
         }
-        let for_dnf = [
-            ("enable_repos", self.enable_repos.is_empty()),
-            ("disable_repos", self.disable_repos.is_empty()),
-            ("modules", self.modules.is_empty()),
+        let of_some = [
+            ("enable_repos", self.enable_repos.is_empty(), kind != Kind::Apt),
+            ("disable_repos", self.disable_repos.is_empty(), kind != Kind::Apt),
+            ("modules", self.modules.is_empty(), kind == Kind::Dnf),
         ];
-        let key = for_dnf.into_iter().find(|(_, is_empty)| !is_empty && kind == Kind::Apt);
-        key.map(|(key, _)| format!("the key {key:?}"))
+        let key = of_some.into_iter().find(|(_, is_empty, is_known)| !is_empty && !is_known);
+        key.map(|(key, _, _)| format!("the key {key:?}"))
     }
 
     /// Checks the values.
@@ -236,7 +245,7 @@ fn check_each(
     }
 }
 
-/// Returns whether the text is a name, a version or a glob for dnf and apt. A leading '-' would be an option, and a
+/// Returns whether the text is a name, a version or a glob for dnf, apt and zypper. A leading '-' would be an option, and a
 /// trailing one means "remove" to apt. A '/' would be a file or a URL, and those never come from a manifest.
 fn is_spec(spec: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "+-._:~^=*?[]@".contains(c);
@@ -310,6 +319,8 @@ mod tests {
             "--no-install-recommends",
             "-oAcquire::Retries=3",
             "-oAPT::Default-Release=stable",
+            "--from=cuda",
+            "--allow-vendor-change",
         ];
         for option in allowed {
             options(option).check("k").unwrap();
@@ -345,6 +356,13 @@ mod tests {
             "-oAcquire::Retries",
             "--allow-unauthenticated",
             "--simulate",
+            "--no-gpg-checks",
+            "--gpg-auto-import-keys",
+            "--allow-unsigned-rpm",
+            "--root=/x",
+            "--dry-run",
+            "--download-only",
+            "--force-resolution",
         ];
         for option in refused {
             let error = options(option).check("k").unwrap_err().to_string();
@@ -365,7 +383,12 @@ mod tests {
         let repos =
             Packages { install: vec!["a".into()], enable_repos: vec!["crb".into()], ..Packages::default() };
         assert!(named(Manager::Dnf, repos.clone()).is_ok());
-        assert!(named(Manager::Apt, repos).unwrap_err().contains("enable_repos"));
+        assert!(named(Manager::Zypper, repos.clone()).is_ok());
+        assert!(named(Manager::Apt, repos.clone()).unwrap_err().contains("enable_repos"));
+        let modules = Packages { modules: vec!["driver:580".into()], ..repos };
+        assert!(named(Manager::Zypper, modules).unwrap_err().contains("modules"));
+        assert!(named(Manager::Zypper, options("--from=cuda")).is_ok());
+        assert!(named(Manager::Dnf, options("--from=cuda")).is_err());
     }
 
     #[test]

@@ -126,3 +126,22 @@ fn module_streams_are_switched_and_switched_back() {
     assert_eq!(lab.dnf.installed().unwrap(), before);
     assert!(lab.dnf.is_enabled("driver:570") && !lab.dnf.is_enabled("driver:580"));
 }
+
+/// dnf 4 reads the list of packages, waits for rpm's lock, and goes on with that list.
+#[test]
+fn a_transaction_of_others_is_not_met_with_an_old_list() {
+    let lab = Lab::new();
+    let before = lab.observe();
+    let slow = "/opt/slow-extra\n%pre -p <lua>\nposix.sleep(8)";
+    lab.build_with("slow", "1", "", ("touch %{buildroot}/opt/slow-extra", slow));
+    let file = |name: &str| lab.path("repo/noarch").join(name);
+    let root = format!("--root={}", lab.path("root").display());
+    let other = Program::new("/usr/bin/rpm", Duration::from_secs(60)).args([&root, "-U"]);
+    let others = ["slow-1-1.noarch.rpm", "alpha-1.1-1.noarch.rpm", "beta-1.1-1.noarch.rpm"];
+    let other = other.args(others.map(file));
+    let other = std::thread::spawn(move || other.output());
+    std::thread::sleep(Duration::from_secs(2));
+    let after = lab.apply(&lab.wanted(&["beta-1.1"], &[]), &before).unwrap();
+    assert!(other.join().unwrap().unwrap().status.success());
+    assert!(!after.changed, "it was the other process: {after:?}");
+}

@@ -344,6 +344,9 @@ impl Site<'_> {
     fn replace(&self, path: &Path, text: &str, like: &Path) -> Result<(), ChangeError> {
         let mode = |path: &Path| fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
         let mode = mode(path).or_else(|_| mode(like)).unwrap_or(0o644);
+        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir_all(directory).map_err(ChangeError::file("creating the directory", directory))?;
+        }
         // A link stays one.
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         durable::replace(&real, text.as_bytes(), mode).map_err(ChangeError::file("writing", &real))?;

@@ -6,10 +6,11 @@
 //! reboots the node nor talks to Slurm.
 
 mod image;
+mod kernel_args;
 mod packages;
 mod symlink;
 
-use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::Change;
 use rollout_host::run::RunError;
@@ -82,17 +83,22 @@ pub(crate) trait ChangeKind {
     fn is_satisfied(&self) -> Result<bool, ChangeError>;
 
     /// Returns what an undo needs, and forgets what was kept for an earlier attempt. Fails if the node's present state
-    /// could not be restored.
-    fn observe(&self, state_dir: &Path) -> Result<Before, ChangeError>;
+    /// could not be restored. `boot` is the boot loader before the first change of the order.
+    fn observe(&self, state_dir: &Path, boot: Option<&BootDefault>) -> Result<Before, ChangeError>;
 
     /// Makes the change, or completes it after an interruption. [`Self::undo`] takes back a change made in part.
     fn apply(&self, before: &Before, state_dir: &Path) -> Result<After, ChangeError>;
+
+    /// Prepares the reboot, once all changes are made.
+    fn before_reboot(&self, _before: &Before) -> Result<(), ChangeError> {
+        Ok(())
+    }
 
     /// Proves after the boot that the node is as staged. The error says what differs.
     fn verify(&self, before: &Before, after: &After) -> Result<(), ChangeError>;
 
     /// Makes a proven change permanent, in a boot loader's default for example. If that fails, the change is undone.
-    fn confirm(&self) -> Result<(), ChangeError> {
+    fn confirm(&self, _before: &Before) -> Result<(), ChangeError> {
         Ok(())
     }
 
@@ -115,6 +121,7 @@ pub(crate) fn of(change: &Change) -> &dyn ChangeKind {
         Change::Packages(packages) => packages,
         Change::Symlink(link) => link,
         Change::Image(image) => image,
+        Change::KernelArgs(args) => args,
     }
 }
 
@@ -127,6 +134,11 @@ pub(crate) fn is_in_image(change: &Change) -> Result<(), ChangeError> {
             "it is not so in this image",
         )),
     }
+}
+
+/// Returns the boot loader's present default. `None` without a loader whose default can be set.
+pub(crate) fn boot_default() -> Option<BootDefault> {
+    image::boot_default()
 }
 
 /// Returns how the running system identifies itself.

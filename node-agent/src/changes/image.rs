@@ -9,9 +9,11 @@ mod ostree;
 mod systemd_boot;
 
 use super::{ChangeError, ChangeKind};
-pub(in crate::changes) use loader::Loader;
+pub(in crate::changes) use boot_entry::{find as find_loader, keep_default, settle};
+pub(in crate::changes) use loader::{Files, Loader};
+pub(in crate::changes) use ostree::BOOTED as BOOTED_BY_OSTREE;
 
-use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
 use rollout_host::regular_file;
 use std::io::Read;
@@ -30,9 +32,13 @@ trait NodeProvider {
     /// Returns whether the node would boot the image next, given that it runs it now.
     fn is_satisfied(&self, image: &Image) -> Result<bool, ChangeError>;
 
-    fn observe(&self) -> Result<String, ChangeError>;
+    fn observe(&self, boot: Option<&BootDefault>) -> Result<String, ChangeError>;
 
     fn apply(&self, image: &Image, saved: &str) -> Result<(), ChangeError>;
+
+    fn before_reboot(&self, _saved: &str) -> Result<(), ChangeError> {
+        Ok(())
+    }
 
     fn confirm(&self, _image: &Image) -> Result<(), ChangeError> {
         Ok(())
@@ -63,8 +69,8 @@ impl ChangeKind for Image {
         }
     }
 
-    fn observe(&self, _state_dir: &Path) -> Result<Before, ChangeError> {
-        let saved = provider(self.via).map(NodeProvider::observe).transpose()?;
+    fn observe(&self, _state_dir: &Path, boot: Option<&BootDefault>) -> Result<Before, ChangeError> {
+        let saved = provider(self.via).map(|provider| provider.observe(boot)).transpose()?;
         Ok(Before::Image { running: running()?, saved })
     }
 
@@ -90,7 +96,12 @@ impl ChangeKind for Image {
         })
     }
 
-    fn confirm(&self) -> Result<(), ChangeError> {
+    fn before_reboot(&self, before: &Before) -> Result<(), ChangeError> {
+        let (_, saved) = recorded(before, "preparing the reboot")?;
+        provider(self.via).map_or(Ok(()), |provider| provider.before_reboot(present(saved)?))
+    }
+
+    fn confirm(&self, _before: &Before) -> Result<(), ChangeError> {
         provider(self.via).map_or(Ok(()), |provider| provider.confirm(self))
     }
 
@@ -134,6 +145,13 @@ pub(super) fn loader() -> Option<Box<dyn Loader>> {
     boot_entry::find().ok()
 }
 
+/// Returns the boot loader's present default, if it has one that can be set.
+pub(super) fn boot_default() -> Option<BootDefault> {
+    let loader = loader()?;
+    let booted = loader.booted_entry(&cmdline().unwrap_or_default());
+    Some(BootDefault { default: loader.default_entry().ok()?, booted })
+}
+
 /// Returns how the running system identifies itself.
 pub(super) fn running() -> Result<Running, ChangeError> {
     let os_release = OS_RELEASE.iter().find_map(|path| std::fs::read_to_string(path).ok());
@@ -151,7 +169,7 @@ fn facts(image: &Image) -> Result<Facts, ChangeError> {
 }
 
 /// Returns the running kernel's command line.
-fn cmdline() -> Result<String, ChangeError> {
+pub(super) fn cmdline() -> Result<String, ChangeError> {
     read(CMDLINE)
 }
 

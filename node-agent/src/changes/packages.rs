@@ -39,7 +39,7 @@ mod zypper;
 use super::{ChangeError, ChangeKind};
 use crate::log;
 use list::Difference;
-use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::rollout::manifest::{Allowance, Packages};
 use run_manager::TimeBudget;
 use std::path::Path;
@@ -53,7 +53,7 @@ impl ChangeKind for Packages {
         Ok(transaction(&*tool, self, &tool.installed()?).is_empty())
     }
 
-    fn observe(&self, state_dir: &Path) -> Result<Before, ChangeError> {
+    fn observe(&self, state_dir: &Path, _boot: Option<&BootDefault>) -> Result<Before, ChangeError> {
         let (manager, tool) = detect::tool(self, self.manager)?;
         let (cache, system) = (UndoCache::in_dir(state_dir), System::of_node()?);
         let installed = Site { tool: &*tool, cache: &cache, system: &system }.observe()?;
@@ -433,7 +433,7 @@ mod tests {
         std::fs::create_dir_all(&note).unwrap();
         let timeout = TimeLimit::from_secs(60);
         let packages = Packages { timeout, ..Packages::default() };
-        let before = packages.observe(tempfile::tempdir().unwrap().path()).unwrap();
+        let before = packages.observe(tempfile::tempdir().unwrap().path(), None).unwrap();
         for error in [
             packages.undo(&before, state_dir.path()).unwrap_err(),
             packages.apply(&before, state_dir.path()).map(drop).unwrap_err(),

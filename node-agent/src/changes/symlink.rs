@@ -4,7 +4,7 @@
 //! because it may be somebody's data.
 
 use super::{ChangeError, ChangeKind};
-use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::rollout::manifest::Symlink;
 use rollout_host::durable;
 use rollout_host::run::{Program, RunError};
@@ -23,7 +23,7 @@ impl ChangeKind for Symlink {
         Ok(read(Path::new(&self.path))? == self.target && check_target(self).is_ok())
     }
 
-    fn observe(&self, _state_dir: &Path) -> Result<Before, ChangeError> {
+    fn observe(&self, _state_dir: &Path, _boot: Option<&BootDefault>) -> Result<Before, ChangeError> {
         check_answers(Path::new(&self.path))?;
         Ok(Before::Symlink { target: read(Path::new(&self.path))? })
     }
@@ -248,7 +248,7 @@ mod tests {
             let link = tree.link();
             assert!(!link.is_satisfied().unwrap());
             let old = old.map(|old| tree.path(old));
-            let before = link.observe(Path::new(STATE_DIR)).unwrap();
+            let before = link.observe(Path::new(STATE_DIR), None).unwrap();
             assert_eq!(before, record(old.as_deref()));
             for _ in 0..2 {
                 assert!(apply(&link, old.as_deref()).unwrap().changed);
@@ -290,7 +290,7 @@ mod tests {
             let link = tree.link();
             let errors = [
                 link.is_satisfied().map(drop).unwrap_err(),
-                link.observe(Path::new(STATE_DIR)).map(drop).unwrap_err(),
+                link.observe(Path::new(STATE_DIR), None).map(drop).unwrap_err(),
                 apply(&link, None).map(drop).unwrap_err(),
                 verify(&link).unwrap_err(),
                 undo(&link, None).unwrap_err(),
@@ -331,7 +331,7 @@ mod tests {
 
         let inside =
             Symlink { path: tree.path("absent/current"), target: Some(tree.path("new")), absent: false };
-        assert_eq!(inside.observe(Path::new(STATE_DIR)).unwrap(), record(None));
+        assert_eq!(inside.observe(Path::new(STATE_DIR), None).unwrap(), record(None));
         let error = apply(&inside, None).unwrap_err().to_string();
         assert!(error.contains("absent: No such file"), "{error}");
         assert!(!tree.names().contains(&"absent".to_owned()), "the directory is not made");

@@ -111,6 +111,12 @@ impl Executor {
             ledger.slurmd = Some(slurmd);
             self.file.write(ledger)?;
         }
+        if ledger.records.is_empty() && ledger.boot_default.is_none() {
+            ledger.boot_default = self.tools.boot_default();
+            if ledger.boot_default.is_some() {
+                self.file.write(ledger)?;
+            }
+        }
         self.stop_slurmd()?;
         failpoint::here("slurmd-stopped");
         let Identity { volatile, boot_id, .. } = &self.identity;
@@ -120,7 +126,8 @@ impl Executor {
             match next {
                 NextChange::InImage => ledger.record_in_image(),
                 NextChange::Observe { number, change } => {
-                    let observed = self.tools.observe(change).map_err(failed(number, change));
+                    let boot = ledger.boot_default.as_ref();
+                    let observed = self.tools.observe(change, boot).map_err(failed(number, change));
                     let (before, already_made) = observed?;
                     ledger.record_before(before, already_made);
                     self.file.write(ledger)?;
@@ -140,6 +147,10 @@ impl Executor {
                     self.file.write(ledger)?;
                 }
             }
+        }
+        for begun in ledger.changes_to_prepare() {
+            let prepared = self.tools.before_reboot(begun.change, &begun.record.before);
+            prepared.map_err(failed(begun.number, begun.change))?;
         }
         failpoint::here("applied");
         Ok(Outcome::Applied)
@@ -178,8 +189,8 @@ impl Executor {
         if let Some(desired) = ledger.desired() {
             self.tools.verify_node(&desired.verify)?;
         }
-        for begun in ledger.begun_changes() {
-            let confirmed = self.tools.confirm(begun.change);
+        for begun in ledger.changes_to_prepare() {
+            let confirmed = self.tools.confirm(begun.change, &begun.record.before);
             confirmed.map_err(|why| format!("change {} does not stay: {why}", begun.number))?;
         }
         failpoint::here("verified");

@@ -7,7 +7,7 @@ use crate::daemon::tools::Tools;
 use crate::state::ledger_file::LedgerFile;
 use rollout_core::agent::ledger::Slurmd;
 use rollout_core::agent::phase::Phase;
-use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::agent::registration::Unit;
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::{Change, Verify};
@@ -135,7 +135,7 @@ impl FakeNode {
         match change {
             Change::Symlink(link) => state.links.get(&link.path) == link.target.as_ref(),
             Change::Image(image) => state.running == image.image,
-            Change::Packages(_) => panic!("no packages here"),
+            Change::Packages(_) | Change::KernelArgs(_) => panic!("only links and images here"),
         }
     }
 
@@ -210,7 +210,15 @@ impl Tools for FakeNode {
         Ok(NodeInfo { state: words.map(str::to_owned).collect(), slurmd_start_s, ..NodeInfo::default() })
     }
 
-    fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
+    fn boot_default(&self) -> Option<BootDefault> {
+        None
+    }
+
+    fn before_reboot(&self, _: &Change, _: &Before) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn observe(&self, change: &Change, _: Option<&BootDefault>) -> Result<(Before, bool), String> {
         let running = self.running_image();
         self.tool("observe", |state| match change {
             Change::Symlink(link) => {
@@ -243,7 +251,7 @@ impl Tools for FakeNode {
         made.then_some(()).ok_or_else(|| "it is different".to_owned())
     }
 
-    fn confirm(&self, _: &Change) -> Result<(), String> {
+    fn confirm(&self, _: &Change, _: &Before) -> Result<(), String> {
         self.tool("confirm", |_| ())
     }
 

@@ -11,7 +11,7 @@ use crate::slurm::node::SlurmNode;
 use crate::slurm::slurmd;
 use crate::verbs::rescue;
 use rollout_core::agent::ledger::Slurmd;
-use rollout_core::agent::record::{After, Before};
+use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::agent::registration::Unit;
 use rollout_core::rollout::manifest::{Change, Verify};
 use rollout_core::slurm::node::NodeInfo;
@@ -42,12 +42,15 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     /// Returns Slurm's view of this node.
     fn ask_slurm(&self) -> Result<NodeInfo, String>;
 
+    /// Returns the boot loader's default, if it has one that can be set.
+    fn boot_default(&self) -> Option<BootDefault>;
     /// Returns the state before a change, and whether the change is already made.
-    fn observe(&self, change: &Change) -> Result<(Before, bool), String>;
+    fn observe(&self, change: &Change, boot: Option<&BootDefault>) -> Result<(Before, bool), String>;
     fn make(&self, change: &Change, before: &Before) -> Result<After, String>;
+    fn before_reboot(&self, change: &Change, before: &Before) -> Result<(), String>;
     fn verify(&self, change: &Change, before: &Before, after: &After) -> Result<(), String>;
     fn verify_in_image(&self, change: &Change) -> Result<(), String>;
-    fn confirm(&self, change: &Change) -> Result<(), String>;
+    fn confirm(&self, change: &Change, before: &Before) -> Result<(), String>;
     fn undo(&self, change: &Change, before: &Before) -> Result<(), String>;
     fn runs_as_before(&self, change: &Change, before: &Before) -> bool;
     /// Returns what others have changed since.
@@ -124,14 +127,23 @@ impl Tools for NodeTools {
         self.slurm.info_within(QUESTION_LIMIT)
     }
 
-    fn observe(&self, change: &Change) -> Result<(Before, bool), String> {
+    fn boot_default(&self) -> Option<BootDefault> {
+        changes::boot_default()
+    }
+
+    fn observe(&self, change: &Change, boot: Option<&BootDefault>) -> Result<(Before, bool), String> {
         let kind = changes::of(change);
-        let observed = kind.is_satisfied().and_then(|made| Ok((kind.observe(&self.config.state_dir)?, made)));
+        let made = kind.is_satisfied();
+        let observed = made.and_then(|made| Ok((kind.observe(&self.config.state_dir, boot)?, made)));
         observed.map_err(one_line)
     }
 
     fn make(&self, change: &Change, before: &Before) -> Result<After, String> {
         changes::of(change).apply(before, &self.config.state_dir).map_err(one_line)
+    }
+
+    fn before_reboot(&self, change: &Change, before: &Before) -> Result<(), String> {
+        changes::of(change).before_reboot(before).map_err(one_line)
     }
 
     fn verify(&self, change: &Change, before: &Before, after: &After) -> Result<(), String> {
@@ -142,8 +154,8 @@ impl Tools for NodeTools {
         changes::is_in_image(change).map_err(one_line)
     }
 
-    fn confirm(&self, change: &Change) -> Result<(), String> {
-        changes::of(change).confirm().map_err(one_line)
+    fn confirm(&self, change: &Change, before: &Before) -> Result<(), String> {
+        changes::of(change).confirm(before).map_err(one_line)
     }
 
     fn undo(&self, change: &Change, before: &Before) -> Result<(), String> {

@@ -41,6 +41,8 @@ pub enum ChangeMade {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         saved: Option<String>,
     },
+    #[serde(rename = "kernel-args")]
+    KernelArgs { added: Vec<String>, removed: Vec<String> },
 }
 
 impl NodeChanges {
@@ -65,6 +67,12 @@ impl NodeChanges {
                 },
                 (Change::Image(_), Before::Image { running, saved }) => {
                     ChangeMade::Image { running: running.clone(), saved: saved.clone() }
+                }
+                (Change::KernelArgs(_), _) if after.added.is_empty() && after.removed.is_empty() => {
+                    return None;
+                }
+                (Change::KernelArgs(_), Before::KernelArgs { .. }) => {
+                    ChangeMade::KernelArgs { added: after.added.clone(), removed: after.removed.clone() }
                 }
                 _ => return None,
             })

@@ -5,7 +5,7 @@
 
 use crate::agent::changes_made::NodeChanges;
 use crate::agent::phase::{Event, Phase, keys};
-use crate::agent::record::{After, Before, Record};
+use crate::agent::record::{After, Before, BootDefault, Record};
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::OrderStatus;
 use crate::protocol::order::{Order, OrderId, OrderKind, RestoreLedger};
@@ -63,6 +63,10 @@ pub struct Ledger {
     /// slurmd before the order. `None` until the first change is begun, and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slurmd: Option<Slurmd>,
+    /// The boot loader before the first change. `None` until that is begun, without a loader whose default can be set, and
+    /// in ledgers of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_default: Option<BootDefault>,
     /// A finding that an admin has to look at, though the order goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
@@ -127,6 +131,7 @@ impl Ledger {
             ordered_running: None,
             tries: 1,
             slurmd: None,
+            boot_default: None,
             warning: None,
             records: Vec::new(),
             drained,
@@ -254,6 +259,7 @@ impl Ledger {
         });
         self.expect_to_return_to(recorded.as_ref());
         self.records.clear();
+        self.boot_default = None;
         self.error = None;
         self.notes.clear();
         self.warning = None;
@@ -303,12 +309,14 @@ impl Ledger {
     }
 
     /// Returns whether the node must boot once more after an undo, because Slurm still waits for a boot or something
-    /// was changed. A changed image alone needs no boot if the node `runs_as_before`: it never left the old system, or
+    /// was changed. A changed image, or changed arguments of the kernel, alone need no boot if the node `runs_as_before`: it never left the old system, or
     /// came back to it by itself. Without a record of the old image, only a boot from the restored source leads back to
     /// it.
     #[must_use]
     pub fn reboot_due(&self, boot_id: &str, runs_as_before: bool) -> bool {
-        let needs_no_boot = |record: &Record| runs_as_before && matches!(record.before, Before::Image { .. });
+        let needs_no_boot = |record: &Record| {
+            runs_as_before && matches!(record.before, Before::Image { .. } | Before::KernelArgs { .. })
+        };
         boot_id == self.ordered_boot_id
             || self.has_unrecorded_image()
             || self.records.iter().any(|record| record.may_have_changed() && !needs_no_boot(record))

@@ -35,6 +35,32 @@ pub enum Before {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         saved: Option<String>,
     },
+    KernelArgs {
+        /// The running kernel's command line.
+        cmdline: String,
+        /// Private notes of the agent, with which it restores the boot loader's files.
+        saved: String,
+    },
+}
+
+/// The boot loader before the first change of an order. Changes of packages may move its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootDefault {
+    /// The default entry. `None` if the loader chooses by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// The entry that was booted, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted: Option<String>,
+}
+
+impl BootDefault {
+    /// Returns the default to set while another entry is tried once, so that a power cycle leads to the old system. A
+    /// loader that chooses by itself might choose a kernel that was just installed.
+    #[must_use]
+    pub fn during_trial(&self) -> Option<&str> {
+        self.default.as_deref().or(self.booted.as_deref())
+    }
 }
 
 /// State of the node after a change.
@@ -42,10 +68,11 @@ pub enum Before {
 pub struct After {
     /// The node differs from before.
     pub changed: bool,
-    /// Packages that the change brought, in the notation of [`Before::Packages`]. Empty for other changes.
+    /// Packages that the change brought, in the notation of [`Before::Packages`], or arguments of the kernel. Empty for
+    /// other changes.
     #[serde(default)]
     pub added: Vec<String>,
-    /// Packages that it took away.
+    /// Packages or arguments that it took away.
     #[serde(default)]
     pub removed: Vec<String>,
     /// Kernels that it installed, as `uname -r` prints them.

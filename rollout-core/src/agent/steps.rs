@@ -8,6 +8,7 @@ use crate::agent::phase::Phase;
 use crate::agent::record::{After, Before, Record};
 use crate::protocol::order::{OrderKind, PlainReboot};
 use crate::rollout::image::Image;
+use crate::rollout::kernel_args::CONFIGURE_LIMIT;
 use crate::rollout::manifest::{Change, DesiredState, Reboot, Verify};
 use crate::time_limit::TimeLimit;
 use std::time::Duration;
@@ -103,7 +104,9 @@ impl Ledger {
         let number = made + 1;
         Some(match (self.records.get(made), change) {
             (Some(Record { before, .. }), _) => NextChange::Make { number, change, before },
-            (None, Change::Packages(_) | Change::Symlink(_)) if volatile => NextChange::InImage,
+            (None, Change::Packages(_) | Change::Symlink(_) | Change::KernelArgs(_)) if volatile => {
+                NextChange::InImage
+            }
             (None, _) => NextChange::Observe { number, change },
         })
     }
@@ -136,6 +139,12 @@ impl Ledger {
     pub fn begun_changes(&self) -> impl DoubleEndedIterator<Item = BegunChange<'_>> + ExactSizeIterator {
         let begun = self.changes().iter().zip(&self.records).enumerate();
         begun.map(|(index, (change, record))| BegunChange { number: index + 1, change, record })
+    }
+
+    /// Returns the changes that were made on the node and not with its image. They may have to prepare the reboot, and to
+    /// make themselves permanent after it.
+    pub fn changes_to_prepare(&self) -> impl Iterator<Item = BegunChange<'_>> {
+        self.begun_changes().filter(|begun| begun.record.before != Before::InImage)
     }
 
     /// Returns the changes to undo, in this order. It is all of them after an interruption as well: undoing twice
@@ -210,11 +219,12 @@ impl Ledger {
     #[must_use]
     pub fn longest_program(&self) -> Duration {
         let Some(desired) = self.desired() else { return Duration::ZERO };
-        let packages = desired.changes.iter().filter_map(|change| match change {
-            Change::Packages(packages) => Some(packages.timeout),
+        let changes = desired.changes.iter().filter_map(|change| match change {
+            Change::Packages(packages) => Some(packages.timeout.get()),
+            Change::KernelArgs(_) => Some(CONFIGURE_LIMIT),
             Change::Symlink(_) | Change::Image(_) => None,
         });
-        packages.chain([desired.verify.timeout]).map(TimeLimit::get).max().unwrap_or_default()
+        changes.chain([desired.verify.timeout.get()]).max().unwrap_or_default()
     }
 
     /// Returns whether the drain has to be kept while the gate opens, and recorded as kept then. A proof keeps it

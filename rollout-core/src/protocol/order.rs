@@ -18,6 +18,9 @@ pub const VERSION: u32 = 1;
 /// Marker in every order. A credential sealed for something else is never taken for an order.
 pub const PURPOSE: &str = "slurm-rollout order";
 
+/// Advice for an order with a kind or key that this version does not know: the controller's side is newer.
+const UPDATE: &str = "if the controller has a newer version, update slurm-rollout-agent first";
+
 /// Length limit of a parse error, in characters.
 const MAX_PARSE_ERROR: usize = 500;
 
@@ -211,7 +214,11 @@ impl Order {
             version: u32,
         }
         // serde quotes unknown words, and the message goes to the log.
-        let text = |error: serde_json::Error| NotAnOrder::Text(one_line(&error.to_string(), MAX_PARSE_ERROR));
+        let text = |error: serde_json::Error| {
+            let error = one_line(&error.to_string(), MAX_PARSE_ERROR);
+            let is_newer = ["unknown variant", "unknown field"].iter().any(|what| error.starts_with(what));
+            NotAnOrder::Text(if is_newer { format!("{error}: {UPDATE}") } else { error })
+        };
         let head: Head = serde_json::from_slice(payload).map_err(text)?;
         if head.purpose != PURPOSE {
             return Err(NotAnOrder::Purpose(head.purpose.chars().take(40).collect()));
@@ -338,6 +345,11 @@ mod tests {
         assert_eq!(parse(&json.replace("\"version\":1", "\"version\":2")), NotAnOrder::Version(2));
         assert!(matches!(parse(&json.replace("\"/a\"", "\"../a\"")), NotAnOrder::DesiredState(_)));
         assert!(matches!(parse(&json.replace("\"path\"", "\"shell\"")), NotAnOrder::Text(_)));
+        let newer = parse(&json.replace("\"symlink\"", "\"firmware\"")).to_string();
+        assert!(
+            newer.contains("`firmware`") && newer.ends_with("update slurm-rollout-agent first"),
+            "{newer}"
+        );
         // In one line, whatever it quotes.
         let odd = parse(&json.replace("symlink", "sym\\u0000\\n<3>link")).to_string();
         assert!(odd.contains("`sym <3>link`"), "{odd:?}");

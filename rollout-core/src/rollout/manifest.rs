@@ -10,6 +10,7 @@ pub use packages::{Allowance, Manager, Packages};
 
 use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
+use crate::rollout::kernel_args::{self, KernelArgs};
 use crate::time_limit::TimeLimit;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -54,6 +55,9 @@ pub enum Change {
     Symlink(Symlink),
     /// A different image booted.
     Image(Image),
+    /// Arguments of the kernel added and removed.
+    #[serde(rename = "kernel-args")]
+    KernelArgs(KernelArgs),
 }
 
 /// A change of a symbolic link.
@@ -229,6 +233,7 @@ impl Change {
             Self::Packages(_) => "packages",
             Self::Symlink(_) => "symlink",
             Self::Image(_) => "image",
+            Self::KernelArgs(_) => "kernel-args",
         }
     }
 }
@@ -265,11 +270,12 @@ impl DesiredState {
     #[must_use]
     pub fn longest(&self) -> Duration {
         // Preparing, waiting for a lock and the transaction have the same limit, each.
-        let packages = self.changes.iter().map(|change| match change {
+        let changes = self.changes.iter().map(|change| match change {
             Change::Packages(packages) => 3 * packages.timeout.get(),
+            Change::KernelArgs(_) => 2 * kernel_args::CONFIGURE_LIMIT,
             Change::Symlink(_) | Change::Image(_) => Duration::ZERO,
         });
-        let one_way = packages.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
+        let one_way = changes.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
         let registration = self.verify.registration_timeout.get();
         2 * one_way + registration + self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get())
     }
@@ -279,7 +285,7 @@ impl DesiredState {
     pub fn image(&self) -> Option<&Image> {
         self.changes.iter().find_map(|change| match change {
             Change::Image(image) => Some(image),
-            Change::Packages(_) | Change::Symlink(_) => None,
+            Change::Packages(_) | Change::Symlink(_) | Change::KernelArgs(_) => None,
         })
     }
 
@@ -289,7 +295,7 @@ impl DesiredState {
     /// The first value that is refused, with its key.
     pub fn check(&self) -> Result<(), ManifestError> {
         let mut paths = BTreeSet::new();
-        let (mut packages_seen, mut image_seen) = (false, false);
+        let (mut packages_seen, mut image_seen, mut args_seen) = (false, false, false);
         for (index, change) in self.changes.iter().enumerate() {
             let key = format!("change[{}]", index + 1);
             match change {
@@ -320,6 +326,12 @@ impl DesiredState {
                     if std::mem::replace(&mut packages_seen, true) {
                         return Err(value(key, "a second packages change: write all packages into one"));
                     }
+                    if args_seen {
+                        return Err(value(
+                            key,
+                            "packages after kernel-args: put them before it, so that a kernel among them gets the arguments",
+                        ));
+                    }
                     packages.check(&key)?;
                 }
                 Change::Image(image) => {
@@ -328,7 +340,19 @@ impl DesiredState {
                     }
                     image.check().map_err(|(name, why)| value(format!("{key}.{name}"), why))?;
                 }
+                Change::KernelArgs(args) => {
+                    if std::mem::replace(&mut args_seen, true) {
+                        return Err(value(key, "a second kernel-args change: write all arguments into one"));
+                    }
+                    args.check().map_err(|(name, why)| value(format!("{key}.{name}"), why))?;
+                }
             }
+        }
+        if args_seen && image_seen {
+            return Err(value(
+                "change",
+                "kernel-args and an image: an image brings the arguments of its kernel, see proof.cmdline",
+            ));
         }
         for (index, command) in self.verify.commands.iter().enumerate() {
             let key = format!("verify.commands[{}]", index + 1);

@@ -6,6 +6,7 @@
 use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::agent::record::name_and_arch;
 use crate::rollout::image::{Image, Proof, Running};
+use crate::rollout::kernel_args::KernelArgs;
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,9 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
                 modules: Vec::new(),
                 ..there.ok_or("the rollout changes no packages")?.clone()
             }))
+        }
+        ChangeMade::KernelArgs { added, removed } => {
+            Ok(Change::KernelArgs(KernelArgs { add: removed.clone(), remove: added.clone() }))
         }
         ChangeMade::Image { running, saved } => {
             let image = desired.image().ok_or("the rollout changes no image")?;
@@ -154,6 +158,20 @@ on_failure = "hold"
         assert_eq!((image.image.as_str(), image.restores.as_deref()), ("compute-old", Some("driver")));
         assert_eq!((back.verify.commands.len(), back.verify.mounts.len()), (0, 1));
         assert_eq!(reverse(&desired, &past(Vec::new())), Ok(None));
+    }
+
+    #[test]
+    fn arguments_that_went_come_back() {
+        let desired = Manifest::parse(WHOLE).unwrap().desired;
+        let (added, removed) = (strings(&["mitigations=off"]), strings(&["mitigations=auto", "quiet"]));
+        let back =
+            reverse(&desired, &past(vec![ChangeMade::KernelArgs { added, removed }])).unwrap().unwrap();
+        back.check().unwrap();
+        let [Change::KernelArgs(args)] = &back.changes[..] else { panic!("{back:?}") };
+        assert_eq!(
+            args.edited("root=/dev/vda1 ro mitigations=off"),
+            "root=/dev/vda1 ro mitigations=auto quiet"
+        );
     }
 
     #[test]

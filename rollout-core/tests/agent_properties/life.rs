@@ -256,7 +256,7 @@ impl Node {
             changes.iter().all(|(begun, _)| match begun.change {
                 Change::Symlink(_) => self.links[begun.number - 1] == target(begun.change),
                 Change::Image(image) => self.running == image.image,
-                Change::Packages(_) => false,
+                Change::Packages(_) | Change::KernelArgs(_) => false,
             })
         });
         match proven {
@@ -494,6 +494,6 @@ fn image_of(order: &Order) -> Option<String> {
 pub fn target(change: &Change) -> &str {
     match change {
         Change::Symlink(link) => link.target.as_deref().unwrap(),
-        Change::Packages(_) | Change::Image(_) => panic!("no link"),
+        Change::Packages(_) | Change::Image(_) | Change::KernelArgs(_) => panic!("no link"),
     }
 }

@@ -8,14 +8,18 @@ use super::loader::Loader;
 use super::systemd_boot::SystemdBoot;
 use super::{NodeProvider, cmdline};
 use crate::changes::ChangeError;
+use rollout_core::agent::record::BootDefault;
 use rollout_core::rollout::image::Image;
 use serde::{Deserialize, Serialize};
 
 /// The state that an undo needs, as JSON in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Saved {
-    /// The loader's default.
+    /// The loader's default before the first change of the order.
     default: Option<String>,
+    /// The entry that was booted. `None` if it is not known, and in records of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    booted: Option<String>,
     /// The kernel's command line: it tells apart entries that share a kernel and a root.
     cmdline: String,
 }
@@ -27,9 +31,14 @@ impl NodeProvider for BootEntry {
         Ok(find()?.default_entry()?.as_deref() == Some(entry(image)))
     }
 
-    fn observe(&self) -> Result<String, ChangeError> {
+    fn observe(&self, boot: Option<&BootDefault>) -> Result<String, ChangeError> {
+        let loader = find()?;
         let cmdline = cmdline()?;
-        let saved = Saved { default: find()?.default_entry()?, cmdline };
+        // A change before this one may have installed a kernel that made itself the default.
+        let saved = match boot.cloned() {
+            Some(BootDefault { default, booted }) => Saved { default, booted, cmdline },
+            None => Saved { default: loader.default_entry()?, booted: None, cmdline },
+        };
         serde_json::to_string(&saved)
             .map_err(|error| ChangeError::state("noting the boot loader's default", error.to_string()))
     }
@@ -38,6 +47,11 @@ impl NodeProvider for BootEntry {
         let loader = find()?;
         loader.check(entry(image))?;
         loader.set_next(Some(entry(image)))
+    }
+
+    fn before_reboot(&self, saved: &str) -> Result<(), ChangeError> {
+        let Saved { default, booted, .. } = read(saved)?;
+        keep_default(find()?.as_ref(), &BootDefault { default, booted })
     }
 
     fn confirm(&self, image: &Image) -> Result<(), ChangeError> {
@@ -75,8 +89,16 @@ fn is_same_boot(saved: &str, cmdline: &str) -> bool {
     read(saved).is_ok_and(|saved| saved.cmdline == cmdline)
 }
 
+/// Makes sure that the loader returns to the old system after the one try, whatever the changes have made its default.
+pub(in crate::changes) fn keep_default(loader: &dyn Loader, before: &BootDefault) -> Result<(), ChangeError> {
+    match before.during_trial() {
+        Some(entry) if loader.default_entry()?.as_deref() != Some(entry) => loader.set_default(Some(entry)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes an entry the default, with no other for the next boot. Writes only values that differ.
-fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError> {
+pub(in crate::changes) fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError> {
     if loader.next_entry()?.is_some() {
         loader.set_next(None)?;
     }
@@ -86,7 +108,7 @@ fn settle(loader: &dyn Loader, default: Option<&str>) -> Result<(), ChangeError>
     Ok(())
 }
 
-pub(super) fn find() -> Result<Box<dyn Loader>, ChangeError> {
+pub(in crate::changes) fn find() -> Result<Box<dyn Loader>, ChangeError> {
     // systemd-boot records that it booted this system. GRUB may not, and may be a remnant of an earlier installation.
     if SystemdBoot::has_booted_this() {
         return Ok(Box::new(SystemdBoot));
@@ -112,6 +134,7 @@ fn read(saved: &str) -> Result<Saved, ChangeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changes::image::loader::Files;
     use std::cell::RefCell;
 
     #[derive(Default)]
@@ -142,6 +165,12 @@ mod tests {
             state.2.push(format!("once {entry:?}"));
             Ok(())
         }
+        fn booted_entry(&self, _: &str) -> Option<String> {
+            None
+        }
+        fn files(&self) -> Files {
+            Files::SystemdBoot
+        }
     }
 
     #[test]
@@ -154,6 +183,29 @@ mod tests {
         settle(&fake, None).unwrap();
         let written = &fake.0.borrow().2;
         assert_eq!(*written, ["once Some(\"new\")", "once None", "default Some(\"new\")", "default None"]);
+    }
+
+    #[test]
+    fn a_power_cycle_leads_to_the_default_from_before_the_first_change() {
+        for (default, booted, kernel_package_set, expected) in [
+            (Some("old"), Some("old"), Some("new"), Some("old")),
+            (Some("old"), None, Some("old"), Some("old")),
+            // Started by hand, or a default that the loader chooses by itself: the newest.
+            (Some("old"), Some("other"), Some("new"), Some("old")),
+            (None, Some("old"), None, Some("old")),
+            (None, Some("old"), Some("new"), Some("old")),
+            (None, None, None, None),
+        ] {
+            let fake = Fake::default();
+            let before =
+                BootDefault { default: default.map(str::to_owned), booted: booted.map(str::to_owned) };
+            fake.set_default(kernel_package_set).unwrap();
+            keep_default(&fake, &before).unwrap();
+            keep_default(&fake, &before).unwrap();
+            assert_eq!(fake.default_entry().unwrap().as_deref(), expected, "{before:?}");
+            settle(&fake, before.default.as_deref()).unwrap();
+            assert_eq!(fake.default_entry().unwrap().as_deref(), default, "an undo restores it");
+        }
     }
 
     #[test]

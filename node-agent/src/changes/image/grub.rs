@@ -1,7 +1,7 @@
 //! GRUB: its environment block, `grubenv`, names the entries to boot. GRUB reads it at boot, and removes `next_entry`
 //! from it before it boots that entry. `grub-reboot` and `grub-set-default` are scripts around the same writes.
 
-use super::loader::Loader;
+use super::loader::{Files, Loader};
 use crate::changes::ChangeError;
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, XFS_SUPER_MAGIC, statfs};
@@ -16,9 +16,11 @@ use std::time::Duration;
 
 const EDIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// GRUB's directory and the program that writes its environment block: as Red Hat names them, and as all others do.
-const INSTALLED: [(&str, &str); 2] =
-    [("/boot/grub2", "/usr/bin/grub2-editenv"), ("/boot/grub", "/usr/bin/grub-editenv")];
+/// GRUB's directory and the programs that write its environment block and its configuration: as Red Hat names them, and as all others do.
+const INSTALLED: [(&str, &str, &str); 2] = [
+    ("/boot/grub2", "/usr/bin/grub2-editenv", "/usr/sbin/grub2-mkconfig"),
+    ("/boot/grub", "/usr/bin/grub-editenv", "/usr/sbin/grub-mkconfig"),
+];
 
 /// Directory in which each distribution has its own copy of GRUB for EFI, with the whole configuration in older ones.
 const EFI: &str = "/boot/efi/EFI";
@@ -30,6 +32,12 @@ const ENTRIES: &str = "/boot/loader/entries";
 /// GRUB_DEFAULT=saved.
 const OBEYED: [&str; 2] = ["${next_entry}", "${saved_entry}"];
 
+/// The file of a site's own entries, which grub-mkconfig's configuration includes at its end.
+const CUSTOM: &str = "custom.cfg";
+
+/// Knows the order in which GRUB sorts entries in files of their own.
+const GRUBBY: &str = "/usr/sbin/grubby";
+
 /// File systems of a /boot to which GRUB can write.
 const WRITABLE: [FsType; 3] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, MSDOS_SUPER_MAGIC];
 
@@ -37,13 +45,14 @@ const WRITABLE: [FsType; 3] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, MSDOS_SUPER_MA
 pub(super) struct Grub {
     directory: PathBuf,
     editenv: &'static str,
+    mkconfig: &'static str,
 }
 
 impl Grub {
     pub(super) fn find() -> Option<Self> {
-        let exists = |(directory, _): &(&str, &str)| Path::new(directory).join("grubenv").exists();
-        let (directory, editenv) = INSTALLED.into_iter().find(exists)?;
-        Some(Self { directory: directory.into(), editenv })
+        let exists = |(directory, _, _): &(&str, &str, &str)| Path::new(directory).join("grubenv").exists();
+        let (directory, editenv, mkconfig) = INSTALLED.into_iter().find(exists)?;
+        Some(Self { directory: directory.into(), editenv, mkconfig })
     }
 
     fn environment(&self) -> PathBuf {
@@ -89,16 +98,7 @@ impl Loader for Grub {
         if let Some(why) = self.cannot_be_written_at_boot()? {
             return refused(why);
         }
-        let entries: Vec<(String, String)> = files_in(Path::new(ENTRIES))
-            .iter()
-            .filter_map(|path| {
-                Some((
-                    path.file_stem()?.to_str()?.to_owned(),
-                    regular_file::read_text(path, MAX_WRITTEN_BY_HAND).ok()?,
-                ))
-            })
-            .collect();
-        problem(&self.configuration(), &entries, entry).map_or(Ok(()), refused)
+        problem(&self.configuration(), &entry_files(), entry).map_or(Ok(()), refused)
     }
 
     fn default_entry(&self) -> Result<Option<String>, ChangeError> {
@@ -116,9 +116,55 @@ impl Loader for Grub {
     fn set_next(&self, entry: Option<&str>) -> Result<(), ChangeError> {
         self.set("next_entry", entry)
     }
+
+    fn booted_entry(&self, cmdline: &str) -> Option<String> {
+        booted(&entry_files(), cmdline)
+    }
+
+    fn chosen_entry(&self) -> Option<String> {
+        let info = Program::new(GRUBBY, EDIT_LIMIT).arg("--info=DEFAULT").run().ok()?;
+        id(&info.stdout).map(str::to_owned)
+    }
+
+    fn files(&self) -> Files {
+        Files::Grub { configuration: self.configuration_file(), mkconfig: self.mkconfig.into() }
+    }
+
+    fn cannot_try_once(&self) -> Result<Option<String>, ChangeError> {
+        if let Some(why) = self.cannot_be_written_at_boot()? {
+            return Ok(Some(why));
+        }
+        let configuration = self.configuration();
+        let lacking = [OBEYED[0], CUSTOM].into_iter().find(|word| !configuration.contains(word));
+        Ok(lacking.map(|word| format!("its configuration does not use {word}")))
+    }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, ChangeError> {
+        self.get(name)
+    }
+
+    fn set_variable(&self, name: &str, value: Option<&str>) -> Result<(), ChangeError> {
+        self.set(name, value)
+    }
+
+    fn reach_the_disk(&self, path: &Path) -> Result<(), ChangeError> {
+        reach_the_disk(path).map_err(ChangeError::file("writing", path))
+    }
 }
 
 impl Grub {
+    /// Returns the configuration with the menu. Older distributions have it in their directory on the EFI partition, newer
+    /// ones only a reference to the one in GRUB's directory.
+    fn configuration_file(&self) -> PathBuf {
+        let own = self.directory.join("grub.cfg");
+        let efi = files_in(Path::new(EFI)).into_iter().map(|directory| directory.join("grub.cfg"));
+        let has_menu = |path: &PathBuf| {
+            let text = regular_file::read(path, MAX_WRITTEN_BY_HAND).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(OBEYED[0])
+        };
+        efi.into_iter().find(|path| Path::new("/sys/firmware/efi").exists() && has_menu(path)).unwrap_or(own)
+    }
+
     /// Returns the reason why GRUB cannot write its environment block at boot, if it cannot. It could not remove
     /// `next_entry` then: "once" would be for ever, and a power cycle would not lead back.
     fn cannot_be_written_at_boot(&self) -> Result<Option<String>, ChangeError> {
@@ -210,6 +256,32 @@ fn problem(configuration: &str, entries: &[(String, String)], entry: &str) -> Op
     Some(format!("it has no entry or submenu {unknown:?}; its menu is in grub.cfg and {ENTRIES}"))
 }
 
+/// Returns the id of the entry in a file of its own that has the kernel of this command line, if only one has it. GRUB
+/// begins the command line with `BOOT_IMAGE=(hd0,gpt2)/vmlinuz-5.14`.
+fn booted(entries: &[(String, String)], cmdline: &str) -> Option<String> {
+    let path = cmdline.split_whitespace().find_map(|word| word.strip_prefix("BOOT_IMAGE="))?;
+    let path = path.split_once(')').map_or(path, |(_, path)| path);
+    let kernel =
+        |text: &str| text.lines().find_map(|line| line.strip_prefix("linux")).map(str::trim) == Some(path);
+    let mut ids = entries.iter().filter(|(_, text)| kernel(text)).map(|(id, _)| id.clone());
+    let id = ids.next()?;
+    ids.next().is_none().then_some(id)
+}
+
+/// Returns the id of the first entry that grubby prints, as in `id="4f3c…-5.14.0-611.el9.x86_64"`.
+fn id(info: &str) -> Option<&str> {
+    info.lines().find_map(|line| line.strip_prefix("id=\"")?.strip_suffix('"'))
+}
+
+/// Returns the ids and texts of the entries in files of their own.
+fn entry_files() -> Vec<(String, String)> {
+    let entry = |path: &PathBuf| {
+        let text = regular_file::read_text(path, MAX_WRITTEN_BY_HAND).ok()?;
+        Some((path.file_stem()?.to_str()?.to_owned(), text))
+    };
+    files_in(Path::new(ENTRIES)).iter().filter_map(entry).collect()
+}
+
 /// Returns a variable of an environment block: lines `name=value`, with a backslash before backslashes and line ends.
 fn value(block: &str, name: &str) -> Option<String> {
     let (mut lines, mut line, mut escaped) = (Vec::new(), String::new(), false);
@@ -273,6 +345,28 @@ submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced-1' {
         for (entry, unknown) in [("Ubuntu", "Ubuntu"), ("Advanced options>Linux 7", "Linux 7")] {
             let found = problem(CONFIGURATION, &files, entry).unwrap();
             assert!(found.starts_with(&format!("it has no entry or submenu {unknown:?}")), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_default_of_grubby_is_read() {
+        let info = "index=0\nkernel=\"/boot/vmlinuz-5.14\"\nargs=\"ro\"\ntitle=\"Rocky\"\nid=\"4f3c-5.14\"\n";
+        assert_eq!((id(info), id("index=0\n")), (Some("4f3c-5.14"), None));
+    }
+
+    #[test]
+    fn the_booted_entry_is_the_one_with_its_kernel() {
+        let entry =
+            |id: &str, kernel: &str| (id.to_owned(), format!("title {id}\nlinux /vmlinuz-{kernel}\n"));
+        let entries = [entry("old", "5.13"), entry("new", "5.14"), entry("a", "6"), entry("b", "6")];
+        for (cmdline, expected) in [
+            ("BOOT_IMAGE=(hd0,gpt2)/vmlinuz-5.13 root=/dev/vda1 ro", Some("old")),
+            ("BOOT_IMAGE=/vmlinuz-5.14 ro", Some("new")),
+            ("BOOT_IMAGE=/vmlinuz-6 ro", None),
+            ("BOOT_IMAGE=/vmlinuz-7 ro", None),
+            ("ro", None),
+        ] {
+            assert_eq!(booted(&entries, cmdline).as_deref(), expected, "{cmdline}");
         }
     }
 

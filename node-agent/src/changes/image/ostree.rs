@@ -3,9 +3,13 @@
 //!
 //! Only ostree's own order of deployments is changed. Its origin files, its /etc and its kernel arguments are as
 //! `ostree admin deploy` makes them.
+//!
+//! ostree before 2023.6 (Debian 12, Ubuntu 22.04, EL 8) has no `ostree admin set-default`. The way back there is to
+//! remove the new deployment, or to deploy the old commit once more if the new one is booted and so cannot be removed.
 
 use super::NodeProvider;
 use crate::changes::ChangeError;
+use rollout_core::agent::record::BootDefault;
 use rollout_core::rollout::image::Image;
 use rollout_host::run::Program;
 use std::path::Path;
@@ -15,7 +19,7 @@ const OSTREE: &str = "/usr/bin/ostree";
 const REPOSITORY: &str = "--repo=/ostree/repo";
 
 /// Exists exactly if ostree has booted the system.
-const BOOTED: &str = "/run/ostree-booted";
+pub(in crate::changes) const BOOTED: &str = "/run/ostree-booted";
 
 /// Time limit for queries, and for commands that only write the boot loader's entries.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -34,6 +38,21 @@ struct Deployment {
     id: String,
 }
 
+/// A step on the way back to a deployment.
+#[derive(Debug, PartialEq, Eq)]
+enum WayBack {
+    /// The deployment, or one of the same commit, is the first one already.
+    Arrived,
+    /// `ostree admin set-default` with this index.
+    SetDefault(usize),
+    /// `ostree admin undeploy 0`: the deployment in front of it is not booted.
+    RemoveFirst,
+    /// `ostree admin deploy` of its commit.
+    DeployAgain,
+    /// The deployment is gone.
+    Gone,
+}
+
 /// The origin of an image, parsed from its `ref`.
 #[derive(Debug, PartialEq, Eq)]
 struct Source<'a> {
@@ -50,7 +69,7 @@ pub(super) fn booted_checksum() -> Result<Option<String>, ChangeError> {
         return Ok(None);
     }
     let (id, _) = booted(&deployments()?)?;
-    Ok(Some(id.split('.').next().unwrap_or_default().to_owned()))
+    Ok(Some(checksum(&id).to_owned()))
 }
 
 pub(super) struct Ostree;
@@ -61,11 +80,12 @@ impl NodeProvider for Ostree {
     }
 
     /// Returns the id of the booted deployment.
-    fn observe(&self) -> Result<String, ChangeError> {
+    fn observe(&self, _boot: Option<&BootDefault>) -> Result<String, ChangeError> {
         if !Path::new(BOOTED).exists() {
             let problem = format!("this system was not booted by ostree: there is no {BOOTED}");
             return Err(ChangeError::state("looking at the ostree deployments", problem));
         }
+        way_back_commands()?;
         Ok(booted(&deployments()?)?.0)
     }
 
@@ -90,7 +110,7 @@ impl NodeProvider for Ostree {
         let commit = Program::new(OSTREE, LIMIT).args(["rev-parse", REPOSITORY, source.deployed]);
         let commit = run(&commit, &format!("looking for {reference}"))?;
         let first = deployments.first().filter(|first| first.id != saved);
-        if first.is_some_and(|first| first.id.split('.').next() == Some(commit.trim())) {
+        if first.is_some_and(|first| checksum(&first.id) == commit.trim()) {
             return Ok(());
         }
         let deploy = Program::new(OSTREE, DEPLOY_LIMIT).args([
@@ -103,24 +123,45 @@ impl NodeProvider for Ostree {
     }
 
     fn undo(&self, saved: &str) -> Result<(), ChangeError> {
-        match deployments()?.iter().position(|deployment| deployment.id == saved) {
-            Some(0) => Ok(()),
-            Some(index) => {
-                let first = Program::new(OSTREE, LIMIT).args(["admin", "set-default", &index.to_string()]);
-                run(&first, &format!("making the deployment {saved} the first one")).map(drop)
+        let sets_default = way_back_commands()?;
+        let mut found = deployments()?;
+        // Each step removes a deployment or makes the right one the first.
+        for _ in 0..=found.len() {
+            match way_back(&found, saved, sets_default) {
+                WayBack::Arrived => return Ok(()),
+                WayBack::SetDefault(index) => {
+                    let first =
+                        Program::new(OSTREE, LIMIT).args(["admin", "set-default", &index.to_string()]);
+                    run(&first, &format!("making the deployment {saved} the first one"))?;
+                }
+                WayBack::RemoveFirst => {
+                    let remove = Program::new(OSTREE, LIMIT).args(["admin", "undeploy", "0"]);
+                    run(&remove, &format!("removing the deployment in front of {saved}"))?;
+                }
+                WayBack::DeployAgain => {
+                    let (_, system) = booted(&found)?;
+                    let system = format!("--os={system}");
+                    let commit = checksum(saved);
+                    let deploy =
+                        Program::new(OSTREE, DEPLOY_LIMIT).args(["admin", "deploy", &system, commit]);
+                    run(&deploy, &format!("deploying {commit} again"))?;
+                }
+                WayBack::Gone => break,
             }
-            None => Err(ChangeError::state(
-                "going back to the deployment from before",
-                format!("{saved} is gone from `ostree admin status`"),
-            )),
+            found = deployments()?;
         }
+        Err(ChangeError::state(
+            "going back to the deployment from before",
+            format!("{saved} is not the first of `ostree admin status`, and cannot be made the first"),
+        ))
     }
 
     fn verify_old(&self, saved: &str) -> Result<(), ChangeError> {
+        let sets_default = way_back_commands()?;
         let deployments = deployments()?;
         let (booted, _) = booted(&deployments)?;
         let first = deployments.first().map_or("none", |first| &first.id);
-        if booted == saved && first == saved {
+        if booted == first && is_same(&booted, saved, sets_default) {
             return Ok(());
         }
         let problem = format!("{booted} is booted and {first} is the first one, not {saved}");
@@ -143,6 +184,49 @@ fn booted(deployments: &[Deployment]) -> Result<(String, String), ChangeError> {
     let booted = booted.map(|booted| (booted.id.clone(), booted.system.clone()));
     let problem = "none of `ostree admin status` is booted";
     booted.ok_or_else(|| ChangeError::state("looking for the booted ostree deployment", problem))
+}
+
+/// Returns whether this ostree has `set-default`, or fails if no way back from a new deployment is known.
+fn way_back_commands() -> Result<bool, ChangeError> {
+    let attempt = "looking for the way back to the present deployment";
+    let help = run(&Program::new(OSTREE, LIMIT).args(["admin", "--help"]), attempt)?;
+    let sets_default = has_command(&help, "set-default");
+    if sets_default || has_command(&help, "undeploy") {
+        return Ok(sets_default);
+    }
+    let problem = "`ostree admin --help` has neither set-default nor undeploy, so a new deployment could not be undone: \
+                   install a newer ostree";
+    Err(ChangeError::state(attempt, problem))
+}
+
+/// Returns whether the output of `ostree admin --help` lists a command.
+fn has_command(help: &str, command: &str) -> bool {
+    help.lines().any(|line| line.starts_with(' ') && line.split_whitespace().next() == Some(command))
+}
+
+/// Returns the next step on the way back to the deployment `saved`.
+fn way_back(deployments: &[Deployment], saved: &str, sets_default: bool) -> WayBack {
+    let index = deployments.iter().position(|deployment| deployment.id == saved);
+    let Some(first) = deployments.first() else { return WayBack::Gone };
+    match index {
+        _ if is_same(&first.id, saved, sets_default) => WayBack::Arrived,
+        Some(index) if sets_default => WayBack::SetDefault(index),
+        Some(_) if !first.booted => WayBack::RemoveFirst,
+        // ostree cannot remove the booted deployment ("Cannot undeploy currently booted deployment").
+        Some(_) => WayBack::DeployAgain,
+        None => WayBack::Gone,
+    }
+}
+
+/// Returns whether a deployment is the one from before. Without `set-default` that one may have been deployed again, with
+/// a different serial number, so the commit counts.
+fn is_same(id: &str, saved: &str, sets_default: bool) -> bool {
+    id == saved || !sets_default && checksum(id) == checksum(saved)
+}
+
+/// Returns the commit of a deployment, by its id.
+fn checksum(id: &str) -> &str {
+    id.split_once('.').map_or(id, |(checksum, _)| checksum)
 }
 
 fn run(program: &Program, attempt: &str) -> Result<String, ChangeError> {
@@ -195,6 +279,49 @@ mod tests {
         assert_eq!(found, [deployment(false, &format!("{new}.1")), deployment(true, &format!("{old}.0"))]);
         assert_eq!(booted(&found).unwrap(), (format!("{old}.0"), "lab".to_owned()));
         assert!(parse("No deployments.\n").is_empty() && booted(&[]).is_err());
+    }
+
+    #[test]
+    fn each_ostree_has_a_way_back() {
+        let listed = |lines: &[&str]| -> Vec<Deployment> {
+            let deployment = |line: &&str| {
+                let (booted, id) = line.strip_prefix('*').map_or((false, *line), |id| (true, id));
+                Deployment { booted, system: "lab".into(), id: id.into() }
+            };
+            lines.iter().map(deployment).collect()
+        };
+        for (lines, sets_default, expected) in [
+            (&["*old.0"][..], true, WayBack::Arrived),
+            (&["*old.0", "older.0"], false, WayBack::Arrived),
+            (&["new.0", "*old.0"], true, WayBack::SetDefault(1)),
+            (&["new.0", "*old.0"], false, WayBack::RemoveFirst),
+            (&["*new.0", "old.0"], true, WayBack::SetDefault(1)),
+            (&["*new.0", "old.0"], false, WayBack::DeployAgain),
+            // Deployed again, by an attempt that was interrupted, and then booted.
+            (&["old.1", "*new.0"], false, WayBack::Arrived),
+            (&["old.1", "*new.0", "old.0"], false, WayBack::Arrived),
+            (&["*old.1", "new.0"], false, WayBack::Arrived),
+            // A different serial number is a different /etc where the old deployment itself can be had.
+            (&["old.1", "*new.0", "old.0"], true, WayBack::SetDefault(2)),
+            (&["*new.0"], true, WayBack::Gone),
+            (&["*new.0"], false, WayBack::Gone),
+            (&[], false, WayBack::Gone),
+        ] {
+            assert_eq!(way_back(&listed(lines), "old.0", sets_default), expected, "{lines:?} {sets_default}");
+        }
+    }
+
+    #[test]
+    fn commands_are_found_in_the_help() {
+        let help = "Usage:\n  ostree admin [OPTION…] COMMAND\n\nBuiltin \"admin\" Commands:\n  \
+                    deploy                      Checkout revision REFSPEC as the new default deployment\n  \
+                    undeploy                    Delete deployment INDEX\n  \
+                    set-origin                  Set Origin and create a new origin file\n";
+        assert!(has_command(help, "undeploy") && !has_command(help, "set-default"));
+        assert!(has_command(
+            &format!("{help}  set-default   Make deployment INDEX the default\n"),
+            "set-default"
+        ));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! systemd-boot: EFI variables name the entries to boot. They are read directly and written through bootctl.
 
-use super::loader::Loader;
+use super::loader::{Files, Loader};
 use crate::changes::ChangeError;
 use rollout_host::run::Program;
 use std::fs;
@@ -61,6 +61,19 @@ impl Loader for SystemdBoot {
     fn set_next(&self, entry: Option<&str>) -> Result<(), ChangeError> {
         set("set-oneshot", entry)
     }
+
+    fn booted_entry(&self, _cmdline: &str) -> Option<String> {
+        get("LoaderEntrySelected").ok()?
+    }
+
+    fn chosen_entry(&self) -> Option<String> {
+        let list = Program::new(BOOTCTL, LIMIT).args(["list", "--no-pager"]).run().ok()?;
+        default_id(&list.stdout).map(str::to_owned)
+    }
+
+    fn files(&self) -> Files {
+        Files::SystemdBoot
+    }
 }
 
 fn get(name: &str) -> Result<Option<String>, ChangeError> {
@@ -90,6 +103,13 @@ fn text(variable: &[u8]) -> Option<String> {
     Some(String::from_utf16_lossy(&units))
 }
 
+/// Returns the id below the title that `bootctl list` marks as `(default)`.
+fn default_id(list: &str) -> Option<&str> {
+    let mut lines = list.lines().map(str::trim);
+    lines.find(|line| line.starts_with("title: ") && line.contains("(default)"))?;
+    lines.find_map(|line| line.strip_prefix("id: "))
+}
+
 /// Returns the ids that `bootctl list` prints, as in `        id: debian.conf`. Its JSON came with systemd 253 only.
 fn ids(list: &str) -> Vec<&str> {
     list.lines().filter_map(|line| line.trim_start().strip_prefix("id: ")).map(str::trim).collect()
@@ -117,5 +137,6 @@ mod tests {
                     id: old.conf\n       source: /boot//loader/entries/old.conf\n        linux: /boot//vmlinuz\n\n         \
                     type: Boot Loader Specification Type #1 (.conf)\n        title: New\n           id: new.conf\n";
         assert_eq!(ids(list), ["old.conf", "new.conf"]);
+        assert_eq!((default_id(list), default_id("")), (Some("old.conf"), None));
     }
 }

@@ -177,6 +177,7 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
     }
     keys.extend(expected(&format!("{head}{packages}unknown=1\n")));
     keys.extend(expected(&format!("{head}[[change]]\nkind='symlink'\nunknown=1\n")));
+    keys.extend(expected(&format!("{head}[[change]]\nkind='kernel-args'\nunknown=1\n")));
     let image = "[[change]]\nkind='image'\nvia='bos'\nimage='i'\n";
     keys.extend(expected(&format!("{head}{image}unknown=1\n")));
     let proof = expected(&format!("{head}{image}[change.proof]\nunknown=1\n"));

@@ -106,3 +106,26 @@ fn refuses_two_changes_on_one_path_or_of_packages_and_no_change_at_all() {
     assert!(error.contains("[[change]]"), "{error}");
     assert!(matches!(Manifest::parse(&" ".repeat(MAX_BYTES + 1)), Err(ManifestError::TooLong(_))));
 }
+
+#[test]
+fn arguments_of_the_kernel_come_after_packages_and_without_an_image() {
+    let args =
+        "[[change]]\nkind = \"kernel-args\"\nadd = [\"mitigations=off\"]\nremove = [\"mitigations\"]\n";
+    let packages = "[[change]]\nkind = \"packages\"\ninstall = [\"kernel\"]\n";
+    let image = "[[change]]\nkind = \"image\"\nvia = \"bos\"\nimage = \"i\"\n";
+    let parse =
+        |changes: &[&str]| Manifest::parse(&format!("name = \"a\"\nnodes = \"n1\"\n{}", changes.concat()));
+    let manifest = parse(&[packages, args]).unwrap();
+    assert_eq!(Manifest::parse(&manifest.to_toml().unwrap()).unwrap(), manifest);
+    for (changes, word) in [
+        (&[args, packages][..], "before it"),
+        (&[args, args], "a second kernel-args change"),
+        (&[args, image], "brings the arguments"),
+        (&[image, args], "brings the arguments"),
+        (&["[[change]]\nkind = \"kernel-args\"\n"], "no arguments to add"),
+        (&["[[change]]\nkind = \"kernel-args\"\nadd = [\"a b\"]\n"], "change[1].add"),
+    ] {
+        let error = parse(changes).unwrap_err().to_string();
+        assert!(error.contains(word), "{changes:?}: {error}");
+    }
+}

@@ -1,6 +1,7 @@
 //! State beside the packages that an undo restores, and state that it leaves to others.
 
 use super::*;
+use crate::changes::image::Files;
 use std::os::unix::fs::symlink;
 use std::sync::{Arc, Mutex};
 
@@ -119,6 +120,12 @@ fn protected_packages_that_came_go_again() {
 struct Fake(Arc<Mutex<Option<String>>>);
 
 impl Loader for Fake {
+    fn booted_entry(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn files(&self) -> Files {
+        Files::SystemdBoot
+    }
     fn name(&self) -> &'static str {
         "fake"
     }

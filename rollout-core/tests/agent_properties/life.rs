@@ -331,7 +331,7 @@ impl Node {
         let old = ledger.changes_to_prove_undone().all(|begun| match &begun.record.before {
             Before::Symlink { target } => target.as_ref() == Some(&self.links[begun.number - 1]),
             Before::Image { running: before, .. } => *before == running,
-            Before::Packages { .. } | Before::InImage => false,
+            Before::Packages { .. } | Before::KernelArgs { .. } | Before::InImage => false,
         });
         if !goes_well || !old {
             return Ok(Err("not what it was".to_owned()));

@@ -232,6 +232,7 @@ impl Encoder {
                 Before::Symlink { .. } => self.byte(200),
                 Before::InImage => self.byte(201),
                 Before::Packages { .. } => self.byte(202),
+                Before::KernelArgs { .. } => self.byte(203),
             }
             self.byte(record.after.as_ref().map_or(0, |after| 1 + u8::from(after.changed)));
         }

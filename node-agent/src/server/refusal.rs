@@ -87,7 +87,7 @@ mod tests {
             source: std::io::ErrorKind::NotFound.into(),
         });
         let other_key = SealingError::from(OrderKeyError::ForNow("not this node's key".into()));
-        let replayed = SealingError::from(OrderKeyError::Refused("replayed".into()));
+        let not_sealed = SealingError::from(OrderKeyError::Refused("not sealed".into()));
         // The opened credential, the uid of SlurmUser, and whether the refusal may be over in a moment.
         for (opened, slurm_uid, refused) in [
             (Ok(Some(0)), None, None),
@@ -97,7 +97,7 @@ mod tests {
             (Ok(Some(64030)), None, Some(true)),
             (Ok(None), None, None),
             (Err(other_key), None, Some(true)),
-            (Err(replayed), None, Some(false)),
+            (Err(not_sealed), None, Some(false)),
             (Err(munge(14, "Invalid credential")), Some(64030), Some(true)),
             (Err(munge(16, "Rewound credential")), Some(64030), Some(true)),
             (Err(munge(8, "Bad credential")), Some(64030), Some(false)),

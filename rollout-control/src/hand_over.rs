@@ -252,7 +252,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let scontrol = dir.path().join("scontrol");
             durable::replace(&scontrol, script.as_bytes(), 0o755).unwrap();
-            let config = Config { state_dir: dir.path().join("state"), scontrol, ..Config::default() };
+            let config = Config { state_dir: dir.path().to_owned(), scontrol, ..Config::default() };
             let store = StoreWriter::open(&config.state_dir, "test").unwrap();
             let (nodes, mut report) = ([issued("n1"), issued("n2")], Report::default());
             let by = Instant::now() + Duration::from_secs(10);

@@ -106,7 +106,8 @@ pub fn of_host(
         Err(why) => return Ok(by_host_name(why)),
     };
     let is_named = |name: &str| name == short || name == host_name;
-    let rules: [(NameSource, &dyn Fn(&NodeInfo) -> bool); 3] = [
+    type Rule<'a> = (NameSource, &'a dyn Fn(&NodeInfo) -> bool);
+    let rules: [Rule; 3] = [
         (NameSource::NodeHostName, &|node| is_named(&node.host)),
         (NameSource::NodeHostName, &|node| is_named(&node.name)),
         (NameSource::NodeAddr, &|node| {

@@ -50,8 +50,8 @@ pub(super) fn find<'a>(entries: &'a [Entry], default: &str) -> Option<&'a Entry>
 /// Returns the default that the configuration sets: `saved` for `${saved_entry}`, else a constant.
 pub(super) fn default(configuration: &str, saved: Option<&str>) -> String {
     let set = configuration.lines().filter_map(|line| line.trim().strip_prefix("set default="));
-    let constants = set.map(|value| value.trim_matches('"')).filter(|value| *value != "${next_entry}");
-    match constants.last() {
+    let mut constants = set.map(|value| value.trim_matches('"')).filter(|value| *value != "${next_entry}");
+    match constants.next_back() {
         Some("${saved_entry}") | None => saved.unwrap_or("0").to_owned(),
         Some(constant) => constant.to_owned(),
     }

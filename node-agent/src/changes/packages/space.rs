@@ -168,7 +168,7 @@ fn size_of(text: &str, base: u64) -> u64 {
     let unit = base.saturating_pow(u32::try_from(power).unwrap_or(0));
     let tenths = fraction.chars().next().and_then(|digit| digit.to_digit(10)).unwrap_or(0);
     let whole = whole.parse::<u64>().unwrap_or(0).saturating_mul(unit);
-    whole.saturating_add((unit / 10).saturating_mul(u64::from(tenths)))
+    whole.saturating_add(unit.saturating_mul(u64::from(tenths)) / 10)
 }
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn sizes() {
         let cases = [
-            ("6.5 k", 1024, 6656 - 4),
+            ("6.5 k", 1024, 6656),
             (" 12.1 KiB.", 1024, 12 * 1024 + 102),
             ("8.0   B", 1024, 8),
             ("20.5 MB of", 1000, 20_500_000),

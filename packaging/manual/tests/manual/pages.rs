@@ -26,7 +26,7 @@ fn commands() -> BTreeMap<String, Command> {
         into.insert(format!("{name}.1"), command.clone());
         command
             .get_subcommands()
-            .filter(|verb| verb.get_name() != "help")
+            .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
             .for_each(|verb| collect(verb, into));
     }
     let (mut command, mut all) = (rollout_cli::args::Args::command(), BTreeMap::new());

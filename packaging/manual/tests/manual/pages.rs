@@ -24,15 +24,17 @@ fn commands() -> BTreeMap<String, Command> {
     fn collect(command: &Command, into: &mut BTreeMap<String, Command>) {
         let name = command.get_bin_name().unwrap_or("slurm-rollout").replace(' ', "-");
         into.insert(format!("{name}.1"), command.clone());
-        command
-            .get_subcommands()
-            .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
-            .for_each(|verb| collect(verb, into));
+        verbs(command).for_each(|verb| collect(verb, into));
     }
     let (mut command, mut all) = (rollout_cli::args::Args::command(), BTreeMap::new());
     command.build();
     collect(&command, &mut all);
     all
+}
+
+/// Returns the verbs that have a page.
+fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
 }
 
 fn files(generated: &Generated) -> BTreeMap<String, PathBuf> {
@@ -113,7 +115,7 @@ fn verbs_and_options_are_in_their_pages() {
         for long in command.get_arguments().filter_map(|argument| argument.get_long()) {
             assert!(text.contains(&format!("--{long} ")), "{page}: --{long}");
         }
-        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        for verb in verbs(&command) {
             let about = verb.get_about().unwrap().to_string();
             assert!(text.contains(&format!(" {} {about}.", verb.get_name())), "{page}: {}", verb.get_name());
         }

@@ -5,7 +5,8 @@
 //! rollouts/ID/manifest.toml     as the admin wrote it; never changed
 //! rollouts/ID/boot-sources.json previous boot sources of its nodes; for SlurmUser only
 //! rollouts/ID/journal           one JSON line for each event, only ever appended to
-//! closed/ID                     summary of a rollout that is over; its journal is no longer read by hand-overs
+//! closed/ID                     a rollout that is over; no hand-over reads it, however many there are
+//! closed/ID/summary.json        its nodes and their ends
 //! archive/ID                    a closed rollout that is only kept
 //! plain-reboots                 the journal of nodes that had nothing staged
 //! addresses.json                NodeAddr of each node, as Slurm last reported it

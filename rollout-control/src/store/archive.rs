@@ -5,7 +5,6 @@ use super::{MODE, StoreError, StoreWriter};
 use rollout_core::controller::closing::{Retention, closable, expired};
 use rollout_core::hostlist::NodeSet;
 use rollout_host::{clock, durable};
-use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -33,12 +32,15 @@ impl StoreWriter {
         let (lock, snapshot) = self.lock_with_snapshot()?;
         let closable = closable(&snapshot, handed_over, clock::now_ms());
         self.make_dir(&self.closed_dir())?;
-        let mut closed = Vec::new();
+        let (mut closed, mut failed) = (Vec::new(), None);
         for (id, summary) in closable {
-            lock.replace_json(&self.closed_path(&id), &summary, MODE)?;
-            closed.push(id);
+            let summarized = lock.replace_json(&self.summary_path(&id), &summary, MODE);
+            match summarized.and_then(|()| lock.move_rollout(&self.rollouts_dir(), &self.closed_dir(), &id)) {
+                Ok(()) => closed.push(id),
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(closed)
+        failed.map_or(Ok(closed), Err)
     }
 
     /// Archives the closed rollouts whose retention is over, and deletes archived ones that are older than
@@ -71,18 +73,12 @@ impl StoreWriter {
         }
         let lock = self.lock()?;
         self.make_dir(&self.archive_dir())?;
-        let closed = self.names_in(&self.closed_dir())?;
+        let closed = self.closed_ids()?;
         for id in ids.iter().filter(|id| closed.contains(*id)) {
-            let (from, to) = (self.rollout_dir(id), self.archive_dir().join(id));
-            // A crash between the two leaves a summary without a rollout, which nothing reads.
-            match durable::rename(&from, &to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    archived.failed.push(StoreError::io(&from, "archived")(error).to_string());
-                    continue;
-                }
-                _ => lock.reopen(id)?,
+            match lock.move_rollout(&self.closed_dir(), &self.archive_dir(), id) {
+                Ok(()) => archived.archived.push(id.clone()),
+                Err(error) => archived.failed.push(error.to_string()),
             }
-            archived.archived.push(id.clone());
         }
         Ok(archived)
     }
@@ -104,14 +100,17 @@ impl StoreWriter {
 impl Locked<'_> {
     /// Makes a closed rollout open again.
     pub(super) fn reopen(&self, id: &str) -> Result<(), StoreError> {
-        let path = self.store.closed_path(id);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io(&path, "removed")(error))
-            }
-            Err(_) => Ok(()),
-            Ok(()) => durable::sync_parent(&path).map_err(StoreError::io(&path, "removed")),
+        match self.store.is_closed(id) {
+            true => self.move_rollout(&self.store.closed_dir(), &self.store.rollouts_dir(), id),
+            false => Ok(()),
         }
+    }
+
+    fn move_rollout(&self, from: &Path, to: &Path, id: &str) -> Result<(), StoreError> {
+        let (from, to) = (from.join(id), to.join(id));
+        durable::rename(&from, &to)
+            .and_then(|()| durable::sync_parent(&from))
+            .map_err(StoreError::io(&from, "moved"))
     }
 }
 

@@ -84,11 +84,13 @@ impl StoreReader {
         self.snapshot_of(self.open_ids()?.into_iter(), early)
     }
 
-    fn open_ids(&self) -> Result<BTreeSet<String>, StoreError> {
-        let closed = self.names_in(&self.closed_dir())?;
-        let mut ids = self.names_in(&self.rollouts_dir())?;
-        ids.retain(|id| !closed.contains(id));
-        Ok(ids)
+    pub(super) fn open_ids(&self) -> Result<BTreeSet<String>, StoreError> {
+        self.names_in(&self.rollouts_dir())
+    }
+
+    pub(super) fn closed_ids(&self) -> Result<BTreeSet<String>, StoreError> {
+        let open = self.open_ids()?;
+        Ok(self.names_in(&self.closed_dir())?.into_iter().filter(|id| !open.contains(id)).collect())
     }
 
     /// Reads the same, and the closed rollouts that have any of these nodes.
@@ -96,13 +98,13 @@ impl StoreReader {
     /// # Errors
     /// As for [`StoreReader::snapshot`].
     pub fn snapshot_with_past_of(&self, nodes: &NodeSet) -> Result<Snapshot, StoreError> {
-        let closed = self.names_in(&self.closed_dir())?;
         let has_them = |id: &String| match self.closed_rollout(id) {
             Some(closed) => !closed.nodes.intersection(nodes).is_empty(),
             None => true,
         };
-        let wanted = |id: &String| !closed.contains(id) || has_them(id);
-        let ids: Vec<String> = self.names_in(&self.rollouts_dir())?.into_iter().filter(wanted).collect();
+        let closed = self.closed_ids()?;
+        let mut ids = self.open_ids()?;
+        ids.extend(closed.into_iter().filter(has_them));
         self.snapshot_of(ids.into_iter(), EarlyReading::default())
     }
 
@@ -116,8 +118,11 @@ impl StoreReader {
         let plain_reboots = early.plain_reboots.into_records();
         let mut snapshot = Snapshot { plain_reboots, drains, addresses, ..Snapshot::default() };
         for id in ids {
-            match self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default()) {
+            let read = self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default());
+            // A reader without the lock may see it closed, and thereby moved, or archived meanwhile.
+            match read.or_else(|_| self.open_rollout(&id, OpenRollout::default())) {
                 Ok(rollout) => snapshot.rollouts.push(rollout),
+                Err(_) if !self.rollout_dir(&id).exists() => {}
                 Err(error) => {
                     let nodes = self.manifest(&id).map(|manifest| manifest.nodes).unwrap_or_default();
                     snapshot.unreadable.push(Unreadable { id, error: error.to_string(), nodes });
@@ -144,7 +149,8 @@ impl StoreReader {
     /// # Errors
     /// Fails if there is none.
     pub fn find(&self, name: &str) -> Result<String, StoreError> {
-        let ids = self.names_in(&self.rollouts_dir())?;
+        let mut ids = self.closed_ids()?;
+        ids.extend(self.open_ids()?);
         let exact = name.strip_suffix("@1").unwrap_or(name);
         if name.contains('@') && ids.contains(exact) {
             return Ok(exact.to_owned());
@@ -164,6 +170,11 @@ impl StoreReader {
     /// # Errors
     /// Fails if there is no such rollout, or its journal cannot be read.
     pub fn rollout(&self, id: &str) -> Result<Rollout, StoreError> {
+        // As in a snapshot, it may be closed meanwhile.
+        self.read_rollout(id).or_else(|_| self.read_rollout(id))
+    }
+
+    fn read_rollout(&self, id: &str) -> Result<Rollout, StoreError> {
         let journal = self.journal(Some(id));
         if !journal.exists() {
             return Err(StoreError::NoSuchRollout(id.to_owned()));
@@ -190,9 +201,9 @@ impl StoreReader {
     /// # Errors
     /// Fails if the directory exists and cannot be read.
     pub fn closed(&self) -> Result<Vec<(String, ClosedRollout)>, StoreError> {
-        let names = self.names_in(&self.closed_dir())?;
+        let ids = self.closed_ids()?;
         let mut closed: Vec<_> =
-            names.into_iter().filter_map(|id| Some((id.clone(), self.summary_of(&id)?))).collect();
+            ids.into_iter().filter_map(|id| Some((id.clone(), self.summary_of(&id)?))).collect();
         closed.sort_by(|one, other| (one.1.staged_ms, &one.0).cmp(&(other.1.staged_ms, &other.0)));
         Ok(closed)
     }
@@ -226,7 +237,7 @@ impl StoreReader {
     /// Returns whether a rollout is closed.
     #[must_use]
     pub fn is_closed(&self, id: &str) -> bool {
-        self.closed_path(id).exists()
+        self.closed_dir().join(id).exists() && !self.rollouts_dir().join(id).exists()
     }
 
     fn summary_of(&self, id: &str) -> Option<ClosedRollout> {
@@ -234,7 +245,7 @@ impl StoreReader {
     }
 
     fn closed_rollout(&self, id: &str) -> Option<ClosedRollout> {
-        serde_json::from_slice(&regular_file::read(&self.closed_path(id), NO_LIMIT).ok()?).ok()
+        serde_json::from_slice(&regular_file::read(&self.summary_path(id), NO_LIMIT).ok()?).ok()
     }
 
     fn manifest(&self, id: &str) -> Result<Manifest, StoreError> {
@@ -300,16 +311,18 @@ impl StoreReader {
         self.dir.join("rollouts")
     }
 
+    /// Returns the directory of a rollout, open or closed.
     pub(super) fn rollout_dir(&self, id: &str) -> PathBuf {
-        self.rollouts_dir().join(id)
+        let (open, closed) = (self.rollouts_dir().join(id), self.closed_dir().join(id));
+        if !open.exists() && closed.exists() { closed } else { open }
     }
 
     pub(super) fn closed_dir(&self) -> PathBuf {
         self.dir.join("closed")
     }
 
-    pub(super) fn closed_path(&self, id: &str) -> PathBuf {
-        self.closed_dir().join(id)
+    pub(super) fn summary_path(&self, id: &str) -> PathBuf {
+        self.rollout_dir(id).join("summary.json")
     }
 
     pub(super) fn archive_dir(&self) -> PathBuf {

@@ -91,7 +91,7 @@ impl StoreWriter {
 
     /// Makes the rollout's directory under another name and renames it when it is complete.
     fn write_rollout(&self, id: &str, text: &str, nodes: NodeSet) -> Result<(), StoreError> {
-        let (new, complete) = (self.rollout_dir(&format!(".{id}")), self.rollout_dir(id));
+        let (new, complete) = (self.rollouts_dir().join(format!(".{id}")), self.rollouts_dir().join(id));
         let _ = std::fs::remove_dir_all(&new);
         let renamed = self
             .fill_rollout(&new, text, nodes)
@@ -132,10 +132,9 @@ impl super::StoreReader {
             Verdict::Already(id) => Ok(Staged::Already(id)),
             Verdict::Taken { nodes, rollout } => Err(StageError::Taken { nodes, rollout }),
             Verdict::Free => {
-                let mut known = self.names_in(&self.rollouts_dir())?;
+                let mut known = self.open_ids()?;
+                known.extend(self.closed_ids()?);
                 known.extend(self.names_in(&self.archive_dir())?);
-                // The summary of a rollout that somebody removed would close the new one at once.
-                known.extend(self.names_in(&self.closed_dir())?);
                 Ok(Staged::New(new_id(&manifest.name, &known)))
             }
         }

@@ -31,14 +31,14 @@ fn an_archived_rollout_is_kept_and_no_longer_read() {
     let driver = closed(&store, "driver", "n[1-3]");
     closed(&store, "kernel", "m1");
     staged(&store, "open", "o1");
-    let journal = fs::read(dir.path().join("rollouts/driver/journal")).unwrap();
-    let ids = ["driver", "open", "no-such", "../rollouts/kernel"].map(str::to_owned);
+    let journal = fs::read(dir.path().join("closed/driver/journal")).unwrap();
+    let ids = ["driver", "open", "no-such", "../closed/kernel"].map(str::to_owned);
     assert_eq!(store.archive(&ids).unwrap().archived, [driver.as_str()], "only a closed rollout");
     assert_eq!(archived(&dir), ["driver"]);
     assert_eq!(fs::read(dir.path().join("archive/driver/journal")).unwrap(), journal);
     let manifest = fs::read_to_string(dir.path().join("archive/driver/manifest.toml")).unwrap();
     assert_eq!(manifest, text("driver", "n[1-3]"));
-    assert!(!dir.path().join("rollouts/driver").exists() && !store.is_closed(&driver));
+    assert!(!dir.path().join("closed/driver").exists() && !store.is_closed(&driver));
     assert_eq!(store.closed().unwrap().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["kernel"]);
     assert!(
         store.snapshot_with_past_of(&set("n1")).unwrap().rollouts.iter().all(|rollout| rollout.id != driver)
@@ -62,8 +62,8 @@ fn a_rollout_that_cannot_be_moved_does_not_hold_up_the_others() {
     fs::create_dir_all(dir.path().join("archive/one/by-hand")).unwrap();
     let found = store.archive(&ids).unwrap();
     assert_eq!(found.archived, ["two"]);
-    assert!(matches!(&found.failed[..], [error] if error.contains("rollouts/one")), "{found:?}");
-    assert!(store.is_closed("one") && dir.path().join("rollouts/one/journal").exists());
+    assert!(matches!(&found.failed[..], [error] if error.contains("closed/one")), "{found:?}");
+    assert!(store.is_closed("one") && dir.path().join("closed/one/journal").exists());
 }
 
 #[test]
@@ -102,27 +102,4 @@ fn archived_rollouts_are_deleted_once_they_are_old() {
     assert_eq!(deleted(Some(2 * DAY)), ["half"]);
     assert_eq!(archived(&dir), ["kept", "young"]);
     assert_eq!(staged(&store, "old", "n1"), "old", "its name is free again");
-}
-
-/// A crash can come between any two steps of archiving: making the directory, moving the rollout, removing its summary.
-#[test]
-fn a_crash_while_archiving_is_made_up_for_the_next_time() {
-    let (dir, store) = store();
-    let driver = closed(&store, "driver", "n1");
-    fs::create_dir(dir.path().join("archive")).unwrap();
-    assert_eq!(store.rollout(&driver).unwrap().state.id, driver);
-    fs::rename(dir.path().join("rollouts/driver"), dir.path().join("archive/driver")).unwrap();
-    // Only the summary is left.
-    assert!(open(&store).is_empty());
-    assert!(matches!(store.find("driver"), Err(StoreError::NoSuchRollout(_))));
-    assert!(store.snapshot_with_past_of(&set("n1")).unwrap().unreadable.is_empty());
-    assert!(store.close_settled(&NodeSet::default()).unwrap().is_empty());
-    let again = staged(&store, "driver", "n1");
-    assert_eq!(again, "driver@2", "the summary does not close it");
-    assert_eq!(armed(&store, &again), "n1");
-    let at_once = Retention { age: Duration::ZERO, ..LONG };
-    assert_eq!(store.archive_expired(at_once, None).unwrap().archived, ["driver"]);
-    assert!(!dir.path().join("closed/driver").exists());
-    assert_eq!(archived(&dir), ["driver"]);
-    assert!(store.archive_expired(at_once, None).unwrap().archived.is_empty());
 }

@@ -5,6 +5,8 @@ use rollout_core::controller::closing::ClosedRollout;
 use rollout_host::clock;
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 #[test]
 fn a_settled_rollout_is_closed_with_a_summary() {
@@ -17,7 +19,7 @@ fn a_settled_rollout_is_closed_with_a_summary() {
     let (begin, staged_ms) = (clock::now_ms(), store.rollout(&driver).unwrap().state.staged_ms);
     assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver.as_str()]);
     assert!(store.is_closed(&driver));
-    let path = dir.path().join("closed/driver");
+    let path = dir.path().join("closed/driver/summary.json");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
     let summary: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let closed_ms = summary["closed_ms"].as_u64().unwrap();
@@ -67,7 +69,7 @@ fn a_closed_rollout_is_found_and_not_read_by_a_snapshot() {
     }
     assert_eq!(claimed(&claim(&store, "n1")), [(None, "n1".to_owned())], "it only reboots");
     // A snapshot would report a journal that it cannot read.
-    let journal = dir.path().join("rollouts/driver/journal");
+    let journal = dir.path().join("closed/driver/journal");
     fs::remove_file(&journal).unwrap();
     fs::create_dir(&journal).unwrap();
     assert!(store.snapshot().unwrap().unreadable.is_empty());
@@ -111,12 +113,19 @@ fn a_name_of_a_closed_rollout_is_not_used_again() {
     for (name, id) in [("driver", "driver@3"), ("driver@1", "driver"), ("driver@2", "driver@2")] {
         assert_eq!(store.find(name).unwrap(), id);
     }
-    // Somebody removed the rollout by hand and left its summary, which would close the new one at once.
+    // An earlier version, which knows no closed rollouts, used the name again.
     closed(&store, "kernel", "m1");
-    fs::remove_dir_all(dir.path().join("rollouts/kernel")).unwrap();
-    let kernel = staged(&store, "kernel", "m1");
-    assert_eq!(kernel, "kernel@2");
-    assert_eq!(armed(&store, &kernel), "m1");
+    let (kernel, other) = (dir.path().join("closed/kernel"), dir.path().join("kept"));
+    fs::rename(&kernel, &other).unwrap();
+    assert_eq!(staged(&store, "kernel", "m1"), "kernel");
+    fs::rename(&other, &kernel).unwrap();
+    assert_eq!(armed(&store, "kernel"), "m1");
+    assert_eq!(store.closed().unwrap().len(), 2, "the open one is the one of that name");
+    settle(&store, "kernel", "m1", Phase::Updated);
+    settle(&store, "driver@3", "n1", Phase::Updated);
+    let error = store.close_settled(&NodeSet::default()).unwrap_err().to_string();
+    assert!(error.contains("rollouts/kernel: cannot be moved"), "{error}");
+    assert_eq!(open(&store), ["kernel"], "the others are closed");
 }
 
 /// The newer rollout is the only evidence that the older one never applies again.
@@ -146,7 +155,7 @@ fn a_damaged_summary_is_made_anew() {
     let kernel = closed(&store, "kernel", "m[1-3]");
     let whole = store.closed().unwrap();
     for damage in ["", "{torn", "[]", "{\"staged_ms\":1}"] {
-        fs::write(dir.path().join("closed/driver"), damage).unwrap();
+        fs::write(dir.path().join("closed/driver/summary.json"), damage).unwrap();
         assert!(store.is_closed(&driver), "{damage}");
         assert!(open(&store).is_empty(), "{damage}");
         let found = store.closed().unwrap();
@@ -159,30 +168,53 @@ fn a_damaged_summary_is_made_anew() {
     }
     assert_eq!(store.stage_again(&driver, &set("n1")).unwrap(), set("n1"));
     assert_eq!(open(&store), [driver.as_str()]);
-    // Nothing can be known of a rollout that is gone as well.
-    fs::write(dir.path().join("closed/kernel"), "").unwrap();
-    fs::remove_dir_all(dir.path().join("rollouts/kernel")).unwrap();
+    // Nothing can be known of a rollout without a journal.
+    fs::write(dir.path().join("closed/kernel/summary.json"), "").unwrap();
+    fs::remove_file(dir.path().join("closed/kernel/journal")).unwrap();
     assert!(store.closed().unwrap().is_empty());
     assert_eq!(store.archive(std::slice::from_ref(&kernel)).unwrap().archived, [kernel]);
     assert!(!dir.path().join("closed/kernel").exists());
 }
 
-/// A crash can come between any two steps of closing: making the directory, writing the new file, renaming it.
+/// A reader takes no lock. A rollout that moves meanwhile is in the one directory or in the other.
+#[test]
+fn a_reader_finds_a_rollout_that_is_just_closed_or_opened() {
+    let (dir, store) = store();
+    let driver = staged(&store, "driver", "n1");
+    let reader = StoreReader::new(dir.path());
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Relaxed) {
+                assert!(reader.snapshot().unwrap().unreadable.is_empty());
+                assert_eq!(reader.rollout("driver").unwrap().state.manifest, Ok(manifest("driver", "n1")));
+            }
+        });
+        for _ in 0..200 {
+            settle(&store, &driver, "n1", Phase::RolledBack);
+            assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver.as_str()]);
+            assert_eq!(store.stage_again(&driver, &set("n1")).unwrap(), set("n1"));
+        }
+        ends.store(true, Relaxed);
+    });
+}
+
+/// A crash can come between any two steps of closing: making the directory, writing the summary, moving the rollout.
 #[test]
 fn a_crash_while_closing_leaves_the_rollout_open_or_closed() {
     let (dir, store) = store();
     let driver = staged(&store, "driver", "n1");
     settle(&store, &driver, "n1", Phase::Updated);
     fs::create_dir(dir.path().join("closed")).unwrap();
-    for half in ["", "{\"staged"] {
-        fs::write(dir.path().join("closed/.driver.4711.new"), half).unwrap();
+    for half in [".summary.json.4711.new", "summary.json"] {
+        fs::write(dir.path().join("rollouts/driver").join(half), "{\"staged").unwrap();
         assert!(!store.is_closed(&driver) && store.closed().unwrap().is_empty());
         assert_eq!(open(&store), ["driver"]);
     }
     assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), ["driver"]);
     assert!(open(&store).is_empty());
-    // Staging again removes the summary and then appends: in between, the rollout is settled and open.
-    fs::remove_file(dir.path().join("closed/driver")).unwrap();
+    // Staging again moves it back and then appends: in between, the rollout is settled and open.
+    fs::rename(dir.path().join("closed/driver"), dir.path().join("rollouts/driver")).unwrap();
     assert_eq!(open(&store), ["driver"]);
     assert_eq!(armed(&store, &driver), "");
     assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), ["driver"]);

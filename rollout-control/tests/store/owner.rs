@@ -20,8 +20,8 @@ fn what_root_writes_belongs_to_the_owner_of_the_directory() {
     chown(dir.path(), Some(12345), Some(23456)).unwrap();
     on_a_thread(|| write_everything(&dir));
     let paths: Vec<String> = files(dir.path()).into_keys().collect();
-    // Files: 5 in the directory, 3 + 2 + 2 of rollouts, 1 summary. Directories: 3, and 3 of rollouts.
-    assert_eq!(paths.len(), 18, "{paths:?}");
+    // Files: 4 in the directory, 3 of each rollout. Directories: 3, and 3 of rollouts.
+    assert_eq!(paths.len(), 19, "{paths:?}");
     for path in paths {
         let meta = fs::symlink_metadata(&path).unwrap();
         assert_eq!((meta.uid(), meta.gid()), (12345, 23456), "{path}");

@@ -1,6 +1,7 @@
 //! The agent's configuration. Every key has a default, so a node may have no file at all.
 
-use crate::slurm::conf_server::{self, is_conf_server};
+use crate::slurm::conf_server::is_conf_server;
+use crate::slurm::slurmd_options::{CONF_SERVER, SlurmdOptions};
 use crate::state;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer;
@@ -107,9 +108,11 @@ impl Config {
         Sealing::new(&self.munge_socket, self.order_key.as_deref())
     }
 
-    /// Adds the slurmctld that slurmd fetches its configuration from, if no key sets one.
+    /// Adds the slurmctld that this process or slurmd fetches its configuration from, if no key sets one.
     pub(crate) fn with_conf_server(mut self) -> Self {
-        self.conf_server = self.conf_server.or_else(|| conf_server::find(&self.slurmd_unit));
+        let own = || std::env::var(CONF_SERVER).ok().filter(|server| is_conf_server(server));
+        let of_slurmd = || SlurmdOptions::of_unit(&self.slurmd_unit).conf_server;
+        self.conf_server = self.conf_server.take().or_else(own).or_else(of_slurmd);
         self
     }
 

@@ -115,9 +115,9 @@ impl Server {
         orders: mpsc::Sender<Request>,
         slurm: SlurmNode,
     ) -> Result<Self, String> {
-        let of_host = config.clone();
+        let unit = config.slurmd_unit.clone();
         let shared = Shared {
-            shares_its_host: Arc::new(move || slurmd::shares_its_host(&of_host)),
+            shares_its_host: Arc::new(move || slurmd::shares_its_host(&unit)),
             identity,
             slurm_user: config.slurm_user.clone(),
             sealing: config.sealing(),

@@ -1,7 +1,8 @@
 //! The end of every verb that stages something: agents that must hold the order in advance get it, and the admin gets
 //! the next command.
 
-use crate::context::{Context, Failure};
+use crate::context::Context;
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_control::pre_stage::{is_wanted, pre_stage};
 use rollout_control::store::StoreWriter;

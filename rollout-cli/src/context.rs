@@ -1,5 +1,6 @@
-//! The common ground of all verbs: configuration, the state directory, and an error in one line.
+//! The common ground of all verbs: configuration, the state directory and the role of this host.
 
+use crate::failure::Failure;
 use crate::host::{self, Host};
 use nix::unistd::{User, geteuid};
 use rollout_cli::args::Args;
@@ -22,16 +23,6 @@ const ALL_LIMIT: Duration = Duration::from_secs(6);
 /// Time limit for Slurm.
 const SLURM_LIMIT: Duration = Duration::from_secs(5);
 
-/// The reason for not doing a verb, for a person.
-#[derive(Debug)]
-pub(crate) struct Failure(pub(crate) String);
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
-    }
-}
-
 /// The common ground of all verbs.
 pub(crate) struct Context {
     pub(crate) config: Config,
@@ -53,7 +44,7 @@ impl Context {
 
     /// Returns this host and its role, for which Slurm is asked once.
     pub(crate) fn host(&self) -> &Host {
-        self.host.get_or_init(|| Host::ask(self))
+        self.host.get_or_init(|| Host::ask(&self.config, &self.store))
     }
 
     /// Opens the state directory for writing, if a controller uses it. Only root and SlurmUser, who owns it, may.

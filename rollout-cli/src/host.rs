@@ -1,7 +1,9 @@
 //! The role of this host in the cluster, see [`HostRole`].
 
-use crate::context::{Context, Failure};
+use crate::failure::Failure;
 use nix::unistd::gethostname;
+use rollout_control::config::Config;
+use rollout_control::store::StoreReader;
 use rollout_core::slurm::controllers::{ControllerHosts, HostRole, host_role};
 use rollout_host::durable;
 use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
@@ -28,11 +30,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn ask(context: &Context) -> Self {
-        let asked = context.config.scontrol().within(SLURM_LIMIT).show_config();
+    pub(crate) fn ask(config: &Config, store: &StoreReader) -> Self {
+        let asked = config.scontrol().within(SLURM_LIMIT).show_config();
         let controllers = asked.map(|slurm| ControllerHosts::of(&slurm)).map_err(|error| error.to_string());
         let name = name();
-        let role = host_role(&name, controllers.as_ref().ok(), &context.store.controllers());
+        let role = host_role(&name, controllers.as_ref().ok(), &store.controllers());
         Self { name, role, controllers }
     }
 

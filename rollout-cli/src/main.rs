@@ -2,6 +2,7 @@
 
 mod after_staging;
 mod context;
+mod failure;
 mod host;
 mod images;
 mod status_of;
@@ -9,7 +10,8 @@ mod table;
 mod verb;
 
 use clap::Parser;
-use context::{Context, Failure};
+use context::Context;
+use failure::Failure;
 use rollout_cli::args::{Args, ConfigVerb, Verb};
 use rollout_host::exit_code::Exit;
 use std::process::ExitCode;

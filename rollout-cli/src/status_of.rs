@@ -1,6 +1,7 @@
 //! The status of all nodes of one rollout.
 
-use crate::context::{Context, Failure};
+use crate::context::Context;
+use crate::failure::Failure;
 use rollout_core::controller::snapshot::{RecordOf, RolloutState};
 use rollout_core::controller::status::{NodeStatus, of_node};
 use rollout_core::controller::view::View;

@@ -183,7 +183,8 @@ impl Look<'_> {
                 let text = format!("{why}; it boots its old image now: power-cycle it");
                 let scontrol = self.config.scontrol();
                 let now = scontrol.show_nodes(&nodes).ok().and_then(|infos| infos.into_iter().next());
-                let reason = Reason::ours(rollout, &text).replacing_that_of(now.as_ref());
+                let reason = Reason::ours(rollout, &text)
+                    .replacing(now.as_ref().and_then(|node| node.reason.as_deref()));
                 if let Err(error) = scontrol.set_reason(&nodes, &reason) {
                     self.result.failed.push(format!("{nodes}: the Reason cannot be set: {error}"));
                 }

@@ -33,7 +33,7 @@ fn nodes(text: &str) {
             "{node:?}"
         );
         let given = node.reason.clone().unwrap_or_default();
-        let ours = Reason::ours("driver", &given).replacing_that_of(Some(node)).to_string();
+        let ours = Reason::ours("driver", &given).replacing(node.reason.as_deref()).to_string();
         assert!(Reason::classify(&ours).is_ours() && ours.chars().count() < 400, "{ours:?}");
         super::assert_one_line(&ours);
         // Neither can be true of a node that Slurm waits for.

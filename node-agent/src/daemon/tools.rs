@@ -111,15 +111,15 @@ impl Tools for NodeTools {
     }
 
     fn stop_slurmd(&self) -> Result<(), String> {
-        slurmd::stop(&self.config).map_err(|error| error.to_string())
+        slurmd::stop(&self.config.slurmd_unit).map_err(|error| error.to_string())
     }
 
     fn start_slurmd(&self, before: Option<Slurmd>) -> Result<(), String> {
-        slurmd::start(&self.config, before).map_err(|error| error.to_string())
+        slurmd::start(&self.config.slurmd_unit, before).map_err(|error| error.to_string())
     }
 
     fn slurmd(&self) -> Result<(Slurmd, Unit), String> {
-        let found = slurmd::look(&self.config).map_err(|error| error.to_string())?;
+        let found = slurmd::look(&self.config.slurmd_unit).map_err(|error| error.to_string())?;
         Ok((found.slurmd, found.unit))
     }
 

@@ -4,18 +4,8 @@
 //! in DNS (`_establish_config_source` in `src/common/read_config.c`, 22.05 to 26.05). The running slurmd makes
 //! `/run/slurm/conf`, so it does not exist while the gate keeps slurmd down.
 
-use super::slurmd_options::SlurmdOptions;
-
-const VARIABLE: &str = "SLURM_CONF_SERVER";
-
 /// Returns whether the text names one slurmctld or several: `HOST[:PORT][,HOST[:PORT]]...`.
 pub(crate) fn is_conf_server(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
     text.split(',').all(|server| !server.is_empty() && server.chars().all(fits))
-}
-
-/// Returns the server that this process or slurmd is configured with, if any.
-pub(crate) fn find(slurmd_unit: &str) -> Option<String> {
-    let own = std::env::var(VARIABLE).ok().filter(|server| is_conf_server(server));
-    own.or_else(|| SlurmdOptions::of_unit(slurmd_unit).conf_server)
 }

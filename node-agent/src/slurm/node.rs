@@ -149,7 +149,7 @@ impl SlurmNode {
             log::info(&format!("Slurm's Reason stays {theirs:?}, and not: {subject}: {text}"));
             return Ok(());
         }
-        let reason = Reason::ours(subject, text).replacing_that_of(Some(&info));
+        let reason = Reason::ours(subject, text).replacing(info.reason.as_deref());
         let scontrol = self.config.scontrol();
         let updated = match info.has("DOWN") {
             true => scontrol.set_reason(&self.node, &reason),

@@ -1,6 +1,5 @@
 //! Stopping, starting and looking at slurmd, through systemd.
 
-use crate::config::Config;
 use rollout_core::agent::ledger::Slurmd;
 use rollout_core::agent::registration::Unit;
 use rollout_host::run::{Program, RunError};
@@ -33,8 +32,8 @@ pub(crate) struct Found {
 /// Stops slurmd before the node changes under it: with `slurmd -b` a restart in the middle of a package upgrade would
 /// pass for the reboot that Slurm waits for (Slurm 22.05 to 26.05, `validate_node_specs`). Succeeds on a node without
 /// slurmd.
-pub(crate) fn stop(config: &Config) -> Result<(), RunError> {
-    let stop = Program::new(SYSTEMCTL, STOP_LIMIT).args(["stop", "--", &config.slurmd_unit]);
+pub(crate) fn stop(unit: &str) -> Result<(), RunError> {
+    let stop = Program::new(SYSTEMCTL, STOP_LIMIT).args(["stop", "--", unit]);
     let output = stop.output()?;
     if output.status.success() || output.status.code() == Some(NO_SUCH_UNIT) {
         Ok(())
@@ -47,9 +46,8 @@ pub(crate) fn stop(config: &Config) -> Result<(), RunError> {
 ///
 /// `before` is slurmd before the order. A script of the site, and not systemd, may have started it then. A package that
 /// is removed and installed again loses its enablement: its scriptlets disable it, and presets need not enable it.
-pub(crate) fn start(config: &Config, before: Option<Slurmd>) -> Result<(), RunError> {
-    let unit = &config.slurmd_unit;
-    let found = look(config)?;
+pub(crate) fn start(unit: &str, before: Option<Slurmd>) -> Result<(), RunError> {
+    let found = look(unit)?;
     if before.is_some_and(|before| before.enabled) && found.is_disabled {
         Program::new(SYSTEMCTL, SHORT_LIMIT).args(["enable", "--", unit]).run()?;
     }
@@ -60,19 +58,17 @@ pub(crate) fn start(config: &Config, before: Option<Slurmd>) -> Result<(), RunEr
 }
 
 /// Looks at slurmd's unit.
-pub(crate) fn look(config: &Config) -> Result<Found, RunError> {
-    let unit = &config.slurmd_unit;
+pub(crate) fn look(unit: &str) -> Result<Found, RunError> {
     let shown = Program::new(SYSTEMCTL, SHORT_LIMIT).args(["show", "-p", PROPERTIES, "--", unit]).run()?;
     Ok(parse(unit, &shown.stdout))
 }
 
 /// Returns the reason why this host must not be rebooted for an order: it runs more than one slurmd, and the jobs of the
 /// others' nodes would die. `None` if there is one, or systemd cannot be asked.
-pub(crate) fn shares_its_host(config: &Config) -> Option<String> {
+pub(crate) fn shares_its_host(own: &str) -> Option<String> {
     let list =
         ["list-units", "--type=service", "--state=active,activating,reloading", "--plain", "--no-legend"];
     let listed = Program::new(SYSTEMCTL, SHORT_LIMIT).args(list).args(["--", "slurmd*"]).run().ok()?;
-    let own = &config.slurmd_unit;
     let others = others(&listed.stdout, own);
     (!others.is_empty()).then(|| {
         format!(

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// The variable in which packages of Slurm keep the options. A script that a unit starts in place of slurmd reads it too.
 const OPTIONS: &str = "SLURMD_OPTIONS";
-const CONF_SERVER: &str = "SLURM_CONF_SERVER";
+/// The variable in which Slurm's programs find the slurmctld that has their configuration.
+pub(crate) const CONF_SERVER: &str = "SLURM_CONF_SERVER";
 
 /// Options of slurmd that take a value (`opt_string` in `src/slurmd/slurmd/slurmd.c`, 22.05 to 26.05), and the one whose
 /// value can only be in the same word.

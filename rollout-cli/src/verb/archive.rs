@@ -1,6 +1,7 @@
 //! `archive [ROLLOUTS]`: moves rollouts that are over out of the history.
 
-use crate::context::{Context, Failure};
+use crate::context::Context;
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::ArchiveArgs;
 use rollout_control::store::Archived;

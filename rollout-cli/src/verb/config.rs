@@ -1,6 +1,6 @@
 //! `config check`: the configuration as it counts, and every mistake in it.
 
-use crate::context::Failure;
+use crate::failure::Failure;
 use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
 use rollout_control::config::Config;

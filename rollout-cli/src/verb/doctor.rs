@@ -8,7 +8,8 @@ pub(crate) mod probe;
 mod slurm_conf;
 mod units;
 
-use crate::context::{Failure, nodes as parse_nodes};
+use crate::context::nodes as parse_nodes;
+use crate::failure::Failure;
 use crate::host;
 use crate::table;
 use nix::unistd::geteuid;

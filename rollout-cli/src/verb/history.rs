@@ -1,6 +1,7 @@
 //! `history`: all rollouts, oldest first, by their journals. Asks neither agents nor Slurm.
 
-use crate::context::{Context, Failure, warn_of_unreadable};
+use crate::context::{Context, warn_of_unreadable};
+use crate::failure::Failure;
 use crate::table::{self, local_time};
 use rollout_cli::args::HistoryArgs;
 use rollout_core::controller::closing::{ClosedRollout, summary};

@@ -1,7 +1,8 @@
 //! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, and closes rollouts that are over. A
 //! timer runs it, so it prints nothing if there is nothing to do.
 
-use crate::context::{Context, Failure, who};
+use crate::context::{Context, who};
+use crate::failure::Failure;
 use crate::host;
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;

@@ -1,6 +1,7 @@
 //! `release NODE`: gives a held node back as it is.
 
-use crate::context::{Context, Failure, limits, nodes};
+use crate::context::{Context, limits, nodes};
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::ReleaseArgs;
 use rollout_control::held;

@@ -2,7 +2,8 @@
 //! `scontrol reboot`.
 
 use crate::after_staging::pre_stage_and_print_next;
-use crate::context::{Context, Failure, limits, nodes};
+use crate::context::{Context, limits, nodes};
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::RetryArgs;
 use rollout_control::held::{self, Holds};

@@ -1,6 +1,7 @@
 //! `show ROLLOUT`: its manifest, its journal and, if it changes images, the images of its nodes.
 
-use crate::context::{Context, Failure};
+use crate::context::Context;
+use crate::failure::Failure;
 use crate::images;
 use crate::status_of;
 use crate::table::{self, local_time};

@@ -3,7 +3,8 @@
 mod image;
 
 use crate::after_staging::pre_stage_and_print_next;
-use crate::context::{Context, Failure};
+use crate::context::Context;
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::StageArgs;
 use rollout_control::store::Staged;

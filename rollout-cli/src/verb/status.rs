@@ -1,6 +1,7 @@
 //! `status [ROLLOUT|NODES]`: the present state of nodes. Writes nothing.
 
-use crate::context::{Context, Failure, nodes, warn_of_unreadable};
+use crate::context::{Context, nodes, warn_of_unreadable};
+use crate::failure::Failure;
 use crate::images;
 use crate::status_of;
 use crate::table::{self, local_time};

@@ -1,7 +1,8 @@
 //! `undo ROLLOUT`: stages the changes that take its nodes back to their state before it.
 
 use crate::after_staging::pre_stage_and_print_next;
-use crate::context::{Context, Failure, limits, nodes};
+use crate::context::{Context, limits, nodes};
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::UndoArgs;
 use rollout_control::agents::address::HostAddresses;

@@ -1,6 +1,7 @@
 //! `unstage ROLLOUT [NODES]`: calls off what is staged and not yet ordered.
 
-use crate::context::{Context, Failure, nodes};
+use crate::context::{Context, nodes};
+use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::UnstageArgs;
 use rollout_control::pre_stage::take_back;

@@ -1,11 +1,10 @@
 //! The agents of all nodes, as the controller sees them. Thousands of nodes stay a few lines: equal findings become one
 //! with a hostlist.
 
-use super::probe::Probe;
 use super::{Finding, Level, duration};
 use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
-use crate::protocol::answer::AgentStatus;
+use crate::protocol::answer::{AgentStatus, Answer};
 use crate::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
 
@@ -20,6 +19,10 @@ const CLOCK_PROBLEM_S: u64 = 240;
 const AWAY: [&str; 6] =
     ["REBOOT_ISSUED", "POWERING_UP", "POWERING_DOWN", "POWERED_DOWN", "POWER_DOWN", "FUTURE"];
 
+/// Refusal of an agent that knows no trial orders (serde's text for an unknown `do`). It has opened the order and accepted
+/// its sealer by then.
+const KNOWS_NO_PROBE: &str = "unknown variant `probe`";
+
 /// The cause of a missing answer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Silence {
@@ -30,6 +33,26 @@ pub enum Silence {
     /// NodeAddr leads to no address.
     NoAddress(String),
     Other(String),
+}
+
+/// Result of a trial order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    Accepted,
+    Refused(String),
+    NoAnswer(String),
+}
+
+impl Probe {
+    /// Returns the meaning of an agent's answer.
+    #[must_use]
+    pub fn of(answer: Answer) -> Self {
+        match answer {
+            Answer::Accepted { .. } | Answer::UnderWay { .. } => Self::Accepted,
+            Answer::Refused { why, .. } if why.contains(KNOWS_NO_PROBE) => Self::Accepted,
+            Answer::Refused { why, .. } => Self::Refused(why),
+        }
+    }
 }
 
 /// Facts about one node and its agent.

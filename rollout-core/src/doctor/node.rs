@@ -1,6 +1,6 @@
 //! One node, checked on the node itself: units, gate, ledger.
 
-use super::probe::Probe;
+use super::agents::Probe;
 use super::{Finding, Level};
 use crate::agent::ledger::Ledger;
 use crate::agent::phase::Phase;

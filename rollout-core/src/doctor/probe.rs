@@ -4,34 +4,9 @@
 //! [`OrderKind::Probe`]: crate::protocol::order::OrderKind::Probe
 
 use super::Finding;
-use super::agents::{AgentFacts, Groups};
-use crate::protocol::answer::Answer;
+use super::agents::{AgentFacts, Groups, Probe};
 
 const CHECK: &str = "orders";
-
-/// Refusal of an agent that knows no trial orders (serde's text for an unknown `do`). It has opened the order and accepted
-/// its sealer by then.
-const KNOWS_NO_PROBE: &str = "unknown variant `probe`";
-
-/// Result of a trial order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    Accepted,
-    Refused(String),
-    NoAnswer(String),
-}
-
-impl Probe {
-    /// Returns the meaning of an agent's answer.
-    #[must_use]
-    pub fn of(answer: Answer) -> Self {
-        match answer {
-            Answer::Accepted { .. } | Answer::UnderWay { .. } => Self::Accepted,
-            Answer::Refused { why, .. } if why.contains(KNOWS_NO_PROBE) => Self::Accepted,
-            Answer::Refused { why, .. } => Self::Refused(why),
-        }
-    }
-}
 
 /// Returns the findings about trial orders of this SlurmUser to the agents. None if no agent was sent one.
 #[must_use]
@@ -115,7 +90,7 @@ fn refused(why: &str) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Level::{Ok as Fine, Problem, Warning};
-    use crate::protocol::answer::AgentStatus;
+    use crate::protocol::answer::{AgentStatus, Answer};
     use crate::protocol::order::{Order, OrderId};
 
     fn fact(node: &str, probe: Option<Probe>) -> AgentFacts {

@@ -5,7 +5,6 @@
 //! from one that is broken. So no text reaches Slurm but as a [`Reason`], and none is taken apart but by
 //! [`Reason::classify`].
 
-use crate::slurm::node::NodeInfo;
 use crate::text::one_line;
 use std::fmt;
 
@@ -60,7 +59,7 @@ impl Reason {
     }
 
     /// Returns the Reason for nodes that RebootProgram could not order and of which no journal tells. It counts as the
-    /// time of the hand-over, see [`NodeInfo::handed_over_s`].
+    /// time of the hand-over, see [`NodeInfo::handed_over_s`](crate::slurm::node::NodeInfo::handed_over_s).
     #[must_use]
     pub fn not_ordered(why: &str) -> Self {
         Self::ours(REBOOT_PROGRAM_SUBJECT, &format!("{NOT_ORDERED} {why}"))
@@ -74,9 +73,8 @@ impl Reason {
 
     /// Appends that Slurm gave up waiting, if the Reason that is to be replaced shows it.
     #[must_use]
-    pub fn replacing_that_of(self, node: Option<&NodeInfo>) -> Self {
-        let before = node.and_then(|node| node.reason.as_deref()).map(Self::classify);
-        match before.is_some_and(|before| before.timed_out) {
+    pub fn replacing(self, before: Option<&str>) -> Self {
+        match before.map(Self::classify).is_some_and(|before| before.timed_out) {
             true => Self(format!("{self}{BEFORE_NOTE}{REBOOT_TIMED_OUT}")),
             false => self,
         }
@@ -235,6 +233,7 @@ pub fn going_back(error: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::slurm::drains::was_drained_meanwhile;
+    use crate::slurm::node::NodeInfo;
     use proptest::prelude::*;
 
     fn node(state: &str, reason: &str) -> NodeInfo {
@@ -300,11 +299,11 @@ mod tests {
         let reason = Reason::ours("r", "held:\n no such\tpackage");
         assert_eq!(reason.as_str(), "slurm-rollout r: held: no such package");
         let late = node("DOWN", "x : reboot issued : reboot timed out");
-        let reason = Reason::ours("r", "verify failed").replacing_that_of(Some(&late));
+        let reason = Reason::ours("r", "verify failed").replacing(late.reason.as_deref());
         assert_eq!(reason.as_str(), "slurm-rollout r: verify failed : reboot timed out");
         assert!(node("DOWN", reason.as_str()).timed_out_waiting_for_our_reboot());
         let issued = node("DOWN", "x : reboot issued");
-        assert_eq!(Reason::ours("r", "x").replacing_that_of(Some(&issued)), Reason::ours("r", "x"));
+        assert_eq!(Reason::ours("r", "x").replacing(issued.reason.as_deref()), Reason::ours("r", "x"));
         let quoting = Reason::ours("r", "has x : reboot issued : : reboot timed out");
         let classified = Reason::classify(quoting.as_str());
         assert!(!classified.issued && !classified.timed_out, "{quoting}");
@@ -376,7 +375,7 @@ mod tests {
         fn every_reason_of_ours_is_recognized(subject in subjects(), text in texts(), appended in appended()) {
             let late = node("DOWN", "x : reboot issued : reboot timed out");
             let ours = Reason::ours(&subject, &text);
-            for reason in [ours.clone(), ours.replacing_that_of(Some(&late)), Reason::not_ordered(&text)] {
+            for reason in [ours.clone(), ours.replacing(late.reason.as_deref()), Reason::not_ordered(&text)] {
                 let reported = format!("{reason}{appended}");
                 prop_assert!(Reason::classify(&reported).is_ours(), "{}", reported);
                 let drained = node("DOWN+DRAIN+REBOOT_ISSUED", &reported);

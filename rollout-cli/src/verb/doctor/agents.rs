@@ -3,8 +3,8 @@
 use rollout_control::agents::ask_all::{Limits, ask_agents};
 use rollout_control::agents::client::NoAnswer;
 use rollout_control::config::Config;
+use rollout_core::doctor::agents::Probe;
 use rollout_core::doctor::agents::{AgentFacts, Silence};
-use rollout_core::doctor::probe::Probe;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::AgentStatus;
 use rollout_core::slurm::addresses::Addresses;

@@ -2,7 +2,8 @@
 //! process do it, which also needs SlurmUser's access to the configuration and the key.
 
 use super::files;
-use crate::context::{Failure, nodes as parse_nodes};
+use crate::context::nodes as parse_nodes;
+use crate::failure::Failure;
 use nix::unistd::geteuid;
 use rollout_control::agents::seal::seal;
 use rollout_control::config::Config;

@@ -1,7 +1,8 @@
 //! Before an image is staged: its provider is there and has it, it is for these nodes' architecture, and SlurmUser, as
 //! whom RebootProgram runs, may do what will have to be done.
 
-use crate::context::{Context, Failure, limits};
+use crate::context::{Context, limits};
+use crate::failure::Failure;
 use crate::verb::doctor::files;
 use rollout_control::agents::ask_all::ask_agents;
 use rollout_control::boot::change::provider_and_nodes;

@@ -147,7 +147,7 @@ fn proofs_are_patient_and_the_last_one_is_slurms() {
     cn04.write_file("/etc/systemd/system/scratch.mount", mount, 0o644).unwrap();
     let automount = "[Automount]\nWhere=/scratch\n[Install]\nWantedBy=multi-user.target\n";
     cn04.write_file("/etc/systemd/system/scratch.automount", automount, 0o644).unwrap();
-    cn04.run(&["systemctl", "enable", "--now", "scratch.automount"]).unwrap();
+    cn04.run(&["systemctl", "enable", "scratch.automount"]).unwrap();
 
     site.stage(link("slurmd", "cn01").verify_with("registration_timeout", "15s")).unwrap();
     site.stage(link("disabled", "cn02")).unwrap();

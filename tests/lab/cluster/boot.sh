@@ -13,5 +13,7 @@ if [ -n "$entry" ]; then
 else
     set -- -D "$root"
 fi
+# systemd asks for this device before it makes an automount.
+if ls "$root"/etc/systemd/system/*.automount >/dev/null 2>&1; then set -- "$@" --bind=/dev/autofs; fi
 exec unshare --time --boottime=-$uptime --monotonic=-$uptime -- systemd-nspawn --quiet --register=no --keep-unit \
     --capability=all --console=read-only --network-bridge=$bridge "$@" -M "$name" -b

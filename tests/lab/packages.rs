@@ -5,3 +5,4 @@ pub(crate) mod format;
 pub(crate) mod package;
 pub(crate) mod repacked;
 pub(crate) mod rpm_repository;
+pub(crate) mod signing_key;

@@ -380,6 +380,30 @@ fn without_munge_and_without_slurmctld(site: &Site) {
     well(site);
 }
 
+/// Two nodes on one host: neither `stage` nor the agent takes one for the host.
+fn several_slurmds_on_a_host(site: &Site) {
+    let (controller, node) = (site.cluster.controller(), site.cluster.node("cn01"));
+    site.cluster.scontrol(&["update", "nodename=cn02", "nodehostname=cn01"]).unwrap();
+    let manifest = slow().named("shared").to_string();
+    controller.write_file("/root/shared.toml", manifest, 0o644).unwrap();
+    let refused = site.rollout(&["stage", "--dry-run", "/root/shared.toml"]).unwrap();
+    let words = "nodes: cn[01-02] are on one host, cn01 (NodeHostName)";
+    assert!(refused.code == Some(1) && refused.stderr.contains(words), "{refused:?}");
+    site.cluster.scontrol(&["update", "nodename=cn02", "nodehostname=cn02"]).unwrap();
+    site.rollout(&["stage", "--dry-run", "/root/shared.toml"]).unwrap().into_stdout().unwrap();
+
+    let twin = "NodeName=twin NodeHostName=cn01 NodeAddr=10.77.0.11 Port=7001";
+    sh(node, &format!("cp -a {SLURM_CONF} /root/slurm.conf; echo '{twin}' >>{SLURM_CONF}"));
+    node.run(&["systemctl", "restart", AGENT_UNIT]).unwrap();
+    let words = "Slurm's configuration has several nodes on this host, cn01: cn01,twin";
+    problem_on(node, "node-name", words);
+    problem(site, "agents", &format!("takes no order: {words}"));
+    sh(node, &format!("mv /root/slurm.conf {SLURM_CONF}"));
+    node.run(&["systemctl", "restart", AGENT_UNIT]).unwrap();
+    well_on(node);
+    well(site);
+}
+
 /// The CLI on a node: it leaves out the controller's checks and includes the node's own doctor.
 fn on_a_node(site: &Site) {
     let node = site.cluster.node("cn02");
@@ -410,6 +434,7 @@ fn doctor(base: Base) {
         cases.check("a ledger that cannot be read", || a_ledger_that_cannot_be_read(site));
         cases.check("the gate and what else a node needs", || the_gate_and_what_else_a_node_needs(site));
         cases.check("without munge, without slurmctld", || without_munge_and_without_slurmctld(site));
+        cases.check("several slurmds on a host", || several_slurmds_on_a_host(site));
         cases.check("the command on a node", || on_a_node(site));
     });
 }

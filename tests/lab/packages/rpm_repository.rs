@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use crate::cluster::node::Node;
 use crate::error::Result;
 use crate::packages::package::{Package, Scriptlet, Workshop, copy_into, write};
+use crate::packages::signing_key::SigningKey;
 use crate::processes::run::Command;
 use crate::systems::inside::{Inside, NodeRoot, pack};
 
-/// Path of the repository in a node.
+/// Id of a repository that has no other.
+const ID: &str = "lab";
+/// Path of that repository in a node.
 const PLACE: &str = "/srv/rpm-repository";
-/// Its entry for dnf and zypper. They cache no data: a test may put a different repository into the same place.
-const ENTRY: &str = "[lab]\nname=lab\nbaseurl=file:///srv/rpm-repository\nenabled=1\ngpgcheck=0\nautorefresh=1\nmetadata_expire=0\n";
+/// Public key in a signed repository.
+const KEY: &str = "key.asc";
 
 /// The package that stands for the Debian system.
 const SYSTEM: &str = "lab-system";
@@ -19,7 +22,9 @@ const SYSTEM: &str = "lab-system";
 /// A repository, ready to be put into nodes.
 #[derive(Debug, Clone)]
 pub struct RpmRepository {
+    id: String,
     archive: Vec<u8>,
+    is_signed: bool,
 }
 
 impl RpmRepository {
@@ -31,17 +36,39 @@ impl RpmRepository {
 
     /// Builds these packages and adds existing package files.
     pub fn build_with(packages: &[Package], files: &[PathBuf]) -> Result<RpmRepository> {
+        RpmRepository::assemble(ID, packages, files, None)
+    }
+
+    /// Builds these packages as a repository with this id. Its packages and its metadata are signed, and nodes check
+    /// both. No node knows the key before a package manager has accepted it.
+    pub fn build_signed(id: &str, packages: &[Package], key: &SigningKey) -> Result<RpmRepository> {
+        RpmRepository::assemble(id, packages, &[], Some(key))
+    }
+
+    fn assemble(
+        id: &str,
+        packages: &[Package],
+        files: &[PathBuf],
+        key: Option<&SigningKey>,
+    ) -> Result<RpmRepository> {
         let workshop = Workshop::new()?;
         let repository = workshop.0.join("repository");
         copy_into(&repository, files)?;
         std::iter::once(&Package::new(SYSTEM, "1"))
             .chain(packages)
             .try_for_each(|p| build(p, &workshop.0))?;
+        if let Some(key) = key {
+            key.sign_packages(&repository)?;
+            write(&repository.join(KEY), &key.public()?, 0o644)?;
+        }
         Command::new(&["createrepo_c", "--quiet", &repository.display().to_string()]).run()?;
-        Ok(RpmRepository { archive: pack(&repository)? })
+        if let Some(key) = key {
+            key.sign_metadata(&repository)?;
+        }
+        Ok(RpmRepository { id: id.to_owned(), archive: pack(&repository)?, is_signed: key.is_some() })
     }
 
-    /// Makes it the only repository of a node.
+    /// Puts it into a node, in place of the repository with the same id.
     pub fn install_on(&self, node: &Node) -> Result<()> {
         self.install(&node.inside())
     }
@@ -52,10 +79,30 @@ impl RpmRepository {
     }
 
     fn install(&self, inside: &Inside) -> Result<()> {
-        inside.command(&["rm", "-rf", PLACE]).run()?;
-        inside.unpack(&self.archive, PLACE)?;
-        inside.write_file("/etc/yum.repos.d/lab.repo", ENTRY.as_bytes(), 0o644)?;
-        inside.write_file("/etc/zypp/repos.d/lab.repo", ENTRY.as_bytes(), 0o644)
+        let (place, entry) = (self.place(), self.entry());
+        inside.command(&["rm", "-rf", &place]).run()?;
+        inside.unpack(&self.archive, &place)?;
+        for directory in ["/etc/yum.repos.d", "/etc/zypp/repos.d"] {
+            inside.write_file(&format!("{directory}/{}.repo", self.id), entry.as_bytes(), 0o644)?;
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> String {
+        if self.id == ID { PLACE.to_owned() } else { format!("{PLACE}-{}", self.id) }
+    }
+
+    /// Returns its entry for dnf and zypper. They cache no data: a test may put a different repository into the same
+    /// place.
+    fn entry(&self) -> String {
+        let (id, place) = (&self.id, self.place());
+        let checks = match self.is_signed {
+            true => format!("gpgcheck=1\nrepo_gpgcheck=1\ngpgkey=file://{place}/{KEY}\n"),
+            false => "gpgcheck=0\n".to_owned(),
+        };
+        format!(
+            "[{id}]\nname={id}\nbaseurl=file://{place}\nenabled=1\n{checks}autorefresh=1\nmetadata_expire=0\n"
+        )
     }
 }
 

@@ -32,20 +32,35 @@ const UPDATE: &str = "[Unit]\nConditionPathExists=/etc/lab-update-at-boot\n\
                       [Service]\nType=oneshot\nExecStart=/usr/bin/dnf -q -y upgrade other\n\
                       [Install]\nWantedBy=multi-user.target\n";
 
+/// The defaults of EL, and checks of local files.
+const DNF_CONF: &str = "[main]\ngpgcheck=1\nlocalpkg_gpgcheck=1\ninstallonly_limit=3\nclean_requirements_on_remove=True\n\
+                        best=True\nskip_if_unavailable=False\n";
+
+/// The node that is in slurm.conf with its host name. The others are slurmd's by `-N`.
+const BY_HOST_NAME: &str = "cn02";
+
+/// Makes a controller the one of untidy nodes before its first boot: slurm.conf has the host name of one node.
+pub fn make_untidy_controller(root: &NodeRoot) -> Result<()> {
+    let node = format!("s/^NodeName={BY_HOST_NAME} /&NodeHostname=node-of-{BY_HOST_NAME} /");
+    root.run(&["sed", "-i", &node, "/etc/slurm/slurm.conf"]).map(drop)
+}
+
 /// Makes a compute node untidy before its first boot.
 ///
 /// It is configless and its NodeName is not its host name, which a script sets late in the boot. The same script starts
-/// slurmd. The agent's state directory is on a file system of its own, mounted late. `/scratch` is an automount.
+/// slurmd. The agent's state directory is on a file system of its own, mounted late. `/scratch` is an automount. dnf
+/// checks the signatures of all packages.
 pub fn make_untidy(root: &NodeRoot) -> Result<()> {
     let name = root.name().to_owned();
     let unit = |unit: &str, text: &str| root.write_file(&format!("/etc/systemd/system/{unit}"), text, 0o644);
     root.run(&["rm", "-f", "/etc/slurm/slurm.conf", "/etc/slurm/cgroup.conf"])?;
     root.run(&["systemctl", "--quiet", "disable", "slurmd.service"])?;
     unit("slurmd.service.d/configless.conf", "[Unit]\nConditionPathExists=\n")?;
-    let options = format!("SLURMD_OPTIONS=\"--conf-server ctl:6817 -N {name}\"\n");
+    let named = if name == BY_HOST_NAME { String::new() } else { format!(" -N {name}") };
+    let options = format!("SLURMD_OPTIONS=\"--conf-server ctl:6817{named}\"\n");
     root.write_file("/etc/default/slurmd", options, 0o644)?;
     root.write_file("/etc/hostname", "unnamed\n", 0o644)?;
-    root.write_file("/etc/slurm-rollout/agent.d/name.toml", format!("node_name = \"{name}\"\n"), 0o644)?;
+    root.write_file("/etc/dnf/dnf.conf", DNF_CONF, 0o644)?;
     root.write_file(BOOT_SCRIPT_PATH, BOOT_SCRIPT, 0o755)?;
     let boot = format!(
         "[Unit]\nWants=network-online.target\nAfter=network-online.target\n[Service]\nType=oneshot\n\

@@ -115,6 +115,13 @@ impl Dnf {
         budget.run(self.name(), attempt, |limit| self.forward(limit, "-y").args(arguments))
     }
 
+    /// Accepts the keys of repositories whose metadata is signed (`repo_gpgcheck`), as the transaction will. A dry run
+    /// declines a key that nobody has accepted on this node yet, and leaves the repository out. If this fails, the dry run
+    /// reports why.
+    fn accept_keys(&self, budget: TimeBudget) {
+        let _ = self.run(budget, "loading the repositories", &["makecache".to_owned()]);
+    }
+
     /// Returns what dnf prints that it would do.
     fn dry_run(
         &self,
@@ -172,8 +179,11 @@ impl Dnf {
         self.rpm.root_directory().join(path.trim_start_matches('/'))
     }
 
-    fn install(transaction: &Transaction) -> Vec<String> {
-        let mut arguments = vec!["--refresh".to_owned(), "install".to_owned()];
+    fn install(&self, transaction: &Transaction) -> Vec<String> {
+        // dnf5 refuses both together.
+        let is_cached = self.options.iter().any(|option| option == "--cacheonly");
+        let refresh = (!is_cached).then(|| "--refresh".to_owned());
+        let mut arguments: Vec<String> = refresh.into_iter().chain(["install".to_owned()]).collect();
         if transaction.may_remove_more {
             arguments.push("--allowerasing".to_owned());
         }
@@ -283,7 +293,8 @@ impl Tool for Dnf {
         let mut space = Space::default();
         if !transaction.install.is_empty() {
             let attempt = format!("installing {}", list::few(&transaction.install));
-            let output = self.dry_run(budget, &attempt, &Self::install(transaction))?;
+            self.accept_keys(budget);
+            let output = self.dry_run(budget, &attempt, &self.install(transaction))?;
             affected.extend(simulate::in_dnf(&output, installed));
             space = space::in_dnf(&output);
         }
@@ -418,7 +429,7 @@ impl Tool for Dnf {
             Ok::<(), ChangeError>(())
         };
         if !transaction.install.is_empty() {
-            run(format!("installing {}", list::few(&transaction.install)), &Self::install(transaction))?;
+            run(format!("installing {}", list::few(&transaction.install)), &self.install(transaction))?;
         }
         let now = self.installed()?;
         let remaining: Vec<String> =
@@ -474,6 +485,23 @@ impl Tool for Dnf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cached_metadata_is_not_refreshed() {
+        let transaction = Transaction {
+            install: vec!["a".to_owned()],
+            remove: Vec::new(),
+            may_remove_more: false,
+            modules: Vec::new(),
+        };
+        for (options, expected) in
+            [("--best", &["--refresh", "install", "a"][..]), ("--cacheonly", &["install", "a"])]
+        {
+            let wanted = Packages { options: vec![options.to_owned()], ..Packages::default() };
+            let dnf = Dnf::of_node("/usr/bin/dnf5", Flavour::Dnf5).for_change(&wanted);
+            assert_eq!(dnf.install(&transaction), expected);
+        }
+    }
 
     #[test]
     fn one_version_of_a_kernel_is_exchanged_for_another() {

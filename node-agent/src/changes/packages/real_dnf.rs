@@ -1,6 +1,7 @@
 //! Tests with the real dnf and rpm of this machine, on a private root and with a private repository.
 
 mod refusals;
+mod signatures;
 mod surroundings;
 
 use super::dnf::Dnf;

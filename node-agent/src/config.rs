@@ -1,5 +1,6 @@
 //! The agent's configuration. Every key has a default, so a node may have no file at all.
 
+use crate::node;
 use crate::slurm::conf_server::is_conf_server;
 use crate::slurm::slurmd_options::{CONF_SERVER, SlurmdOptions};
 use crate::state;
@@ -9,6 +10,7 @@ use rollout_core::text::one_line;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
+use rollout_host::order_key::SlurmUser;
 use rollout_host::scontrol::Scontrol;
 use rollout_host::sealing::Sealing;
 use serde::{Deserialize, Serialize};
@@ -105,7 +107,8 @@ impl Config {
 
     /// Returns the means of opening orders.
     pub(crate) fn sealing(&self) -> Sealing {
-        Sealing::new(&self.munge_socket, self.order_key.as_deref())
+        let slurm_user = SlurmUser::known_by(&self.slurm_user, node::uid_of);
+        Sealing::new(&self.munge_socket, self.order_key.as_deref(), slurm_user)
     }
 
     /// Adds the slurmctld that this process or slurmd fetches its configuration from, if no key sets one.

@@ -36,7 +36,6 @@ use driver::{Driver, WaitForInstructions};
 use execute::Executor;
 use rollout_core::agent::{Agent, Identity};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::protocol::answer::Answer;
 use rollout_core::slurm::node_name::{NameSource, NoNodeName, NodeName, short};
 use sd_notify::NotifyState;
 use std::sync::Arc;
@@ -234,7 +233,7 @@ async fn refuse_all(
     loop {
         match tokio::time::timeout(READ_AGAIN, requests.recv()).await {
             Ok(Some(Request { answer, .. })) => {
-                let _ = answer.send(Answer::refused(error.to_string()));
+                let _ = answer.send(error.refusal());
             }
             Ok(None) => return,
             // systemd starts the agent again.

@@ -4,6 +4,7 @@ pub(crate) mod ledger_file;
 pub(crate) mod staged_file;
 
 use rollout_core::agent::{Identity, OnDisk};
+use rollout_core::protocol::answer::Answer;
 use rollout_core::slurm::node_name::NoNodeName;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,16 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
+    /// Returns the refusal of an order for this cause. A file system that is read-only, full or not there may be another one
+    /// in a moment; a file with the wrong content stays until somebody removes it.
+    pub(crate) fn refusal(&self) -> Answer {
+        let transient = match self {
+            Self::Io { .. } | Self::NoNodeName(NoNodeName::HostName(_)) => true,
+            Self::Content { .. } | Self::Foreign { .. } | Self::NoNodeName(_) => false,
+        };
+        Answer::Refused { why: self.to_string(), order: None, transient }
+    }
+
     fn writing(path: PathBuf) -> impl FnOnce(io::Error) -> Self {
         |source| Self::Io { path, what: "written", source }
     }
@@ -57,6 +68,28 @@ pub(crate) fn read(dir: &Path, identity: &Identity) -> Result<OnDisk, StateError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rollout_core::hostlist::NodeSet;
+
+    #[test]
+    fn a_refusal_is_for_now_if_its_cause_may_go_by_itself() {
+        let path = || PathBuf::from("/state/order.json");
+        let (node, me) = ("n1".to_owned(), "n2".to_owned());
+        let nodes = NodeSet::parse("n[1-2]").unwrap();
+        for (error, expected) in [
+            (StateError::writing(path())(io::ErrorKind::ReadOnlyFilesystem.into()), true),
+            (StateError::writing(path())(io::ErrorKind::StorageFull.into()), true),
+            (StateError::NoNodeName(NoNodeName::HostName("still localhost".to_owned())), true),
+            (StateError::NoNodeName(NoNodeName::Several { host: me.clone(), nodes }), false),
+            (StateError::Foreign { path: path(), node, me }, false),
+            (
+                StateError::Content { path: path(), source: serde_json::from_str::<u8>("{").unwrap_err() },
+                false,
+            ),
+        ] {
+            let Answer::Refused { why, order: None, transient } = error.refusal() else { panic!("{error}") };
+            assert_eq!((why, transient), (error.to_string(), expected));
+        }
+    }
 
     /// Files outside of this crate that name the state directory, with the lines that they must have.
     const PACKAGING: [(&str, &[&str]); 7] = [

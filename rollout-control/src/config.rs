@@ -8,9 +8,11 @@ use rollout_core::slurm::drains::CuredByReboot;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{self, ConfigError, InvalidValue, Validate, is_absolute};
 use rollout_host::munge;
+use rollout_host::order_key::SlurmUser;
 use rollout_host::scontrol::Scontrol;
 use rollout_host::sealing::Sealing;
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,11 +159,16 @@ impl Config {
         CuredByReboot { reasons: &self.reboot_clears, by: &self.reboot_clears_by }
     }
 
-    /// Returns the means of sealing orders.
+    /// Returns the means of sealing orders. SlurmUser owns the state directory.
     #[must_use]
     pub fn sealing(&self) -> Sealing {
-        Sealing::new(&self.munge_socket, self.order_key.as_deref())
+        let slurm_user = SlurmUser::known_by(self.state_dir.to_string_lossy(), owner);
+        Sealing::new(&self.munge_socket, self.order_key.as_deref(), slurm_user)
     }
+}
+
+fn owner(directory: &str) -> Option<u32> {
+    std::fs::metadata(directory).ok().map(|directory| directory.uid())
 }
 
 fn owned(words: &[&str]) -> Vec<String> {

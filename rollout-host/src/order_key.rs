@@ -2,11 +2,13 @@
 //! (`AuthType=auth/slurm`).
 //!
 //! A credential is text: a prefix, an HMAC-SHA-256, the time of sealing, a random number, and the payload as it is. It is
-//! authentic and not encrypted. Having the key is the right to give orders, so the file must be closed to others.
+//! authentic and not encrypted. Having the key is the right to give orders, so the file must be closed to others, and belong to
+//! root or SlurmUser: its owner can read and replace it.
 
 use crate::clock;
 use crate::regular_file;
 use hmac::{Hmac, KeyInit, Mac};
+use nix::unistd::geteuid;
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +45,17 @@ pub enum OrderKeyError {
     Io { path: PathBuf, source: io::Error },
     #[error("the key {path} is open to others (mode {mode:04o}); `chmod 600` it, and replace it", path = .path.display())]
     Exposed { path: PathBuf, mode: u32 },
+    #[error(
+        "the key {path} belongs to uid {owner}, which is neither root nor SlurmUser ({}); `chown` it, and replace it",
+        name(*.slurm_user),
+        path = .path.display()
+    )]
+    Foreign {
+        path: PathBuf,
+        owner: u32,
+        /// The uid of SlurmUser, if it is known.
+        slurm_user: Option<u32>,
+    },
     #[error("the key {path} has {length} bytes, less than {MIN_KEY}", path = .path.display())]
     TooShort { path: PathBuf, length: usize },
     #[error("{0}")]
@@ -56,6 +69,22 @@ pub enum OrderKeyError {
 #[derive(Debug, Clone)]
 pub struct OrderKey {
     path: PathBuf,
+    slurm_user: SlurmUser,
+}
+
+/// A way to find the uid of SlurmUser, to whom the key may belong. It is only used if the key belongs neither to root nor to
+/// this process's own user: a name service may be late.
+#[derive(Debug, Clone)]
+pub struct SlurmUser {
+    known_by: String,
+    uid_of: fn(&str) -> Option<u32>,
+}
+
+impl SlurmUser {
+    /// Finds the uid by this text, such as a name.
+    pub fn known_by(text: impl Into<String>, uid_of: fn(&str) -> Option<u32>) -> Self {
+        Self { known_by: text.into(), uid_of }
+    }
 }
 
 /// Credentials that were opened, and the time from which any may be opened.
@@ -79,9 +108,9 @@ pub fn is_sealed_with_key(text: &str) -> bool {
 }
 
 impl OrderKey {
-    /// Names the file with the key.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+    /// Names the file with the key, which may belong to this user.
+    pub fn at(path: impl Into<PathBuf>, slurm_user: SlurmUser) -> Self {
+        Self { path: path.into(), slurm_user }
     }
 
     #[must_use]
@@ -149,10 +178,15 @@ impl OrderKey {
     fn read(&self) -> Result<Vec<u8>, OrderKeyError> {
         let io = |source| OrderKeyError::Io { path: self.path.clone(), source };
         let file = regular_file::open(&self.path).map_err(io)?;
-        let mode = file.metadata().map_err(io)?.mode() & 0o7777;
+        let metadata = file.metadata().map_err(io)?;
+        let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(OrderKeyError::Exposed { path: self.path.clone(), mode });
         }
+        let SlurmUser { known_by, uid_of } = &self.slurm_user;
+        check_owner(metadata.uid(), geteuid().as_raw(), || uid_of(known_by)).map_err(|slurm_user| {
+            OrderKeyError::Foreign { path: self.path.clone(), owner: metadata.uid(), slurm_user }
+        })?;
         let mut key = Vec::new();
         file.take(MAX_KEY).read_to_end(&mut key).map_err(io)?;
         match key.len() {
@@ -192,6 +226,22 @@ impl Memory {
     }
 }
 
+/// Checks the owner of a key, for a process of the user `own`.
+///
+/// # Errors
+/// Returns the uid of SlurmUser, if it is known, if the key belongs to somebody else.
+fn check_owner(owner: u32, own: u32, slurm_user: impl Fn() -> Option<u32>) -> Result<(), Option<u32>> {
+    if owner == 0 || owner == own {
+        return Ok(());
+    }
+    let slurm_user = slurm_user();
+    if slurm_user == Some(owner) { Ok(()) } else { Err(slurm_user) }
+}
+
+fn name(slurm_user: Option<u32>) -> String {
+    slurm_user.map_or_else(|| "unknown on this host".to_owned(), |uid| format!("uid {uid}"))
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -216,7 +266,11 @@ mod tests {
         let path = dir.path().join("key");
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        (dir, OrderKey::at(path))
+        (dir, OrderKey::at(path, slurm_user()))
+    }
+
+    fn slurm_user() -> SlurmUser {
+        SlurmUser::known_by("slurm", |name| (name == "slurm").then_some(64030))
     }
 
     fn refused(result: Result<&str, OrderKeyError>) -> String {
@@ -287,8 +341,45 @@ mod tests {
         assert!(matches!(open_to_all.seal("x"), Err(OrderKeyError::Exposed { mode: 0o640, .. })));
         let (_dir, short) = key(&[7; 31], 0o600);
         assert!(matches!(short.seal("x"), Err(OrderKeyError::TooShort { length: 31, .. })));
-        let none = OrderKey::at("/nonexistent/key");
+        let none = OrderKey::at("/nonexistent/key", slurm_user());
         assert!(matches!(none.seal("x"), Err(OrderKeyError::Io { .. })));
         assert!(none.try_out().unwrap_err().contains("/nonexistent/key"));
+    }
+
+    #[test]
+    fn a_key_belongs_to_root_slurm_user_or_this_process() {
+        for (owner, own, slurm_user, expected) in [
+            (0, 0, None, Ok(())),
+            (0, 64030, None, Ok(())),
+            (64030, 64030, None, Ok(())),
+            (64030, 0, Some(64030), Ok(())),
+            (64030, 0, None, Err(None)),
+            (1000, 0, Some(64030), Err(Some(64030))),
+            (1000, 64030, Some(64030), Err(Some(64030))),
+        ] {
+            assert_eq!(check_owner(owner, own, || slurm_user), expected, "{owner} {own} {slurm_user:?}");
+        }
+        check_owner(0, 1000, || panic!("no name service is asked about root's key")).unwrap();
+    }
+
+    #[test]
+    fn a_key_of_somebody_else_is_not_used() {
+        let (_dir, key) = key(&[7; 32], 0o600);
+        assert_eq!(key.try_out(), Ok(()));
+        // Nobody else can give a file away.
+        if geteuid().is_root() {
+            let give_to = |uid: u32| nix::unistd::chown(key.path(), Some(uid.into()), None).unwrap();
+            give_to(64030);
+            assert_eq!(key.try_out(), Ok(()));
+            give_to(1000);
+            let sealed = key.seal("x");
+            assert!(matches!(
+                sealed,
+                Err(OrderKeyError::Foreign { owner: 1000, slurm_user: Some(64030), .. })
+            ));
+            let why = key.try_out().unwrap_err();
+            let expected = "belongs to uid 1000, which is neither root nor SlurmUser (uid 64030); `chown` it";
+            assert!(why.contains(expected), "{why}");
+        }
     }
 }

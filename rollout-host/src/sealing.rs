@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::munge::{Munge, MungeError};
-use crate::order_key::{Memory, OrderKey, OrderKeyError, SLURM_KEY, is_sealed_with_key};
+use crate::order_key::{Memory, OrderKey, OrderKeyError, SLURM_KEY, SlurmUser, is_sealed_with_key};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ impl SealingError {
 pub struct Sealing {
     munge_socket: PathBuf,
     order_key: Option<PathBuf>,
+    slurm_user: SlurmUser,
 }
 
 /// One way of sealing.
@@ -55,19 +56,19 @@ pub struct Opened {
 }
 
 impl Sealing {
-    /// Uses munged at this socket, and the key in this file if one is given.
+    /// Uses munged at this socket, and the key in this file if one is given, which may belong to SlurmUser.
     #[must_use]
-    pub fn new(munge_socket: &Path, order_key: Option<&Path>) -> Self {
-        Self { munge_socket: munge_socket.to_owned(), order_key: order_key.map(Path::to_owned) }
+    pub fn new(munge_socket: &Path, order_key: Option<&Path>, slurm_user: SlurmUser) -> Self {
+        Self { munge_socket: munge_socket.to_owned(), order_key: order_key.map(Path::to_owned), slurm_user }
     }
 
     /// Returns the way in which this host seals: with the configured key, else with MUNGE, else with Slurm's key.
     #[must_use]
     pub fn method(&self) -> Method {
         match &self.order_key {
-            Some(path) => Method::Key(OrderKey::at(path)),
+            Some(path) => Method::Key(self.key(path)),
             None if !self.munge_socket.exists() && Path::new(SLURM_KEY).exists() => {
-                Method::Key(OrderKey::at(SLURM_KEY))
+                Method::Key(self.key(Path::new(SLURM_KEY)))
             }
             None => Method::Munge(Munge::at(&self.munge_socket)),
         }
@@ -90,7 +91,7 @@ impl Sealing {
     /// If munged or the key cannot be used, or the order is forged, too old or replayed.
     pub fn open(&self, sealed: &str, memory: &Memory) -> Result<Opened, SealingError> {
         if is_sealed_with_key(sealed) {
-            let key = OrderKey::at(self.order_key.clone().unwrap_or_else(|| SLURM_KEY.into()));
+            let key = self.key(self.order_key.as_deref().unwrap_or(Path::new(SLURM_KEY)));
             let payload = key.open(sealed, memory)?.as_bytes().to_vec();
             // The key's memory refuses older ones than itself.
             return Ok(Opened { uid: None, age: Duration::ZERO, payload });
@@ -98,6 +99,10 @@ impl Sealing {
         let opened = Munge::at(&self.munge_socket).open(sealed)?;
         let age = Duration::from_secs(clock::now_s().saturating_sub(opened.sealed_s));
         Ok(Opened { uid: Some(opened.uid), age, payload: opened.payload })
+    }
+
+    fn key(&self, path: &Path) -> OrderKey {
+        OrderKey::at(path, self.slurm_user.clone())
     }
 }
 

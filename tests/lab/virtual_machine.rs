@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 
 use crate::error::{IoContext, LabError, Result};
+use crate::packages::deb_repository::DebRepository;
 use crate::processes::run::{Background, Command, Output, in_own_mounts, tail};
 use crate::product::Product;
 use crate::state_dir::{lock, lock_file, state_dir, try_lock};
@@ -156,6 +157,11 @@ impl VirtualMachine {
     /// The same, and returns stdout; an error with stderr if it does not end with 0.
     pub fn run(&self, script: &str, limit: Duration) -> Result<String> {
         self.exec(script, limit)?.into_stdout()
+    }
+
+    /// Makes this the only repository of the system that runs, with apt's lists up to date.
+    pub fn install_repository(&self, repository: &DebRepository, limit: Duration) -> Result<()> {
+        self.run(&repository.script()?, limit).map(drop)
     }
 
     fn on(&self) -> MutexGuard<'_, Option<On>> {

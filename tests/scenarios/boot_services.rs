@@ -7,6 +7,7 @@
 
 mod bos;
 mod bss;
+mod openchami;
 mod program;
 mod server;
 
@@ -16,10 +17,11 @@ const XNAMES: [&str; 2] = ["x1000c0s0b0n0", "x1000c0s0b0n1"];
 
 /// Boots two nodes without a disk. `config` is a drop-in of controller.toml, `nodes` the site's file of nodes. Image
 /// 4 boots as a different version.
-fn site(config: &'static str, nodes: &'static str) -> Site {
+fn site(config: impl Into<String>, nodes: &'static str) -> Site {
+    let config = config.into();
     let change = move |root: &NodeRoot| {
         if root.is_controller() {
-            root.write_file(IMAGES_CONFIG_FILE, config, 0o644)?;
+            root.write_file(IMAGES_CONFIG_FILE, &config, 0o644)?;
             root.write_file("/etc/slurm-rollout/nodes.toml", nodes, 0o644)?;
             root.write_file(program::PATH, program::SET_IMAGE, 0o755)?;
             return root.enable_units(&[RECONCILE_TIMER]);

@@ -14,7 +14,6 @@ use crate::state::staged_file::StagedFile;
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::{Action, Refused};
 use rollout_core::agent::{Agent, Outcome, Reaction, Write};
-use rollout_core::protocol::answer::Answer;
 use rollout_host::clock;
 use sd_notify::NotifyState;
 use std::path::Path;
@@ -128,7 +127,7 @@ impl Driver {
         self.publish.send_replace(Published { trouble: Some(what.clone()), ..Published::of(&self.agent) });
         let refuse = async {
             while let Some(Request { answer, .. }) = self.requests.recv().await {
-                let _ = answer.send(Answer::refused(what.clone()));
+                let _ = answer.send(error.refusal());
             }
         };
         let _ = tokio::time::timeout(TROUBLE_PAUSE, refuse).await;
@@ -160,7 +159,7 @@ impl Driver {
         }
         let reaction = self.agent.order(&order, clock::now_s());
         if let Err(error) = self.persist_order(reaction.writes) {
-            let _ = answer.send(Answer::refused(error.to_string()));
+            let _ = answer.send(error.refusal());
             return None;
         }
         if let (Some(_), Some(ledger)) = (reaction.action, self.agent.ledger()) {

@@ -41,15 +41,16 @@ pub fn connection(bytes: &[u8], is_root_here: bool) -> Result<Served, String> {
 
 impl Rig {
     fn new() -> Result<Self, String> {
-        let missing = "/nonexistent/slurm-rollout".into();
-        let config = Config { scontrol: missing, ..Config::default() };
+        let missing = |name: &str| Path::new("/nonexistent/slurm-rollout").join(name);
+        let (scontrol, munge_socket) = (missing("scontrol"), missing("munge"));
+        let config = Config { scontrol, munge_socket, ..Config::default() };
         let nodes = NodeSet::from_names(["cn001"]).map_err(|error| error.to_string())?;
         let (publish, published) = watch::channel(Published::default());
         let (send, mut requests) = mpsc::channel::<Request>(16);
         let shared = Shared {
             identity: AgentStatus { node: "cn001".to_owned(), ..AgentStatus::default() },
             slurm_user: config.slurm_user.clone(),
-            sealing: Sealing::new(Path::new("/nonexistent/slurm-rollout/munge"), None),
+            sealing: config.sealing(),
             opened: Arc::default(),
             published,
             orders: send,

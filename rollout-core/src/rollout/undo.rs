@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Returns the reason if it cannot be computed.
 pub fn reverse(desired: &DesiredState, past: &NodeChanges) -> Result<Option<DesiredState>, String> {
     let changes = past.made.iter().rev().map(|made| back(desired, past, made));
-    let changes = changes.collect::<Result<Vec<Change>, String>>()?;
+    let mut changes = changes.collect::<Result<Vec<Change>, String>>()?;
+    // A manifest has them behind its packages, on the way back as well: a kernel that comes back gets the arguments.
+    changes.sort_by_key(|change| matches!(change, Change::KernelArgs(_)));
     if changes.is_empty() {
         return Ok(None);
     }
@@ -172,6 +174,23 @@ on_failure = "hold"
             args.edited("root=/dev/vda1 ro mitigations=off"),
             "root=/dev/vda1 ro mitigations=auto quiet"
         );
+    }
+
+    #[test]
+    fn packages_go_back_before_the_arguments_of_the_kernel() {
+        let desired = "name='r'\nnodes='n1'\n[[change]]\nkind='packages'\ninstall=['tool=1.1']\n\
+                       [[change]]\nkind='kernel-args'\nadd=['a']\n";
+        let desired = Manifest::parse(desired).unwrap().desired;
+        let packages = ChangeMade::Packages {
+            manager: Manager::Apt,
+            added: strings(&["tool:all=1.1"]),
+            removed: strings(&["tool:all=1.0"]),
+            beside: Vec::new(),
+        };
+        let args = ChangeMade::KernelArgs { added: strings(&["a"]), removed: Vec::new() };
+        let back = reverse(&desired, &past(vec![packages, args])).unwrap().unwrap();
+        back.check().unwrap();
+        assert!(matches!(&back.changes[..], [Change::Packages(_), Change::KernelArgs(_)]), "{back:?}");
     }
 
     #[test]

@@ -46,6 +46,16 @@ impl DebRepository {
         self.install(&root.inside)
     }
 
+    /// Returns a script for sh that does the same.
+    pub(crate) fn script(&self) -> Result<String> {
+        let archive = Command::new(&["base64", "-w0"]).stdin(self.archive.as_slice()).run()?;
+        Ok(format!(
+            "rm -rf {PLACE}; mkdir -p {PLACE}; echo {archive} | base64 -d | tar -C {PLACE} -xf -; \
+             echo '{}' >/etc/apt/sources.list.d/lab.list; apt-get -qq update",
+            ENTRY.trim_end()
+        ))
+    }
+
     fn install(&self, inside: &Inside) -> Result<()> {
         inside.command(&["rm", "-rf", PLACE]).run()?;
         inside.unpack(&self.archive, PLACE)?;

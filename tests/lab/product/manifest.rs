@@ -65,6 +65,11 @@ impl Manifest {
         self.change("image").with("via", via).with("image", image).with("version", version)
     }
 
+    /// Adds a change of the kernel's arguments.
+    pub fn kernel_args(self, add: &[&str], remove: &[&str]) -> Manifest {
+        self.change("kernel-args").with("add", add).with("remove", remove)
+    }
+
     /// Sets a key of the last change, such as `remove`, `timeout`, `boot_timeout`, `arch`: a string or a list of
     /// strings.
     pub fn with<T: serde::Serialize + ?Sized>(mut self, key: &str, value: &T) -> Manifest {

@@ -67,23 +67,35 @@ mv parts/boot/initrd.img-* parts/boot/initrd
 
 # Nothing is said, and no leak is fought, that would only take time.
 common="rw console=ttyS0 loglevel=4 mitigations=off systemd.show_status=0"
-old="root=/dev/vda2 $common" new="root=/dev/vda3 $common" hang="root=/dev/vda3 init=/usr/sbin/lab-hang $common"
 if [ "$loader" = grub ]; then
+    cat >root/etc/default/grub <<END
+GRUB_DEFAULT=saved
+GRUB_TIMEOUT=0
+GRUB_TIMEOUT_STYLE=menu
+GRUB_TERMINAL=console
+GRUB_CMDLINE_LINUX="$common"
+END
+    cat >root/etc/grub.d/10_compute <<'END'
+#!/bin/sh
+entry() { printf "menuentry '%s' --id %s {\n linux /vmlinuz %s\n initrd /initrd\n}\n" "$@"; }
+entry 'Compute 1' old "root=/dev/vda2 $GRUB_CMDLINE_LINUX"
+echo "submenu 'Others' --id others {"
+entry 'Compute 2' new "root=/dev/vda3 $GRUB_CMDLINE_LINUX"
+entry 'Compute 2 that hangs' hang "root=/dev/vda3 init=/usr/sbin/lab-hang $GRUB_CMDLINE_LINUX"
+echo "}"
+END
+    # The rest of grub-mkconfig would find nothing, and take its time for it.
+    chmod -x root/etc/grub.d/*
+    chmod +x root/etc/grub.d/00_header root/etc/grub.d/10_compute root/etc/grub.d/41_custom
     mkdir parts/boot/grub
     cp -r root/usr/lib/grub/i386-pc parts/boot/grub/
     inside grub-editenv /mnt/boot/grub/grubenv create
     inside grub-editenv /mnt/boot/grub/grubenv set saved_entry=old
-    # The part that reads the environment block is as grub-mkconfig writes it.
-    inside env prefix=/usr exec_prefix=/usr datarootdir=/usr/share pkgdatadir=/usr/share/grub GRUB_DEFAULT=saved GRUB_TIMEOUT=0 \
-        GRUB_TIMEOUT_STYLE=menu GRUB_TERMINAL=console /etc/grub.d/00_header >parts/boot/grub/grub.cfg
-    entry() { printf "menuentry '%s' --id %s {\n linux /vmlinuz %s\n initrd /initrd\n}\n" "$@"; }
-    {
-        entry 'Compute 1' old "$old"
-        echo "submenu 'Others' --id others {"
-        entry 'Compute 2' new "$new"
-        entry 'Compute 2 that hangs' hang "$hang"
-        echo "}"
-    } >>parts/boot/grub/grub.cfg
+    # As grub-mkconfig, which cannot run here: it looks for the disk of the root.
+    for part in 00_header 10_compute 41_custom; do
+        inside env prefix=/usr exec_prefix=/usr datarootdir=/usr/share pkgdatadir=/usr/share/grub \
+            sh -ec 'set -a; . /etc/default/grub; exec "/etc/grub.d/$0"' "$part"
+    done >parts/boot/grub/grub.cfg
     label=dos boot=L
 else
     mkdir -p parts/boot/EFI/BOOT parts/boot/EFI/systemd parts/boot/loader/entries
@@ -92,9 +104,9 @@ else
     done
     printf 'timeout 0\ndefault compute-1.conf\n' >parts/boot/loader/loader.conf
     entry() { printf 'title %s\nlinux /vmlinuz\ninitrd /initrd\noptions %s\n' "$1" "$3" >"parts/boot/loader/entries/$2.conf"; }
-    entry 'Compute 1' compute-1 "$old"
-    entry 'Compute 2' compute-2 "$new"
-    entry 'Compute 2 that hangs' compute-hang "$hang"
+    entry 'Compute 1' compute-1 "root=/dev/vda2 $common"
+    entry 'Compute 2' compute-2 "root=/dev/vda3 $common"
+    entry 'Compute 2 that hangs' compute-hang "root=/dev/vda3 init=/usr/sbin/lab-hang $common"
     label=gpt boot=U
 fi
 

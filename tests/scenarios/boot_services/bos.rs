@@ -30,7 +30,7 @@ impl Bos {
         let bos = Bos::default();
         bos.0.lock().unwrap().extend(XNAMES.map(|xname| (xname.to_owned(), component(xname))));
         let answering = bos.clone();
-        serve(site, move |request| answering.answer(request));
+        serve(site, 8080, move |request| answering.answer(request));
         bos
     }
 

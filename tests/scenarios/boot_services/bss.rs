@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::server::{Request, no_such_page, serve};
-use super::{XNAMES, manifest, running, site};
+use super::{XNAMES, manifest, openchami, running, site};
 use crate::prelude::*;
 
 const MAC: &str = "02:00:00:00:00:02";
@@ -25,7 +25,7 @@ impl Bss {
         let served = site.cluster.controller().root().join(BOOT_DIRECTORY.trim_start_matches('/'));
         let bss = Bss { entries: Arc::default(), served };
         let answering = bss.clone();
-        serve(site, move |request| answering.answer(request));
+        serve(site, 8080, move |request| answering.answer(request));
         bss
     }
 
@@ -64,16 +64,18 @@ impl Bss {
 }
 
 /// One node has an entry under its xname, with more in it than an image; the other one is known by its MAC address
-/// and has no entry. Both get an image, and then a different one, from which they go back.
+/// and has no entry. Both get an image, and then a different one, from which they go back. Then OpenCHAMI's boot-service
+/// takes over the same nodes.
 #[test]
-fn entries_of_the_boot_script_service() {
-    let config = "[bss]\nurl = \"http://127.0.0.1:8080/apis/bss\"\n";
+fn entries_of_the_boot_script_service_and_configurations_of_openchami() {
+    let config = format!("[bss]\nurl = \"http://127.0.0.1:8080/apis/bss\"\n{}", openchami::CONFIG);
     let site = &site(config, "[cn01]\nxname = \"x1000c0s0b0n0\"\n[cn02]\nmac = \"02:00:00:00:00:02\"\n");
     let bss = &Bss::start(site);
     bss.entries.lock().unwrap().insert(XNAMES[0].to_owned(), entry("compute-1"));
     in_cases(|cases| {
         cases.check("both get an image", || both_get_an_image(site, bss));
         cases.check("both go back", || both_go_back(site, bss));
+        openchami::check(cases, site);
     });
 }
 

@@ -43,9 +43,9 @@ impl Request {
     }
 }
 
-/// Serves on port 8080 of the controller itself until the test program ends.
-pub(super) fn serve(site: &Site, answer: impl Fn(&Request) -> (u16, Value) + Send + 'static) {
-    let listen = || TcpListener::bind("127.0.0.1:8080").unwrap();
+/// Serves on a port of the controller itself until the test program ends.
+pub(super) fn serve(site: &Site, port: u16, answer: impl Fn(&Request) -> (u16, Value) + Send + 'static) {
+    let listen = move || TcpListener::bind(("127.0.0.1", port)).unwrap();
     let listener = site.cluster.controller().in_network(listen).unwrap();
     spawn(move || {
         for mut stream in listener.incoming().flatten() {

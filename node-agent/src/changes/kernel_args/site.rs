@@ -274,8 +274,13 @@ impl Site<'_> {
     fn systemd_boot(&self) -> Result<Sources, ChangeError> {
         let booted = self.loader.booted_entry(&self.running).unwrap_or_default();
         let directories = BOOT.map(|boot| self.root.join(boot).join("loader/entries"));
-        let directory =
-            directories.iter().find(|directory| !booted.is_empty() && directory.join(&booted).exists());
+        // The entry that was tried is removed once it is proven, in the boot that it led to.
+        let has_it = |directory: &&PathBuf| match booted.as_str() {
+            "" => false,
+            TRIAL_FILE => directory.exists(),
+            _ => directory.join(&booted).exists(),
+        };
+        let directory = directories.iter().find(has_it);
         let problem = || {
             format!(
                 "{booted:?} was booted, which is no file in loader/entries: arguments in a unified kernel image cannot \
@@ -290,11 +295,13 @@ impl Site<'_> {
             Some(text) => Some(text),
             None => read(&vendor)?,
         };
+        let entries = files_in(directory, ".conf")?;
+        let beside_trial = entries.first().map(|(path, _)| path.clone()).unwrap_or_default();
         Ok(Sources {
-            entries: files_in(directory, ".conf")?,
+            entries,
             cmdline: text.map(|text| (own, text)),
             trial: directory.join(TRIAL_FILE),
-            beside_trial: directory.join(&booted),
+            beside_trial,
             ..Sources::default()
         })
     }

@@ -9,6 +9,7 @@ use rollout_core::agent::Identity;
 use rollout_core::agent::phase::Phase;
 use rollout_core::agent::record::Before;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{
     Apply, GiveBack, LocalHandOver, Order, OrderId, OrderKind, PlainReboot, PreStage, RestoreLedger,
 };
@@ -174,8 +175,10 @@ fn an_order_that_cannot_be_written_is_refused_and_changes_nothing() {
     let (end, answers) = rig.life(&orders);
     assert_eq!(end, End::Idle);
     for (answer, file) in answers.into_iter().zip(["order.json", "staged.json"]) {
-        let Some(Answer::Refused { why, order, .. }) = answer else { panic!("{answer:?}") };
-        assert!(why.contains(&format!("{file}: cannot be written: ")) && order.is_none(), "{why}");
+        let Some(Answer::Refused { why, order: None, transient: true }) = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(why.contains(&format!("{file}: cannot be written: ")), "{why}");
     }
     assert!(rig.node.state().used.is_empty());
     for name in ["order.json", "staged.json"] {

@@ -231,6 +231,35 @@ fn proven_arguments_last_and_can_be_taken_back_exactly() {
     }
 }
 
+/// The next order comes before the next boot: the one entry that booted the system is gone.
+#[test]
+fn arguments_are_changed_again_in_the_boot_that_proved_them() {
+    let mut lab = Lab::systemd_boot();
+    lab.loader.set_default(Some("id-5.14.conf")).unwrap();
+    let before = lab.everything();
+    let saved = lab.site().observe(None).unwrap();
+    lab.site().apply(&args(), &saved).unwrap();
+    lab.loader.booted = Some(TRIAL_FILE);
+    lab.loader.set_next(None).unwrap();
+    for _ in 0..2 {
+        lab.site().confirm(&args(), &saved).unwrap();
+    }
+    let back = KernelArgs { add: args().remove, remove: args().add };
+    assert!(lab.site().is_satisfied(&args()).unwrap() && !lab.site().is_satisfied(&back).unwrap());
+    let saved = lab.site().observe(None).unwrap();
+    lab.site().apply(&back, &saved).unwrap();
+    assert_eq!(
+        texts::value(&lab.text(&format!("efi/loader/entries/{TRIAL_FILE}")), "options"),
+        "root=UUID=1 ro quiet"
+    );
+    lab.loader.set_next(None).unwrap();
+    lab.site().confirm(&back, &saved).unwrap();
+    let entries = |(files, _): &(Vec<(PathBuf, String)>, _)| -> Vec<_> {
+        files.iter().filter(|(path, _)| path.to_string_lossy().contains("entries")).cloned().collect()
+    };
+    assert_eq!(entries(&lab.everything()), entries(&before));
+}
+
 #[test]
 fn all_files_for_present_and_later_kernels_are_edited() {
     let (debian, red_hat, systemd_boot) = (Lab::debian(), Lab::red_hat(), Lab::systemd_boot());

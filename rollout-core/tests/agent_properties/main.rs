@@ -55,7 +55,8 @@ fn op_with_bad_disk() -> impl Strategy<Value = Op> {
 /// Runs many lives and returns the phases that they went through: properties of lives that never happen prove nothing.
 fn many_lives(ops: impl Strategy<Value = Op>, volatile: bool) -> BTreeSet<Phase> {
     let phases = RefCell::new(BTreeSet::new());
-    let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
+    let cases = Config::default().cases.max(2000);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&vec(ops, 0..60), |script| {
         let mut node = Node::new(script, volatile);
         node.live();
@@ -148,6 +149,23 @@ fn the_same_order_again_changes_nothing_however_often_it_comes() {
     node.live();
     assert_eq!(node.boot, 2, "one order, one boot");
     assert_eq!(node.accepted.len(), 1);
+}
+
+/// An admin releases a node whose image is neither proven nor undone. Its next order fails, and it boots meanwhile: it
+/// is as it was before that order, so it needs no other boot.
+#[test]
+fn a_node_that_was_released_unproven_goes_back_to_what_the_admin_released() {
+    let image = || Op::Order(Wanted::Image { rollout: 1, hold: false });
+    let proceed = |count| vec![Op::Proceed; count];
+    // The proof fails, and then the boot source is not restored.
+    let held = [vec![image()], proceed(7), vec![Op::Fail], proceed(3), vec![Op::Fail]].concat();
+    let again = vec![Op::Order(Wanted::Release), image(), Op::Proceed, Op::Proceed, Op::Fail, Op::PowerCut];
+    let mut node = Node::new([held, again].concat(), false);
+    node.live();
+    assert_eq!((node.running.as_str(), node.boots.as_str(), node.boot), ("i2", "i0", 3));
+    assert_eq!(node.disk.ledger.unwrap().phase, Phase::RolledBack);
+    let passed = [Phase::Held, Phase::Released, Phase::Undoing, Phase::RolledBack];
+    assert!(passed.iter().all(|phase| node.phases.contains(phase)), "{:?}", node.phases);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use rollout_core::protocol::order::{
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::{DesiredState, Manifest};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::LazyLock;
 
 pub const ME: &str = "n1";
 
@@ -136,9 +137,6 @@ pub struct Node {
     pub admin: bool,
     /// The disk has always kept what was written.
     pub honest: bool,
-    /// A node without a ledger lost power after it had registered and before its order ended. The controller restores
-    /// the drain that it knows from the order, which an admin may have removed.
-    pub lost_registration: bool,
     pub points: usize,
     pub phases: BTreeSet<Phase>,
 }
@@ -166,7 +164,6 @@ impl Node {
             accepted: BTreeSet::new(),
             admin: false,
             honest: true,
-            lost_registration: false,
             points: 0,
             phases: BTreeSet::new(),
         }
@@ -208,6 +205,16 @@ impl Node {
         self.running.clone_from(&self.boots);
         if self.volatile {
             self.disk = Disk::default();
+            self.expect_restored_drain();
+        }
+    }
+
+    /// Notes the drain that the controller restores with a lost ledger: the one that it knows from the order. An admin
+    /// may have removed that since, and Slurm shows this only until the node has registered.
+    fn expect_restored_drain(&mut self) {
+        let known = self.controller.as_ref().and_then(|sent| sent.order.give_back()?.drained.clone());
+        if !self.slurm.reboot_issued && self.slurm.reason.is_none() && known.is_some() {
+            self.slurm.expected = known;
         }
     }
 
@@ -218,11 +225,6 @@ impl Node {
     }
 
     pub fn die(&mut self, how: &Op) -> Died {
-        let phase = self.disk.ledger.as_ref().map(|ledger| ledger.phase);
-        let has_registered = matches!(phase, Some(Phase::Registering | Phase::Updated))
-            && !self.slurm.reboot_issued
-            && self.controller.is_some();
-        self.lost_registration |= self.volatile && has_registered;
         match how {
             Op::PowerCut => self.reboot(),
             Op::DiskFromBackup(back) => {
@@ -327,21 +329,30 @@ fn apply(rollout: u8, desired: DesiredState, give_back: GiveBack) -> OrderKind {
 }
 
 fn links(rollout: u8, hold: bool) -> DesiredState {
-    desired(
-        &format!(
-            "[[change]]\nkind='symlink'\npath='/a'\ntarget='/v{rollout}'\n\
-             [[change]]\nkind='symlink'\npath='/b'\ntarget='/w{rollout}'\n"
-        ),
-        hold,
-    )
+    static ALL: LazyLock<[DesiredState; 4]> = LazyLock::new(|| {
+        each(|rollout| {
+            format!(
+                "[[change]]\nkind='symlink'\npath='/a'\ntarget='/v{rollout}'\n\
+                 [[change]]\nkind='symlink'\npath='/b'\ntarget='/w{rollout}'\n"
+            )
+        })
+    });
+    ALL[usize::from(rollout) * 2 + usize::from(hold)].clone()
 }
 
 fn image(rollout: u8, hold: bool) -> DesiredState {
-    desired(&format!("[[change]]\nkind='image'\nvia='boot-file'\nimage='i{}'\n", rollout + 1), hold)
+    static ALL: LazyLock<[DesiredState; 4]> = LazyLock::new(|| {
+        each(|rollout| format!("[[change]]\nkind='image'\nvia='boot-file'\nimage='i{}'\n", rollout + 1))
+    });
+    ALL[usize::from(rollout) * 2 + usize::from(hold)].clone()
 }
 
-fn desired(changes: &str, hold: bool) -> DesiredState {
-    let on_failure = if hold { "hold" } else { "rollback" };
-    let text = format!("name='r'\nnodes='{ME}'\n{changes}[verify]\non_failure='{on_failure}'\n");
-    Manifest::parse(&text).unwrap().desired
+/// Returns the desired states of both rollouts, without and with `hold`.
+fn each(changes: impl Fn(usize) -> String) -> [DesiredState; 4] {
+    std::array::from_fn(|index| {
+        let changes = changes(index / 2);
+        let on_failure = ["rollback", "hold"][index % 2];
+        let text = format!("name='r'\nnodes='{ME}'\n{changes}[verify]\non_failure='{on_failure}'\n");
+        Manifest::parse(&text).unwrap().desired
+    })
 }

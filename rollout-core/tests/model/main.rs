@@ -167,6 +167,15 @@ fn a_rule_that_is_left_out_is_missed() {
     }
 }
 
+/// An order is then updated while Slurm still waits for the boot: the open rollout alone keeps the node from a second order.
+#[test]
+fn a_node_that_does_not_prove_its_registration() {
+    let scenario = image_without_ledger().without_proof_of_registration();
+    holds(scenario.clone(), (1, 0, 0));
+    let closed = scenario.under(Rules::Mutant(Mutation::ClosedDuringHandOver));
+    finds(&closed.with(1, 0, 0), '2');
+}
+
 /// Others stand in for these, as far as this world shows.
 #[test]
 fn some_rules_have_a_second_one_behind_them() {
@@ -174,7 +183,7 @@ fn some_rules_have_a_second_one_behind_them() {
         Mutation::BootIdsIgnored,
         Mutation::LateRestorationsCount,
         Mutation::AnswersWithoutOrder,
-        // An order is updated only once Slurm waits for its boot no longer. Agents of 0.1.0 do not prove that.
+        // An order is updated only once Slurm waits for its boot no longer, unless its agent does not prove that.
         Mutation::ClosedDuringHandOver,
     ] {
         let scenario = image_without_ledger().under(Rules::Mutant(mutation));

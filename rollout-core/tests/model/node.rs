@@ -120,8 +120,8 @@ pub struct Facts {
     pub checked_boot: u32,
     /// The order that the node accepted, with its rollout, until it ends or is being undone.
     pub live: Option<(OrderId, String)>,
-    /// Rollout whose proof it just lost with its ledger, and the phase of its order.
-    pub lost_end: Option<(String, Phase)>,
+    /// Rollout whose proof it just lost with its ledger.
+    pub lost_end: Option<String>,
     /// It was proven, and lost its ledger before the controller saw that.
     pub unseen_end: bool,
     /// Its boot source was restored because its agent was silent when `boot_timeout` was over.
@@ -217,8 +217,7 @@ impl Node {
         if self.volatile {
             self.facts.lost_end = self.disk.ledger.take().and_then(|ledger| {
                 let is_proven = matches!(ledger.phase, Phase::Registering | Phase::Updated);
-                let rollout = ledger.order.rollout().filter(|_| is_proven)?;
-                Some((rollout.to_owned(), ledger.phase))
+                ledger.order.rollout().filter(|_| is_proven).map(str::to_owned)
             });
             self.disk = Disk::default();
         }
@@ -390,7 +389,8 @@ impl Node {
                 if rollout.is_some() {
                     self.facts.checked_boot = self.boot;
                 }
-                ledger.slurmd = Some(Slurmd { active: true, enabled: true });
+                let slurmd = Slurmd { active: true, enabled: true };
+                ledger.slurmd = scenario.proves_registration.then_some(slurmd);
                 Outcome::Verified
             }
             Action::Register if fails => {

@@ -58,6 +58,9 @@ pub struct Scenario {
     pub processes: usize,
     /// Reading Slurm, the journals and the agents are steps of their own.
     pub fine: bool,
+    /// Agents prove that Slurm accepts the node before an order is updated. Those of 0.1.0 do not, nor does any on a node
+    /// whose slurmd systemd does not start.
+    pub proves_registration: bool,
     pub rules: Rules,
 }
 
@@ -77,6 +80,7 @@ impl Scenario {
             budget: Budget { faults: 1, hand_overs: 1, pauses: 1 },
             processes: 2,
             fine: false,
+            proves_registration: true,
             rules: Rules::New,
         }
     }
@@ -93,6 +97,11 @@ impl Scenario {
 
     pub fn fine(mut self) -> Self {
         self.fine = true;
+        self
+    }
+
+    pub fn without_proof_of_registration(mut self) -> Self {
+        self.proves_registration = false;
         self
     }
 

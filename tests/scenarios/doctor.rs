@@ -98,6 +98,11 @@ fn a_cluster_as_it_should_be(site: &Site) {
         };
         until(user, MINUTES, visit, is_well).unwrap();
     }
+    let controller = site.cluster.controller();
+    controller.run(&["systemctl", "stop", RECONCILE_TIMER]).unwrap();
+    problem(site, "reconcile", "slurm-rollout-reconcile.timer is inactive");
+    controller.run(&["systemctl", "start", RECONCILE_TIMER]).unwrap();
+    well(site);
     let unknown = Visit::of(site.rollout(&["doctor", "--json", "cn[01-03]"]).unwrap()).unwrap();
     let finding = unknown.find(Level::Problem, "agents", "Slurm has no such nodes").unwrap();
     assert_eq!(finding.nodes.as_ref().unwrap().to_string(), "cn03");
@@ -423,7 +428,10 @@ fn on_a_node(site: &Site) {
 }
 
 fn doctor(base: Base) {
-    let site = &start(ClusterSpec { base, ..nodes(2) });
+    let timer = |root: &NodeRoot| {
+        if root.is_controller() { root.enable_units(&[RECONCILE_TIMER]) } else { Ok(()) }
+    };
+    let site = &start(ClusterSpec { base, prepare: prepare(timer), ..nodes(2) });
     in_cases(|cases| {
         cases.check("a cluster as it should be", || a_cluster_as_it_should_be(site));
         cases.check("a configuration with mistakes", || a_configuration_with_mistakes(site));

@@ -3,12 +3,15 @@
 use crate::prelude::*;
 
 /// Files that exist only at times; all other files must exist.
-const AT_TIMES: [&str; 8] = [
+const AT_TIMES: [&str; 11] = [
     "rescue-agent",
     "order.json",
     "staged.json",
     "undo",
     "drains.json",
+    "left-by-reboots.json",
+    "closed",
+    "archive",
     "boot-sources.json",
     "watch",
     "admitted",

@@ -107,7 +107,7 @@ impl SlurmNode {
     ) -> Result<Option<String>, String> {
         let asked = until_answered(limit, "asking Slurm whether the node is drained", || self.info());
         match (asked, known) {
-            (Ok(info), known) => Ok(drained(&info, known)),
+            (Ok(info), known) => Ok(drained(&info, known, &self.config.slurm_user)),
             (Err(error), None) => {
                 log::warning(&format!("nobody knows whether the node was drained meanwhile: {error}"));
                 Ok(None)
@@ -145,7 +145,7 @@ impl SlurmNode {
 
     fn set_reason(&self, subject: &str, text: &str) -> Result<(), String> {
         let info = self.info()?;
-        if let Some(theirs) = was_drained_meanwhile(&info) {
+        if let Some(theirs) = was_drained_meanwhile(&info, &self.config.slurm_user) {
             log::info(&format!("Slurm's Reason stays {theirs:?}, and not: {subject}: {text}"));
             return Ok(());
         }
@@ -240,8 +240,8 @@ fn is_due(logged: &mut Option<Instant>) -> bool {
 
 /// Returns the Reason with which somebody else drained the node. Between the steps of [`SlurmNode::keep_drained`] the
 /// node has none.
-fn drained(info: &NodeInfo, known: Option<&str>) -> Option<String> {
-    let meanwhile = was_drained_meanwhile(info).map(|reason| without_notes(reason).to_owned());
+fn drained(info: &NodeInfo, known: Option<&str>, slurm_user: &str) -> Option<String> {
+    let meanwhile = was_drained_meanwhile(info, slurm_user).map(|reason| without_notes(reason).to_owned());
     let is_removed = info.is_handed_over() && !info.has("DRAIN");
     meanwhile.or_else(|| known.filter(|_| !is_removed).map(str::to_owned))
 }
@@ -285,7 +285,7 @@ mod tests {
                 reason: (!reason.is_empty()).then(|| reason.to_owned()),
                 ..NodeInfo::default()
             };
-            assert_eq!(drained(&info, known).as_deref(), expected, "{state} {reason} {known:?}");
+            assert_eq!(drained(&info, known, "slurm").as_deref(), expected, "{state} {reason} {known:?}");
         }
     }
 }

@@ -180,7 +180,7 @@ mod tests {
                         ..NodeInfo::default()
                     };
                     assert!(node.shows_our_reason(), "{node:?}");
-                    assert_eq!(was_drained_meanwhile(&node), None, "{node:?}");
+                    assert_eq!(was_drained_meanwhile(&node, "slurm"), None, "{node:?}");
                 }
             }
         }

@@ -124,11 +124,14 @@ pub fn found_at_hand_over(nodes: &[NodeInfo], before: Before<'_>, cured: &CuredB
 }
 
 /// Returns the Reason with which somebody drained a node after Slurm had handed it over. Such a Reason is neither the
-/// request's, to which Slurm has appended, nor ours.
+/// request's, to which Slurm has appended, nor ours, nor that of a registration that Slurm refuses: it drains the node
+/// as SlurmUser then (`validate_node_specs`), and does not let anybody resume it.
 #[must_use]
-pub fn was_drained_meanwhile(node: &NodeInfo) -> Option<&str> {
-    let reason = node.reason.as_deref()?;
-    (node.has("DRAIN") && !reason.is_empty() && !is_of_a_reboot(node)).then_some(reason)
+pub fn was_drained_meanwhile<'a>(node: &'a NodeInfo, slurm_user: &str) -> Option<&'a str> {
+    let reason = node.reason.as_deref().filter(|reason| !reason.is_empty())?;
+    let by_slurm = node.reason_user.as_deref().is_none_or(|user| user == slurm_user);
+    let is_refused = node.has("INVALID_REG") && by_slurm;
+    (node.has("DRAIN") && !is_refused && !is_of_a_reboot(node)).then_some(reason)
 }
 
 /// Returns the Reason of the known drain of this node, if the drain outlives the reboot: the node still has DRAIN, or
@@ -295,8 +298,15 @@ mod tests {
             ("DOWN+DRAIN", "bad DIMM : reboot timed out", Some("bad DIMM : reboot timed out")),
             ("DOWN+REBOOT_ISSUED", "bad DIMM", None),
             ("DOWN+DRAIN+REBOOT_ISSUED", "", None),
+            ("DOWN+DRAIN+INVALID_REG+REBOOT_ISSUED", "bad DIMM", Some("bad DIMM")),
         ] {
-            assert_eq!(was_drained_meanwhile(&node(state, reason)), expected, "{state} {reason}");
+            assert_eq!(was_drained_meanwhile(&node(state, reason), "slurm"), expected, "{state} {reason}");
         }
+        let refused = node(
+            "DOWN+DRAIN+INVALID_REG+REBOOT_ISSUED",
+            "Low RealMemory (reported:500 < 100.00% of configured:1000)",
+        );
+        let refused = NodeInfo { reason_user: Some("slurm".to_owned()), ..refused };
+        assert_eq!(was_drained_meanwhile(&refused, "slurm"), None);
     }
 }

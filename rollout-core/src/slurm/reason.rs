@@ -379,7 +379,7 @@ mod tests {
                 let reported = format!("{reason}{appended}");
                 prop_assert!(Reason::classify(&reported).is_ours(), "{}", reported);
                 let drained = node("DOWN+DRAIN+REBOOT_ISSUED", &reported);
-                prop_assert_eq!(was_drained_meanwhile(&drained), None);
+                prop_assert_eq!(was_drained_meanwhile(&drained, "slurm"), None);
                 prop_assert!(node("IDLE+DRAIN", &reported).is_drained_by_us());
                 let timed_out = node("DOWN", &format!("{reported} : reboot timed out"));
                 prop_assert!(timed_out.timed_out_waiting_for_our_reboot());

@@ -143,7 +143,7 @@ fn a_node_is_read_from_what_each_release_prints() {
         assert_eq!((node.reason_user.as_deref(), node.handed_over_s()), (Some("slurm"), Some(SET_S)));
         assert_eq!(node.boot_s, Some(SET_S - 300));
         assert!(node.is_handed_over() && node.returns_by_itself());
-        assert_eq!(was_drained_meanwhile(&node), None);
+        assert_eq!(was_drained_meanwhile(&node, "slurm"), None);
     }
 }
 
@@ -199,7 +199,7 @@ fn free_text_ends_with_its_key_and_at_no_other() {
                 assert_eq!((node.name.as_str(), node.version.as_deref()), ("cn01", Some("24.11.5")));
                 assert_eq!(node.next_state, None);
                 let is_reboots = reason.ends_with("reboot issued");
-                assert_eq!(was_drained_meanwhile(&node).is_none(), is_reboots);
+                assert_eq!(was_drained_meanwhile(&node, "slurm").is_none(), is_reboots);
                 assert_eq!(node.handed_over_s().is_some(), is_reboots);
             }
         }

@@ -379,7 +379,7 @@ fn without_munge_and_without_slurmctld(site: &Site) {
     controller.run(&["systemctl", "stop", "slurmctld"]).unwrap();
     problem(site, "slurmctld", "scontrol");
     // At the address that Slurm gave last.
-    let answers = |visit: &Visit| visit.find(Level::Ok, "agents", "1 of 1 answer").is_some();
+    let answers = |visit: &Visit| visit.find(Level::Ok, "agents", "2 of 2 answer").is_some();
     until("an agent without Slurm", MINUTES, || visit(site), answers).unwrap();
     controller.run(&["systemctl", "start", "slurmctld"]).unwrap();
     well(site);

@@ -128,7 +128,7 @@ fn a_power_cut(site: &Site) {
 
 /// The old version comes from the vault, which the rollout had enabled.
 fn an_undo(site: &Site) {
-    site.rollout(&["undo", "tool-1.1"]).unwrap().into_stdout().unwrap();
+    site.rollout(&["undo", "tool-1.1", "cn[01-02]"]).unwrap().into_stdout().unwrap();
     site.reboot("cn01").unwrap();
     site.wait_phase("undo-tool-1.1", "cn01", "updated").unwrap();
     site.wait_idle(&["cn01"], MINUTES).unwrap();

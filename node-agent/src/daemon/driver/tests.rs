@@ -40,6 +40,8 @@ struct Rig {
     dir: TempDir,
     node: Arc<FakeNode>,
     volatile: bool,
+    /// Slurm waits for the node's reboot.
+    is_expected: bool,
     stands_in: Option<String>,
 }
 
@@ -68,7 +70,7 @@ impl Rig {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Arc::new(FakeNode::new(dir.path()));
-        Self { dir, node, volatile: false, stands_in: None }
+        Self { dir, node, volatile: false, is_expected: false, stands_in: None }
     }
 
     /// Runs the agent until it ends. `sender` gets the channel for orders on a thread of its own.
@@ -92,8 +94,11 @@ impl Rig {
                 runtime.block_on(async {
                     let waiting = agent.waits_for_instructions().then(|| {
                         let instructed = Arc::new(AtomicBool::new(false));
-                        let asking = tokio::task::spawn_blocking(|| {
-                            std::thread::sleep(Duration::from_millis(200));
+                        let is_expected = self.is_expected;
+                        let asking = tokio::spawn(async move {
+                            if is_expected {
+                                std::future::pending::<()>().await;
+                            }
                             Some("Slurm expects nothing of this node".to_owned())
                         });
                         WaitForInstructions { asking, instructed }
@@ -424,7 +429,8 @@ fn a_node_without_a_ledger_is_restored_or_admitted() {
         running: Some(running),
         error: None,
     };
-    let mut rig = Rig { dir: fresh, node: Arc::new(node), volatile: true, stands_in: None };
+    let mut rig =
+        Rig { dir: fresh, node: Arc::new(node), volatile: true, is_expected: true, stands_in: None };
     let restoring = order(1, OrderKind::RestoreLedger(restore));
     assert_eq!(rig.life(std::slice::from_ref(&restoring)), (End::Idle, vec![Some(answer)]));
     let ledger = rig.ledger();

@@ -34,7 +34,7 @@ pub struct Packages {
     /// Module streams to enable before packages are installed, as `name:stream`. dnf only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
-    /// Further options for dnf, apt-get or zypper; see [`OPTIONS`].
+    /// Further options for dnf, apt-get or zypper; see `OPTIONS`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     /// Restrictions that do not apply to this change.

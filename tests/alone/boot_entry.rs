@@ -164,14 +164,11 @@ fn tried_once(loader: BootLoader, old: Option<&str>, new: &str, hangs: &str) -> 
     assert_eq!(vm.settings(), before);
     assert_eq!(vm.boot_id(), back, "it had booted the right system: no further boot");
 
-    // The new system comes up, and is the default from then on.
+    // The new system comes up, and is the default from then on, as the boots of `arguments` show.
     vm.order_image(new);
     let (order, running) = vm.settled();
     assert_eq!((order.phase, running.as_str()), (Phase::Updated, "compute 2"), "{order:?}");
     assert_eq!(vm.settings(), [new]);
-    vm.machine.power_cut();
-    vm.machine.power_on().unwrap();
-    assert_eq!(vm.running(), "compute 2");
     vm
 }
 
@@ -179,8 +176,8 @@ fn tool(version: &str) -> Package {
     Package::new("tool", version).file("/usr/share/tool/version", &format!("{version}\n"), 0o644)
 }
 
-/// Arguments are tried and become permanent; others fail, and the node boots the permanent ones; an undo restores it all.
-/// With a `package`, each order changes that too.
+/// Arguments are tried and become permanent; others fail, and the node boots the permanent ones. With a `package`, each
+/// order changes that too, and an undo restores it all; a boot takes more than a minute here.
 fn arguments(mut vm: Machine, package: bool) {
     let (old_line, old_files, settings) = (vm.line(), vm.files(), vm.settings());
     let has = |line: &str, argument: &str| line.split_whitespace().any(|word| word == argument);
@@ -221,6 +218,11 @@ fn arguments(mut vm: Machine, package: bool) {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!((words(&vm.line()), vm.files()), (words(&new_line), new_files));
     assert_eq!(vm.tool(), tools("1.0"));
+
+    assert_eq!(vm.running(), "compute 2");
+    if !package {
+        return;
+    }
 
     let back = undo::reverse(&args, &vm.changes_of("args")).unwrap().unwrap();
     back.check().unwrap();

@@ -85,6 +85,9 @@ Everything is checked first: the keys, the nodes (Slurm must have them), and
 that none of them has a different rollout staged. Then all of it is recorded, or
 nothing. The last line of output is the scontrol reboot to continue with.
 
+Nodes are a hostlist or a node set, such as '@partition:gpu!cn017'. Its nodes
+are determined now and do not change afterwards.
+
 To change a staged rollout, unstage it and stage it again. A name may be used
 again when its rollout is over; the second rollout is NAME@2.
 
@@ -131,7 +134,7 @@ Examples:
 pub struct UnstageArgs {
     /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
-    /// Only these of its nodes, as a hostlist; without it all of them
+    /// Only these of its nodes, as a hostlist or node set; without it all of them
     #[arg(value_name = "NODES")]
     pub nodes: Option<String>,
 }
@@ -175,7 +178,7 @@ Exit codes:
   2  invalid command line
   3  a node is held, failed, unreachable, lost or rolled back")]
 pub struct StatusArgs {
-    /// A rollout, or nodes as a hostlist; without it, unfinished rollouts and the newest one
+    /// A rollout, or nodes as a hostlist or node set; without it, unfinished rollouts and the newest one
     #[arg(value_name = "ROLLOUT|NODES")]
     pub what: Option<String>,
     /// One line per node, with its state in Slurm
@@ -232,9 +235,11 @@ First fix the cause; `slurm-rollout status -N NODES` shows it. Then:
 
 Examples:
   slurm-rollout status -N cn[017,044]    show the cause
-  slurm-rollout retry cn[017,044]")]
+  slurm-rollout retry cn[017,044]
+  slurm-rollout retry '@partition:gpu&@state:drained'
+                                         these of the partition")]
 pub struct RetryArgs {
-    /// Nodes that are held, rolled back or released, as a hostlist
+    /// Nodes that are held, rolled back or released, as a hostlist or node set
     #[arg(value_name = "NODES")]
     pub nodes: String,
 }
@@ -314,7 +319,7 @@ Exit codes:
 pub struct UndoArgs {
     /// Name or id of the rollout
     pub rollout: String,
-    /// Only these of its nodes, as a hostlist
+    /// Only these of its nodes, as a hostlist or node set
     pub nodes: Option<String>,
     /// Show the manifests and stage nothing
     #[arg(long)]
@@ -363,7 +368,7 @@ Exit codes:
   2  invalid command line
   3  a problem was found")]
 pub struct DoctorArgs {
-    /// Ask the agents of these nodes only
+    /// Ask the agents of these nodes only, a hostlist or node set
     #[arg(value_name = "NODES")]
     pub nodes: Option<String>,
     /// JSON, for programs

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::host::{self, Host};
 use nix::unistd::{User, geteuid};
 use rollout_cli::args::Args;
+use rollout_cli::groups::SiteGroups;
 use rollout_control::agents::ask_all::Limits;
 use rollout_control::config::Config;
 use rollout_control::store::{Rollout, StoreReader, StoreWriter};
@@ -40,6 +41,13 @@ impl Context {
     /// Returns the rollout of this id or name.
     pub(crate) fn rollout(&self, name: &str) -> Result<Rollout, Failure> {
         Ok(self.store.rollout(&self.store.find(name)?)?)
+    }
+
+    /// Returns the nodes of a hostlist or node set from the command line.
+    ///
+    /// Before root writes the state directory: from then on it reads files as SlurmUser.
+    pub(crate) fn nodes(&self, text: &str) -> Result<NodeSet, Failure> {
+        nodes(&self.config, text)
     }
 
     /// Returns this host and its role, for which Slurm is asked once.
@@ -91,9 +99,11 @@ pub(crate) fn warn_of_unreadable(snapshot: &Snapshot) {
     }
 }
 
-/// Parses a hostlist from the command line.
-pub(crate) fn nodes(list: &str) -> Result<NodeSet, Failure> {
-    NodeSet::parse(list).map_err(|error| Failure(format!("{list:?} is no hostlist: {error}")))
+/// Returns the nodes of a hostlist or node set from the command line.
+pub(crate) fn nodes(config: &Config, text: &str) -> Result<NodeSet, Failure> {
+    SiteGroups::new(config)
+        .resolve(text)
+        .map_err(|error| Failure(format!("{text:?} is neither a hostlist nor a node set: {error}")))
 }
 
 /// Returns the name of the writer in journals: the person behind sudo, if there is one.

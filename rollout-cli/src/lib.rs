@@ -1,4 +1,5 @@
-//! The command line of `slurm-rollout`, as a library: the program parses it, and manual pages and completions are made
-//! from it.
+//! Parts of `slurm-rollout` that are a library: the command line, from which manual pages and completions are made as
+//! well, and the groups of nodes.
 
 pub mod args;
+pub mod groups;

@@ -73,6 +73,8 @@ pub struct Config {
     pub order_key: Option<PathBuf>,
     /// Names of the nodes in boot servers and services, for images.
     pub nodes_file: PathBuf,
+    /// ClusterShell's configuration directory, for groups in node sets.
+    pub clustershell_dir: PathBuf,
     /// Images via `boot-file`.
     pub boot_file: Option<BootFileConfig>,
     /// The Boot Script Service, for images `via = "bss"`.
@@ -116,6 +118,7 @@ impl Default for Config {
             munge_socket: munge::SOCKET.into(),
             order_key: None,
             nodes_file: "/etc/slurm-rollout/nodes.toml".into(),
+            clustershell_dir: "/etc/clustershell".into(),
             boot_file: None,
             bss: None,
             bos: None,
@@ -188,6 +191,7 @@ impl Validate for Config {
             self.order_key.as_deref().and_then(|path| is_absolute(&["order_key"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
             is_absolute(&["nodes_file"], &self.nodes_file),
+            is_absolute(&["clustershell_dir"], &self.clustershell_dir),
         ];
         let mut wrong: Vec<InvalidValue> = paths.into_iter().flatten().collect();
         wrong.extend(self.bss.iter().flat_map(|table| table.check(&["bss"])));
@@ -242,6 +246,7 @@ mod tests {
             ("scontrol = 'scontrol'", "scontrol", "no absolute path"),
             ("slurm_conf = ''", "slurm_conf", "no absolute path"),
             ("munge_socket = 'munge'", "munge_socket", "no absolute path"),
+            ("clustershell_dir = 'groups'", "clustershell_dir", "no absolute path"),
             ("agent_port = 0", "agent_port", "6821"),
             ("concurrency = 0", "concurrency", "no agent"),
             ("deadline = '3s'", "deadline", "shorter than agent_timeout 4s"),

@@ -5,7 +5,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`text`], [`time_limit`], [`hostlist`] | text in one line, durations and Slurm's node expressions |
+//! | [`text`], [`time_limit`], [`hostlist`] | text in one line, durations and Slurm's node lists |
+//! | [`nodeset`] | ClusterShell's node expressions |
 //! | [`slurm`] | the output of `scontrol` as types, and the meaning of Slurm's states and Reasons |
 //! | [`rollout`] | a rollout as it is stored: manifest, images, journal, undo |
 //! | [`protocol`] | the messages between controller and agents |
@@ -18,6 +19,7 @@ pub mod agent;
 pub mod controller;
 pub mod doctor;
 pub mod hostlist;
+pub mod nodeset;
 pub mod protocol;
 pub mod rollout;
 pub mod slurm;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`addresses`] | NodeAddr of nodes |
 //! | [`next_state`] | drains from before a reboot, as Slurm remembers them |
+//! | [`groups`] | groups of nodes: partitions, features, states |
 //! | [`node`] | `scontrol show node` |
 //! | [`node_name`] | the NodeName of a host |
 //! | [`reason`] | the Reason of a node: ours, that of a reboot, or that of others |
@@ -16,6 +17,7 @@ pub mod addresses;
 pub mod config;
 pub mod controllers;
 pub mod drains;
+pub mod groups;
 pub mod hand_over_mode;
 pub mod next_state;
 pub mod node;

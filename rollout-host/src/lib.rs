@@ -16,3 +16,4 @@ pub mod regular_file;
 pub mod run;
 pub mod scontrol;
 pub mod sealing;
+pub mod trust;

@@ -9,6 +9,7 @@
 
 mod files;
 mod mutation;
+mod nodesets;
 mod peers;
 mod slurm;
 mod texts;
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "config", run: texts::config },
     Target { name: "connection", run: peers::connection },
     Target { name: "hostlist", run: texts::hostlist },
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "ledger", run: files::ledger },
     Target { name: "manifest", run: texts::manifest },
     Target { name: "munged", run: peers::munged },
+    Target { name: "nodeset", run: nodesets::nodeset },
     Target { name: "order", run: peers::order },
     Target { name: "scontrol", run: slurm::scontrol },
     Target { name: "staged", run: files::staged },

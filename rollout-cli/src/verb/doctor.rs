@@ -38,9 +38,9 @@ use std::time::Duration;
 const SLURM_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
-    let asked = args.nodes.as_deref().map(parse_nodes).transpose()?;
     let mut findings = Vec::new();
     let config = read_configuration(path, &mut findings);
+    let asked = args.nodes.as_deref().map(|nodes| parse_nodes(&config, nodes)).transpose()?;
     let sealing = config.sealing().method();
     findings.push(node::sealing(sealing.key().as_deref(), &sealing.try_out()));
     let mut nodes = Vec::new();

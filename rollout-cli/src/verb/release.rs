@@ -1,6 +1,6 @@
 //! `release NODE`: gives a held node back as it is.
 
-use crate::context::{Context, limits, nodes};
+use crate::context::{Context, limits};
 use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::ReleaseArgs;
@@ -10,8 +10,8 @@ use rollout_host::random;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &ReleaseArgs) -> Result<ExitCode, Failure> {
+    let nodes = context.nodes(&args.node)?;
     let store = context.writer()?;
-    let nodes = nodes(&args.node)?;
     if nodes.len() > 1 {
         return Err(Failure(format!("{nodes}: one node at a time, each on your word that it is good")));
     }

@@ -2,7 +2,7 @@
 //! `scontrol reboot`.
 
 use crate::after_staging::pre_stage_and_print_next;
-use crate::context::{Context, limits, nodes};
+use crate::context::{Context, limits};
 use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::RetryArgs;
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &RetryArgs) -> Result<ExitCode, Failure> {
+    let wanted = context.nodes(&args.nodes)?;
     let store = context.writer()?;
-    let wanted = nodes(&args.nodes)?;
     let view = context.survey(store.snapshot_with_past_of(&wanted)?, &wanted);
     let mut holds = Holds::new();
     let mut again: BTreeMap<String, Vec<String>> = BTreeMap::new();

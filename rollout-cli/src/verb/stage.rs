@@ -7,10 +7,11 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::StageArgs;
+use rollout_cli::groups::SiteGroups;
 use rollout_control::store::Staged;
 use rollout_core::controller::node_states::{check_one_slurmd_per_host, doubts};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::manifest::{MAX_BYTES, Manifest};
+use rollout_core::rollout::manifest::{MAX_BYTES, Manifest, expand};
 use rollout_core::slurm::node::NodeInfo;
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,8 +19,10 @@ use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failure> {
     let file = args.file.display();
-    // Read first: a writer of the state directory has no access to root's own files any more.
+    // Read first, with the groups: a writer of the state directory has no access to root's own files any more.
     let text = read(args).map_err(|error| Failure(format!("{file}: {error}")))?;
+    let set = |set: &str| SiteGroups::new(&context.config).resolve(set).map_err(|error| error.to_string());
+    let text = expand(&text, set).map_err(|error| Failure(format!("{file}: {error}")))?;
     let store = if args.dry_run { None } else { Some(context.writer()?) };
     let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
     let in_file = |Failure(why)| Failure(format!("{file}: {why}"));

@@ -1,6 +1,6 @@
 //! `status [ROLLOUT|NODES]`: the present state of nodes. Writes nothing.
 
-use crate::context::{Context, nodes, warn_of_unreadable};
+use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::images;
 use crate::status_of;
@@ -63,7 +63,7 @@ fn select(context: &Context, what: Option<&str>) -> Result<Selection, Failure> {
         }
         Err(StoreError::NoSuchRollout(_)) => {
             let nodes =
-                nodes(what).map_err(|_| Failure(format!("{what:?} is neither a rollout nor a hostlist")))?;
+                context.nodes(what).map_err(|Failure(why)| Failure(format!("no such rollout, and {why}")))?;
             let snapshot = context.store.snapshot_with_past_of(&nodes)?;
             let has_them = |rollout: &&RolloutState| rollout.records.keys().any(|name| nodes.contains(name));
             let with_them = snapshot.rollouts.iter().filter(has_them);

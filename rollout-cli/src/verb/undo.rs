@@ -1,7 +1,7 @@
 //! `undo ROLLOUT`: stages the changes that take its nodes back to their state before it.
 
 use crate::after_staging::pre_stage_and_print_next;
-use crate::context::{Context, limits, nodes};
+use crate::context::{Context, limits};
 use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::UndoArgs;
@@ -16,11 +16,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failure> {
+    let only = args.nodes.as_deref().map(|nodes| context.nodes(nodes)).transpose()?;
     if !args.dry_run {
         context.writer()?;
     }
     let rollout = context.rollout(&args.rollout)?.state;
-    let only = args.nodes.as_deref().map(nodes).transpose()?;
     let wanted = rollout.records.keys().filter(|name| only.as_ref().is_none_or(|only| only.contains(name)));
     let wanted: NodeSet = wanted.cloned().collect();
     let snapshot = context.store.snapshot_with_past_of(&wanted)?;

@@ -1,6 +1,6 @@
 //! `unstage ROLLOUT [NODES]`: calls off what is staged and not yet ordered.
 
-use crate::context::{Context, nodes};
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::table::out;
 use rollout_cli::args::UnstageArgs;
@@ -11,9 +11,9 @@ use rollout_host::clock;
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &UnstageArgs) -> Result<ExitCode, Failure> {
+    let wanted = args.nodes.as_deref().map(|nodes| context.nodes(nodes)).transpose()?;
     let store = context.writer()?;
     let id = store.find(&args.rollout)?;
-    let wanted = args.nodes.as_deref().map(nodes).transpose()?;
     let rollout = store.rollout(&id)?.state;
     let asked: NodeSet = wanted.clone().unwrap_or_else(|| rollout.records.keys().cloned().collect());
     // An agent with a pre-staged order applies it when slurmd tells it to: so the order is taken back first.

@@ -11,11 +11,11 @@ use rollout_core::text::one_line;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{InvalidValue, is_absolute};
 use rollout_host::run::Program;
+use rollout_host::trust::may_be_trusted;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Maximum time for the program to end by itself after its time limit.
@@ -84,7 +84,7 @@ impl Command {
         until: Instant,
     ) -> Result<Called<A>, String> {
         let path = self.program.display();
-        may_be_run(&self.program).map_err(|why| format!("{path}: {why}"))?;
+        may_be_trusted(&self.program).map_err(|why| format!("{path}: {why}"))?;
         let remaining = until.saturating_duration_since(Instant::now());
         // The limit leaves time to kill the program.
         let grace = GRACE.min(remaining / 4);
@@ -172,20 +172,4 @@ impl BootSource for Command {
         let nodes = nodes.iter().map(|(node, saved)| NodeQuestion::of(node, Some(saved))).collect();
         self.of_each(Verb::PutBack, None, nodes, until, |_| Ok(()))
     }
-}
-
-/// Checks that only root and this user can change the program: it decides what SlurmUser runs and all nodes boot.
-fn may_be_run(program: &Path) -> Result<(), String> {
-    let file = std::fs::metadata(program).map_err(|error| error.to_string())?;
-    if !file.is_file() {
-        return Err("is no program".to_owned());
-    }
-    let own_uid = nix::unistd::geteuid().as_raw();
-    if file.uid() != 0 && file.uid() != own_uid {
-        return Err(format!("belongs to uid {}: chown root it", file.uid()));
-    }
-    if file.mode() & 0o022 != 0 {
-        return Err("is writable for its group or for all: chmod go-w it".to_owned());
-    }
-    Ok(())
 }

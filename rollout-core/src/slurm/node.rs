@@ -18,6 +18,10 @@ pub struct NodeInfo {
     pub host: String,
     /// The base state and the flags of `State=`, such as `DOWN`, `DRAIN`, `REBOOT_ISSUED`; without `*` and the like.
     pub state: Vec<String>,
+    /// Names of the partitions that have the node.
+    pub partitions: Vec<String>,
+    /// `AvailableFeatures=`.
+    pub features: Vec<String>,
     /// `NextState=`, if a reboot is pending.
     pub next_state: Option<String>,
     /// `Reason=` without the ` [user@time]` behind its first line. Lines end with a newline.

@@ -2,7 +2,6 @@
 //! process do it, which also needs SlurmUser's access to the configuration and the key.
 
 use super::files;
-use crate::context::nodes as parse_nodes;
 use crate::failure::Failure;
 use nix::unistd::geteuid;
 use rollout_control::agents::seal::seal;
@@ -30,7 +29,7 @@ pub(super) enum NotSealed {
 
 /// Prints a sealed trial order to these nodes.
 pub(crate) fn print(path: &Path, nodes: &str) -> Result<ExitCode, Failure> {
-    println!("{}", sealed_here(&Config::load(path)?, &parse_nodes(nodes)?)?);
+    println!("{}", sealed_here(&Config::load(path)?, &NodeSet::parse(nodes)?)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -78,12 +78,19 @@ fn read_value(node: &mut NodeInfo, key: &str, value: &str) {
                 .map(|word| word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '_').to_owned())
                 .collect();
         }
+        "Partitions" => node.partitions = listed(value),
+        "AvailableFeatures" => node.features = listed(value),
         "NextState" => node.next_state = Some(value.to_owned()),
         "BootTime" => node.boot_s = parse_utc(value),
         "SlurmdStartTime" => node.slurmd_start_s = parse_utc(value),
         "Version" => node.version = Some(value.to_owned()),
         _ => {}
     }
+}
+
+/// Returns the items of a list with commas. Slurm prints `(null)` for none.
+fn listed(value: &str) -> Vec<String> {
+    value.split(',').filter(|item| !item.is_empty() && *item != "(null)").map(str::to_owned).collect()
 }
 
 /// Returns the key at the beginning of a text, if there is one.

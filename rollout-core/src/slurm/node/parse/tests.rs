@@ -307,6 +307,8 @@ proptest! {
             arch: Some("x86_64".to_owned()),
             host: "node1".to_owned(),
             state: ["DOWN", "DRAIN", "REBOOT_ISSUED"].map(str::to_owned).to_vec(),
+            partitions: ["main", "gpu"].map(str::to_owned).to_vec(),
+            features: ["gpu", "x=1"].map(str::to_owned).to_vec(),
             next_state: Some("RESUME".to_owned()),
             reason: Some(reason.clone()),
             reason_user: Some("slurm".to_owned()),

@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::DeTable;
 
 /// Length limit of an error message and of a key quoted from a file, in characters.
 const MAX_QUOTED: usize = 1000;
@@ -126,21 +128,22 @@ pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
         mistakes: Vec::new(),
         positions: BTreeMap::new(),
     };
-    let known: Vec<String> = report::values(&loaded.config).into_keys().collect();
-    let mut merged = toml::Table::new();
-    for (file, text) in texts {
+    let known: Vec<String> = report::values(&loaded.config).into_iter().map(|(key, _)| key).collect();
+    let texts: Vec<_> = texts.into_iter().collect();
+    let mut merged = DeTable::new();
+    for (file, text) in &texts {
         let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
                 loaded.files.push(file.clone());
-                mistakes.push(unreadable(file, &error));
+                mistakes.push(unreadable(file.clone(), error));
                 continue;
             }
         };
         loaded.files.push(file.clone());
         // Each file must be valid by itself, so that a mistake has a file and a line.
-        match parse_file::<T>(&file, &text, &known) {
+        match parse_file::<T>(file, text, &known) {
             Ok((table, positions)) => {
                 merged.extend(table);
                 for (key, (line, column)) in positions {
@@ -150,7 +153,7 @@ pub fn from_texts<T: DeserializeOwned + Serialize + Default + Validate>(
             Err(errors) => mistakes.extend(errors),
         }
     }
-    match T::deserialize(merged) {
+    match T::deserialize(toml::Deserializer::from(Spanned::new(0..0, merged))) {
         Ok(config) => loaded.config = config,
         Err(error) => mistakes.push(ConfigError {
             file: path.to_owned(),
@@ -195,14 +198,14 @@ impl<T> LoadedConfig<T> {
 }
 
 /// The keys of one file, and the line and column of each.
-type ParsedFile = (toml::Table, BTreeMap<String, (usize, usize)>);
+type ParsedFile<'a> = (DeTable<'a>, Vec<(String, (usize, usize))>);
 
 /// Parses one file, or returns all its mistakes.
-fn parse_file<T: DeserializeOwned>(
+fn parse_file<'a, T: DeserializeOwned>(
     file: &Path,
-    text: &str,
+    text: &'a str,
     known: &[String],
-) -> Result<ParsedFile, Vec<ConfigError>> {
+) -> Result<ParsedFile<'a>, Vec<ConfigError>> {
     let mistake = |(line, column), key: Option<&str>, why: String| ConfigError {
         file: file.to_owned(),
         line: Some(line),
@@ -215,7 +218,8 @@ fn parse_file<T: DeserializeOwned>(
         let key = positions.and_then(|positions| positions.key_at(offset));
         vec![mistake(key_positions::line_and_column(text, offset), key, error.message().replace('\n', "; "))]
     };
-    let positions = KeyPositions::parse(text).map_err(|error| parse_error(&error, None))?;
+    let table = DeTable::parse(text).map_err(|error| parse_error(&error, None))?;
+    let positions = KeyPositions::of(text, table.get_ref());
     let unknown: Vec<ConfigError> = positions
         .iter()
         .filter(|(key, _)| !known.iter().any(|known| known == key))
@@ -224,9 +228,10 @@ fn parse_file<T: DeserializeOwned>(
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    toml::from_str::<T>(text).map_err(|error| parse_error(&error, Some(&positions)))?;
-    let table = toml::from_str(text).map_err(|error| parse_error(&error, Some(&positions)))?;
-    Ok((table, positions.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
+    // The same deserializer for one file and for all of them: RebootProgram has the code for it once.
+    let parsed = T::deserialize(toml::Deserializer::from(table.clone()));
+    parsed.map_err(|error| parse_error(&error, Some(&positions)))?;
+    Ok((table.into_inner(), positions.iter().map(|(key, at)| (key.to_owned(), at)).collect()))
 }
 
 fn unreadable(file: PathBuf, error: &io::Error) -> ConfigError {

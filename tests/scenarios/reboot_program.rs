@@ -68,7 +68,7 @@ fn assert_code(output: &Output, code: i32) {
 #[test]
 fn it_is_static_and_small_and_looks_up_no_names() {
     let program = Product::build().unwrap().reboot_program().unwrap();
-    assert!(program.len() < 3_000_000, "{} bytes", program.len());
+    assert!(program.len() < 2_400_000, "{} bytes", program.len());
     let number = |at: usize, size: usize| {
         program[at..at + size].iter().rev().fold(0_usize, |number, byte| (number << 8) | usize::from(*byte))
     };

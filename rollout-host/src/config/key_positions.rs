@@ -14,15 +14,14 @@ pub(super) struct KeyPositions<'a> {
 }
 
 impl<'a> KeyPositions<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Self, toml::de::Error> {
-        let table = DeTable::parse(text)?;
+    /// Returns the positions of the keys of `table`, which was parsed from `text`.
+    pub(super) fn of(text: &'a str, table: &DeTable<'_>) -> Self {
         let mut keys: Vec<_> = table
-            .get_ref()
             .iter()
             .map(|(key, value)| (key.get_ref().to_string(), key.span().start..value.span().end))
             .collect();
         keys.sort_by_key(|(_, at)| at.start);
-        Ok(Self { text, keys })
+        Self { text, keys }
     }
 
     /// Returns every key with its line and column.

@@ -4,8 +4,7 @@
 use super::{ConfigError, LoadedConfig, Validate, read};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -78,9 +77,9 @@ impl fmt::Display for ConfigReport {
 }
 
 /// Returns every key with its value.
-pub(super) fn values(config: &impl Serialize) -> BTreeMap<String, Value> {
+pub(super) fn values(config: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(config) {
-        Ok(Value::Object(keys)) => keys.into_iter().collect(),
-        _ => BTreeMap::new(),
+        Ok(Value::Object(keys)) => keys,
+        _ => Map::new(),
     }
 }

@@ -194,8 +194,8 @@ impl Shown {
         matching.max_by_key(|one| rank(one, node))
     }
 
-    /// Returns the configuration that may be written for the node: the one that it boots if that is for it alone, or the
-    /// one that was created here.
+    /// Returns the configuration that may be written for the node: the one that it boots if that is for it alone, or
+    /// the one that was created here.
     fn writable(&self, node: &Node) -> Option<&Configuration> {
         let own = self.best(node).filter(|best| is_for_alone(&best.spec, node));
         own.or_else(|| self.ours(node).next())

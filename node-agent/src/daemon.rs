@@ -52,8 +52,8 @@ const QUEUE: usize = 16;
 /// Pause between two attempts to read a ledger that cannot be read.
 const READ_AGAIN: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
 
-/// Pauses between two questions for the NodeName. While Slurm does not answer, they double up to the longest: the network
-/// may still be coming up, and slurmctld may be away for hours.
+/// Pauses between two questions for the NodeName. While Slurm does not answer, they double up to the longest: the
+/// network may still be coming up, and slurmctld may be away for hours.
 const ASK_AGAIN: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(1) };
 const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 /// Pause if Slurm has no node for this host, or the name is remembered. A node may be added.
@@ -194,8 +194,9 @@ async fn until_renamed(
     }
 }
 
-/// Returns whether the agent has to start anew for this name. A node that awaits its instructions asks Slurm for them only
-/// once its name is no guess. A guess never replaces a name that was found: systemctl or scontrol may fail for a moment.
+/// Returns whether the agent has to start anew for this name. A node that awaits its instructions asks Slurm for them
+/// only once its name is no guess. A guess never replaces a name that was found: systemctl or scontrol may fail for a
+/// moment.
 fn is_another(current: &Result<NodeName, NoNodeName>, found: &NodeName, awaits: bool) -> bool {
     match current {
         Ok(current) if current.name == found.name => awaits && current.is_a_guess() && !found.is_a_guess(),

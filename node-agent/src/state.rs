@@ -37,8 +37,8 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
-    /// Returns the refusal of an order for this cause. A file system that is read-only, full or not there may be another one
-    /// in a moment; a file with the wrong content stays until somebody removes it.
+    /// Returns the refusal of an order for this cause. A file system that is read-only, full or not there may be
+    /// another one in a moment; a file with the wrong content stays until somebody removes it.
     pub(crate) fn refusal(&self) -> Answer {
         let transient = match self {
             Self::Io { .. } | Self::NoNodeName(NoNodeName::HostName(_)) => true,

@@ -18,7 +18,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // The first three are for when something is broken: they open no state directory, and take a configuration as it is.
+    // The first three are for when something is broken: they open no state directory, and take a configuration as it
+    // is.
     let context = || Context::new(&args);
     let done = match &args.verb {
         Verb::Config(ConfigVerb::Check(check)) => verb::config::check(&args.config, check),

@@ -32,8 +32,8 @@ const KEPT_FOR_THE_END: Duration = Duration::from_millis(300);
 /// the last report have to do.
 const ASKING_SLURM: Duration = Duration::from_millis(2500);
 
-/// Time limit for asking about drains right before the request, and the largest number of nodes to ask about: JSON takes
-/// Slurm's client 0.2 ms for each node, which orders to thousands of nodes must not wait for.
+/// Time limit for asking about drains right before the request, and the largest number of nodes to ask about: JSON
+/// takes Slurm's client 0.2 ms for each node, which orders to thousands of nodes must not wait for.
 const ASKING_ABOUT_DRAINS: Duration = Duration::from_secs(1);
 const MOST_DOUBTFUL: usize = 1000;
 
@@ -182,7 +182,7 @@ fn drains(
     let answer = dispatch(vec![doubtful], 1, Instant::now() + limit + ENDING_SCONTROL, move |nodes| {
         scontrol.drained_at_request(&nodes).ok()
     });
-    // Where Slurm does not tell, as before 23.02, the drains that were seen have to do. `doctor` reports that.
+    // If Slurm does not tell, as before 23.02, the drains that were seen have to do. `doctor` reports that.
     let at_request = answer.all().pop().flatten().unwrap_or_default();
     let left_by_reboots = reader.left_by_reboots();
     let before = Before { known: &drains, left_by_reboots: &left_by_reboots, at_request: &at_request };

@@ -119,8 +119,8 @@ fn by_hold<'a>(holds: impl Iterator<Item = (&'a String, &'a Hold)>) -> BTreeMap<
     groups
 }
 
-/// Gives the nodes whose orders change their boot source their image again. It was restored when they went back. Returns
-/// the nodes for which that failed: a rollout whose files cannot be written concerns its own nodes only.
+/// Gives the nodes whose orders change their boot source their image again. It was restored when they went back.
+/// Returns the nodes for which that failed: a rollout whose files cannot be written concerns its own nodes only.
 fn give_images(config: &Config, store: &StoreWriter, view: &View, holds: &Holds) -> NotGiven {
     let mut not_given = NotGiven::new();
     for (hold, nodes) in by_hold(holds.iter()) {
@@ -156,8 +156,8 @@ fn give_images(config: &Config, store: &StoreWriter, view: &View, holds: &Holds)
     not_given
 }
 
-/// Returns why it is not known whether the controller sets an image for a rollout that cannot be read. If the rollout is
-/// not here any more, its image is none of the controller's business.
+/// Returns why it is not known whether the controller sets an image for a rollout that cannot be read. If the rollout
+/// is not here any more, its image is none of the controller's business.
 fn image_unknown(store: &StoreWriter, id: &str, error: &StoreError) -> Option<String> {
     if matches!(error, StoreError::NoSuchRollout(_)) {
         return None;

@@ -126,8 +126,8 @@ pub fn reconcile(
     Ok(Reconciled::Ordered { nodes, report })
 }
 
-/// Returns whether a boot at that time is reported: there is nothing to do about it, and Slurm may show the node as being
-/// rebooted for long.
+/// Returns whether a boot at that time is reported: there is nothing to do about it, and Slurm may show the node as
+/// being rebooted for long.
 fn is_news(booted_ms: u64, now_ms: u64) -> bool {
     booted_ms.saturating_add(NEWS_MS) > now_ms
 }

@@ -6,8 +6,8 @@
 //! yet:
 //!
 //! 1. Its writes are made durable in their order, and each is confirmed with [`Agent::wrote`]. The agent changes by that
-//!    alone, so its state is never ahead of the disk. If the first write fails, the reaction is dropped: the agent is as
-//!    before, and an order is refused.
+//!    alone, so its state is never ahead of the disk. If the first write fails, the reaction is dropped: the agent is
+//!    as before, and an order is refused.
 //! 2. Its answer is sent.
 //! 3. Its action is carried out on the ledger that [`Agent::begin`] returns. Until the end, that ledger belongs to the
 //!    action, which writes it as well; orders are answered from the ledger at its beginning.
@@ -222,8 +222,8 @@ impl Agent {
         !(self.working && self.ledger.as_ref().is_some_and(|ledger| ledger.phase.has_ended()))
     }
 
-    /// Returns whether orders should wait a moment: Slurm may have accepted the node and handed it over again before the
-    /// agent has seen the first.
+    /// Returns whether orders should wait a moment: Slurm may have accepted the node and handed it over again before
+    /// the agent has seen the first.
     #[must_use]
     pub fn is_about_to_end(&self) -> bool {
         self.working && self.ledger.as_ref().is_some_and(|ledger| ledger.phase == Phase::Registering)
@@ -344,7 +344,9 @@ impl Agent {
                 return refused(format!("{event:?} cannot be taken now"), in_the_way);
             }
             Verdict::UnderWay(_) => return self.answer_under_way(),
-            Verdict::Refuse { why, order } => return refused(why, order),
+            Verdict::Refuse { why, order, transient } => {
+                return answer(Answer::Refused { why, order, transient });
+            }
         };
         let from = match &order.kind {
             OrderKind::RestoreLedger(restore) => Some(restore.phase),

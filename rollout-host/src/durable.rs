@@ -43,13 +43,14 @@ pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Renames a file within its directory, with fsync of the directory.
+/// Renames a file or directory, with fsync of the directory that gains it and of the one that loses it.
 ///
 /// # Errors
 /// If a system call fails.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
-    sync_parent(to)
+    sync_parent(to)?;
+    if parent(from) == parent(to) { Ok(()) } else { sync_parent(from) }
 }
 
 /// Calls fsync on a file's directory, so that the names in it survive a power cut.

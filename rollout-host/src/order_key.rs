@@ -1,9 +1,9 @@
 //! Seals and opens orders with a key that controllers and nodes share, on clusters without MUNGE
 //! (`AuthType=auth/slurm`).
 //!
-//! A credential is text: a prefix, an HMAC-SHA-256, the time of sealing, a random number, and the payload as it is. It is
-//! authentic and not encrypted. Having the key is the right to give orders, so the file must be closed to others, and belong to
-//! root or SlurmUser: its owner can read and replace it.
+//! A credential is text: a prefix, an HMAC-SHA-256, the time of sealing, a random number, and the payload as it is. It
+//! is authentic and not encrypted. Having the key is the right to give orders, so the file must be closed to others,
+//! and belong to root or SlurmUser: its owner can read and replace it.
 
 use crate::clock;
 use crate::regular_file;
@@ -72,8 +72,8 @@ pub struct OrderKey {
     slurm_user: SlurmUser,
 }
 
-/// A way to find the uid of SlurmUser, to whom the key may belong. It is only used if the key belongs neither to root nor to
-/// this process's own user: a name service may be late.
+/// A way to find the uid of SlurmUser, to whom the key may belong. It is only used if the key belongs neither to root
+/// nor to this process's own user: a name service may be late.
 #[derive(Debug, Clone)]
 pub struct SlurmUser {
     known_by: String,

@@ -8,8 +8,8 @@ const OUR_NAME: &[u8] = b"slurm-rollout";
 /// Size limit of a file that is searched. Our RebootProgram is much smaller.
 const MAX_PROGRAM: u64 = 64 * 1024 * 1024;
 
-/// Returns whether this file is slurm-rollout's or names it, as a wrapper script does outside its comments. `None` if it
-/// cannot be read.
+/// Returns whether this file is slurm-rollout's or names it, as a wrapper script does outside its comments. `None` if
+/// it cannot be read.
 #[must_use]
 pub fn names_us(path: &Path) -> Option<bool> {
     if std::fs::metadata(path).ok()?.len() > MAX_PROGRAM {

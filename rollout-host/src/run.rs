@@ -31,8 +31,8 @@ const TAIL: usize = 1500;
 /// Default time between SIGTERM and SIGKILL for a program that exceeds its time limit.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Time for a killed program to end. One that hangs in the kernel, on a file system without its server, never does. It is
-/// left behind: nothing may wait for it.
+/// Time for a killed program to end. One that hangs in the kernel, on a file system without its server, never does. It
+/// is left behind: nothing may wait for it.
 const KILLED: Duration = Duration::from_secs(5);
 
 /// A program to run, with arguments, environment, standard input and time limit.

@@ -85,8 +85,8 @@ impl Scontrol {
         Ok(parse_aliases(&self.program(["show", "aliases"]).arg(host_name).run()?.stdout))
     }
 
-    /// Returns for each of these nodes whether it had DRAIN when its reboot was requested. Nodes for which Slurm does not
-    /// tell are missing.
+    /// Returns for each of these nodes whether it had DRAIN when its reboot was requested. Nodes for which Slurm does
+    /// not tell are missing.
     ///
     /// # Errors
     /// If scontrol fails, does not answer in time or has no JSON: before 23.02, or without `serializer_json.so`.

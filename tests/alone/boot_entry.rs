@@ -1,5 +1,6 @@
-//! Images that are entries of the node's own boot loader, and arguments of its kernel, in virtual machines: real GRUB and
-//! systemd-boot, real power cuts. Slurm is not in them; an order comes in by the agent's Unix socket, which is root's.
+//! Images that are entries of the node's own boot loader, and arguments of its kernel, in virtual machines: real GRUB
+//! and systemd-boot, real power cuts. Slurm is not in them; an order comes in by the agent's Unix socket, which is
+//! root's.
 
 // A test may panic.
 #![allow(clippy::unwrap_used)]

@@ -5,8 +5,8 @@ use crate::prelude::*;
 /// Verify script that waits for the test.
 const UNTIL_GO: &str = "while [ ! -e /run/go ]; do sleep 0.2; done";
 
-/// cn01 boots without munged, cn02 without a network, cn03 has no slurmd, cn04 cannot write its ledger: first its file system
-/// is read-only, then full.
+/// cn01 boots without munged, cn02 without a network, cn03 has no slurmd, cn04 cannot write its ledger: first its file
+/// system is read-only, then full.
 #[test]
 fn a_node_that_lacks_something() {
     let site = start_with_tool(nodes(4));

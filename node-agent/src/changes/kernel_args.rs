@@ -1,5 +1,5 @@
-//! Arguments of the kernel on a node with a disk: tried once by an entry of ours, and written to the boot loader's files
-//! when they are proven. So a node that hangs with them comes back without them by a power cycle alone.
+//! Arguments of the kernel on a node with a disk: tried once by an entry of ours, and written to the boot loader's
+//! files when they are proven. So a node that hangs with them comes back without them by a power cycle alone.
 //!
 //! The files are edited directly: entries of the Boot Loader Specification, `kernelopts` in GRUB's environment block,
 //! /etc/default/grub with the menu that grub-mkconfig makes of it, and /etc/kernel/cmdline. grubby edits the same files

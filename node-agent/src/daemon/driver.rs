@@ -116,8 +116,8 @@ impl Driver {
         }
     }
 
-    /// Reports that the ledger cannot be written: in the log, in the status, and to Slurm if an order is under way. Refuses
-    /// orders meanwhile.
+    /// Reports that the ledger cannot be written: in the log, in the status, and to Slurm if an order is under way.
+    /// Refuses orders meanwhile.
     async fn report_trouble(&mut self, error: &StateError) {
         let what = format!("the agent cannot go on: {error}");
         log::error(&what);

@@ -340,8 +340,8 @@ impl Executor {
     }
 
     /// Stops a slurmd that runs before the node is proven: the gate did not hold it. A drain alone would let jobs begin
-    /// that Slurm has already sent, and Slurm removes it when it counts the boot. Jobs that began meanwhile go on, because
-    /// slurmd's unit has KillMode=process, and a proven node's next slurmd finds them again.
+    /// that Slurm has already sent, and Slurm removes it when it counts the boot. Jobs that began meanwhile go on,
+    /// because slurmd's unit has KillMode=process, and a proven node's next slurmd finds them again.
     fn stop_early_slurmd(&self, ledger: &mut Ledger) -> Result<(), StateError> {
         if !self.tools.slurmd().is_ok_and(|(_, unit)| unit == Unit::Runs) {
             return Ok(());

@@ -76,8 +76,8 @@ fn programs() -> Vec<(i32, String)> {
 }
 
 /// Returns the process group and the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone.
-/// Each program that an agent starts leads a process group in the session of its agent, and what it starts in turn is in
-/// that group, also after its own end. A daemon that a package started has a session of its own.
+/// Each program that an agent starts leads a process group in the session of its agent, and what it starts in turn is
+/// in that group, also after its own end. A daemon that a package started has a session of its own.
 fn started_by_one_that_is_gone(stat: &str) -> Option<(i32, &str)> {
     // A name may contain blanks and parentheses.
     let (_, rest) = stat.split_once(" (")?;

@@ -22,8 +22,8 @@ pub(crate) const BY_FORCE: &str = "reboot-by-force-after";
 const COMMANDS: [&[&str]; 2] =
     [&["reboot", "-i"], &["start", "--no-block", "--job-mode=replace-irreversibly", "reboot.target"]];
 
-/// Environment of systemctl. Since systemd 254, `reboot` starts a loaded kernel by kexec, which bypasses the boot source
-/// and the boot loader, and only restarts user space if /run/nextroot is there, which is no boot to Slurm
+/// Environment of systemctl. Since systemd 254, `reboot` starts a loaded kernel by kexec, which bypasses the boot
+/// source and the boot loader, and only restarts user space if /run/nextroot is there, which is no boot to Slurm
 /// (`src/systemctl/systemctl-logind.c`).
 const A_REAL_REBOOT: [(&str, &str); 2] =
     [("SYSTEMCTL_SKIP_AUTO_KEXEC", "1"), ("SYSTEMCTL_SKIP_AUTO_SOFT_REBOOT", "1")];

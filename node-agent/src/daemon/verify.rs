@@ -1,8 +1,8 @@
 //! Proving a node after the boot by its mounts and the admin's own commands.
 //!
 //! A healthy node may need minutes until its file systems, fabrics and name services are there, so each check is
-//! repeated until it succeeds or the time is over. Nothing here touches a file system that may hang, except in a process
-//! of its own with a time limit.
+//! repeated until it succeeds or the time is over. Nothing here touches a file system that may hang, except in a
+//! process of its own with a time limit.
 
 use rollout_core::rollout::manifest::Verify;
 use rollout_host::run::Program;

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Pauses between tries of an update: munge and the network may still be coming up, and slurmctld may be away for hours.
+/// Pauses between tries of an update: munge and the network may still be coming up, and slurmctld may be away for
+/// hours.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 const RETRY_PAUSE_LATER: Duration = Duration::from_secs(60);
 /// Time after which an update is tried less often.
@@ -90,8 +91,8 @@ impl SlurmNode {
     }
 
     /// Returns the Reason with which somebody else drained this node: the one that Slurm shows now, else `known` from
-    /// before, unless somebody has removed that drain. Asks Slurm for a minute. If a drain is known, asks longer: a node
-    /// that registers without it would come into service.
+    /// before, unless somebody has removed that drain. Asks Slurm for a minute. If a drain is known, asks longer: a
+    /// node that registers without it would come into service.
     ///
     /// # Errors
     /// If a drain is known and Slurm does not answer within the time limit.

@@ -63,8 +63,8 @@ pub(crate) fn look(unit: &str) -> Result<Found, RunError> {
     Ok(parse(unit, &shown.stdout))
 }
 
-/// Returns the reason why this host must not be rebooted for an order: it runs more than one slurmd, and the jobs of the
-/// others' nodes would die. `None` if there is one, or systemd cannot be asked.
+/// Returns the reason why this host must not be rebooted for an order: it runs more than one slurmd, and the jobs of
+/// the others' nodes would die. `None` if there is one, or systemd cannot be asked.
 pub(crate) fn shares_its_host(own: &str) -> Option<String> {
     let list =
         ["list-units", "--type=service", "--state=active,activating,reloading", "--plain", "--no-legend"];

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// The variable in which packages of Slurm keep the options. A script that a unit starts in place of slurmd reads it too.
+/// The variable in which packages of Slurm keep the options. A script that a unit starts in place of slurmd reads it
+/// too.
 const OPTIONS: &str = "SLURMD_OPTIONS";
 /// The variable in which Slurm's programs find the slurmctld that has their configuration.
 pub(crate) const CONF_SERVER: &str = "SLURM_CONF_SERVER";
 
-/// Options of slurmd that take a value (`opt_string` in `src/slurmd/slurmd/slurmd.c`, 22.05 to 26.05), and the one whose
-/// value can only be in the same word.
+/// Options of slurmd that take a value (`opt_string` in `src/slurmd/slurmd/slurmd.c`, 22.05 to 26.05), and the one
+/// whose value can only be in the same word.
 const WITH_VALUE: &str = "dfLnNF";
 const IN_SAME_WORD: &str = "F";
 
@@ -74,8 +75,8 @@ impl SlurmdOptions {
     }
 }
 
-/// Returns the arguments in a command as systemctl shows it, `{ path=… ; argv[]=/usr/sbin/slurmd -D $OPTIONS ; … }`, with
-/// the values of variables. Those before slurmd itself are another program's, such as numactl's.
+/// Returns the arguments in a command as systemctl shows it, `{ path=… ; argv[]=/usr/sbin/slurmd -D $OPTIONS ; … }`,
+/// with the values of variables. Those before slurmd itself are another program's, such as numactl's.
 fn of_command(command: &str, variables: &BTreeMap<String, String>) -> Vec<String> {
     let argv = command.split_once("argv[]=").map_or("", |(_, rest)| rest);
     let argv = argv.split(" ;").next().unwrap_or("");

@@ -89,8 +89,8 @@ impl LedgerFile {
         }
     }
 
-    /// Creates the reserve. On a full disk there is none, and the next order is refused for that. It holds random bytes:
-    /// zeros, as older agents wrote them, take next to no space on a file system that compresses.
+    /// Creates the reserve. On a full disk there is none, and the next order is refused for that. It holds random
+    /// bytes: zeros, as older agents wrote them, take next to no space on a file system that compresses.
     pub(crate) fn keep_reserve(&self) -> Result<(), StateError> {
         let path = self.reserve();
         if is_reserve(&path) {

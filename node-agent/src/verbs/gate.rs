@@ -17,7 +17,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Additional time for the daemon, which asks Slurm and decides first. The gate's own limit is for a node without one.
 const DAEMON_FIRST: Duration = Duration::from_secs(5);
 
-/// Time for the state directory to appear. The agent's unit creates it at the first start, once its file system is mounted.
+/// Time for the state directory to appear. The agent's unit creates it at the first start, once its file system is
+/// mounted.
 const DIRECTORY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits while the node is being proven after a boot, or, without a ledger, until it has its instructions or the time
@@ -59,8 +60,8 @@ fn look(config: &Config, file: &LedgerFile) -> (Gate, bool) {
     }
 }
 
-/// Returns whether the state directory is missing, so that its ledger cannot be read. A node that keeps no ledger over a
-/// boot comes up without one, and waits for its instructions.
+/// Returns whether the state directory is missing, so that its ledger cannot be read. A node that keeps no ledger over
+/// a boot comes up without one, and waits for its instructions.
 fn is_missing(config: &Config) -> bool {
     let is_absent = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
     !config.is_volatile() && std::fs::metadata(&config.state_dir).is_err_and(is_absent)

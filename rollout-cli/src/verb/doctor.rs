@@ -1,5 +1,5 @@
-//! `doctor`: problems of this installation. Gathers facts and changes nothing. `rollout_core::doctor` decides about the facts.
-//! If a part is broken, the others are still checked.
+//! `doctor`: problems of this installation. Gathers facts and changes nothing. `rollout_core::doctor` decides about the
+//! facts. If a part is broken, the others are still checked.
 
 mod agents;
 pub(crate) mod files;

@@ -1,5 +1,5 @@
-//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, and closes rollouts that are over. A
-//! timer runs it, so it prints nothing if there is nothing to do.
+//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, and closes rollouts
+//! that are over. A timer runs it, so it prints nothing if there is nothing to do.
 
 use crate::context::{Context, who};
 use crate::failure::Failure;

@@ -1,5 +1,5 @@
-//! `retry NODES`: held nodes carry out their order once more, at once; nodes that went back are staged again for their next
-//! `scontrol reboot`.
+//! `retry NODES`: held nodes carry out their order once more, at once; nodes that went back are staged again for their
+//! next `scontrol reboot`.
 
 use crate::after_staging::pre_stage_and_print_next;
 use crate::context::{Context, limits};

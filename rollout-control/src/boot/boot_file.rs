@@ -1,5 +1,5 @@
-//! `boot-file`: one file or link for each node in a directory that the site's TFTP or HTTP server serves. iPXE, GRUB and
-//! pxelinux look there for a file named after the node, its MAC or its IP address.
+//! `boot-file`: one file or link for each node in a directory that the site's TFTP or HTTP server serves. iPXE, GRUB
+//! and pxelinux look there for a file named after the node, its MAC or its IP address.
 //!
 //! A file is replaced as a whole, and the old one is saved and put back byte for byte. Other files in the directory are
 //! not touched.

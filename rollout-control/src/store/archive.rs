@@ -1,8 +1,9 @@
 //! Closing rollouts that are over, and moving old ones out of the way.
 
 use super::lock::Locked;
+use super::read::SUMMARY;
 use super::{MODE, StoreError, StoreWriter};
-use rollout_core::controller::closing::{Retention, closable, expired};
+use rollout_core::controller::closing::{ClosedRollout, Retention, closable, expired};
 use rollout_core::hostlist::NodeSet;
 use rollout_host::{clock, durable};
 use std::path::Path;
@@ -20,8 +21,8 @@ pub struct Archived {
 }
 
 impl StoreWriter {
-    /// Closes the rollouts whose nodes are all settled, except those of nodes that Slurm still shows as `handed_over`. Returns their
-    /// ids.
+    /// Closes the rollouts whose nodes are all settled, except those of nodes that Slurm still shows as `handed_over`.
+    /// Returns their ids.
     ///
     /// # Errors
     /// Fails if the state directory cannot be read or written.
@@ -34,8 +35,7 @@ impl StoreWriter {
         self.make_dir(&self.closed_dir())?;
         let (mut closed, mut failed) = (Vec::new(), None);
         for (id, summary) in closable {
-            let summarized = lock.replace_json(&self.summary_path(&id), &summary, MODE);
-            match summarized.and_then(|()| lock.move_rollout(&self.rollouts_dir(), &self.closed_dir(), &id)) {
+            match lock.close(&id, &summary) {
                 Ok(()) => closed.push(id),
                 Err(error) => failed = Some(error),
             }
@@ -98,6 +98,17 @@ impl StoreWriter {
 }
 
 impl Locked<'_> {
+    fn close(&self, id: &str, summary: &ClosedRollout) -> Result<(), StoreError> {
+        let store = self.store;
+        self.replace_json(&store.rollouts_dir().join(id).join(SUMMARY), summary, MODE)?;
+        // 0.1.0 does not know closed rollouts and uses their names again.
+        if store.closed_dir().join(id).exists() {
+            store.make_dir(&store.archive_dir())?;
+            self.move_rollout(&store.closed_dir(), &store.archive_dir(), id)?;
+        }
+        self.move_rollout(&store.rollouts_dir(), &store.closed_dir(), id)
+    }
+
     /// Makes a closed rollout open again.
     pub(super) fn reopen(&self, id: &str) -> Result<(), StoreError> {
         match self.store.is_closed(id) {
@@ -108,9 +119,7 @@ impl Locked<'_> {
 
     fn move_rollout(&self, from: &Path, to: &Path, id: &str) -> Result<(), StoreError> {
         let (from, to) = (from.join(id), to.join(id));
-        durable::rename(&from, &to)
-            .and_then(|()| durable::sync_parent(&from))
-            .map_err(StoreError::io(&from, "moved"))
+        durable::rename(&from, &to).map_err(StoreError::io(&from, "moved"))
     }
 }
 

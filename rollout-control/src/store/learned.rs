@@ -41,8 +41,8 @@ impl StoreWriter {
         self.lock()?.replace_json(&self.controllers_path(), hosts, MODE)
     }
 
-    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them, and which nodes have a DRAIN of a
-    /// reboot.
+    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them, and which nodes have a DRAIN of
+    /// a reboot.
     ///
     /// # Errors
     /// Fails if they cannot be written.

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// File of a closed rollout.
+pub(super) const SUMMARY: &str = "summary.json";
+
 /// The state directory, to be read only.
 #[derive(Debug, Clone)]
 pub struct StoreReader {
@@ -93,6 +96,14 @@ impl StoreReader {
         Ok(self.names_in(&self.closed_dir())?.into_iter().filter(|id| !open.contains(id)).collect())
     }
 
+    /// Returns all rollouts. One that moves meanwhile is among those that are listed before it or after.
+    pub(super) fn all_ids(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut ids = self.open_ids()?;
+        ids.extend(self.names_in(&self.closed_dir())?);
+        ids.extend(self.open_ids()?);
+        Ok(ids)
+    }
+
     /// Reads the same, and the closed rollouts that have any of these nodes.
     ///
     /// # Errors
@@ -102,10 +113,8 @@ impl StoreReader {
             Some(closed) => !closed.nodes.intersection(nodes).is_empty(),
             None => true,
         };
-        let closed = self.closed_ids()?;
-        let mut ids = self.open_ids()?;
-        ids.extend(closed.into_iter().filter(has_them));
-        self.snapshot_of(ids.into_iter(), EarlyReading::default())
+        let wanted = |id: &String| !self.is_closed(id) || has_them(id);
+        self.snapshot_of(self.all_ids()?.into_iter().filter(wanted), EarlyReading::default())
     }
 
     fn snapshot_of(
@@ -118,9 +127,13 @@ impl StoreReader {
         let plain_reboots = early.plain_reboots.into_records();
         let mut snapshot = Snapshot { plain_reboots, drains, addresses, ..Snapshot::default() };
         for id in ids {
-            let read = self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default());
+            let place = self.rollout_dir(&id);
+            let mut read = self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default());
             // A reader without the lock may see it closed, and thereby moved, or archived meanwhile.
-            match read.or_else(|_| self.open_rollout(&id, OpenRollout::default())) {
+            if self.rollout_dir(&id) != place {
+                read = self.open_rollout(&id, OpenRollout::default());
+            }
+            match read {
                 Ok(rollout) => snapshot.rollouts.push(rollout),
                 Err(_) if !self.rollout_dir(&id).exists() => {}
                 Err(error) => {
@@ -149,8 +162,7 @@ impl StoreReader {
     /// # Errors
     /// Fails if there is none.
     pub fn find(&self, name: &str) -> Result<String, StoreError> {
-        let mut ids = self.closed_ids()?;
-        ids.extend(self.open_ids()?);
+        let ids = self.all_ids()?;
         let exact = name.strip_suffix("@1").unwrap_or(name);
         if name.contains('@') && ids.contains(exact) {
             return Ok(exact.to_owned());
@@ -170,8 +182,9 @@ impl StoreReader {
     /// # Errors
     /// Fails if there is no such rollout, or its journal cannot be read.
     pub fn rollout(&self, id: &str) -> Result<Rollout, StoreError> {
+        let (place, read) = (self.rollout_dir(id), self.read_rollout(id));
         // As in a snapshot, it may be closed meanwhile.
-        self.read_rollout(id).or_else(|_| self.read_rollout(id))
+        if self.rollout_dir(id) == place { read } else { self.read_rollout(id) }
     }
 
     fn read_rollout(&self, id: &str) -> Result<Rollout, StoreError> {
@@ -322,7 +335,7 @@ impl StoreReader {
     }
 
     pub(super) fn summary_path(&self, id: &str) -> PathBuf {
-        self.rollout_dir(id).join("summary.json")
+        self.rollout_dir(id).join(SUMMARY)
     }
 
     pub(super) fn archive_dir(&self) -> PathBuf {

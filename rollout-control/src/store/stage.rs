@@ -132,8 +132,7 @@ impl super::StoreReader {
             Verdict::Already(id) => Ok(Staged::Already(id)),
             Verdict::Taken { nodes, rollout } => Err(StageError::Taken { nodes, rollout }),
             Verdict::Free => {
-                let mut known = self.open_ids()?;
-                known.extend(self.closed_ids()?);
+                let mut known = self.all_ids()?;
                 known.extend(self.names_in(&self.archive_dir())?);
                 Ok(Staged::New(new_id(&manifest.name, &known)))
             }

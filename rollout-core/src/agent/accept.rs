@@ -15,6 +15,8 @@ pub enum Verdict {
         why: String,
         /// The order in the way. The refused order's own id if that was carried out before.
         order: Option<OrderId>,
+        /// The cause ends by itself, and without a boot: the order should be sent again.
+        transient: bool,
     },
 }
 
@@ -33,7 +35,7 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
             _ => {
                 let phase = ledger.phase.name();
                 let why = format!("order {} was carried out before; the node is {phase}", order.id);
-                Verdict::Refuse { why, order: Some(order.id.clone()) }
+                Verdict::Refuse { why, order: Some(order.id.clone()), transient: false }
             }
         };
     }
@@ -87,13 +89,14 @@ fn consider_beside(ledger: &Ledger, order: &Order, me: &str) -> Verdict {
         let ways = format!("`slurm-rollout retry {me}` or `slurm-rollout release {me}`");
         return refuse(Some(ledger), format!("held by {subject}: {why}; first {ways}"));
     }
+    let busy = || format!("busy: {subject} is {}", ledger.phase.name());
     match &order.kind {
-        OrderKind::Apply(apply) if ledger.order.rollout() != Some(&apply.rollout) => {
-            refuse(Some(ledger), format!("busy: {subject} is {}", ledger.phase.name()))
-        }
         // This one ends without a boot unless it fails. Slurm would wait for the boot of a new hand-over in vain.
         _ if ledger.phase == Phase::Registering => {
-            refuse(Some(ledger), format!("busy: {subject} is {}", ledger.phase.name()))
+            Verdict::Refuse { why: busy(), order: Some(ledger.order.id.clone()), transient: true }
+        }
+        OrderKind::Apply(apply) if ledger.order.rollout() != Some(&apply.rollout) => {
+            refuse(Some(ledger), busy())
         }
         // A plain reboot, as the order under way ends in a boot too; or the same rollout.
         _ => Verdict::UnderWay(ledger.phase),
@@ -101,7 +104,7 @@ fn consider_beside(ledger: &Ledger, order: &Order, me: &str) -> Verdict {
 }
 
 fn refuse(in_the_way: Option<&Ledger>, why: String) -> Verdict {
-    Verdict::Refuse { why, order: in_the_way.map(|ledger| ledger.order.id.clone()) }
+    Verdict::Refuse { why, order: in_the_way.map(|ledger| ledger.order.id.clone()), transient: false }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl NodeChanges {
                 (Change::Symlink(link), Before::Symlink { target }) => {
                     ChangeMade::Symlink { path: link.path.clone(), before: target.clone() }
                 }
-                // Nothing to name in an undo: only a module stream was enabled.
+                // Only a module stream was enabled: an undo has nothing to name.
                 (Change::Packages(_), _) if after.added.is_empty() && after.removed.is_empty() => {
                     return None;
                 }

@@ -63,8 +63,8 @@ pub struct Ledger {
     /// slurmd before the order. `None` until the first change is begun, and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slurmd: Option<Slurmd>,
-    /// The boot loader before the first change. `None` until that is begun, without a loader whose default can be set, and
-    /// in ledgers of older agents.
+    /// The boot loader before the first change. `None` until that is begun, without a loader whose default can be set,
+    /// and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_default: Option<BootDefault>,
     /// A finding that an admin has to look at, though the order goes on.
@@ -208,8 +208,8 @@ impl Ledger {
         }
     }
 
-    /// Enters a phase, or begins the same phase once more. A node that dies of slurmd's start, boots and is proven again
-    /// would go on for ever, so verifying and registering count their tries together.
+    /// Enters a phase, or begins the same phase once more. A node that dies of slurmd's start, boots and is proven
+    /// again would go on for ever, so verifying and registering count their tries together.
     pub fn enter(&mut self, phase: Phase, boot_id: &str, now_s: u64) {
         let again = |tries: u32| tries.saturating_add(1);
         self.tries = match (self.phase, phase) {
@@ -309,9 +309,9 @@ impl Ledger {
     }
 
     /// Returns whether the node must boot once more after an undo, because Slurm still waits for a boot or something
-    /// was changed. A changed image, or changed arguments of the kernel, alone need no boot if the node `runs_as_before`: it never left the old system, or
-    /// came back to it by itself. Without a record of the old image, only a boot from the restored source leads back to
-    /// it.
+    /// was changed. A changed image, or changed arguments of the kernel, alone need no boot if the node
+    /// `runs_as_before`: it never left the old system, or came back to it by itself. Without a record of the old image,
+    /// only a boot from the restored source leads back to it.
     #[must_use]
     pub fn reboot_due(&self, boot_id: &str, runs_as_before: bool) -> bool {
         let needs_no_boot = |record: &Record| {

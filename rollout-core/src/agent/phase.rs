@@ -22,8 +22,8 @@ pub enum Phase {
     Rebooting,
     /// The node is up again. The agent proves that it is in the staged state.
     Verifying,
-    /// The node is in the staged state, and slurmd may start in this boot. The agent proves that Slurm accepts the node.
-    /// Written as `verifying` with a key of its own (`keys`), for older agents and controllers.
+    /// The node is in the staged state, and slurmd may start in this boot. The agent proves that Slurm accepts the
+    /// node. Written as `verifying` with a key of its own (`keys`), for older agents and controllers.
     #[serde(rename(serialize = "verifying"))]
     Registering,
     /// Something failed. The changes are being undone.

@@ -1,18 +1,18 @@
 //! The last proof: Slurm accepts the node.
 //!
 //! slurmctld stores the start time that slurmd reports at every registration, before it examines the registration
-//! (`validate_jobs_on_node`, `src/slurmctld/job_mgr.c`, 22.05 to 26.05). A new start time therefore shows that slurmd has
-//! registered since it was started. The flags show the result: INVALID_REG of a node that differs from slurm.conf, and
-//! REBOOT_ISSUED as long as Slurm waits for a boot (`validate_node_specs`, `src/slurmctld/node_mgr.c`). The state alone
-//! shows neither: a node that Slurm gave up, or that is drained, registers and stays DOWN.
+//! (`validate_jobs_on_node`, `src/slurmctld/job_mgr.c`, 22.05 to 26.05). A new start time therefore shows that slurmd
+//! has registered since it was started. The flags show the result: INVALID_REG of a node that differs from slurm.conf,
+//! and REBOOT_ISSUED as long as Slurm waits for a boot (`validate_node_specs`, `src/slurmctld/node_mgr.c`). The state
+//! alone shows neither: a node that Slurm gave up, or that is drained, registers and stays DOWN.
 
 use crate::slurm::node::NodeInfo;
 use crate::slurm::reason;
 use crate::time_limit::TimeLimit;
 use std::time::Duration;
 
-/// Time for which slurmctld may be away before the proof fails. Its upgrades and failovers take minutes. A node that goes
-/// back for them has done so for nothing, and with it every other node that booted meanwhile.
+/// Time for which slurmctld may be away before the proof fails. Its upgrades and failovers take minutes. A node that
+/// goes back for them has done so for nothing, and with it every other node that booted meanwhile.
 pub const AWAY_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Pauses between questions. They grow with the time that has passed: a node in time is seen at once, and a thousand
@@ -69,11 +69,16 @@ impl Registration {
     /// Decides after a look at slurmd's unit and, if that runs, at Slurm. `elapsed` is the time since slurmd was first
     /// started.
     pub fn look(&mut self, elapsed: Duration, unit: &Unit, slurm: Option<&Result<NodeInfo, String>>) -> Next {
-        if let (Unit::Runs, Some(Ok(info))) = (unit, slurm) {
-            self.first_answer.get_or_insert(elapsed);
-            if self.is_accepted(info) {
-                return Next::Accepted;
+        match (unit, slurm) {
+            (Unit::Runs, Some(Ok(info))) => {
+                self.first_answer.get_or_insert(elapsed);
+                if self.is_accepted(info) {
+                    return Next::Accepted;
+                }
             }
+            // slurmd cannot register meanwhile.
+            (Unit::Runs, Some(Err(_))) => self.first_answer = None,
+            _ => {}
         }
         let answers = matches!(slurm, Some(Ok(_)));
         let away = matches!((unit, slurm), (Unit::Runs, Some(Err(_))));
@@ -107,8 +112,8 @@ impl Registration {
         self.has_registered(info) && !info.has("INVALID_REG") && !waits_for_boot
     }
 
-    /// Returns whether Slurm has handed the node over since slurmd was started. It hands over no node for which it waits
-    /// already, so it had stopped waiting for the boot of this order.
+    /// Returns whether Slurm has handed the node over since slurmd was started. It hands over no node for which it
+    /// waits already, so it had stopped waiting for the boot of this order.
     fn is_handed_over_again(&self, info: &NodeInfo) -> bool {
         let Some(before) = &self.before else { return false };
         let later = before.handed_over_s().zip(info.handed_over_s()).is_some_and(|(first, now)| now > first);

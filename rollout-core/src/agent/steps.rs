@@ -141,8 +141,8 @@ impl Ledger {
         begun.map(|(index, (change, record))| BegunChange { number: index + 1, change, record })
     }
 
-    /// Returns the changes that were made on the node and not with its image. They may have to prepare the reboot, and to
-    /// make themselves permanent after it.
+    /// Returns the changes that were made on the node and not with its image. They may have to prepare the reboot, and
+    /// to make themselves permanent after it.
     pub fn changes_to_prepare(&self) -> impl Iterator<Item = BegunChange<'_>> {
         self.begun_changes().filter(|begun| begun.record.before != Before::InImage)
     }

@@ -34,8 +34,8 @@ pub struct Retention {
 /// Returns the rollouts that can be closed, with their summaries.
 ///
 /// A rollout that was staged over an older one stays open until the older one's end for the node is in the journal: it
-/// is the only evidence that the older one never applies again. A rollout of a node that Slurm still shows as handed over
-/// stays open as well: its journal is the only evidence that the node was ordered for this hand-over.
+/// is the only evidence that the older one never applies again. A rollout of a node that Slurm still shows as handed
+/// over stays open as well: its journal is the only evidence that the node was ordered for this hand-over.
 #[must_use]
 pub fn closable(snapshot: &Snapshot, handed_over: &NodeSet, now_ms: u64) -> Vec<(String, ClosedRollout)> {
     let is_needed = |rollout: &RolloutState| rollout.records.keys().any(|node| handed_over.contains(node));

@@ -18,8 +18,9 @@ pub fn undo_name(rollout: &str) -> String {
 
 /// Returns the desired state that undoes `rollout` on a node.
 ///
-/// `changes` is the answer of the node's agent: the changes of the rollouts that the node became, oldest first. Only those stand in
-/// the way of an older one: a rollout that was rolled back, refused or not answered left nothing to undo.
+/// `changes` is the answer of the node's agent: the changes of the rollouts that the node became, oldest first. Only
+/// those stand in the way of an older one: a rollout that was rolled back, refused or not answered left nothing to
+/// undo.
 ///
 /// # Errors
 /// Returns the reason if it cannot be undone.

@@ -19,8 +19,8 @@ const CLOCK_PROBLEM_S: u64 = 240;
 const AWAY: [&str; 6] =
     ["REBOOT_ISSUED", "POWERING_UP", "POWERING_DOWN", "POWERED_DOWN", "POWER_DOWN", "FUTURE"];
 
-/// Refusal of an agent that knows no trial orders (serde's text for an unknown `do`). It has opened the order and accepted
-/// its sealer by then.
+/// Refusal of an agent that knows no trial orders (serde's text for an unknown `do`). It has opened the order and
+/// accepted its sealer by then.
 const KNOWS_NO_PROBE: &str = "unknown variant `probe`";
 
 /// The cause of a missing answer.

@@ -1,5 +1,5 @@
-//! A SlurmctldHost: the units of `reconcile`, the state directory of several controllers, and parameters that slurm.conf
-//! has twice.
+//! A SlurmctldHost: the units of `reconcile`, the state directory of several controllers, and parameters that
+//! slurm.conf has twice.
 
 use super::Finding;
 use super::mounts::MountPoint;
@@ -131,8 +131,9 @@ pub fn shared_state(
     )
 }
 
-/// Checks that no value of SlurmctldParameters is lost: if slurm.conf has the key twice, Slurm logs "specified more than
-/// once, latest value used" (`src/common/parse_config.c`, 22.05 to 26.05), and `scontrol show config` has that value alone.
+/// Checks that no value of SlurmctldParameters is lost: if slurm.conf has the key twice, Slurm logs "specified more
+/// than once, latest value used" (`src/common/parse_config.c`, 22.05 to 26.05), and `scontrol show config` has that
+/// value alone.
 #[must_use]
 pub fn repeated_parameters(slurm_conf: &str) -> Option<Finding> {
     const KEY: &str = "SlurmctldParameters";

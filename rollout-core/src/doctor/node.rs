@@ -346,8 +346,8 @@ fn gate(facts: &NodeFacts) -> Vec<Finding> {
     vec![Finding::ok(CHECK, format!("{name} starts only when {GATE} lets it, by the ledger in {dir}"))]
 }
 
-/// Returns the settings that the gate's unit lacks for the ledger in a directory. An empty value removes the ones before
-/// it, as in systemd.
+/// Returns the settings that the gate's unit lacks for the ledger in a directory. An empty value removes the ones
+/// before it, as in systemd.
 fn unset_for(unit_file: &str, dir: &str) -> Vec<String> {
     let mut settings: Vec<&str> = Vec::new();
     for line in unit_file.lines().map(str::trim) {

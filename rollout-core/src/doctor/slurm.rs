@@ -282,8 +282,8 @@ pub fn no_controller(host: &str, controllers: &ControllerHosts, shares_state: bo
     Finding::warning("this-host", what).because(why).cured_by(cure)
 }
 
-/// Checks whether Slurm tells which nodes were drained right before `scontrol reboot`. `tells` is `None` if there was no
-/// node to ask about.
+/// Checks whether Slurm tells which nodes were drained right before `scontrol reboot`. `tells` is `None` if there was
+/// no node to ask about.
 #[must_use]
 pub fn drains(config: &SlurmConfig, tells: Option<Result<(), String>>) -> Option<Finding> {
     const CHECK: &str = "drains";

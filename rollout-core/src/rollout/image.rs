@@ -218,8 +218,8 @@ impl Via {
 }
 
 impl Image {
-    /// Returns the doubt that this image can prove itself by os-release, if none of the systems that nodes are `running`
-    /// does: stock images of Warewulf, OpenHPC and xCAT have no IMAGE_ID.
+    /// Returns the doubt that this image can prove itself by os-release, if none of the systems that nodes are
+    /// `running` does: stock images of Warewulf, OpenHPC and xCAT have no IMAGE_ID.
     #[must_use]
     pub fn doubts_os_release<'a>(&self, running: impl IntoIterator<Item = &'a Running>) -> Option<String> {
         let mut running = running.into_iter().peekable();

@@ -112,7 +112,8 @@ pub struct Verify {
     /// Time limit of one try of a command. `None` leaves it the rest of `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_timeout: Option<TimeLimit>,
-    /// Time limit for slurmd's start and its registration. Left out at its default, so that older agents take the order.
+    /// Time limit for slurmd's start and its registration. Left out at its default, so that older agents take the
+    /// order.
     #[serde(
         default = "default_registration_timeout",
         skip_serializing_if = "is_default_registration_timeout"

@@ -32,8 +32,8 @@ impl ControllerHosts {
         Self(hosts.map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect())
     }
 
-    /// Returns whether the host of this name is one of them, by Slurm's own rule: its name as a whole or up to the first
-    /// dot is in an entry, whatever address stands in parentheses. Anywhere else slurmctld refuses to start
+    /// Returns whether the host of this name is one of them, by Slurm's own rule: its name as a whole or up to the
+    /// first dot is in an entry, whatever address stands in parentheses. Anywhere else slurmctld refuses to start
     /// (`_controller_index` in `src/slurmctld/controller.c`, 22.05 to 26.05).
     #[must_use]
     pub fn include(&self, host_name: &str) -> bool {

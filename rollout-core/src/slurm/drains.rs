@@ -94,8 +94,8 @@ pub fn observe_left_by_reboots(known: &BTreeSet<String>, nodes: &[NodeInfo]) -> 
     drained.filter(is_left).map(|node| node.name.clone()).collect()
 }
 
-/// Returns the nodes that are handed over and whose DRAIN may be from before `scontrol reboot`, although nobody has seen
-/// it: Slurm clears it when they return. [`crate::slurm::next_state`] tells.
+/// Returns the nodes that are handed over and whose DRAIN may be from before `scontrol reboot`, although nobody has
+/// seen it: Slurm clears it when they return. [`crate::slurm::next_state`] tells.
 #[must_use]
 pub fn in_doubt<'a>(nodes: &'a [NodeInfo], known: &Drains) -> Vec<&'a str> {
     let clears = |node: &NodeInfo| node.next_state.as_deref().is_some_and(|next| next != "UNDRAIN");

@@ -1,9 +1,9 @@
 //! The state that Slurm gives a node after its reboot, from `scontrol show node --json` (23.02 and later).
 //!
-//! At `scontrol reboot ASAP`, Slurm remembers in it whether the node had DRAIN already: it adds UNDRAIN only if not, and
-//! without ASAP never (`_slurm_rpc_reboot_nodes` in `src/slurmctld/proc_req.c`, 22.05 to 26.05). The Reason and its time
-//! do not tell, because the request and the hand-over overwrite them. `scontrol show node` prints RESUME in both cases
-//! (`node_state_string` in `src/common/slurm_protocol_defs.c`), and only JSON has the flags.
+//! At `scontrol reboot ASAP`, Slurm remembers in it whether the node had DRAIN already: it adds UNDRAIN only if not,
+//! and without ASAP never (`_slurm_rpc_reboot_nodes` in `src/slurmctld/proc_req.c`, 22.05 to 26.05). The Reason and its
+//! time do not tell, because the request and the hand-over overwrite them. `scontrol show node` prints RESUME in both
+//! cases (`node_state_string` in `src/common/slurm_protocol_defs.c`), and only JSON has the flags.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

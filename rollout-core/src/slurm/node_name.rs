@@ -1,6 +1,6 @@
-//! The NodeName of a host, found as slurmd finds its own (`_read_config` in `src/slurmd/slurmd/slurmd.c`, 22.05 to 26.05):
-//! the option `-N`, else the node whose NodeHostName is the host name up to its first dot, else the whole host name. A
-//! slurmd that a script starts with `-N` leaves no trace in its unit, so NodeAddr is compared as well.
+//! The NodeName of a host, found as slurmd finds its own (`_read_config` in `src/slurmd/slurmd/slurmd.c`, 22.05 to
+//! 26.05): the option `-N`, else the node whose NodeHostName is the host name up to its first dot, else the whole host
+//! name. A slurmd that a script starts with `-N` leaves no trace in its unit, so NodeAddr is compared as well.
 
 use super::node::NodeInfo;
 use crate::hostlist::{NodeSet, check_name};

@@ -54,7 +54,8 @@ impl Node {
                 let sent = self.controller.as_ref().filter(|sent| sent.order.id == ledger.order.id);
                 let restored = sent.and_then(|sent| sent.booted.as_ref());
                 assert_eq!(self.links, self.before, "rolled back, and not what it was");
-                // A node that was released on an unproven image went on running that, while its boot source was restored.
+                // A node that was released on an unproven image went on running that, while its boot source was
+                // restored.
                 let runs_as_before = sent.is_some_and(|sent| self.running == sent.running);
                 assert!(runs_as_before || self.running == self.boots, "it does not run what it boots");
                 assert!(restored.is_none_or(|restored| self.boots == *restored), "it boots what failed");

@@ -1,5 +1,5 @@
-//! Keys of states. States that differ only in the names of orders and boots, or in times that lead to the same decisions, have the
-//! same key.
+//! Keys of states. States that differ only in the names of orders and boots, or in times that lead to the same
+//! decisions, have the same key.
 
 use crate::controller::{Outcome, Restore, Step};
 use crate::node::Node;
@@ -14,7 +14,8 @@ use rollout_core::rollout::journal::{BootChange, Entry, NodeRecord, NodeRecords,
 use rollout_core::slurm::node::NodeInfo;
 use std::hash::{DefaultHasher, Hasher};
 
-/// Ages at which decisions change, in milliseconds: an order on its way, claims, `boot_timeout`, an order that was just settled.
+/// Ages at which decisions change, in milliseconds: an order on its way, claims, `boot_timeout`, an order that was just
+/// settled.
 const AGES: [u64; 5] = [15_000, 60_000, 600_000, 3_600_000, 7_300_000];
 
 /// A key.

@@ -1,5 +1,5 @@
-//! Processes of the controllers: RebootProgram and `reconcile`, cut into steps at every read and write of something shared
-//! (`rollout-control/src/{hand_over,follow_up,reconcile}.rs`, `boot/change.rs`).
+//! Processes of the controllers: RebootProgram and `reconcile`, cut into steps at every read and write of something
+//! shared (`rollout-control/src/{hand_over,follow_up,reconcile}.rs`, `boot/change.rs`).
 
 use crate::scenario::ImageNumber;
 use crate::store::Journal;

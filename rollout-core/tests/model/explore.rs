@@ -50,7 +50,8 @@ struct Explorer<'a> {
     wanted: &'a [char],
 }
 
-/// Explores a scenario up to a number of states. If some invariants are `wanted`, it ends once all of these are violated.
+/// Explores a scenario up to a number of states. If some invariants are `wanted`, it ends once all of these are
+/// violated.
 pub fn explore(scenario: &Scenario, max_states: usize, wanted: &[char]) -> Explored {
     let mut explorer = Explorer {
         scenario,

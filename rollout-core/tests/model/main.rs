@@ -1,8 +1,8 @@
-//! Exhaustive exploration of the protocol between controllers and agents, with the real decisions of both sides: a breadth-first
-//! search through all interleavings of a small world, bounded by the number of faults.
+//! Exhaustive exploration of the protocol between controllers and agents, with the real decisions of both sides: a
+//! breadth-first search through all interleavings of a small world, bounded by the number of faults.
 //!
-//! The world (`world.rs`) has a state directory, boot sources, processes of two controllers, nodes with the real `Agent`, and Slurm. It
-//! checks in every state:
+//! The world (`world.rs`) has a state directory, boot sources, processes of two controllers, nodes with the real
+//! `Agent`, and Slurm. It checks in every state:
 //!
 //! 1. slurmd may run on a changed system only if that was proven since the change;
 //! 2. at most one order is carried out for one hand-over;
@@ -145,8 +145,8 @@ fn the_old_rules_open_the_gate_of_an_unproven_image_after_one_fault() {
     finds(&image_without_ledger().under(Rules::Old).with(1, 0, 0), '1');
 }
 
-/// A second hand-over of a node under way does the same without any fault; after a lost answer, the boot source of a good node is
-/// restored.
+/// A second hand-over of a node under way does the same without any fault; after a lost answer, the boot source of a
+/// good node is restored.
 #[test]
 fn the_old_rules_fail_when_a_node_is_handed_over_twice() {
     finds(&image_without_ledger().under(Rules::Old).with(0, 1, 0), '1');
@@ -167,7 +167,8 @@ fn a_rule_that_is_left_out_is_missed() {
     }
 }
 
-/// An order is then updated while Slurm still waits for the boot: the open rollout alone keeps the node from a second order.
+/// An order is then updated while Slurm still waits for the boot: the open rollout alone keeps the node from a second
+/// order.
 #[test]
 fn a_node_that_does_not_prove_its_registration() {
     let scenario = image_without_ledger().without_proof_of_registration();

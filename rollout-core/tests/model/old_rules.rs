@@ -1,6 +1,6 @@
-//! The follow-up from before the controller's decisions were made in one view of the cluster's state, for the control that the
-//! exploration finds its faults: the newest order of a node hid all others, the journal's last line outweighed the agent's evidence,
-//! and a node of which nothing was expected got the instruction to open its gate.
+//! The follow-up from before the controller's decisions were made in one view of the cluster's state, for the control
+//! that the exploration finds its faults: the newest order of a node hid all others, the journal's last line outweighed
+//! the agent's evidence, and a node of which nothing was expected got the instruction to open its gate.
 
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::follow_up::{

@@ -1,5 +1,5 @@
-//! The rules under which a world is explored: those of rollout-core, those from before the redesign, or one of rollout-core's with a
-//! part left out.
+//! The rules under which a world is explored: those of rollout-core, those from before the redesign, or one of
+//! rollout-core's with a part left out.
 
 use crate::controller::Outcome;
 use crate::old_rules;

@@ -58,8 +58,8 @@ pub struct Scenario {
     pub processes: usize,
     /// Reading Slurm, the journals and the agents are steps of their own.
     pub fine: bool,
-    /// Agents prove that Slurm accepts the node before an order is updated. Those of 0.1.0 do not, nor does any on a node
-    /// whose slurmd systemd does not start.
+    /// Agents prove that Slurm accepts the node before an order is updated. Those of 0.1.0 do not, nor does any on a
+    /// node whose slurmd systemd does not start.
     pub proves_registration: bool,
     pub rules: Rules,
 }

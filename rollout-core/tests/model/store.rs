@@ -1,4 +1,5 @@
-//! The state directory that both controllers share. Each method is one turn under its lock, as in `rollout-control/src/store`.
+//! The state directory that both controllers share. Each method is one turn under its lock, as in
+//! `rollout-control/src/store`.
 
 use crate::scenario::{ImageNumber, Scenario};
 use rollout_core::controller::closing::closable;

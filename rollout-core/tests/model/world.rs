@@ -397,14 +397,15 @@ impl World {
         NodeSet::from_names([self.nodes[node].name.as_str()]).expect("a name")
     }
 
-    /// Notes the nodes that were proven and lost that proof in a boot before the controller saw it. Nobody can know then that the node
-    /// needs no other proof: its boot source is restored, and the rollout armed again.
+    /// Notes the nodes that were proven and lost that proof in a boot before the controller saw it. Nobody can know
+    /// then that the node needs no other proof: its boot source is restored, and the rollout armed again.
     fn note_unseen_ends(&mut self, scenario: &Scenario) {
         for (node, slurm) in self.nodes.iter_mut().zip(&self.slurm) {
             let Some(id) = node.facts.lost_end.take() else { continue };
             let record = self.store.records()[scenario.rollout(&id)].get(&node.name);
             let seen = record.is_some_and(|record| record.progress == Progress::Seen(Phase::Updated));
-            // As long as Slurm waits for its boot, or gave up waiting, the node waits for its instructions and is proven anew.
+            // As long as Slurm waits for its boot, or gave up waiting, the node waits for its instructions and is
+            // proven anew.
             if !may_be_expected(&slurm.info(&node.name)) && !seen {
                 (node.facts.unseen_end, node.facts.live) = (true, None);
             }

@@ -9,8 +9,8 @@ use crate::processes::run::Command;
 /// User id of the key.
 const OWNER: &str = "lab@example.invalid";
 
-/// Signs all packages below a directory. rpm of Debian 12 looks for gpg2, which Debian does not have, and newer ones may
-/// prefer Sequoia.
+/// Signs all packages below a directory. rpm of Debian 12 looks for gpg2, which Debian does not have, and newer ones
+/// may prefer Sequoia.
 const SIGN_PACKAGES: &str = "find \"$1\" -name '*.rpm' -exec rpmsign --define '_openpgp_sign gpg' \
                              --define '__gpg /usr/bin/gpg' --define \"_gpg_name $2\" --addsign {} +";
 

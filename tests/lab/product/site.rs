@@ -123,10 +123,11 @@ impl Site {
         line.ok_or_else(|| LabError::Setup(format!("{node} is not in {rollout}")))
     }
 
-    /// Returns the complete lines of a rollout's journal, as JSON.
+    /// Returns the complete lines of a rollout's journal, as JSON. `reconcile` may close the rollout meanwhile.
     pub fn journal(&self, rollout: &str) -> Result<Vec<serde_json::Value>> {
-        let path = format!("/var/lib/slurm-rollout/rollouts/{rollout}/journal");
-        let text = self.cluster.active_controller().read_file(&path)?;
+        let (open, closed) = (format!("rollouts/{rollout}/journal"), format!("closed/{rollout}/journal"));
+        let script = format!("cd /var/lib/slurm-rollout; cat {open} 2>/dev/null || cat {closed}");
+        let text = self.cluster.active_controller().run(&["sh", "-c", &script])?;
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 

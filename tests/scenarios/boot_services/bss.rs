@@ -64,8 +64,8 @@ impl Bss {
 }
 
 /// One node has an entry under its xname, with more in it than an image; the other one is known by its MAC address
-/// and has no entry. Both get an image, and then a different one, from which they go back. Then OpenCHAMI's boot-service
-/// takes over the same nodes.
+/// and has no entry. Both get an image, and then a different one, from which they go back. Then OpenCHAMI's
+/// boot-service takes over the same nodes.
 #[test]
 fn entries_of_the_boot_script_service_and_configurations_of_openchami() {
     let config = format!("[bss]\nurl = \"http://127.0.0.1:8080/apis/bss\"\n{}", openchami::CONFIG);

@@ -6,7 +6,8 @@ use crate::prelude::*;
 
 const PROVIDER: &str = "/etc/slurm-rollout/set-image";
 
-/// Content of a provider that runs `after_first` once the first node has its boot file, and `at_end` after the last one.
+/// Content of a provider that runs `after_first` once the first node has its boot file, and `at_end` after the last
+/// one.
 fn provider(after_first: &str, at_end: &str) -> String {
     format!(
         "#!/bin/sh\n\

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 const EDIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// GRUB's directory and the programs that write its environment block and its configuration: as Red Hat names them, and as all others do.
+/// GRUB's directory and the programs that write its environment block and its configuration: as Red Hat names them, and
+/// as all others do.
 const INSTALLED: [(&str, &str, &str); 2] = [
     ("/boot/grub2", "/usr/bin/grub2-editenv", "/usr/sbin/grub2-mkconfig"),
     ("/boot/grub", "/usr/bin/grub-editenv", "/usr/sbin/grub-mkconfig"),
@@ -153,8 +154,8 @@ impl Loader for Grub {
 }
 
 impl Grub {
-    /// Returns the configuration with the menu. Older distributions have it in their directory on the EFI partition, newer
-    /// ones only a reference to the one in GRUB's directory.
+    /// Returns the configuration with the menu. Older distributions have it in their directory on the EFI partition,
+    /// newer ones only a reference to the one in GRUB's directory.
     fn configuration_file(&self) -> PathBuf {
         let own = self.directory.join("grub.cfg");
         let efi = files_in(Path::new(EFI)).into_iter().map(|directory| directory.join("grub.cfg"));

@@ -218,8 +218,8 @@ fn way_back(deployments: &[Deployment], saved: &str, sets_default: bool) -> WayB
     }
 }
 
-/// Returns whether a deployment is the one from before. Without `set-default` that one may have been deployed again, with
-/// a different serial number, so the commit counts.
+/// Returns whether a deployment is the one from before. Without `set-default` that one may have been deployed again,
+/// with a different serial number, so the commit counts.
 fn is_same(id: &str, saved: &str, sets_default: bool) -> bool {
     id == saved || !sets_default && checksum(id) == checksum(saved)
 }

@@ -150,8 +150,8 @@ impl Site<'_> {
         self.settle(saved.boot.default.as_deref())
     }
 
-    /// Proves that nothing of the change is left in the loader. Its files may have been written anew since: the package of
-    /// a kernel that came with the same order is removed after this.
+    /// Proves that nothing of the change is left in the loader. Its files may have been written anew since: the package
+    /// of a kernel that came with the same order is removed after this.
     pub(super) fn verify_old(&self, saved: &Saved) -> Result<(), ChangeError> {
         let failed =
             |problem: String| Err(ChangeError::state("verifying the boot loader of before", problem));

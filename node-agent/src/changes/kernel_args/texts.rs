@@ -57,8 +57,8 @@ pub(super) fn menu_body(entry: &str) -> Vec<String> {
     [linux].into_iter().chain(initrd).collect()
 }
 
-/// Returns the files of /etc/default/grub, in the order in which they are read, with other arguments. Words are added to
-/// the last assignment of GRUB_CMDLINE_LINUX, because a later one may replace those before it.
+/// Returns the files of /etc/default/grub, in the order in which they are read, with other arguments. Words are added
+/// to the last assignment of GRUB_CMDLINE_LINUX, because a later one may replace those before it.
 ///
 /// # Errors
 /// Returns the reason if an assignment that would have to change is more than a quoted text.

@@ -67,9 +67,9 @@ fn os_release() -> String {
     std::fs::read_to_string("/etc/os-release").unwrap_or_default()
 }
 
-/// Returns the manager with which the distribution is made. Installed programs do not tell: Debian also has dnf and zypper,
-/// as tools to make other systems, openSUSE also has dnf, and dnf5 can be installed beside the dnf 4 that is a system's
-/// own.
+/// Returns the manager with which the distribution is made. Installed programs do not tell: Debian also has dnf and
+/// zypper, as tools to make other systems, openSUSE also has dnf, and dnf5 can be installed beside the dnf 4 that is a
+/// system's own.
 fn native(os_release: &str, at: impl Fn(&str) -> Option<Flavour>) -> Option<Manager> {
     let is_one_of = |distributions: &[&str]| {
         os_release.lines().any(|line| {

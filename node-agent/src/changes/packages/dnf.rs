@@ -116,8 +116,8 @@ impl Dnf {
     }
 
     /// Accepts the keys of repositories whose metadata is signed (`repo_gpgcheck`), as the transaction will. A dry run
-    /// declines a key that nobody has accepted on this node yet, and leaves the repository out. If this fails, the dry run
-    /// reports why.
+    /// declines a key that nobody has accepted on this node yet, and leaves the repository out. If this fails, the dry
+    /// run reports why.
     fn accept_keys(&self, budget: TimeBudget) {
         let _ = self.run(budget, "loading the repositories", &["makecache".to_owned()]);
     }

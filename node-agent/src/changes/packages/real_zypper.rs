@@ -28,8 +28,8 @@ const OLD: [&str; 2] = ["alpha-0:1.0-1.noarch", "beta-0:1.0-1.noarch"];
 const NEW: [&str; 2] = ["alpha-0:1.1-1.noarch", "beta-0:1.1-1.noarch"];
 
 impl Lab {
-    /// Makes a root with alpha and beta 1.0 installed, and a repository with 1.0 and 1.1. `beta` needs `alpha` in its own
-    /// version.
+    /// Makes a root with alpha and beta 1.0 installed, and a repository with 1.0 and 1.1. `beta` needs `alpha` in its
+    /// own version.
     fn new() -> Self {
         for program in [ZYPPER, "/usr/bin/rpm", "/usr/bin/rpmbuild", "/usr/bin/createrepo_c"] {
             assert!(

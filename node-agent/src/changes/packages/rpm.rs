@@ -223,8 +223,8 @@ impl Rpm {
         output.map_or(0, |output| output.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
-    /// Installs proven files, over existing files and file conflicts. Other versions of the packages go, except of kernels.
-    /// Returns the scriptlets that failed.
+    /// Installs proven files, over existing files and file conflicts. Other versions of the packages go, except of
+    /// kernels. Returns the scriptlets that failed.
     pub(super) fn force(
         &self,
         attempt: &str,

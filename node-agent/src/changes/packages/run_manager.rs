@@ -1,5 +1,5 @@
-//! Running package managers: within time limits, waiting for locks that other processes hold, and with errors that state
-//! the cause instead of all that a package manager prints.
+//! Running package managers: within time limits, waiting for locks that other processes hold, and with errors that
+//! state the cause instead of all that a package manager prints.
 
 use crate::changes::ChangeError;
 use crate::log;
@@ -147,8 +147,8 @@ fn words(error: &RunError, output: Option<&Output>, limit: Duration) -> String {
     if cause.is_empty() { ended } else { format!("{cause} ({ended})") }
 }
 
-/// Returns the cause in the output. dnf explains on standard output why it finds no package, and only reports on standard
-/// error that it found none.
+/// Returns the cause in the output. dnf explains on standard output why it finds no package, and only reports on
+/// standard error that it found none.
 fn joint_cause(stdout: &str, stderr: &str) -> String {
     const EXPLAIN: [&str; 9] = [
         "All matches were filtered out",

@@ -1,10 +1,10 @@
 //! Scriptlets that fail in a transaction that nevertheless counts as successful. Pure.
 //!
-//! rpm only warns of a `%post`, `%preun`, `%postun` or trigger that fails, and dnf then ends with exit code 0. dpkg fails
-//! in all cases.
+//! rpm only warns of a `%post`, `%preun`, `%postun` or trigger that fails, and dnf then ends with exit code 0. dpkg
+//! fails in all cases.
 
-/// Returns the lines of the output of dnf, zypper or rpm that tell of failed scriptlets: rpm's own words, also in that of zypper, those of dnf 4
-/// (`dnf/yum/rpmtrans.py`) and of dnf5 (`dnf5/context.cpp`).
+/// Returns the lines of the output of dnf, zypper or rpm that tell of failed scriptlets: rpm's own words, also in that
+/// of zypper, those of dnf 4 (`dnf/yum/rpmtrans.py`) and of dnf5 (`dnf5/context.cpp`).
 pub(super) fn failed(output: &str) -> Vec<String> {
     let tells = |line: &&str| {
         let of_dnf4 = line.starts_with("Error in ") && line.contains(" scriptlet in rpm package ");

@@ -1,9 +1,9 @@
-//! The disk space that a change needs, compared with the space that there is. A transaction that runs out of space in its
-//! middle leaves a node neither old nor new.
+//! The disk space that a change needs, compared with the space that there is. A transaction that runs out of space in
+//! its middle leaves a node neither old nor new.
 //!
 //! A package manager tells the size of downloads and by how much the installed packages grow, but not in which file
-//! systems. The growth counts for the roomiest one of those that packages are usually installed in, so that no change is
-//! refused that would have succeeded.
+//! systems. The growth counts for the roomiest one of those that packages are usually installed in, so that no change
+//! is refused that would have succeeded.
 
 use super::ChangeError;
 use nix::sys::statvfs::statvfs;
@@ -106,8 +106,8 @@ fn human(bytes: u64) -> String {
     }
 }
 
-/// Returns the space that the output of dnf names: of dnf 4 (`dnf/cli/output.py`), which tells what is installed only if
-/// nothing else is done, or of dnf5 (`libdnf5-cli/output/transaction_table.cpp`).
+/// Returns the space that the output of dnf names: of dnf 4 (`dnf/cli/output.py`), which tells what is installed only
+/// if nothing else is done, or of dnf5 (`libdnf5-cli/output/transaction_table.cpp`).
 pub(super) fn in_dnf(output: &str) -> Space {
     let mut space = Space::default();
     for line in output.lines().map(str::trim) {

@@ -69,8 +69,8 @@ pub(super) fn name(notation: Notation, package: &str) -> &str {
     }
 }
 
-/// Returns the package's name in the name under which its manager keeps the reason for it: `name.arch` of dnf, `name` or
-/// `name:arch` of apt.
+/// Returns the package's name in the name under which its manager keeps the reason for it: `name.arch` of dnf, `name`
+/// or `name:arch` of apt.
 pub(super) fn name_of_id(notation: Notation, id: &str) -> &str {
     match notation {
         Notation::Rpm => id.rsplit_once('.').map_or(id, |(name, _)| name),
@@ -78,8 +78,8 @@ pub(super) fn name_of_id(notation: Notation, id: &str) -> &str {
     }
 }
 
-/// Returns the name under which a manager of RPMs that keeps reasons by name alone keeps the one for a package, in the form
-/// `name.arch` for [`name_of_id`].
+/// Returns the name under which a manager of RPMs that keeps reasons by name alone keeps the one for a package, in the
+/// form `name.arch` for [`name_of_id`].
 pub(super) fn id_of_name(name: &str) -> String {
     format!("{name}.*")
 }

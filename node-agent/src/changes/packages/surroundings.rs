@@ -1,5 +1,5 @@
-//! The state of a node around its packages: what a package manager or its scriptlets change along with packages, and the
-//! list of installed packages does not show.
+//! The state of a node around its packages: what a package manager or its scriptlets change along with packages, and
+//! the list of installed packages does not show.
 
 use super::configuration::{self, Configuration};
 use super::list;

@@ -83,8 +83,8 @@ pub(super) trait Tool {
         Ok(())
     }
 
-    /// Returns the reasons for which packages are installed, by the manager's name for a package. One that is missing is
-    /// installed [`BY_USER`].
+    /// Returns the reasons for which packages are installed, by the manager's name for a package. One that is missing
+    /// is installed [`BY_USER`].
     fn reasons(&self) -> Result<BTreeMap<String, String>, ChangeError>;
 
     /// Gives packages a reason that [`Self::reasons`] returned.

@@ -1,5 +1,5 @@
-//! Files for an undo: the packages that a change replaces, which a mirror may have dropped, the state around them, and a
-//! note of the packages that a transaction affects, until the transaction is known to have succeeded.
+//! Files for an undo: the packages that a change replaces, which a mirror may have dropped, the state around them, and
+//! a note of the packages that a transaction affects, until the transaction is known to have succeeded.
 //!
 //! This module only knows the directory. The manager decides which packages go there and whether they are genuine.
 

@@ -1,8 +1,8 @@
 //! zypper, on SUSE systems. One transaction installs and removes.
 //!
-//! Repositories are refreshed first, and not again after that: every node must find a version that was published minutes
-//! ago, and zypper asks what to do about a repository that cannot be reached. An undo is left to rpm, which installs
-//! exactly the kept files and removes exactly what came: the solver of zypper may choose others.
+//! Repositories are refreshed first, and not again after that: every node must find a version that was published
+//! minutes ago, and zypper asks what to do about a repository that cannot be reached. An undo is left to rpm, which
+//! installs exactly the kept files and removes exactly what came: the solver of zypper may choose others.
 
 mod output;
 

@@ -1,5 +1,5 @@
-//! Trial orders, sealed as RebootProgram seals: by SlurmUser. MUNGE takes the sealer from the kernel, so root has a child
-//! process do it, which also needs SlurmUser's access to the configuration and the key.
+//! Trial orders, sealed as RebootProgram seals: by SlurmUser. MUNGE takes the sealer from the kernel, so root has a
+//! child process do it, which also needs SlurmUser's access to the configuration and the key.
 
 use super::files;
 use crate::failure::Failure;

@@ -10,7 +10,9 @@ fn orders_are_taken_where_nothing_is_under_way() {
     ) {
         Verdict::Accept(event) => format!("{event:?}"),
         Verdict::UnderWay(phase) => format!("under way: {}", phase.name()),
-        Verdict::Refuse { why, .. } => why,
+        Verdict::Refuse { why, transient, .. } => {
+            format!("{}{why}", if transient { "for now: " } else { "" })
+        }
     };
     let held = "held by driver: nhc said no; first `slurm-rollout retry n1` or `slurm-rollout release n1`";
     for settled in [None, Some(Phase::Updated), Some(Phase::RolledBack), Some(Phase::Released)] {
@@ -25,11 +27,15 @@ fn orders_are_taken_where_nothing_is_under_way() {
         let name = busy.name();
         // The registering one ends without a boot.
         let covered = match busy {
-            Phase::Registering => format!("busy: driver is {name}"),
+            Phase::Registering => format!("for now: busy: driver is {name}"),
             _ => format!("under way: {name}"),
         };
+        let other = match busy {
+            Phase::Registering => covered.clone(),
+            _ => format!("busy: driver is {name}"),
+        };
         assert_eq!(taken(apply("driver"), Some(busy)), covered);
-        assert_eq!(taken(apply("other"), Some(busy)), format!("busy: driver is {name}"));
+        assert_eq!(taken(apply("other"), Some(busy)), other);
         assert_eq!(taken(reboot(), Some(busy)), covered);
         assert_eq!(taken(OrderKind::Retry, Some(busy)), format!("the node is not held but {name}"));
         assert_eq!(taken(OrderKind::Release, Some(busy)), format!("the node is not held but {name}"));
@@ -46,7 +52,7 @@ fn an_order_is_taken_once_and_only_by_the_nodes_that_it_names() {
     let same = order(1, apply("driver"));
     let foreign = consider(None, &same, "n4");
     let why = "the order is for n[1-3], this is n4".to_owned();
-    assert_eq!(foreign, Verdict::Refuse { why, order: None });
+    assert_eq!(foreign, Verdict::Refuse { why, order: None, transient: false });
     assert_eq!(
         consider(Some(&ledger(Phase::Applying)), &same, "n4"),
         foreign,
@@ -57,7 +63,7 @@ fn an_order_is_taken_once_and_only_by_the_nodes_that_it_names() {
         if phase.is_settled() || phase == Phase::Held {
             let id = &same.id;
             let why = format!("order {id} was carried out before; the node is {}", phase.name());
-            assert_eq!(verdict, Verdict::Refuse { why, order: Some(id.clone()) });
+            assert_eq!(verdict, Verdict::Refuse { why, order: Some(id.clone()), transient: false });
         } else {
             assert_eq!(verdict, Verdict::UnderWay(phase));
         }

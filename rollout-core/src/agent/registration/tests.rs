@@ -125,4 +125,10 @@ fn slurmd_has_its_time_once_slurmctld_is_back() {
     assert!(matches!(proof.look(at(1260), &Unit::Runs, back.as_ref()), Next::Wait(_)));
     assert!(matches!(proof.look(at(1261), &Unit::Runs, back.as_ref()), Next::Failed(_)));
     assert_eq!(proof.look(at(1262), &Unit::Runs, Some(&Ok(node("IDLE", Some(101))))), Next::Accepted);
+    // It has answered before it was away.
+    let mut proof = registration();
+    assert!(matches!(proof.look(at(1), &Unit::Runs, back.as_ref()), Next::Wait(_)));
+    assert!(matches!(proof.look(at(2), &Unit::Runs, away.as_ref()), Next::Wait(_)));
+    assert!(matches!(proof.look(at(400), &Unit::Runs, back.as_ref()), Next::Wait(_)));
+    assert!(matches!(proof.look(at(460), &Unit::Runs, back.as_ref()), Next::Failed(_)));
 }

@@ -245,8 +245,8 @@ fn check_each(
     }
 }
 
-/// Returns whether the text is a name, a version or a glob for dnf, apt and zypper. A leading '-' would be an option, and a
-/// trailing one means "remove" to apt. A '/' would be a file or a URL, and those never come from a manifest.
+/// Returns whether the text is a name, a version or a glob for dnf, apt and zypper. A leading '-' would be an option,
+/// and a trailing one means "remove" to apt. A '/' would be a file or a URL, and those never come from a manifest.
 fn is_spec(spec: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "+-._:~^=*?[]@".contains(c);
     let begins = spec.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '*' | '[' | '_'));

@@ -72,8 +72,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns what it costs in this state. A boot takes longer than the steps of a process: one that is in the middle of them hangs,
-    /// which is a fault.
+    /// Returns what it costs in this state. A boot takes longer than the steps of a process: one that is in the middle
+    /// of them hangs, which is a fault.
     pub fn cost(self, world: &World) -> Budget {
         let stalls = u8::from(!world.is_idle());
         let (faults, hand_overs, pauses) = match self {
@@ -142,8 +142,9 @@ impl World {
         }
     }
 
-    /// Returns whether a node with a disk reboots by itself after its boot source was changed and before its order arrives. Nothing on
-    /// the node holds its gate then: a known limit of images that the controller changes for nodes that keep their ledger.
+    /// Returns whether a node with a disk reboots by itself after its boot source was changed and before its order
+    /// arrives. Nothing on the node holds its gate then: a known limit of images that the controller changes for nodes
+    /// that keep their ledger.
     pub(super) fn boots_unproven_with_open_gate(&self, node: usize) -> bool {
         let at = &self.nodes[node];
         let is_unproven = self.sources[node] != 0 && at.facts.proven_images & (1 << self.sources[node]) == 0;
@@ -151,8 +152,8 @@ impl World {
         !at.volatile && is_unproven && !has_order
     }
 
-    /// Returns the next event without a fault, by a fixed order, that is worth trying: the continuation takes the first one that leads
-    /// to a state that it has not seen.
+    /// Returns the next event without a fault, by a fixed order, that is worth trying: the continuation takes the first
+    /// one that leads to a state that it has not seen.
     pub fn fair_events(&self, scenario: &Scenario) -> Vec<Event> {
         let mut events = Vec::new();
         for process in 0..self.processes.len() {

@@ -27,7 +27,8 @@ impl Flavour {
         }
     }
 
-    /// Options that make every package visible that a repository has, also those of module streams that are not enabled.
+    /// Options that make every package visible that a repository has, also those of module streams that are not
+    /// enabled.
     pub(super) fn everything(self) -> impl Iterator<Item = &'static str> {
         self.without_excludes().iter().copied().chain(["--setopt=*.module_hotfixes=True"])
     }

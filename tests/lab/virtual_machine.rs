@@ -2,7 +2,7 @@
 //! cannot do.
 //!
 //! On its disk are two systems, `compute 1` and `compute 2`, with the agent in both, and no Slurm. The processor is
-//! emulated, so that any host will do; a boot takes some ten seconds.
+//! emulated, so that any host will do; a boot takes a minute.
 
 use std::fs::{create_dir, read, read_dir, remove_dir_all};
 use std::io::{BufRead, BufReader, ErrorKind, Write};

@@ -2,9 +2,11 @@
 //!
 //! `packaging/build` notices whether the tree has changed since, so packages are always requested here.
 
-use std::fs::{create_dir_all, read_dir, read_to_string, remove_dir_all};
+use std::fs::{File, create_dir_all, read_dir, read_to_string, remove_dir_all};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::fcntl::Flock;
 
 use crate::error::{IoContext, LabError, Result};
 use crate::packages::format::Format;
@@ -14,9 +16,6 @@ use crate::state_dir::lock;
 
 /// A build from scratch takes some minutes on two cores, and several tests may wait for one another.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
-/// Flags that halve the time of a build. Another version only takes the place of this tree's.
-const QUICK: &str = "--config profile.release.lto=false --config profile.release.codegen-units=16 \
-                     --config profile.release.opt-level=1";
 /// Date of a version that a test makes: later than all in the change logs, and the same each time.
 const DAY_OF_A_TEST: &str = "4102444800";
 
@@ -36,12 +35,14 @@ pub struct BuiltPackages {
     pub source: PathBuf,
     /// Output directory of `packaging/build`.
     pub directory: PathBuf,
+    /// Cargo's target directory.
+    pub target_directory: PathBuf,
 }
 
 impl BuiltPackages {
     /// Builds the packages of this tree.
     pub fn build() -> Result<BuiltPackages> {
-        BuiltPackages::of(workspace(), &default_directory(), "")
+        BuiltPackages::of(workspace(), &default_directory())
     }
 
     /// Builds the packages of this tree with a different version, as for a release.
@@ -60,7 +61,7 @@ impl BuiltPackages {
         Command::new(&["tar", "-xzf", &archive, "-C", &tree, "--strip-components=1"]).run()?;
         let program = source.join("packaging/set-version").display().to_string();
         Command::new(&[&program, version]).env("SOURCE_DATE_EPOCH", DAY_OF_A_TEST).run()?;
-        BuiltPackages::of(&source, &directory, QUICK)
+        BuiltPackages::of(&source, &directory)
     }
 
     /// `slurm-rollout` in this format.
@@ -79,20 +80,23 @@ impl BuiltPackages {
         }
     }
 
-    fn of(source: &Path, directory: &Path, cargo_flags: &str) -> Result<BuiltPackages> {
+    /// Keeps `packaging/build` from using cargo's target directory until the lock is dropped.
+    pub fn lock_target_directory(&self) -> Result<Flock<File>> {
+        lock(&self.target_directory.join("packaging.lock"))
+    }
+
+    fn of(source: &Path, directory: &Path) -> Result<BuiltPackages> {
         let is_static = is_for_older_systems()?;
         let program = source.join("packaging/build").display().to_string();
         let output = directory.display().to_string();
         let mut argv = vec![program.as_str(), "--output", &output];
         argv.extend(is_static.then_some("--static"));
-        // One directory for all versions: third-party crates are compiled once.
-        let target = default_directory().join("work/target").display().to_string();
         // While only a test is being written, the packages would be the same.
         let as_they_are =
             std::env::var_os("ROLLOUT_LAB_OLD_PACKAGES").is_some() && directory.join("rpm").exists();
         if !as_they_are {
-            let build = with_cargo(Command::new(&argv)).env("CARGO_TARGET_DIR", &target);
-            build.env("CARGOFLAGS", cargo_flags).limit(BUILD_LIMIT).run()?;
+            let target = target_directory().display().to_string();
+            with_cargo(Command::new(&argv)).env("CARGO_TARGET_DIR", &target).limit(BUILD_LIMIT).run()?;
         }
         let version = version_of(source)?;
         let source_rpm = only(&directory.join("rpm"), "slurm-rollout-", ".src.rpm")?;
@@ -109,6 +113,7 @@ impl BuiltPackages {
             is_static,
             source: source.to_path_buf(),
             directory: directory.to_path_buf(),
+            target_directory: target_directory(),
         })
     }
 }
@@ -116,6 +121,11 @@ impl BuiltPackages {
 /// Default output directory of `packaging/build`.
 fn default_directory() -> PathBuf {
     workspace().join("target/packages")
+}
+
+/// Cargo's target directory for all builds of packages: third-party crates are compiled once.
+fn target_directory() -> PathBuf {
+    default_directory().join("work/target")
 }
 
 /// The version of a source tree.

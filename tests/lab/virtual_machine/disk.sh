@@ -106,7 +106,6 @@ else
     entry() { printf 'title %s\nlinux /vmlinuz\ninitrd /initrd\noptions %s\n' "$1" "$3" >"parts/boot/loader/entries/$2.conf"; }
     entry 'Compute 1' compute-1 "root=/dev/vda2 $common"
     entry 'Compute 2' compute-2 "root=/dev/vda3 $common"
-    entry 'Compute 2 that hangs' compute-hang "root=/dev/vda3 init=/usr/sbin/lab-hang $common"
     label=gpt boot=U
 fi
 

@@ -459,11 +459,6 @@ fn doctor_with_slurm_22_05() {
 }
 
 #[test]
-fn doctor_with_slurm_24_11() {
-    doctor(Base::Trixie);
-}
-
-#[test]
 fn doctor_with_slurm_26_05() {
     doctor(Base::Forky);
 }

@@ -38,11 +38,6 @@ fn late(base: Base) {
 }
 
 #[test]
-fn a_late_node_slurm_24_11() {
-    late(Base::Trixie);
-}
-
-#[test]
 fn a_late_node_slurm_22_05() {
     late(Base::Bookworm);
 }

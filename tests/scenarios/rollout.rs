@@ -37,11 +37,6 @@ fn four_nodes_two_with_jobs(base: Base) {
 }
 
 #[test]
-fn four_nodes_two_with_jobs_slurm_24_11() {
-    four_nodes_two_with_jobs(Base::Trixie);
-}
-
-#[test]
 fn four_nodes_two_with_jobs_slurm_22_05() {
     four_nodes_two_with_jobs(Base::Bookworm);
 }

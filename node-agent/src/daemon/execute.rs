@@ -166,11 +166,11 @@ impl Executor {
         }
         let limit = ledger.reboot_timeout().get();
         match ledger.reboot_by() {
-            RebootBy::Agent => self.tools.reboot(limit),
+            RebootBy::Agent => self.tools.reboot(ledger.reboot_command(), limit),
             RebootBy::BootService => self.tools.wait_for_reboot(limit),
             RebootBy::BootServiceThenAgent => {
                 log::warning(&self.tools.wait_for_reboot(limit));
-                self.tools.reboot(limit)
+                self.tools.reboot(&[], limit)
             }
         }
     }

@@ -288,8 +288,9 @@ impl Tools for FakeNode {
         self.tool("set features", |_| assert_eq!(features, "gpu"))
     }
 
-    fn reboot(&self, _: Duration) -> String {
-        if let Err(why) = self.tool("reboot", |_| ()) {
+    fn reboot(&self, command: &[String], _: Duration) -> String {
+        let name = if command.is_empty() { "reboot" } else { "reboot command" };
+        if let Err(why) = self.tool(name, |_| ()) {
             return why;
         }
         self.reboot_now();

@@ -40,19 +40,27 @@ const SYNC_LIMIT: Duration = Duration::from_secs(10);
 /// Time after the force until a node that is still up counts as one that cannot be rebooted.
 const AFTER_FORCE: Duration = Duration::from_secs(60);
 
-/// Reboots the node. Returns only if it cannot be rebooted at all, with the reason.
-pub(crate) fn reboot_within(limit: Duration) -> String {
+/// Reboots the node, by this command of the site unless it is empty or fails. Returns only if it cannot be rebooted at
+/// all, with the reason.
+pub(crate) fn reboot_within(command: &[String], limit: Duration) -> String {
     let mut why = Vec::new();
     let seconds = limit.as_secs().to_string();
     let left_behind = Program::new(OURSELVES, limit).args([BY_FORCE, &seconds]).detach();
     why.extend(left_behind.err().map(|error| error.to_string()));
-    for command in COMMANDS {
-        let Err(error) = systemctl(command).run() else { break };
+    for program in programs(command, limit) {
+        let Err(error) = program.run() else { break };
         log::warning(&error.to_string());
         why.push(error.to_string());
     }
     thread::sleep(limit + SYNC_LIMIT + AFTER_FORCE);
     format!("the node does not reboot, not even by force: {}", why.join("; "))
+}
+
+/// Returns the programs to try, in this order.
+fn programs(command: &[String], limit: Duration) -> Vec<Program> {
+    let of_the_site =
+        command.split_first().map(|(program, arguments)| Program::new(program, limit).args(arguments));
+    of_the_site.into_iter().chain(COMMANDS.map(systemctl)).collect()
 }
 
 fn systemctl(command: &[&str]) -> Program {
@@ -84,6 +92,16 @@ pub(crate) fn by_force_after(limit: Duration) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_of_the_site_comes_first() {
+        let command = ["/usr/sbin/fast-reboot", "--image", "2"].map(str::to_owned);
+        for (command, count) in [(&command[..], 3), (&[], 2)] {
+            let programs = programs(command, Duration::from_secs(1));
+            assert_eq!(programs.len(), count);
+            assert_eq!(format!("{:?}", programs[0]).contains("fast-reboot"), count == 3);
+        }
+    }
 
     #[test]
     fn a_reboot_is_neither_a_kexec_nor_a_soft_reboot() {

@@ -65,8 +65,9 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
 
     /// Passes a job's features to the site's program, if one is configured.
     fn set_features(&self, features: &str) -> Result<(), String>;
-    /// Reboots the node. Returns only if it cannot be rebooted at all, with the reason.
-    fn reboot(&self, limit: Duration) -> String;
+    /// Reboots the node, by this command of the site unless it is empty or fails. Returns only if it cannot be rebooted
+    /// at all, with the reason.
+    fn reboot(&self, command: &[String], limit: Duration) -> String;
     /// Waits for a reboot by the boot service. Returns only if there is none, with the reason.
     fn wait_for_reboot(&self, limit: Duration) -> String;
 
@@ -197,8 +198,8 @@ impl Tools for NodeTools {
         set.map(drop).map_err(|error| format!("features {features} cannot be set: {error}"))
     }
 
-    fn reboot(&self, limit: Duration) -> String {
-        reboot::reboot_within(limit)
+    fn reboot(&self, command: &[String], limit: Duration) -> String {
+        reboot::reboot_within(command, limit)
     }
 
     fn wait_for_reboot(&self, limit: Duration) -> String {

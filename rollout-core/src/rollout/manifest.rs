@@ -82,6 +82,10 @@ pub struct Symlink {
 pub struct Reboot {
     #[serde(default)]
     pub method: RebootMethod,
+    /// Program of the site with its arguments, run without a shell to reboot the node into what was staged, by kexec for
+    /// example. Empty leaves it to [`Reboot::method`], and so does a program that fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     /// Time limit for the orderly shutdown, after which the node is rebooted by force.
     #[serde(default = "default_reboot_timeout")]
     pub timeout: TimeLimit,
@@ -137,7 +141,7 @@ pub enum OnFailure {
 
 impl Default for Reboot {
     fn default() -> Self {
-        Self { method: RebootMethod::default(), timeout: default_reboot_timeout() }
+        Self { method: RebootMethod::default(), command: Vec::new(), timeout: default_reboot_timeout() }
     }
 }
 
@@ -358,13 +362,11 @@ impl DesiredState {
                 "kernel-args and an image: an image brings the arguments of its kernel, see proof.cmdline",
             ));
         }
+        if !self.reboot.command.is_empty() {
+            check_command("reboot.command", &self.reboot.command)?;
+        }
         for (index, command) in self.verify.commands.iter().enumerate() {
-            let key = format!("verify.commands[{}]", index + 1);
-            let program = command.first().ok_or_else(|| value(&key, "an empty command"))?;
-            check_path(&key, program)?;
-            if command.iter().any(|argument| argument.contains('\0')) {
-                return Err(value(&key, "a NUL byte cannot be in an argument"));
-            }
+            check_command(&format!("verify.commands[{}]", index + 1), command)?;
         }
         for (index, mount) in self.verify.mounts.iter().enumerate() {
             check_path(&format!("verify.mounts[{}]", index + 1), mount)?;
@@ -386,6 +388,15 @@ fn check_name(name: &str) -> Result<(), ManifestError> {
                 "{name:?}: 1 to {MAX_NAME} letters, digits, '.', '_' or '-', beginning with a letter or digit"
             ),
         ));
+    }
+    Ok(())
+}
+
+fn check_command(key: &str, command: &[String]) -> Result<(), ManifestError> {
+    let program = command.first().ok_or_else(|| value(key, "an empty command"))?;
+    check_path(key, program)?;
+    if command.iter().any(|argument| argument.contains('\0')) {
+        return Err(value(key, "a NUL byte cannot be in an argument"));
     }
     Ok(())
 }

@@ -52,11 +52,6 @@ fn run_by_slurmd_22_05() {
 }
 
 #[test]
-fn run_by_slurmd_24_11() {
-    run_by_slurmd(Base::Trixie);
-}
-
-#[test]
 fn run_by_slurmd_26_05() {
     run_by_slurmd(Base::Forky);
 }
@@ -106,11 +101,6 @@ fn lost_on_the_node_22_05() {
     lost_on_the_node(Base::Bookworm);
 }
 
-#[test]
-fn lost_on_the_node_24_11() {
-    lost_on_the_node(Base::Trixie);
-}
-
 /// If slurmd runs RebootProgram, agents hear of drains with the staged change, and of drains set or taken away later.
 fn drains_on_the_node(base: Base) {
     let site = site(base, 3, "reboot_by_slurmd.conf");
@@ -145,11 +135,6 @@ fn drains_on_the_node(base: Base) {
 #[test]
 fn drains_on_the_node_22_05() {
     drains_on_the_node(Base::Bookworm);
-}
-
-#[test]
-fn drains_on_the_node_24_11() {
-    drains_on_the_node(Base::Trixie);
 }
 
 #[test]

@@ -33,11 +33,6 @@ fn for_a_job_22_05() {
 }
 
 #[test]
-fn for_a_job_24_11() {
-    for_a_job(Base::Trixie);
-}
-
-#[test]
 fn for_a_job_26_05() {
     for_a_job(Base::Forky);
 }
@@ -87,11 +82,6 @@ fn with_features(base: Base, snippet: &'static str) {
         assert_eq!((node.boot_count(), site.tool("cn01").unwrap().as_str()), (boots + 1, OLD_TOOL));
     }
     site.wait_phase("tool-1.1", "cn01", "staged").unwrap();
-}
-
-#[test]
-fn features_of_a_job_24_11() {
-    with_features(Base::Trixie, "reboot_from_controller.conf");
 }
 
 #[test]

@@ -76,13 +76,16 @@ fn an_undo_waits_for_the_boot_source_and_fails_without_it() {
 #[test]
 fn the_boot_service_gets_its_time_before_the_agent_reboots() {
     let bos = "[[change]]\nkind='image'\nvia='bos'\nimage='i1'\n";
+    let kexec = "reboot.command=['/sbin/kexec', '-e']\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
     for (changes, phase, used) in [
         (bos, Phase::Rebooting, vec!["wait for reboot"]),
         (bos, Phase::RebootingBack, vec!["wait for reboot", "reboot"]),
         ("", Phase::Rebooting, vec!["reboot"]),
+        (kexec, Phase::Rebooting, vec!["reboot command"]),
+        (kexec, Phase::RebootingBack, vec!["reboot"]),
     ] {
         let Rig { node, executor, .. } = rig(false);
-        node.state().broken.insert("reboot");
+        node.state().broken.extend(["reboot", "reboot command"]);
         let mut ledger = ledger(changes, phase);
         let outcome = executor.perform(Action::Reboot, &mut ledger, &BootRestored::default()).unwrap();
         assert!(matches!(outcome, Outcome::Failed(_)));

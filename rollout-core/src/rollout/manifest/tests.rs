@@ -70,6 +70,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("slurm-slurmd-24.11.5", "a; reboot", "change[1].install[1]"),
     ("nvidia-driver-570*", "nvidia-driver-580*", "both installed and removed"),
     ("/usr/sbin/nhc", "nhc", "verify.commands[1]"),
+    ("method  = \"systemd\"", "command = [\"kexec\"]", "reboot.command"),
     ("[[\"/usr/sbin/nhc\"]]", "[[]]", "verify.commands[1]"),
     ("\"/scratch\"", "\"scratch\"", "verify.mounts[1]"),
     ("\"hold\"", "\"panic\"", "panic"),

@@ -1,5 +1,5 @@
 //! `doctor` and `config check`: a cluster as it should be has no findings, and each fault that is really made is found,
-//! with its cure. One cluster for each version of Slurm, and the faults as its cases.
+//! with its cure. One cluster for the oldest and the newest version of Slurm, and the faults as its cases.
 
 use crate::prelude::*;
 use rollout_core::doctor::{Finding, Level, Report};

@@ -57,8 +57,9 @@ pub enum Reconciled {
 /// # Errors
 /// Fails if Slurm cannot be asked, or nothing can be written.
 pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, ReconcileError> {
+    let before = store.drains();
     let infos = config.scontrol().show_all_nodes()?;
-    store.learn_drains(&infos, &config.cured_by_reboot())?;
+    store.learn_drains(&infos, &before, &config.cured_by_reboot())?;
     store.learn_addresses(&infos)?;
     Ok(infos)
 }

@@ -156,10 +156,7 @@ impl Sorted {
                 let report = node.agent().and_then(|agent| agent.order.as_ref());
                 let ended = report.filter(|report| report.phase.has_ended());
                 let volatile = node.agent().is_some_and(|agent| agent.volatile);
-                let outcome = ended.map_or(Outcome::Accepted { volatile }, |report| Outcome::Ended {
-                    phase: report.phase,
-                    error: report.error.clone(),
-                });
+                let outcome = ended.map_or(Outcome::Accepted { volatile }, Outcome::ended);
                 self.recorded.entry((lost.rollout, order, outcome)).or_default().push(lost.node);
             }
             (Some(Remedy::Order | Remedy::Record), _) => {

@@ -206,23 +206,34 @@ fn drained_at_request(
         (nodes, answer)
     });
     let (mut at_request, mut unknown) = (BTreeMap::new(), doubtful.iter().copied().collect::<BTreeSet<_>>());
+    let mut why = "no answer in time".to_owned();
     for (nodes, answer) in answers.all() {
         match answer {
             Some(Ok(answer)) => at_request.extend(answer),
-            // It cannot tell, as before 23.02. `doctor` reports that.
-            Some(Err(RunError::Failed { .. })) => {}
-            Some(Err(_)) | None => continue,
+            // It can never tell, and `doctor` reports that.
+            Some(Err(error)) if has_no_json(&error) => {}
+            Some(Err(error)) => {
+                why = error.to_string();
+                continue;
+            }
+            None => continue,
         }
         unknown.retain(|node| !nodes.contains(node));
     }
     if !unknown.is_empty() {
         let nodes = set(&unknown.into_iter().collect::<Vec<_>>());
         report.warnings.push(format!(
-            "{nodes}: Slurm did not tell in time whether they were drained when `scontrol reboot` was called; their \
-             reboot clears such a drain"
+            "{nodes}: not known whether they were drained when `scontrol reboot` was called, and their reboot clears \
+             such a drain: {why}"
         ));
     }
     at_request
+}
+
+/// Returns whether scontrol knows no JSON: `unrecognized option '--json'`, or `JSON plugin load failure`
+/// (`src/scontrol/scontrol.c`, 23.02 to 26.05).
+fn has_no_json(error: &RunError) -> bool {
+    matches!(error, RunError::Failed { tail, .. } if tail.to_ascii_lowercase().contains("json"))
 }
 
 /// Returns Slurm's report about the nodes. `None` if it does not come in time.
@@ -278,6 +289,7 @@ mod tests {
         for (script, expected) in [
             (format!("#!/bin/sh\ncat <<'EOF'\n{ANSWER}\nEOF\n"), &["n1"][..]),
             ("#!/bin/sh\necho \"scontrol: unrecognized option '--json'\" >&2\nexit 1\n".to_owned(), &[]),
+            ("#!/bin/sh\necho 'scontrol: fatal: JSON plugin load failure' >&2\nexit 1\n".to_owned(), &[]),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let scontrol = dir.path().join("scontrol");
@@ -316,13 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_which_slurm_does_not_tell_in_time_are_reported() {
-        for limit_ms in [0, 300] {
+    fn nodes_of_which_slurm_does_not_tell_are_reported() {
+        for (limit_ms, script) in [
+            (0, "exec sleep 60"),
+            (300, "exec sleep 60"),
+            (60_000, "echo 'slurm_load_node error: Unable to contact slurm controller' >&2; exit 1"),
+        ] {
             let limit = Duration::from_millis(limit_ms);
-            let (found, warnings) = found_of_many(2, "#!/bin/sh\nexec sleep 60\n", limit);
+            let (found, warnings) = found_of_many(2, &format!("#!/bin/sh\n{script}\n"), limit);
             assert!(found.is_empty());
-            assert_eq!(warnings.len(), 1, "{limit_ms} ms");
-            assert!(warnings[0].starts_with("n[1-2]: Slurm did not tell in time"), "{warnings:?}");
+            assert_eq!(warnings.len(), 1, "{limit_ms} ms, {script}");
+            assert!(warnings[0].starts_with("n[1-2]: not known whether"), "{warnings:?}");
         }
     }
 

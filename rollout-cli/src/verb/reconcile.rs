@@ -85,26 +85,13 @@ fn once(
         }
         Err(error) => trouble.push(error.into()),
     }
-    // The last failure is reported by the caller.
     let outcome = ordered.and_then(|ordered| Ok((ordered, followed_up?)));
-    match (outcome, trouble.pop()) {
-        (Ok(outcome), None) => Ok(outcome),
-        (Err(last), None) | (Ok(_), Some(last)) => {
-            print_failures(&trouble);
-            Err(last)
-        }
-        (Err(failure), Some(last)) => {
-            print_failures(&trouble);
-            print_failures(&[failure]);
-            Err(last)
-        }
-    }
-}
-
-fn print_failures(failures: &[Failure]) {
-    for Failure(why) in failures {
+    // The caller reports one failure.
+    let reported = if outcome.is_ok() { trouble.pop() } else { None };
+    for Failure(why) in &trouble {
         eprintln!("slurm-rollout: {why}");
     }
+    reported.map_or(outcome, Err)
 }
 
 fn pre_stage_missing(context: &Context, store: &StoreWriter, args: &ReconcileArgs) -> Vec<Failure> {

@@ -260,7 +260,7 @@ fn past(state: &Path, name: &str) {
     for first in (0..NODES).step_by(BATCH) {
         let (nodes, order) = (batch(first), OrderId::from_random(first as u128));
         entries.extend(ordered(&nodes, &order));
-        entries.push(Entry::Seen { nodes, order, phase: Phase::Updated, error: None });
+        entries.push(Entry::Seen { nodes, order, phase: Phase::Updated, error: None, notes: Vec::new() });
     }
     append(&dir, entries);
 }

@@ -71,8 +71,9 @@ mod tests {
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let log = Log(Mutex::new(Some(syslog::unix_custom(Format, &path).unwrap())));
         let name = format!("slurm-rollout-reboot-program[{}]", std::process::id());
-        let write: [(fn(&Log, &str), u8); 3] = [(Log::info, 30), (Log::warning, 28), (Log::error, 27)];
-        for (write, priority) in write {
+        type Write = fn(&Log, &str);
+        let writes: [(Write, u8); 3] = [(Log::info, 30), (Log::warning, 28), (Log::error, 27)];
+        for (write, priority) in writes {
             write(&log, "cn01: 1 of 1 ordered");
             let mut datagram = [0; 200];
             let length = socket.recv(&mut datagram).unwrap();

@@ -1,8 +1,8 @@
-//! Groups of nodes, for node sets such as `@gpu` and `@partition:main`: those of ClusterShell's configuration, and those
-//! that Slurm's partitions, features and states make. Nothing is read before an expression names a group.
+//! Groups of nodes, for node sets such as `@gpu` and `@partition:main`: those of ClusterShell's configuration, and
+//! those that Slurm's partitions, features and states make. Nothing is read before an expression names a group.
 //!
-//! Only the configuration of the host is read, not that of a user: a manifest means the same for everybody. A source that
-//! ClusterShell's configuration has is taken from there, so that `nodeset -e` and `slurm-rollout` agree.
+//! Only the configuration of the host is read, not that of a user: a manifest means the same for everybody. A source
+//! that ClusterShell's configuration has is taken from there, so that `nodeset -e` and `slurm-rollout` agree.
 
 pub mod command;
 pub mod conf;

@@ -18,9 +18,9 @@ use rollout_core::protocol::order::OrderKind;
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::drains::{Before, Drains, found_at_hand_over, in_doubt};
 use rollout_core::slurm::node::NodeInfo;
-use rollout_core::slurm::reason::Reason;
+use rollout_host::run::RunError;
 use send::Delivery;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,10 +32,11 @@ const KEPT_FOR_THE_END: Duration = Duration::from_millis(300);
 /// the last report have to do.
 const ASKING_SLURM: Duration = Duration::from_millis(2500);
 
-/// Time limit for asking about drains right before the request, and the largest number of nodes to ask about: JSON
-/// takes Slurm's client 0.2 ms for each node, which orders to thousands of nodes must not wait for.
-const ASKING_ABOUT_DRAINS: Duration = Duration::from_secs(1);
-const MOST_DOUBTFUL: usize = 1000;
+/// Time limit for asking about drains right before the request, which the orders wait for. JSON takes Slurm's client
+/// 0.2 ms for each node, so a question is about some of the nodes, and several are asked at once.
+const ASKING_ABOUT_DRAINS: Duration = Duration::from_secs(2);
+const NODES_IN_A_QUESTION: usize = 500;
+const QUESTIONS_AT_ONCE: usize = 4;
 
 /// Time for which a claim outlives the deadline, before another RebootProgram may order the nodes.
 const CLAIM_SLACK: Duration = Duration::from_secs(5);
@@ -63,8 +64,7 @@ pub fn hand_over(config: &Config, by: &str, request: &Request, begun: Instant) -
         invocation.order(&taken, request.features.as_deref(), &mut report)
     });
     if let Err(error) = ordered {
-        let reason = Reason::not_ordered(&error.to_string());
-        report.failed.insert(reason, taken.into_iter().map(|handed| handed.node).collect());
+        report.not_claimed(&error.to_string(), taken.iter());
     }
     report.tell_slurm(config, end);
     report
@@ -92,8 +92,7 @@ impl Invocation<'_> {
             report.skipped.entry(why).or_default().extend(nodes);
         }
         for (nodes, error) in claims.broken {
-            let failed = report.failed.entry(Reason::not_ordered(&error)).or_default();
-            failed.extend(nodes.iter().map(str::to_owned));
+            report.not_claimed(&error, taken.iter().filter(|handed| nodes.contains(&handed.node)));
         }
         let claims: Vec<Arc<Claim>> = claims.claims.into_iter().map(Arc::new).collect();
         let mut deliveries = Vec::new();
@@ -173,17 +172,11 @@ fn drains(
 ) -> Drains {
     let reader = StoreReader::new(&config.state_dir);
     let (mut drains, nodes) = (reader.drains(), slurm.unwrap_or_default());
-    let doubtful: NodeSet = in_doubt(nodes, &drains).into_iter().map(str::to_owned).collect();
-    if doubtful.is_empty() || doubtful.len() > MOST_DOUBTFUL {
+    let doubtful = in_doubt(nodes, &drains);
+    if doubtful.is_empty() {
         return drains;
     }
-    let limit = ASKING_ABOUT_DRAINS.min(by.saturating_duration_since(Instant::now()));
-    let scontrol = config.scontrol().within(limit);
-    let answer = dispatch(vec![doubtful], 1, Instant::now() + limit + ENDING_SCONTROL, move |nodes| {
-        scontrol.drained_at_request(&nodes).ok()
-    });
-    // If Slurm does not tell, as before 23.02, the drains that were seen have to do. `doctor` reports that.
-    let at_request = answer.all().pop().flatten().unwrap_or_default();
+    let at_request = drained_at_request(config, &doubtful, by, report);
     let left_by_reboots = reader.left_by_reboots();
     let before = Before { known: &drains, left_by_reboots: &left_by_reboots, at_request: &at_request };
     let found = found_at_hand_over(nodes, before, &config.cured_by_reboot());
@@ -194,6 +187,53 @@ fn drains(
         drains.extend(found);
     }
     drains
+}
+
+/// Returns for these nodes whether they were drained at the request, as far as Slurm tells in time.
+fn drained_at_request(
+    config: &Config,
+    doubtful: &[&str],
+    by: Instant,
+    report: &mut Report,
+) -> BTreeMap<String, bool> {
+    let set = |nodes: &[&str]| nodes.iter().map(|node| (*node).to_owned()).collect::<NodeSet>();
+    let end = by.min(Instant::now() + ASKING_ABOUT_DRAINS);
+    let scontrol = config.scontrol();
+    let questions = doubtful.chunks(NODES_IN_A_QUESTION).map(set).collect();
+    let answers = dispatch(questions, QUESTIONS_AT_ONCE, end + ENDING_SCONTROL, move |nodes| {
+        let left = end.saturating_duration_since(Instant::now());
+        let answer = (!left.is_zero()).then(|| scontrol.within(left).drained_at_request(&nodes));
+        (nodes, answer)
+    });
+    let (mut at_request, mut unknown) = (BTreeMap::new(), doubtful.iter().copied().collect::<BTreeSet<_>>());
+    let mut why = "no answer in time".to_owned();
+    for (nodes, answer) in answers.all() {
+        match answer {
+            Some(Ok(answer)) => at_request.extend(answer),
+            // It can never tell, and `doctor` reports that.
+            Some(Err(error)) if has_no_json(&error) => {}
+            Some(Err(error)) => {
+                why = error.to_string();
+                continue;
+            }
+            None => continue,
+        }
+        unknown.retain(|node| !nodes.contains(node));
+    }
+    if !unknown.is_empty() {
+        let nodes = set(&unknown.into_iter().collect::<Vec<_>>());
+        report.warnings.push(format!(
+            "{nodes}: not known whether they were drained when `scontrol reboot` was called, and their reboot clears \
+             such a drain: {why}"
+        ));
+    }
+    at_request
+}
+
+/// Returns whether scontrol knows no JSON: `unrecognized option '--json'`, or `JSON plugin load failure`
+/// (`src/scontrol/scontrol.c`, 23.02 to 26.05).
+fn has_no_json(error: &RunError) -> bool {
+    matches!(error, RunError::Failed { tail, .. } if tail.to_ascii_lowercase().contains("json"))
 }
 
 /// Returns Slurm's report about the nodes. `None` if it does not come in time.
@@ -227,6 +267,7 @@ fn ask_slurm(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rollout_core::slurm::reason::Reason;
     use rollout_host::durable;
 
     const ANSWER: &str = r#"{"nodes":[
@@ -248,6 +289,7 @@ mod tests {
         for (script, expected) in [
             (format!("#!/bin/sh\ncat <<'EOF'\n{ANSWER}\nEOF\n"), &["n1"][..]),
             ("#!/bin/sh\necho \"scontrol: unrecognized option '--json'\" >&2\nexit 1\n".to_owned(), &[]),
+            ("#!/bin/sh\necho 'scontrol: fatal: JSON plugin load failure' >&2\nexit 1\n".to_owned(), &[]),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let scontrol = dir.path().join("scontrol");
@@ -260,5 +302,66 @@ mod tests {
             assert_eq!(found.keys().collect::<Vec<_>>(), expected);
             assert_eq!((store.drains(), report.warnings), (found, Vec::new()));
         }
+    }
+
+    /// Returns the drains that are found of so many nodes with this `scontrol`, of which all had DRAIN before, and the
+    /// warnings.
+    fn found_of_many(count: usize, script: &str, limit: Duration) -> (Drains, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let scontrol = dir.path().join("scontrol");
+        durable::replace(&scontrol, script.as_bytes(), 0o755).unwrap();
+        let config = Config { state_dir: dir.path().to_owned(), scontrol, ..Config::default() };
+        let nodes: Vec<NodeInfo> = (1..=count).map(|n| issued(&format!("n{n}"))).collect();
+        let mut report = Report::default();
+        let found = drains(&config, None, Some(&nodes), Instant::now() + limit, &mut report);
+        (found, report.warnings)
+    }
+
+    #[test]
+    fn any_number_of_nodes_is_asked_about() {
+        const COUNT: usize = 1201;
+        let tells = |n: usize| format!(r#"{{"name":"n{n}","next_state_after_reboot":["UNKNOWN","RESUME"]}}"#);
+        let nodes: Vec<String> = (1..=COUNT).map(tells).collect();
+        let script = format!("#!/bin/sh\ncat <<'EOF'\n{{\"nodes\":[{}]}}\nEOF\n", nodes.join(","));
+        let (found, warnings) = found_of_many(COUNT, &script, Duration::from_secs(60));
+        assert_eq!((found.len(), warnings), (COUNT, Vec::new()));
+    }
+
+    #[test]
+    fn nodes_of_which_slurm_does_not_tell_are_reported() {
+        for (limit_ms, script) in [
+            (0, "exec sleep 60"),
+            (300, "exec sleep 60"),
+            (60_000, "echo 'slurm_load_node error: Unable to contact slurm controller' >&2; exit 1"),
+        ] {
+            let limit = Duration::from_millis(limit_ms);
+            let (found, warnings) = found_of_many(2, &format!("#!/bin/sh\n{script}\n"), limit);
+            assert!(found.is_empty());
+            assert_eq!(warnings.len(), 1, "{limit_ms} ms, {script}");
+            assert!(warnings[0].starts_with("n[1-2]: not known whether"), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_before_the_claim_keeps_the_name_of_the_rollout() {
+        let handed = |node: &str, reason: &str| HandedOver {
+            node: node.to_owned(),
+            issued_ms: None,
+            returns_by_itself: true,
+            drained: None,
+            plain: false,
+            only_named_in: Some(reason.to_owned()),
+        };
+        let taken = [handed("n1", "driver : reboot issued"), handed("n2", "xid 79 : reboot issued")];
+        let mut report = Report::default();
+        report.not_claimed("no space", taken.iter());
+        let reasons: Vec<&str> = report.failed.keys().map(Reason::as_str).collect();
+        assert_eq!(
+            reasons,
+            [
+                "slurm-rollout RebootProgram for driver: not ordered: no space",
+                "slurm-rollout RebootProgram for xid 79: not ordered: no space"
+            ]
+        );
     }
 }

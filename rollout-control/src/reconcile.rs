@@ -57,8 +57,9 @@ pub enum Reconciled {
 /// # Errors
 /// Fails if Slurm cannot be asked, or nothing can be written.
 pub fn ask_slurm(config: &Config, store: &StoreWriter) -> Result<Vec<NodeInfo>, ReconcileError> {
+    let before = store.drains();
     let infos = config.scontrol().show_all_nodes()?;
-    store.learn_drains(&infos, &config.cured_by_reboot())?;
+    store.learn_drains(&infos, &before, &config.cured_by_reboot())?;
     store.learn_addresses(&infos)?;
     Ok(infos)
 }
@@ -155,10 +156,7 @@ impl Sorted {
                 let report = node.agent().and_then(|agent| agent.order.as_ref());
                 let ended = report.filter(|report| report.phase.has_ended());
                 let volatile = node.agent().is_some_and(|agent| agent.volatile);
-                let outcome = ended.map_or(Outcome::Accepted { volatile }, |report| Outcome::Ended {
-                    phase: report.phase,
-                    error: report.error.clone(),
-                });
+                let outcome = ended.map_or(Outcome::Accepted { volatile }, Outcome::ended);
                 self.recorded.entry((lost.rollout, order, outcome)).or_default().push(lost.node);
             }
             (Some(Remedy::Order | Remedy::Record), _) => {

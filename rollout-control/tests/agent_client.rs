@@ -130,13 +130,14 @@ fn the_order_is_posted_as_it_is() {
 #[test]
 fn the_status_is_read_and_its_error_is_one_line() {
     let json = r#"{"version":"9.9\u001b[2J","node":"n1\u0007","boot_id":"b","uptime_s":60,"a-newer-key":[],"order":{"id":"7",
-        "rollout":"r\u001b","phase":"held","since_s":1,"error":"nhc:\n\u001b[2J no"},"trouble":"torn\n\u001b[2J"}"#;
+        "rollout":"r\u001b","phase":"held","since_s":1,"error":"nhc:\n\u001b[2J no","notes":["a\u001b[2J","b"]},"trouble":"torn\n\u001b[2J"}"#;
     let status = AgentClient::new(says(http("200 OK", json)), LONG).status(&LOCAL.into()).unwrap();
     assert_eq!((status.version.as_str(), status.trouble.as_deref()), ("9.9 [2J", Some("torn [2J")));
     assert_eq!(status.order.as_ref().unwrap().rollout.as_deref(), Some("r"));
     let order = status.order.unwrap();
     assert_eq!((status.node.as_str(), order.phase), ("n1", Phase::Held));
     assert_eq!(order.error.as_deref(), Some("nhc: [2J no"));
+    assert_eq!(order.notes, ["a [2J", "b"]);
     let idle = r#"{"version":"0.1","node":"n1","boot_id":"b","uptime_s":60}"#;
     assert_eq!(AgentClient::new(says(http("200 OK", idle)), LONG).status(&LOCAL.into()).unwrap().order, None);
 }

@@ -127,7 +127,8 @@ fn held(store: &StoreWriter, name: &str, node: &str, change: &str, number: u128)
     store.stage(&text, &Manifest::parse(&text).unwrap()).unwrap();
     let (nodes, order) = (NodeSet::parse(node).unwrap(), OrderId::from_random(number));
     let ordering = Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: 0 };
-    let seen = Entry::Seen { nodes, order: order.clone(), phase: Phase::Held, error: None };
+    let seen =
+        Entry::Seen { nodes, order: order.clone(), phase: Phase::Held, error: None, notes: Vec::new() };
     store.record(Some(name), vec![ordering, seen]).unwrap();
     (node.to_owned(), Hold { rollout: Some(name.to_owned()), order })
 }

@@ -5,9 +5,9 @@
 //! [`Agent::finished`] at the end of each action. Each of these returns a [`Reaction`], of which nothing has happened
 //! yet:
 //!
-//! 1. Its writes are made durable in their order, and each is confirmed with [`Agent::wrote`]. The agent changes by that
-//!    alone, so its state is never ahead of the disk. If the first write fails, the reaction is dropped: the agent is
-//!    as before, and an order is refused.
+//! 1. Its writes are made durable in their order, and each is confirmed with [`Agent::wrote`]. The agent changes by
+//!    that alone, so its state is never ahead of the disk. If the first write fails, the reaction is dropped: the agent
+//!    is as before, and an order is refused.
 //! 2. Its answer is sent.
 //! 3. Its action is carried out on the ledger that [`Agent::begin`] returns. Until the end, that ledger belongs to the
 //!    action, which writes it as well; orders are answered from the ledger at its beginning.

@@ -11,8 +11,8 @@
 //! | `@*`, `@racks:*` | all nodes of a source |
 //! | `cn1*`, `cn?` | the nodes of the default source whose names match |
 //!
-//! A text that is a hostlist is nothing but that: it means what Slurm means by it. ClusterShell differs there in details
-//! (blanks, doubled commas, padding). No hostlist contains an operator or `@`, so no text has two meanings.
+//! A text that is a hostlist is nothing but that: it means what Slurm means by it. ClusterShell differs there in
+//! details (blanks, doubled commas, padding). No hostlist contains an operator or `@`, so no text has two meanings.
 //!
 //! This module only computes. [`Groups`] tells it what a group is.
 
@@ -30,8 +30,8 @@ use scan::Operator;
 
 /// Maximum number of groups inside one another.
 pub const MAX_DEPTH: usize = 32;
-/// Maximum number of names that all operands of an expression and its groups may have together. It bounds the time of an
-/// evaluation.
+/// Maximum number of names that all operands of an expression and its groups may have together. It bounds the time of
+/// an evaluation.
 pub const MAX_WORK: usize = 16 * crate::hostlist::MAX_NODES;
 
 /// The groups that an expression may name.

@@ -1,4 +1,4 @@
-//! Text from elsewhere, made fit for logs, terminals and Slurm's Reasons.
+//! Text from elsewhere: made fit for logs, terminals and Slurm's Reasons, and split into words.
 
 /// Returns the text as one line of at most `max` characters, without control characters.
 ///
@@ -17,9 +17,76 @@ pub fn one_line(text: &str, max: usize) -> String {
     line.iter().take(head).chain(&[' ', '…', ' ']).chain(line.iter().skip(end)).collect()
 }
 
+/// Length limit of a failure with notes, in characters.
+const MAX_WITH_NOTES: usize = 1500;
+
+/// Returns the failure of an order, and facts that are no failure, in one line for people. `None` if there are neither.
+#[must_use]
+pub fn with_notes(error: Option<&str>, notes: &[String]) -> Option<String> {
+    if notes.is_empty() {
+        return error.map(str::to_owned);
+    }
+    let parts: Vec<&str> = error.into_iter().chain(notes.iter().map(String::as_str)).collect();
+    Some(one_line(&parts.join("; "), MAX_WITH_NOTES))
+}
+
+/// Splits a text into words at blanks, with quotes and `\` as in a shell. Replaces nothing in them. A quote that is
+/// never closed ends with the text.
+#[must_use]
+pub fn shell_words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_those_of_a_shell() {
+        for (text, words) in [
+            ("", &[][..]),
+            (" \t\n", &[]),
+            ("-N cn01  -v", &["-N", "cn01", "-v"]),
+            ("'a b' \"c d\"e", &["a b", "c de"]),
+            ("'' x \"\"", &["", "x", ""]),
+            (r"'The node'\''s > own'", &["The node's > own"]),
+            (r#"a\ b "c\"d" 'e\f'"#, &["a b", "c\"d", r"e\f"]),
+            ("'never closed", &["never closed"]),
+            ("a\\", &["a"]),
+        ] {
+            assert_eq!(shell_words(text), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn notes_come_behind_the_failure() {
+        let notes = ["a scriptlet failed".to_owned(), "tzdata was\nupdated".to_owned()];
+        for (error, count, line) in [
+            (None, 0, None),
+            (Some("nhc said no"), 0, Some("nhc said no")),
+            (None, 1, Some("a scriptlet failed")),
+            (Some("nhc said no"), 2, Some("nhc said no; a scriptlet failed; tzdata was updated")),
+        ] {
+            assert_eq!(with_notes(error, &notes[..count]).as_deref(), line);
+        }
+        let many = vec!["x".repeat(700); 16];
+        assert!(with_notes(Some("nhc"), &many).is_some_and(|line| line.chars().count() <= MAX_WITH_NOTES));
+    }
 
     #[test]
     fn texts_are_brought_to_one_line() {

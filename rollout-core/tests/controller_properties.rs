@@ -64,7 +64,7 @@ fn agent() -> impl Strategy<Value = Result<AgentStatus, String>> {
         phase,
         since_s: 0,
         error: None,
-        warning: None,
+        notes: Vec::new(),
         changed: false,
         took_s: None,
     });
@@ -175,7 +175,7 @@ proptest! {
             let journal = if armed.rollout_id() == Some("first") { &mut journals.0 } else { &mut journals.1 };
             let (nodes, order) = (|| NodeSet::from_iter([name.to_owned()]), OrderId::from_random(9));
             let ordering = Entry::Ordering { nodes: nodes(), order: order.clone(), until_ms: now_ms + 1 };
-            let seen = Entry::Seen { nodes: nodes(), order, phase: Phase::Updated, error: None };
+            let seen = Entry::Seen { nodes: nodes(), order, phase: Phase::Updated, error: None, notes: Vec::new() };
             journal.extend([ordering, seen].map(|entry| Line { t_ms: now_ms, by: String::new(), entry }));
             prop_assert!(snapshot(&journals).armed(name, now_ms).is_none());
             prop_assert!(snapshot(&journals).pending(name).is_none());

@@ -49,7 +49,7 @@ fn outcome_of_the_last() -> impl Strategy<Value = Option<Entry>> {
         with(|nodes, order| Entry::Unreachable { nodes, order, why: "silence".to_owned() }),
         with(|nodes, order| Entry::Lost { nodes, order, why: "silence".to_owned() }),
         with(|nodes, order| Entry::BootRestoring { nodes, order, until_ms: 90 }),
-        with(|nodes, order| Entry::Seen { nodes, order, phase: Phase::Held, error: None }),
+        with(|nodes, order| Entry::Seen { nodes, order, phase: Phase::Held, error: None, notes: Vec::new() }),
     ]
 }
 
@@ -149,7 +149,7 @@ proptest! {
         let at_50 = |entry| Line { t_ms: 50, by: String::new(), entry };
         let updated = [
             at_50(Entry::Ordering { nodes: all.clone(), order: id.clone(), until_ms: 60 }),
-            at_50(Entry::Seen { nodes: all.clone(), order: id, phase: Phase::Updated, error: None }),
+            at_50(Entry::Seen { nodes: all.clone(), order: id, phase: Phase::Updated, error: None, notes: Vec::new() }),
         ];
         let mut journal = before;
         journal.extend(updated);

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const JOURNAL_OF_IMAGES: &str = include_str!("fixtures/journal-v1-images.jsonl");
 const JOURNAL_OF_ANSWERS: &str = include_str!("fixtures/journal-v1-answers.jsonl");
+const JOURNAL_OF_NOTES: &str = include_str!("fixtures/journal-v1-notes.jsonl");
 const LEDGER: &str = include_str!("fixtures/ledger-v1.json");
 
 /// Adds an unknown key to every object, except below the keys in `but`.
@@ -102,6 +103,19 @@ fn a_journal_of_answers_is_read() {
     assert!(change.is_being_restored(71_999) && !change.is_being_restored(72_000));
     let change = nodes["cn001"].unsettled_boot_change().unwrap();
     assert_eq!((change.order.to_string(), nodes["cn001"].volatile), (order("cn001").unwrap(), true));
+}
+
+#[test]
+fn a_journal_of_notes_is_read() {
+    let read: Vec<_> = lines(JOURNAL_OF_NOTES).collect();
+    assert_eq!(read.len(), JOURNAL_OF_NOTES.lines().count(), "no line is passed over");
+    for (line, text) in read.iter().zip(JOURNAL_OF_NOTES.lines()) {
+        assert_eq!(serde_json::to_string(line).unwrap(), text, "and this is still how it is written");
+    }
+    let nodes = replay(&read);
+    let found = |name: &str| (nodes[name].progress, nodes[name].why.as_deref(), nodes[name].notes.len());
+    assert_eq!(found("cn001"), (Progress::Seen(Phase::Updated), None, 2));
+    assert_eq!(found("cn002"), (Progress::Seen(Phase::Held), Some("nhc said no"), 1));
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod durable;
 pub mod exit_code;
 pub mod munge;
 pub mod order_key;
+pub mod process;
 pub mod random;
 pub mod reboot_program;
 pub mod regular_file;

@@ -4,6 +4,7 @@
 //! Output goes to files in memory, not to pipes: a package manager outlives its agent, and dpkg dies of a pipe
 //! without a reader. Nor do we wait for a daemon that a program leaves behind.
 
+use crate::process::{Stat, pids};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
@@ -291,15 +292,7 @@ fn group_ends_within(group: Pid, limit: Duration) -> bool {
 /// Returns whether a process of the group is running. killpg(2) does not tell: it also finds those that have ended and
 /// that init has not reaped.
 fn lives(group: Pid) -> bool {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
-    let pids = entries.flatten().filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    let mut stats = pids.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    stats.any(|stat| {
-        // A name may contain blanks and parentheses.
-        let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
-        let (state, of) = (fields.next(), fields.nth(1));
-        !matches!(state, Some("Z" | "X")) && of.and_then(|of| of.parse().ok()) == Some(group.as_raw())
-    })
+    pids().filter_map(Stat::of).any(|stat| stat.group == group.as_raw() && !stat.has_ended)
 }
 
 fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Result<ExitStatus, KillReason> {

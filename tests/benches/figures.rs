@@ -2,13 +2,15 @@
 //! Some of them alone: `cargo bench -p rollout-lab --bench figures -- flood idle`.
 //!
 //! 1. `program`, reboot-program: its size, and from start to end for one node that was handed over.
-//! 2. `dispatch`: orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the same server
-//!    (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
+//! 2. `dispatch`: orders to 1,000 agents on loopback addresses, beside `curl --parallel` posting the same bytes to the
+//!    same server (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
 //! 3. `idle`, the idle agent: resident memory, and context switches in a minute.
-//! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same lab.
-//! 5. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order and without.
-//! 6. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst of them,
-//!    and what the agent has in memory then.
+//! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same
+//!    lab.
+//! 5. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order
+//!    and without.
+//! 6. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst
+//!    of them, and what the agent has in memory then.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 

@@ -50,7 +50,7 @@ fn packages_and_links() {
     assert_eq!(deb_tool(), "1.0");
     assert!(!site.cluster.node("cn01").exec(&["dpkg", "-L", "extra"]).unwrap().success());
 
-    // Nothing of deb is left on cn01: it does not stand in the way.
+    // The rollout `deb` has left nothing on cn01, and does not stand in the way.
     let said = undo(&["tool-1.1", "cn01", "--dry-run"]).into_stdout().unwrap();
     assert!(said.contains("/opt/app/current"), "{said}");
     let said = undo(&["tool-1.1", "cn02"]).into_stdout().unwrap();

@@ -114,7 +114,7 @@ fn with_the_vault_it_works(untidy: &Untidy) {
     }
 }
 
-/// Nothing is under way: the node comes back by itself.
+/// With no order under way, the node comes back by itself.
 fn a_power_cut(site: &Site) {
     let cn01 = site.cluster.node("cn01");
     let boots = cn01.boot_count();

@@ -349,7 +349,7 @@ impl Executor {
         let what = "slurmd was running before the node was proven, and was stopped: does slurm-rollout-gate.service hold \
                     it? (`slurm-rollout-agent doctor`)";
         log::error(&format!("{}: {what}", ledger.subject()));
-        ledger.warn(what);
+        ledger.note(&[what.to_owned()]);
         self.file.write(ledger)?;
         if let Err(error) = self.tools.stop_slurmd() {
             log::error(&error);

@@ -4,6 +4,7 @@
 use crate::log;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rollout_host::process::{Stat, pids};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,33 +61,23 @@ fn programs() -> Vec<(i32, String)> {
         return Vec::new();
     }
     let agents = agents_group(&ours);
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid: i32| {
+    let running = pids().filter_map(|pid| {
         let in_our_unit = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
             .is_ok_and(|group| group == ours || group == agents);
-        let stat =
-            in_our_unit.then(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()).flatten()?;
-        let (group, program) = started_by_one_that_is_gone(&stat)?;
+        let stat = in_our_unit.then(|| Stat::of(pid)).flatten().filter(is_of_one_that_is_gone)?;
         // The program that forces the node down must stay.
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        (!command.contains(crate::daemon::reboot::BY_FORCE)).then(|| (group, program.to_owned()))
-    })
-    .collect()
+        (!command.contains(crate::daemon::reboot::BY_FORCE)).then_some((stat.group, stat.name))
+    });
+    running.collect()
 }
 
-/// Returns the process group and the name of a program, from its `/proc/PID/stat`, if an agent started it that is gone.
-/// Each program that an agent starts leads a process group in the session of its agent, and what it starts in turn is
-/// in that group, also after its own end. A daemon that a package started has a session of its own.
-fn started_by_one_that_is_gone(stat: &str) -> Option<(i32, &str)> {
-    // A name may contain blanks and parentheses.
-    let (_, rest) = stat.split_once(" (")?;
-    let (name, rest) = rest.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let (state, _parent, group, session) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let is_ours = group != session && !matches!(state, "Z" | "X");
-    let is_alone = is_ours && !Path::new("/proc").join(session).exists();
-    is_alone.then(|| Some((group.parse().ok()?, name))).flatten()
+/// Returns whether a program is running that an agent started which is gone. Each program that an agent starts leads a
+/// process group in the session of its agent, and what it starts in turn is in that group, also after its own end. A
+/// daemon that a package started has a session of its own.
+fn is_of_one_that_is_gone(stat: &Stat) -> bool {
+    let is_ours = stat.group != stat.session && !stat.has_ended;
+    is_ours && !Path::new("/proc").join(stat.session.to_string()).exists()
 }
 
 #[cfg(test)]
@@ -96,18 +87,16 @@ mod tests {
     #[test]
     fn only_programs_of_an_agent_that_is_gone() {
         let gone = i32::MAX;
-        let here = std::process::id();
-        for (stat, name) in [
-            (format!("70 (dnf) S 1 70 {gone} 0 -1"), Some((70, "dnf"))),
-            (format!("70 (a) b (c) R 1 70 {gone} 0 -1"), Some((70, "a) b (c"))),
-            (format!("70 (dnf) Z 1 70 {gone} 0 -1"), None),
-            (format!("70 (dnf) S {here} 70 {here} 0 -1"), None),
-            (format!("71 (dpkg) S 1 70 {gone} 0 -1"), Some((70, "dpkg"))),
-            ("71 (daemon) S 1 70 70 0 -1".to_owned(), None),
-            ("70 (daemon) S 1 70 70 0 -1".to_owned(), None),
-            ("nonsense".to_owned(), None),
+        let here = i32::try_from(std::process::id()).unwrap();
+        for (group, session, has_ended, found) in [
+            (70, gone, false, true),
+            (70, gone, true, false),
+            (70, here, false, false),
+            // A daemon, and what it started.
+            (70, 70, false, false),
         ] {
-            assert_eq!(started_by_one_that_is_gone(&stat), name, "{stat}");
+            let stat = Stat { name: "dnf".to_owned(), group, session, has_ended };
+            assert_eq!(is_of_one_that_is_gone(&stat), found, "{stat:?}");
         }
     }
 }

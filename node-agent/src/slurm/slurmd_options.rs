@@ -3,6 +3,7 @@
 use super::conf_server::is_conf_server;
 use super::slurmd::SYSTEMCTL;
 use rollout_core::hostlist::check_name;
+use rollout_core::text::shell_words;
 use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND};
 use rollout_host::run::Program;
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ impl SlurmdOptions {
         };
         let mut variables = BTreeMap::new();
         for (_, line) in values("Environment") {
-            variables.extend(words(line).iter().filter_map(|word| assignment(word)));
+            variables.extend(shell_words(line).iter().filter_map(|word| assignment(word)));
         }
         // `PATH (ignore_errors=yes)`. Files override Environment=, and later files earlier ones (systemd.exec).
         for (_, file) in values("EnvironmentFiles") {
@@ -63,11 +64,11 @@ impl SlurmdOptions {
         for (_, command) in values("ExecStart") {
             arguments.extend(of_command(command, &variables));
         }
-        let indirect = variables.get(OPTIONS).map(|options| words(options)).unwrap_or_default();
+        let indirect = variables.get(OPTIONS).map(|options| shell_words(options)).unwrap_or_default();
         let of = |found: &dyn Fn(&[String]) -> Option<String>| found(&arguments).or_else(|| found(&indirect));
         let in_environment = || variables.get(CONF_SERVER).cloned().filter(|server| is_conf_server(server));
         // A script of the site may take it from any variable.
-        let anywhere = || variables.values().find_map(|text| conf_server(&words(text)));
+        let anywhere = || variables.values().find_map(|text| conf_server(&shell_words(text)));
         Self {
             conf_server: of(&conf_server).or_else(in_environment).or_else(anywhere),
             node_name: of(&node_name),
@@ -85,9 +86,9 @@ fn of_command(command: &str, variables: &BTreeMap<String, String>) -> Vec<String
     let program = all.iter().position(is_slurmd).unwrap_or(0);
     let expand = |word: &&str| match word.strip_prefix('$') {
         Some(name) => {
-            variables.get(name.trim_matches(['{', '}'])).map(|text| words(text)).unwrap_or_default()
+            variables.get(name.trim_matches(['{', '}'])).map(|text| shell_words(text)).unwrap_or_default()
         }
-        None => words(word),
+        None => shell_words(word),
     };
     all.iter().skip(program + 1).flat_map(expand).collect()
 }
@@ -133,22 +134,6 @@ fn assignment(text: &str) -> Option<(String, String)> {
     let value = value.trim();
     let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
     Some((name.trim().to_owned(), quoted.unwrap_or(value).to_owned()))
-}
-
-/// Splits a text at blanks outside of quotes, and removes the quotes.
-fn words(text: &str) -> Vec<String> {
-    let (mut all, mut word, mut quote) = (Vec::new(), String::new(), None);
-    for c in text.chars() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '"' | '\'') => quote = Some(c),
-            (None, c) if c.is_whitespace() => all.push(std::mem::take(&mut word)),
-            (_, c) => word.push(c),
-        }
-    }
-    all.push(word);
-    all.retain(|word| !word.is_empty());
-    all
 }
 
 #[cfg(test)]

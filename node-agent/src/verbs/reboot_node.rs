@@ -30,7 +30,8 @@ pub(crate) fn notify_daemon(config: &Config, request: &HandOverRequest) -> Resul
         Err(error) => error.to_string(),
     };
     let names = NodeSet::from_names([node_name::find(config)?.name.as_str()])?;
-    if let Err(error) = SlurmNode::new(config.clone(), names).set_reason_once(&Reason::not_ordered(&why)) {
+    let reason = Reason::not_ordered(&why, None);
+    if let Err(error) = SlurmNode::new(config.clone(), names).set_reason_once(&reason) {
         log::error(&error);
     }
     Err(why.into())

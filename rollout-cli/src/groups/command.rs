@@ -1,7 +1,7 @@
 //! The commands of ClusterShell's sources, such as `nodeattr -n $GROUP`.
 //!
-//! ClusterShell runs them in a shell. We start no shell: a command is split into words, and one that needs more than words
-//! (a pipe, a redirection, a variable of the shell) is refused.
+//! ClusterShell runs them in a shell. We start no shell: a command is split into words, and one that needs more than
+//! words (a pipe, a redirection, a variable of the shell) is refused.
 
 use rollout_host::run::{PATH, Program, RunError};
 use rollout_host::trust::may_be_trusted;

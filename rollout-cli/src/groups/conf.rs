@@ -1,5 +1,5 @@
-//! `groups.conf` and the files in `groups.conf.d`, as Python's ConfigParser reads them: sections of keys and values, with
-//! `=` or `:` between them, comments that begin with `#` or `;`, and values that go on in indented lines.
+//! `groups.conf` and the files in `groups.conf.d`, as Python's ConfigParser reads them: sections of keys and values,
+//! with `=` or `:` between them, comments that begin with `#` or `;`, and values that go on in indented lines.
 
 /// One such file.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

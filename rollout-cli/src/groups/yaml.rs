@@ -1,7 +1,7 @@
 //! The YAML files in `groups.d`: a map from sources to maps from groups to node sets or lists of them.
 //!
-//! The files are read as `YAMLGroupLoader` in `lib/ClusterShell/NodeUtils.py` reads them (1.9.1), except that numbers are
-//! texts here, as groups may well be called `1`. Anchors, which could multiply, are refused.
+//! The files are read as `YAMLGroupLoader` in `lib/ClusterShell/NodeUtils.py` reads them (1.9.1), except that numbers
+//! are texts here, as groups may well be called `1`. Anchors, which could multiply, are refused.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::borrow::Cow;

@@ -241,7 +241,7 @@ fn of_agents(
         findings.extend(match tried {
             Ok(_) => probes::probes(&facts, &who.name),
             Err(NotSealed::Refused(why)) => vec![probes::not_sealed(&who.name, &why)],
-            Err(NotSealed::NotTried(why)) => vec![probes::not_tried(&why)],
+            Err(NotSealed::NotTried(why)) => vec![probes::not_tried(&why, geteuid().is_root())],
         });
     }
     if let Some(slurm) = slurm {

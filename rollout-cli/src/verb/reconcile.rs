@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::host;
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
+use rollout_control::config::Config;
 use rollout_control::follow_up::{FollowedUp, Scope, follow_up};
 use rollout_control::hand_over::Report;
 use rollout_control::reconcile::{Reconciled, ask_slurm, pre_stage_again, reconcile};
@@ -71,23 +72,26 @@ fn once(
     // Trouble with one part is told, and keeps no other part from its work.
     let infos = ask_slurm(&context.config, store);
     let mut trouble = pre_stage_missing(context, store, args);
-    let infos = match infos {
-        Ok(infos) => infos,
-        Err(error) => {
-            printer.print_steps(&follow_up(&context.config, store, Scope::Urgent)?);
-            return Err(error.into());
+    let scope = infos.as_ref().map_or(Scope::Urgent, |infos| Scope::All(infos));
+    let followed_up = follow_up(&context.config, store, scope);
+    followed_up.iter().for_each(|followed_up| printer.print_steps(followed_up));
+    let mut ordered = Ok(Exit::Success);
+    match infos {
+        Ok(infos) => {
+            let handed_over =
+                infos.iter().filter(|info| info.is_handed_over()).map(|info| info.name.clone()).collect();
+            ordered = order_lost(context, store, infos, args);
+            trouble.extend(tidy(&context.config, store, &handed_over));
         }
-    };
-    let followed_up = follow_up(&context.config, store, Scope::All(&infos))?;
-    printer.print_steps(&followed_up);
-    let handed_over =
-        infos.iter().filter(|info| info.is_handed_over()).map(|info| info.name.clone()).collect();
-    let ordered = order_lost(context, store, infos, args)?;
-    trouble.extend(tidy(context, store, &handed_over).err());
-    match trouble.pop() {
-        Some(failure) => Err(failure),
-        None => Ok((ordered, followed_up)),
+        Err(error) => trouble.push(error.into()),
     }
+    let outcome = ordered.and_then(|ordered| Ok((ordered, followed_up?)));
+    // The caller reports one failure.
+    let reported = if outcome.is_ok() { trouble.pop() } else { None };
+    for Failure(why) in &trouble {
+        eprintln!("slurm-rollout: {why}");
+    }
+    reported.map_or(outcome, Err)
 }
 
 fn pre_stage_missing(context: &Context, store: &StoreWriter, args: &ReconcileArgs) -> Vec<Failure> {
@@ -124,15 +128,14 @@ fn order_lost(
     }
 }
 
-/// Closes rollouts that are over, and archives those whose retention is over.
-fn tidy(context: &Context, store: &StoreWriter, handed_over: &NodeSet) -> Result<(), Failure> {
-    store.close_settled(handed_over)?;
-    let archived =
-        store.archive_expired(context.config.retention(), context.config.delete_archived_after())?;
-    for error in archived.failed {
+/// Closes rollouts that are over, and archives those whose retention is over, even if one cannot be closed.
+fn tidy(config: &Config, store: &StoreWriter, handed_over: &NodeSet) -> Vec<Failure> {
+    let closed = store.close_settled(handed_over);
+    let archived = store.archive_expired(config.retention(), config.delete_archived_after());
+    for error in archived.iter().flat_map(|archived| &archived.failed) {
         eprintln!("slurm-rollout: warning: {error}");
     }
-    Ok(())
+    closed.err().into_iter().chain(archived.err()).map(Failure::from).collect()
 }
 
 /// Prints the steps of one look after another.
@@ -182,6 +185,11 @@ fn print_report(nodes: &NodeSet, report: &Report, args: &ReconcileArgs) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rollout_core::agent::phase::Phase;
+    use rollout_core::protocol::order::OrderId;
+    use rollout_core::rollout::journal::Entry;
+    use rollout_core::rollout::manifest::Manifest;
+    use std::fs;
 
     #[test]
     fn a_failure_that_lasts_is_printed_once() {
@@ -196,6 +204,32 @@ mod tests {
             let failed: Vec<String> = failed.iter().map(|line| (*line).to_owned()).collect();
             assert_eq!(printer.new_failures(&failed), printed);
         }
+    }
+
+    #[test]
+    fn a_rollout_that_cannot_be_closed_keeps_no_other_one_from_the_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StoreWriter::open(dir.path(), "test").unwrap();
+        let settle = |name: &str| {
+            let text = format!(
+                "name = '{name}'\nnodes = 'n1'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n"
+            );
+            store.stage(&text, &Manifest::parse(&text).unwrap()).unwrap();
+            let (nodes, order) = (NodeSet::parse("n1").unwrap(), OrderId::from_random(7));
+            let ordering = Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: u64::MAX };
+            let seen = Entry::Seen { nodes, order, phase: Phase::Updated, error: None, notes: Vec::new() };
+            store.record(Some(name), vec![ordering, seen]).unwrap();
+        };
+        settle("old");
+        store.close_settled(&NodeSet::default()).unwrap();
+        settle("new");
+        for taken in ["closed/new", "archive/new/by-hand"] {
+            fs::create_dir_all(dir.path().join(taken)).unwrap();
+        }
+        let config = Config { archive_beyond: 0, ..Config::default() };
+        let trouble = tidy(&config, &store, &NodeSet::default());
+        assert!(matches!(&trouble[..], [Failure(why)] if why.contains("closed/new")), "{trouble:?}");
+        assert!(dir.path().join("archive/old").is_dir());
     }
 
     #[test]

@@ -26,10 +26,11 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     let store = if args.dry_run { None } else { Some(context.writer()?) };
     let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
     let in_file = |Failure(why)| Failure(format!("{file}: {why}"));
+    let drains = context.store.drains();
     let infos = known_to_slurm(context, &manifest.nodes).map_err(in_file)?;
     if let Some(store) = &store {
         store.learn_addresses(&infos)?;
-        store.learn_drains(&infos, &context.config.cured_by_reboot())?;
+        store.learn_drains(&infos, &drains, &context.config.cured_by_reboot())?;
     }
     for doubt in doubts(&infos) {
         eprintln!("slurm-rollout: warning: {doubt}");

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Evaluates the expressions of many sites: a line of JSON with the directory and the expressions for each. Prints a line
-/// of JSON with their nodes, or the error.
+/// Evaluates the expressions of many sites: a line of JSON with the directory and the expressions for each. Prints a
+/// line of JSON with their nodes, or the error.
 const CLUSTERSHELL: &str = r"
 import json, sys
 from ClusterShell.NodeSet import NodeSet, ILLEGAL_GROUP_CHARS

@@ -104,8 +104,8 @@ impl Random {
     }
 }
 
-/// Returns an expression without blanks. To ClusterShell, they separate node sets in the definition of a group, so there
-/// can be none around operators.
+/// Returns an expression without blanks. To ClusterShell, they separate node sets in the definition of a group, so
+/// there can be none around operators.
 fn compact(expression: &str) -> String {
     expression.replace(' ', "")
 }

@@ -2,7 +2,7 @@
 
 use crate::agents::address::HostAddresses;
 use rollout_core::agent::changes_made::NodeChanges;
-use rollout_core::protocol::answer::{AgentStatus, Answer, ORDER_PATH, PAST_PATH, STATUS_PATH};
+use rollout_core::protocol::answer::{AgentStatus, Answer, MAX_NOTES, ORDER_PATH, PAST_PATH, STATUS_PATH};
 use rollout_core::text::one_line;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -148,6 +148,7 @@ impl AgentClient {
         if let Some(order) = &mut status.order {
             order.rollout = order.rollout.take().map(|rollout| one_line(&rollout, MAX_NAME));
             order.error = order.error.take().map(|error| one_line(&error, MAX_WHY));
+            order.notes = order.notes.iter().take(MAX_NOTES).map(|note| one_line(note, MAX_WHY)).collect();
         }
         if let Some(running) = &mut status.running {
             let optional = [&mut running.image, &mut running.version, &mut running.ostree];

@@ -3,16 +3,16 @@
 use crate::agents::dispatch::dispatch;
 use crate::config::Config;
 use crate::store::{Claim, StoreWriter};
-use rollout_core::controller::hand_over::SkippedNodes;
+use rollout_core::controller::hand_over::{HandedOver, SkippedNodes};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::Entry;
-use rollout_core::slurm::reason::{PLAIN_REBOOT, REBOOT_PROGRAM_SUBJECT, Reason};
+use rollout_core::slurm::reason::{PLAIN_REBOOT, Reason};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Limit of different Reasons. One scontrol sets a Reason on all nodes with the same cause; more causes than this share
-/// one Reason.
+/// Limit of different causes in Reasons, and of scontrols at once. One scontrol sets a Reason on all nodes with the
+/// same cause. If there are more causes, the nodes of each rollout share one Reason.
 const MAX_REASONS: usize = 16;
 
 /// The outcome of an invocation.
@@ -88,6 +88,14 @@ impl Report {
         failed.chain(silent).map(|(why, nodes)| (why, nodes.iter().cloned().collect())).collect()
     }
 
+    /// Adds nodes that could not be claimed. No journal tells of them.
+    pub(super) fn not_claimed<'a>(&mut self, why: &str, nodes: impl Iterator<Item = &'a HandedOver>) {
+        for handed in nodes {
+            let reason = Reason::not_ordered(why, handed.only_named_in.as_deref());
+            self.failed.entry(reason).or_default().push(handed.node.clone());
+        }
+    }
+
     /// Adds the report about other nodes.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.ordered.extend(other.ordered);
@@ -146,14 +154,16 @@ impl Report {
     }
 }
 
-/// Returns the Reasons to set: one for each cause, or a single one that sends the admin to `status` if there are more
-/// than [`MAX_REASONS`].
+/// Returns the Reasons to set: one for each cause, or one for each rollout that sends the admin to `status` if there
+/// are more than [`MAX_REASONS`]. Each names its rollout: it takes the place of the reboot's Reason, which may be
+/// needed to send the order again.
 fn reasons_to_set(failed: &BTreeMap<Reason, Vec<String>>) -> Vec<(Reason, NodeSet)> {
-    if failed.len() > MAX_REASONS {
-        let reason = Reason::ours(REBOOT_PROGRAM_SUBJECT, "not ordered, see `slurm-rollout status`");
-        return vec![(reason, failed.values().flatten().cloned().collect())];
+    let mut reasons: BTreeMap<Reason, Vec<&String>> = BTreeMap::new();
+    for (reason, nodes) in failed {
+        let reason = if failed.len() > MAX_REASONS { reason.of_many_causes() } else { reason.clone() };
+        reasons.entry(reason).or_default().extend(nodes);
     }
-    failed.iter().map(|(reason, nodes)| (reason.clone(), nodes.iter().cloned().collect())).collect()
+    reasons.into_iter().map(|(reason, nodes)| (reason, nodes.into_iter().cloned().collect())).collect()
 }
 
 #[cfg(test)]
@@ -161,6 +171,23 @@ mod tests {
     use super::*;
     use rollout_core::slurm::drains::was_drained_meanwhile;
     use rollout_core::slurm::node::NodeInfo;
+    use rollout_core::slurm::reason::names_rollout;
+
+    #[test]
+    fn nodes_with_many_causes_still_show_which_rollout_is_meant() {
+        let failed = (0..=MAX_REASONS).flat_map(|n| {
+            ["driver", "kernel"].map(|rollout| {
+                let reason = Reason::ours(rollout, &format!("not ordered: n{n}.x has no address"));
+                (reason, vec![format!("{rollout}{n}")])
+            })
+        });
+        let reasons = reasons_to_set(&failed.collect());
+        assert_eq!(reasons.len(), 2);
+        for ((reason, nodes), rollout) in reasons.iter().zip(["driver", "kernel"]) {
+            assert!(names_rollout(reason.as_str(), rollout), "{reason}");
+            assert_eq!(nodes.to_string(), format!("{rollout}[0-{MAX_REASONS}]"));
+        }
+    }
 
     #[test]
     fn every_reason_is_recognized_as_ours_however_many_causes_there_are() {

@@ -3,7 +3,7 @@
 
 use super::{MODE, StoreError, StoreWriter};
 use rollout_core::slurm::controllers::ControllerHosts;
-use rollout_core::slurm::drains::{CuredByReboot, Drains, observe, observe_left_by_reboots};
+use rollout_core::slurm::drains::{CuredByReboot, Drain, Drains, observe, observe_left_by_reboots};
 use rollout_core::slurm::node::NodeInfo;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -41,17 +41,25 @@ impl StoreWriter {
         self.lock()?.replace_json(&self.controllers_path(), hosts, MODE)
     }
 
-    /// Keeps the drains that Slurm shows on these nodes now, as far as others set them, and which nodes have a DRAIN of
-    /// a reboot.
+    /// Keeps the drains that Slurm shows on these nodes, as far as others set them, and which nodes have a DRAIN of a
+    /// reboot. `before` are the drains that were known before Slurm was asked.
     ///
     /// # Errors
     /// Fails if they cannot be written.
-    pub fn learn_drains(&self, nodes: &[NodeInfo], cured: &CuredByReboot<'_>) -> Result<(), StoreError> {
+    pub fn learn_drains(
+        &self,
+        nodes: &[NodeInfo],
+        before: &Drains,
+        cured: &CuredByReboot<'_>,
+    ) -> Result<(), StoreError> {
         let asked: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         let drains = |known: &Drains| {
-            let mut next = known.clone();
-            next.retain(|name, _| !asked.contains(name.as_str()));
-            next.extend(observe(known, nodes, cured));
+            let mut next = observe(known, nodes, cured);
+            // RebootProgram may have found a drain meanwhile that was set after Slurm's answer.
+            let is_newer = |name: &str, drain: &Drain| before.get(name) != Some(drain);
+            let kept =
+                known.iter().filter(|(name, drain)| !asked.contains(name.as_str()) || is_newer(name, drain));
+            next.extend(kept.map(|(name, drain)| (name.clone(), drain.clone())));
             next
         };
         let left = |known: &BTreeSet<String>| {

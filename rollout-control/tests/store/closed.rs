@@ -168,7 +168,7 @@ fn a_damaged_summary_is_made_anew() {
     }
     assert_eq!(store.stage_again(&driver, &set("n1")).unwrap(), set("n1"));
     assert_eq!(open(&store), [driver.as_str()]);
-    // Nothing can be known of a rollout without a journal.
+    // A rollout without a journal is not known.
     fs::write(dir.path().join("closed/kernel/summary.json"), "").unwrap();
     fs::remove_file(dir.path().join("closed/kernel/journal")).unwrap();
     assert!(store.closed().unwrap().is_empty());

@@ -6,6 +6,7 @@ use rollout_core::controller::pre_staging::{ChangedDrain, changed_drains};
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::controllers::ControllerHosts;
+use rollout_core::slurm::drains::{Drain, Drains};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 
@@ -45,6 +46,26 @@ fn controllers_are_learnt_and_kept() {
     assert!(store.controllers().is_empty());
 }
 
+/// The timer asks Slurm, RebootProgram finds a drain, and the timer records an answer from before it.
+#[test]
+fn a_drain_that_was_found_while_slurm_was_asked_stays() {
+    let (_dir, store) = store();
+    let drain = |reason: &str| Drain { reason: reason.to_owned(), ..Drain::default() };
+    let drains = |of: &[(&str, &str)]| -> Drains {
+        of.iter().map(|(node, reason)| ((*node).to_owned(), drain(reason))).collect()
+    };
+    store.add_drains(&drains(&[("n1", "old"), ("n2", "old"), ("n4", "not asked")])).unwrap();
+    let before = store.drains();
+    let idle = |node: &str| NodeInfo { state: vec!["IDLE".to_owned()], ..at(node, node) };
+    let answer = [idle("n1"), idle("n2"), idle("n3")];
+    store.add_drains(&drains(&[("n2", "new"), ("n3", "new")])).unwrap();
+    store.learn_drains(&answer, &before, &Config::default().cured_by_reboot()).unwrap();
+    assert_eq!(store.drains(), drains(&[("n2", "new"), ("n3", "new"), ("n4", "not asked")]));
+    // The next answer is newer than they are.
+    store.learn_drains(&answer, &store.drains(), &Config::default().cured_by_reboot()).unwrap();
+    assert_eq!(store.drains(), drains(&[("n4", "not asked")]));
+}
+
 /// The agents must be told of a drain that was set or removed after they got the order.
 #[test]
 fn drains_that_agents_do_not_know_of() {
@@ -53,7 +74,7 @@ fn drains_that_agents_do_not_know_of() {
     let learn = |node: &str, state: &str, reason: &str| {
         let state = state.split('+').map(str::to_owned).collect();
         let info = NodeInfo { state, reason: Some(reason.to_owned()), ..at(node, node) };
-        store.learn_drains(&[info], &Config::default().cured_by_reboot()).unwrap();
+        store.learn_drains(&[info], &store.drains(), &Config::default().cured_by_reboot()).unwrap();
     };
     let pre_stage = |nodes: &str, reason: Option<&str>| {
         let (order, drained) = (id(7), reason.map(str::to_owned));

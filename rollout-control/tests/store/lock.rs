@@ -86,7 +86,9 @@ fn nothing_is_written_without_the_lock() {
         scope.spawn(|| {
             locked_out(
                 "learn_drains",
-                store.learn_drains(&infos, &Config::default().cured_by_reboot()).map_err(StageError::from),
+                store
+                    .learn_drains(&infos, &store.drains(), &Config::default().cured_by_reboot())
+                    .map_err(StageError::from),
             )
         });
     });

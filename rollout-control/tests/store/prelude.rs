@@ -111,7 +111,7 @@ pub(crate) fn ordered(nodes: &str, order: u128) -> Entry {
 }
 
 pub(crate) fn seen(nodes: &str, order: u128, phase: Phase) -> Entry {
-    Entry::Seen { nodes: set(nodes), order: id(order), phase, error: None }
+    Entry::Seen { nodes: set(nodes), order: id(order), phase, error: None, notes: Vec::new() }
 }
 
 /// Records that nodes were ordered and came to an end.

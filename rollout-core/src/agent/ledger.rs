@@ -7,7 +7,7 @@ use crate::agent::changes_made::NodeChanges;
 use crate::agent::phase::{Event, Phase, keys};
 use crate::agent::record::{After, Before, BootDefault, Record};
 use crate::hostlist::NodeSet;
-use crate::protocol::answer::OrderStatus;
+use crate::protocol::answer::{MAX_NOTES, OrderStatus};
 use crate::protocol::order::{Order, OrderId, OrderKind, RestoreLedger};
 use crate::rollout::image::Running;
 use crate::rollout::manifest::{Change, OnFailure};
@@ -67,9 +67,6 @@ pub struct Ledger {
     /// and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_default: Option<BootDefault>,
-    /// A finding that an admin has to look at, though the order goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warning: Option<String>,
     /// One record for each change that was begun, in the order of the changes.
     #[serde(default)]
     pub records: Vec<Record>,
@@ -132,7 +129,6 @@ impl Ledger {
             tries: 1,
             slurmd: None,
             boot_default: None,
-            warning: None,
             records: Vec::new(),
             drained,
             drain_kept: false,
@@ -235,19 +231,13 @@ impl Ledger {
         });
     }
 
-    /// Adds facts that an admin should see and that are no failure.
+    /// Adds facts that an admin should see and that are no failure, up to [`MAX_NOTES`].
     pub fn note(&mut self, notes: &[String]) {
         for note in notes.iter().map(|note| one_line(note, MAX_ERROR)) {
-            if !self.notes.contains(&note) {
+            if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
                 self.notes.push(note);
             }
         }
-    }
-
-    /// Returns the failure and the notes, in one line.
-    fn summary(&self) -> Option<String> {
-        let parts: Vec<&str> = self.error.iter().chain(&self.notes).map(String::as_str).collect();
-        (!parts.is_empty()).then(|| one_line(&parts.join("; "), 2 * MAX_ERROR))
     }
 
     /// Forgets the work of a held order before it is carried out once more. Either nothing of it is left on the node,
@@ -262,7 +252,6 @@ impl Ledger {
         self.boot_default = None;
         self.error = None;
         self.notes.clear();
-        self.warning = None;
         self.ordered_s = Some(now_s);
         boot_id.clone_into(&mut self.ordered_boot_id);
         self.remember(id);
@@ -288,11 +277,6 @@ impl Ledger {
     pub fn verified(&self) -> Event {
         let slurmd_belongs_here = self.slurmd.is_some_and(Slurmd::belongs_here);
         Event::Verified { register: self.desired().is_some() && slurmd_belongs_here }
-    }
-
-    /// Records a finding that an admin has to look at.
-    pub fn warn(&mut self, finding: &str) {
-        self.warning = Some(one_line(finding, MAX_ERROR));
     }
 
     /// Returns whether nothing is left to do that must come before slurmd starts. It is for an ended order, except for
@@ -349,8 +333,8 @@ impl Ledger {
             rollout: self.order.rollout().map(str::to_owned),
             phase: self.phase,
             since_s: self.since_s,
-            error: self.summary(),
-            warning: self.warning.clone(),
+            error: self.error.clone(),
+            notes: self.notes.clone(),
             changed: self.changed(),
             took_s: self.took_s(),
         }

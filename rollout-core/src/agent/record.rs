@@ -26,7 +26,7 @@ pub enum Before {
         /// Every installed package: dnf and zypper `name-epoch:version-release.arch`, apt `name:arch=version`.
         installed: Vec<String>,
     },
-    /// Nothing to restore: the change comes with the image, and a node without a disk is only checked for it.
+    /// No state to restore: the change comes with the image, and a node without a disk is only checked for it.
     InImage,
     Image {
         /// The system that was running.

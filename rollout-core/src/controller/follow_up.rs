@@ -55,7 +55,7 @@ pub enum Outcome {
     /// The agent carries out the order of a held node once more.
     Retried,
     /// The order ended, or the agent holds the node.
-    Ended { phase: Phase, error: Option<String> },
+    Ended { phase: Phase, error: Option<String>, notes: Vec<String> },
     /// The node did not come back.
     Lost { why: String },
     /// The node has moved on.
@@ -75,6 +75,12 @@ pub enum AfterRestoring {
 }
 
 impl Outcome {
+    /// Returns the outcome for a report about an order that has ended, or is held.
+    #[must_use]
+    pub fn ended(report: &OrderStatus) -> Self {
+        Self::Ended { phase: report.phase, error: report.error.clone(), notes: report.notes.clone() }
+    }
+
     /// Returns the line of the journal. `None` if the outcome is of an order, and there was none.
     #[must_use]
     pub fn entry(self, nodes: NodeSet, order: Option<OrderId>) -> Option<Entry> {
@@ -89,7 +95,7 @@ impl Outcome {
                 Entry::UnderWay { nodes, order, under_way: Some(under_way), volatile }
             }
             Self::Retried => Entry::Retried { nodes, order },
-            Self::Ended { phase, error } => Entry::Seen { nodes, order, phase, error },
+            Self::Ended { phase, error, notes } => Entry::Seen { nodes, order, phase, error, notes },
             Self::Lost { why } => Entry::Lost { nodes, order, why },
             Self::Superseded { why } => Entry::Superseded { nodes, order: Some(order), why },
         })
@@ -264,7 +270,7 @@ fn due_for_boot_owner(record: &NodeRecord, report: &OrderStatus) -> Option<Step>
 fn due_at_end(record: &NodeRecord, report: &OrderStatus) -> Option<Step> {
     let phase = report.phase;
     if record.progress != Progress::Seen(phase) && !record.has_settled_order() {
-        return Some(Step::Record(Outcome::Ended { phase, error: report.error.clone() }));
+        return Some(Step::Record(Outcome::ended(report)));
     }
     // Every change of a boot source ends proven or restored.
     record.unsettled_boot_change()?;
@@ -294,7 +300,7 @@ fn due_without_report(node: NodeView<'_>, of: RecordOf<'_>, agent: &AgentStatus)
     match (of.rollout, record.progress) {
         // Its ledger had the order until it booted, and its gate has opened without us.
         (None, Progress::Ordered) if booted => {
-            Some(Step::Record(Outcome::Ended { phase: Phase::Updated, error: None }))
+            Some(Step::Record(Outcome::Ended { phase: Phase::Updated, error: None, notes: Vec::new() }))
         }
         (Some(_), Progress::Ordered) if booted => {
             let why = "its agent knows of no order: was the node reinstalled?".to_owned();

@@ -10,6 +10,7 @@ use crate::rollout::image::{Image, Running};
 use crate::rollout::journal::{NodeRecord, Progress, Restoration};
 use crate::slurm::node::NodeInfo;
 use crate::slurm::reason;
+use crate::text::with_notes;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -155,7 +156,7 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
         since_ms: record.since_ms,
         slurm_state: node.slurm().map(NodeInfo::state_text),
         boot_id: node.agent().map(|agent| agent.boot_id.clone()),
-        note: record.why.clone(),
+        note: record.note(),
         images: of.rollout.and_then(|rollout| Some(Images::of(rollout.image()?, record, node.agent()))),
     };
     // The agent knows best about the order that the journal is about, even if its answer to that order was lost.
@@ -203,10 +204,13 @@ pub fn recorded_phase(record: &NodeRecord) -> DisplayPhase {
 fn by_report(status: &mut NodeStatus, node: NodeView<'_>, report: &OrderStatus) {
     status.phase = report.phase.into();
     status.since_ms = report.since_s.saturating_mul(1000);
-    status.note = report.error.clone().or_else(|| report.warning.clone());
-    if let Phase::Undoing | Phase::RebootingBack | Phase::VerifyingOld = report.phase {
-        status.note = Some(reason::going_back(report.error.as_deref()));
-    }
+    let failure = match report.phase {
+        Phase::Undoing | Phase::RebootingBack | Phase::VerifyingOld => {
+            Some(reason::going_back(report.error.as_deref()))
+        }
+        _ => report.error.clone(),
+    };
+    status.note = with_notes(failure.as_deref(), &report.notes);
     // It is proven, and still differs from slurm.conf: less memory, another GPU. Slurm never takes it back.
     let refused = |info: &&NodeInfo| report.phase == Phase::Updated && info.has("INVALID_REG");
     if let Some(info) = node.slurm().filter(refused) {

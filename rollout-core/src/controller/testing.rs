@@ -140,7 +140,7 @@ impl AgentStatus {
             phase,
             since_s: 7,
             error: failed.then(|| "nhc failed".to_owned()),
-            warning: None,
+            notes: Vec::new(),
             changed: false,
             took_s: None,
         };

@@ -51,11 +51,15 @@ pub fn not_sealed(slurm_user: &str, why: &str) -> Finding {
         )
 }
 
-/// Returns the finding about trial orders that were not sent.
+/// Returns the finding about trial orders that were not sent, by a `doctor` that root runs or not.
 #[must_use]
-pub fn not_tried(why: &str) -> Finding {
-    Finding::warning(CHECK, format!("not tried whether agents accept orders from this host: {why}"))
-        .cured_by("run `slurm-rollout doctor` as root")
+pub fn not_tried(why: &str, is_root: bool) -> Finding {
+    Finding::warning(CHECK, format!("not tried whether agents accept orders from this host: {why}")).cured_by(
+        match is_root {
+            true => "remove the cause, or name fewer nodes (`slurm-rollout doctor NODES`)",
+            false => "run `slurm-rollout doctor` as root",
+        },
+    )
 }
 
 fn refused(why: &str) -> Finding {

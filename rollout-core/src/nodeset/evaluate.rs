@@ -82,8 +82,8 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Returns the key of a group: of its own source, else of the source of the group that names it, else of the default
-    /// source. `written` is the group in errors.
+    /// Returns the key of a group: of its own source, else of the source of the group that names it, else of the
+    /// default source. `written` is the group in errors.
     fn key(
         &self,
         source: Option<&str>,
@@ -164,8 +164,8 @@ fn of(group: &str, source: GroupError) -> NodesetError {
     NodesetError::Group { group: group.to_owned(), source }
 }
 
-/// Names the group whose definition has an error. A circle and a depth name their groups themselves, and of groups inside
-/// one another the innermost suffices.
+/// Names the group whose definition has an error. A circle and a depth name their groups themselves, and of groups
+/// inside one another the innermost suffices.
 fn in_definition(key: &Key, error: NodesetError) -> NodesetError {
     match error {
         NodesetError::Definition { .. }

@@ -5,7 +5,7 @@ use super::NodesetError;
 /// Blanks between operands, as in a hostlist.
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// What is done with the nodes of an operand.
+/// Operation on the nodes of an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operator {
     Union,

@@ -34,6 +34,10 @@ pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";
 /// The largest body that an agent reads. munged decodes no credential of more than 1 MiB.
 pub const MAX_BODY: usize = 1024 * 1024;
 
+/// The largest number of notes in a status, so that every status fits into what a controller reads. The agent's log has
+/// all of them.
+pub const MAX_NOTES: usize = 16;
+
 /// A hand-over by slurmd on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOverRequest {
@@ -154,9 +158,9 @@ pub struct OrderStatus {
     /// The failure, in one line.
     #[serde(default)]
     pub error: Option<String>,
-    /// A finding that an admin has to look at, in one line, though the order went on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warning: Option<String>,
+    /// Facts that an admin should see and that are no failure, each in one line. Older agents do not report them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The order altered something on the node that has not been undone.
     #[serde(default)]
     pub changed: bool,

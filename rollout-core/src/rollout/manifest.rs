@@ -2,8 +2,9 @@
 //!
 //! Reading has two steps. [`Manifest::parse`] deserializes the text (unknown keys are errors, with line and column) and
 //! then checks the rules that TOML cannot express: absolute paths, names that fit a command line, one change per path.
-//! Before that, [`expand()`] replaces a node set by its nodes, when the manifest is staged: what is stored names nodes only.
-//! A node runs the same checks again on the parts that an order carries: an agent trusts no text from the network.
+//! Before that, [`expand()`] replaces a node set by its nodes, when the manifest is staged: what is stored names nodes
+//! only. A node runs the same checks again on the parts that an order carries: an agent trusts no text from the
+//! network.
 
 mod expand;
 mod packages;

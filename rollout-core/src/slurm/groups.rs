@@ -64,8 +64,8 @@ pub enum NodeProperty {
 }
 
 impl NodeProperty {
-    /// Returns the property that a source of groups stands for. ClusterShell's example configuration has other names for
-    /// two of them (`conf/groups.conf.d/slurm.conf.example`).
+    /// Returns the property that a source of groups stands for. ClusterShell's example configuration has other names
+    /// for two of them (`conf/groups.conf.d/slurm.conf.example`).
     #[must_use]
     pub fn of_source(source: &str) -> Option<Self> {
         match source {

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_reason_may_tell_by_when_the_node_was_handed_over() {
-        let not_ordered = Reason::not_ordered("/run/slurm-rollout/agent.sock: connection refused");
+        let not_ordered = Reason::not_ordered("/run/slurm-rollout/agent.sock: connection refused", None);
         let unknown = "slurm-rollout RebootProgram: refused: held by driver";
         for (reason, tells) in [
             ("driver : reboot issued", true),

@@ -20,6 +20,9 @@ const PREFIX: &str = "slurm-rollout ";
 /// Begins the Reason that earlier versions set if there were many different causes. Nodes may still have it.
 const OLD_PREFIX: &str = "slurm-rollout: ";
 
+/// Begins the subject of a Reason of RebootProgram that keeps the words of the reboot's own Reason.
+const REBOOT_PROGRAM_FOR: &str = "RebootProgram for ";
+
 /// Begins the text of a Reason for nodes that RebootProgram could not order.
 const NOT_ORDERED: &str = "not ordered:";
 
@@ -45,6 +48,9 @@ const REBOOT_REQUESTED: [&str; 2] = ["Reboot ASAP", "reboot requested"];
 /// Length limit of our Reasons, in characters: `sinfo -R` shows one line.
 pub const MAX_LENGTH: usize = 320;
 
+/// Length limit of the words of a reboot's own Reason in a Reason of ours, in characters.
+const MAX_REQUEST: usize = 160;
+
 /// A Reason to set on nodes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason(String);
@@ -59,10 +65,30 @@ impl Reason {
     }
 
     /// Returns the Reason for nodes that RebootProgram could not order and of which no journal tells. It counts as the
-    /// time of the hand-over, see [`NodeInfo::handed_over_s`](crate::slurm::node::NodeInfo::handed_over_s).
+    /// time of the hand-over, see [`NodeInfo::handed_over_s`](crate::slurm::node::NodeInfo::handed_over_s). It takes
+    /// the place of the reboot's own Reason. If only the rollout that `request` names is applied, it keeps the words of
+    /// that, so that an order which is sent again is the same order.
     #[must_use]
-    pub fn not_ordered(why: &str) -> Self {
-        Self::ours(REBOOT_PROGRAM_SUBJECT, &format!("{NOT_ORDERED} {why}"))
+    pub fn not_ordered(why: &str, request: Option<&str>) -> Self {
+        // The first colon ends the subject.
+        let words = requested(request.unwrap_or_default()).replace(':', " ");
+        let subject = match one_line(&words, MAX_REQUEST) {
+            words if words.is_empty() => REBOOT_PROGRAM_SUBJECT.to_owned(),
+            words => format!("{REBOOT_PROGRAM_FOR}{words}"),
+        };
+        // A long cause must not cost the subject its end.
+        let room = MAX_LENGTH.saturating_sub(PREFIX.len() + subject.chars().count() + ": ".len());
+        Self::ours(&subject, &one_line(&format!("{NOT_ORDERED} {why}"), room))
+    }
+
+    /// Returns one Reason for nodes with many different causes, in place of these. It keeps the subject.
+    #[must_use]
+    pub fn of_many_causes(&self) -> Self {
+        let subject = match Self::classify(self.as_str()).kind {
+            ReasonKind::Ours { subject, .. } => subject,
+            ReasonKind::OfAReboot | ReasonKind::Foreign => REBOOT_PROGRAM_SUBJECT,
+        };
+        Self::ours(subject, &format!("{NOT_ORDERED} see `slurm-rollout status`"))
     }
 
     /// Returns the Reason of a drain that was set by others, exactly as they set it.
@@ -157,21 +183,39 @@ impl Classified<'_> {
     #[must_use]
     pub fn is_of_a_hand_over(&self) -> bool {
         match self.kind {
-            ReasonKind::Ours { subject: REBOOT_PROGRAM_SUBJECT, text } if text.starts_with(NOT_ORDERED) => {
-                true
+            ReasonKind::Ours { subject, text } if text.starts_with(NOT_ORDERED) => {
+                subject == REBOOT_PROGRAM_SUBJECT || subject.starts_with(REBOOT_PROGRAM_FOR) || self.issued
             }
             _ => self.issued,
         }
     }
 }
 
-/// Returns whether the Reason of a reboot names this rollout: as a word, in the admin's text or as the subject of a
-/// Reason of ours.
+/// Returns whether the Reason of a reboot names this rollout: as a word, in the admin's text or in the subject of the
+/// Reason with which RebootProgram has replaced that.
 #[must_use]
 pub fn names_rollout(reason: &str, rollout: &str) -> bool {
     let is_of_ids = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
-    let mut words = reason.split(|c| !is_of_ids(c)).map(|word| word.trim_end_matches('.'));
+    let mut words = requested(reason).split(|c| !is_of_ids(c)).map(|word| word.trim_end_matches('.'));
     words.any(|word| word == rollout)
+}
+
+/// Returns the words of the request in the Reason of a node that is being rebooted. Empty if the request had none.
+///
+/// A Reason of ours that Slurm has appended to was there before the request, which had none of its own: the request's
+/// would have replaced it. The text of a Reason of ours never counts, because it may quote anything, such as the path
+/// of a rollout's journal.
+fn requested(reason: &str) -> &str {
+    let classified = Reason::classify(reason);
+    match classified.kind {
+        ReasonKind::Ours { .. } if classified.issued => "",
+        ReasonKind::Ours { subject: REBOOT_PROGRAM_SUBJECT | PLAIN_REBOOT, .. } => "",
+        ReasonKind::Ours { subject, .. } => subject.strip_prefix(REBOOT_PROGRAM_FOR).unwrap_or(subject),
+        ReasonKind::OfAReboot | ReasonKind::Foreign => match without_notes(reason) {
+            text if REBOOT_REQUESTED.contains(&text) => "",
+            text => text,
+        },
+    }
 }
 
 /// Returns the Reason without Slurm's notes.
@@ -230,177 +274,4 @@ pub fn going_back(error: Option<&str>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::slurm::drains::was_drained_meanwhile;
-    use crate::slurm::node::NodeInfo;
-    use proptest::prelude::*;
-
-    fn node(state: &str, reason: &str) -> NodeInfo {
-        NodeInfo {
-            name: "n1".to_owned(),
-            state: state.split('+').map(str::to_owned).collect(),
-            reason: Some(reason.to_owned()),
-            reason_s: Some(7),
-            ..NodeInfo::default()
-        }
-    }
-
-    #[test]
-    fn reasons_are_told_apart() {
-        use ReasonKind::{Foreign, OfAReboot, Ours};
-        let nhc = Ours { subject: "driver", text: "held: nhc" };
-        let see_status =
-            Ours { subject: REBOOT_PROGRAM_SUBJECT, text: "not ordered, see `slurm-rollout status`" };
-        // The Reason, its kind, whether it was issued, and whether it timed out.
-        for (reason, kind, issued, timed_out) in [
-            ("slurm-rollout driver: held: nhc", nhc, false, false),
-            ("slurm-rollout driver: held: nhc : reboot issued", nhc, true, false),
-            ("slurm-rollout driver: held: nhc : reboot issued : reboot timed out", nhc, true, true),
-            // The first note is ours, and Slurm does not repeat it when the next reboot times out.
-            ("slurm-rollout driver: held: nhc : reboot timed out : reboot issued", nhc, true, true),
-            ("slurm-rollout by hand", Ours { subject: "by hand", text: "" }, false, false),
-            ("slurm-rollout: not ordered, see `slurm-rollout status`", see_status, false, false),
-            (
-                "slurm-rollout: not ordered, see `slurm-rollout status` : reboot timed out",
-                see_status,
-                false,
-                true,
-            ),
-            ("driver : reboot issued", OfAReboot, true, false),
-            ("driver : reboot issued : reboot timed out", OfAReboot, true, true),
-            ("driver : reboot issued : reboot complete", OfAReboot, true, false),
-            ("driver : reboot issued : reboot timed out : reboot complete", OfAReboot, true, false),
-            ("driver : reboot issued : reboot complete : reboot timed out", OfAReboot, true, true),
-            ("driver : reboot issued : Not responding", OfAReboot, true, false),
-            ("two\nlines : reboot issued", OfAReboot, true, false),
-            // Without `reason=`, and of a second reboot in 22.05.
-            ("reboot issued", OfAReboot, true, false),
-            ("reboot issued : reboot timed out", OfAReboot, true, true),
-            ("reboot timed out", OfAReboot, false, true),
-            ("Reboot ASAP", OfAReboot, false, false),
-            ("reboot requested", OfAReboot, false, false),
-            ("reboot requested : reboot issued", OfAReboot, true, false),
-            ("reboot requested by the vendor", Foreign, false, false),
-            ("reboot issued by hand", Foreign, false, false),
-            ("bad DIMM", Foreign, false, false),
-            ("bad DIMM : reboot timed out", Foreign, false, true),
-            ("bad DIMM : reboot timed out by mistake", Foreign, false, false),
-            ("slurm-rollouts are bad", Foreign, false, false),
-            ("see slurm-rollout driver: held", Foreign, false, false),
-            ("", Foreign, false, false),
-        ] {
-            assert_eq!(Reason::classify(reason), Classified { kind, issued, timed_out }, "{reason}");
-        }
-    }
-
-    #[test]
-    fn our_reason_is_one_line_and_keeps_that_slurm_gave_up() {
-        let reason = Reason::ours("r", "held:\n no such\tpackage");
-        assert_eq!(reason.as_str(), "slurm-rollout r: held: no such package");
-        let late = node("DOWN", "x : reboot issued : reboot timed out");
-        let reason = Reason::ours("r", "verify failed").replacing(late.reason.as_deref());
-        assert_eq!(reason.as_str(), "slurm-rollout r: verify failed : reboot timed out");
-        assert!(node("DOWN", reason.as_str()).timed_out_waiting_for_our_reboot());
-        let issued = node("DOWN", "x : reboot issued");
-        assert_eq!(Reason::ours("r", "x").replacing(issued.reason.as_deref()), Reason::ours("r", "x"));
-        let quoting = Reason::ours("r", "has x : reboot issued : : reboot timed out");
-        let classified = Reason::classify(quoting.as_str());
-        assert!(!classified.issued && !classified.timed_out, "{quoting}");
-        let long = Reason::ours("r", &format!("dnf: {}no such package", "long ".repeat(500))).to_string();
-        assert!(long.chars().count() <= MAX_LENGTH && long.ends_with("no such package"), "{long}");
-        assert!(long.starts_with("slurm-rollout r: dnf"), "{long}");
-    }
-
-    #[test]
-    fn a_reason_names_a_rollout_as_a_word() {
-        for (reason, names) in [
-            ("driver-580", true),
-            ("driver-580 : reboot issued", true),
-            ("driver-580: reboot issued", true),
-            ("for driver-580.", true),
-            ("\"driver-580\", please", true),
-            ("slurm-rollout driver-580: not ordered: no answer", true),
-            ("driver : reboot issued", false),
-            ("undo-driver-580 : reboot issued", false),
-            ("driver-580.1 : reboot issued", false),
-            ("driver-580@2 : reboot issued", false),
-            ("Reboot ASAP : reboot issued", false),
-            ("", false),
-        ] {
-            assert_eq!(names_rollout(reason, "driver-580"), names, "{reason}");
-        }
-        assert!(names_rollout("driver-580@2 : reboot issued", "driver-580@2"));
-    }
-
-    #[test]
-    fn a_drain_of_others_is_restored_as_it_was() {
-        for theirs in ["bad DIMM", "  two  blanks", "bad DIMM : reboot timed out"] {
-            assert_eq!(Reason::restored(theirs).as_str(), theirs);
-            assert!(!Reason::classify(theirs).is_of_a_reboot());
-        }
-        assert_eq!(without_notes("bad DIMM : reboot timed out"), "bad DIMM");
-    }
-
-    /// Any subject: names of rollouts, and others that must do no harm.
-    fn subjects() -> impl Strategy<Value = String> {
-        prop_oneof![
-            "[a-z0-9][a-z0-9._-]{0,63}",
-            Just(REBOOT_PROGRAM_SUBJECT.to_owned()),
-            Just("plain reboot".to_owned()),
-            any::<String>(),
-        ]
-    }
-
-    fn texts() -> impl Strategy<Value = String> {
-        prop_oneof![
-            any::<String>(),
-            "(held|going back|refused|not ordered): .{0,60}",
-            ".{200,600}",
-            ".{0,20}: reboot (issued|timed out)",
-        ]
-    }
-
-    fn appended() -> impl Strategy<Value = &'static str> {
-        prop_oneof![
-            Just(""),
-            Just(" : reboot issued"),
-            Just(" : reboot timed out"),
-            Just(" : reboot issued : reboot timed out"),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn every_reason_of_ours_is_recognized(subject in subjects(), text in texts(), appended in appended()) {
-            let late = node("DOWN", "x : reboot issued : reboot timed out");
-            let ours = Reason::ours(&subject, &text);
-            for reason in [ours.clone(), ours.replacing(late.reason.as_deref()), Reason::not_ordered(&text)] {
-                let reported = format!("{reason}{appended}");
-                prop_assert!(Reason::classify(&reported).is_ours(), "{}", reported);
-                let drained = node("DOWN+DRAIN+REBOOT_ISSUED", &reported);
-                prop_assert_eq!(was_drained_meanwhile(&drained, "slurm"), None);
-                prop_assert!(node("IDLE+DRAIN", &reported).is_drained_by_us());
-                let timed_out = node("DOWN", &format!("{reported} : reboot timed out"));
-                prop_assert!(timed_out.timed_out_waiting_for_our_reboot());
-            }
-        }
-
-        #[test]
-        fn a_node_that_could_not_be_ordered_shows_when(why in texts(), appended in appended()) {
-            let reported = format!("{}{appended}", Reason::not_ordered(&why));
-            prop_assert_eq!(node("DOWN+REBOOT_ISSUED", &reported).handed_over_s(), Some(7));
-        }
-
-        #[test]
-        fn subject_and_text_can_be_read_back(
-            subject in "[a-z0-9][a-z0-9._-]{0,63}",
-            text in "[a-z]{1,20}( [a-z]{1,20}){0,5}",
-            appended in appended(),
-        ) {
-            let reported = format!("{}{appended}", Reason::ours(&subject, &text));
-            let kind = ReasonKind::Ours { subject: &subject, text: &text };
-            prop_assert_eq!(Reason::classify(&reported).kind, kind);
-        }
-    }
-}
+mod tests;

@@ -72,12 +72,12 @@ fn due(of: RecordOf<'_>, agent: Option<&AgentStatus>, now_ms: u64) -> Option<Ste
             put_back("the rollout is undone", AfterRestoring::TellAgent)
         }
         Some(order) if order.phase.has_ended() && record.progress != Progress::Seen(order.phase) => {
-            Some(Step::Record(Outcome::Ended { phase: order.phase, error: order.error.clone() }))
+            Some(Step::Record(Outcome::ended(order)))
         }
         Some(_) => None,
         None if under_way && agent.awaits => Some(expectation(record)),
         None if record.progress == Progress::Ordered && of.rollout.is_none() && agent.order.is_none() => {
-            Some(Step::Record(Outcome::Ended { phase: Phase::Updated, error: None }))
+            Some(Step::Record(Outcome::Ended { phase: Phase::Updated, error: None, notes: Vec::new() }))
         }
         None if record.progress == Progress::Ordered && has_booted(record, agent) => {
             put_back("it has booted, and its agent knows nothing of the order", AfterRestoring::StageAgain)

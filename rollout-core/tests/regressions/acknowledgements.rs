@@ -62,7 +62,10 @@ fn a_node_that_is_proven_under_an_earlier_order_keeps_its_boot_source() {
     world.agent = Some(with_order(NEW_BOOT, Some("compute"), 1, Phase::Updated));
     let due = world.follow_up();
     assert_eq!((due.len(), &due[0].order), (1, &Some(id(1))));
-    assert_eq!(due[0].step, Step::Record(Outcome::Ended { phase: Phase::Updated, error: None }));
+    assert_eq!(
+        due[0].step,
+        Step::Record(Outcome::Ended { phase: Phase::Updated, error: None, notes: Vec::new() })
+    );
     assert_eq!((world.due(), world.progress("compute")), (vec![], Progress::Seen(Phase::Updated)));
     assert_eq!(world.hand_over(), Ok(None), "nothing is armed again");
 }

@@ -50,7 +50,8 @@ fn a_rollout_that_did_not_last_is_not_in_the_way_of_an_undo() {
     world.stage("B", LINK);
     world.ordering(Some("B"), 2);
     let refused = Entry::Refused { nodes: n1(), order: id(2), why: "busy".into() };
-    let rolled_back = Entry::Seen { nodes: n1(), order: id(2), phase: Phase::RolledBack, error: None };
+    let rolled_back =
+        Entry::Seen { nodes: n1(), order: id(2), phase: Phase::RolledBack, error: None, notes: Vec::new() };
     let unreachable = Entry::Unreachable { nodes: n1(), order: id(2), why: "timed out".into() };
     for outcome in [rolled_back, refused, unreachable] {
         let mut world = world.clone();

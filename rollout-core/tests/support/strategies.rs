@@ -66,8 +66,9 @@ pub fn entry() -> impl Strategy<Value = Entry> {
         }),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Retried { nodes, order }),
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Released { nodes, order }),
-        (nodes(), order(), phase, prop::option::of(why()))
-            .prop_map(|(nodes, order, phase, error)| Entry::Seen { nodes, order, phase, error }),
+        (nodes(), order(), phase, prop::option::of(why()), prop::collection::vec(why(), 0..3)).prop_map(
+            |(nodes, order, phase, error, notes)| Entry::Seen { nodes, order, phase, error, notes }
+        ),
     ]
 }
 

@@ -89,7 +89,10 @@ impl World {
     }
 
     pub fn seen(&mut self, rollout: Option<&str>, order: u128, phase: Phase) {
-        self.write(rollout, Entry::Seen { nodes: n1(), order: id(order), phase, error: None });
+        self.write(
+            rollout,
+            Entry::Seen { nodes: n1(), order: id(order), phase, error: None, notes: Vec::new() },
+        );
     }
 
     pub fn slurm_shows(&mut self, state: &str, reason: &str) {
@@ -203,7 +206,7 @@ pub fn with_order(boot_id: &str, rollout: Option<&str>, order: u128, phase: Phas
         phase,
         since_s: 0,
         error: None,
-        warning: None,
+        notes: Vec::new(),
         changed: true,
         took_s: None,
     };

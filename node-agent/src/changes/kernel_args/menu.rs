@@ -1,6 +1,7 @@
 //! The menu in GRUB's configuration, as grub-mkconfig writes it. Pure.
 
 use rollout_core::rollout::kernel_args::KernelArgs;
+use rollout_core::text::shell_words;
 
 /// Commands that load a kernel, with its path and its command line.
 const LINUX: [&str; 3] = ["linux", "linux16", "linuxefi"];
@@ -111,30 +112,10 @@ fn linux(line: &str) -> Option<(&str, &str)> {
 
 /// Returns title and id of `menuentry 'TITLE' --class x $menuentry_id_option 'ID' {`. An apostrophe is written `'\''`.
 fn names(line: &str) -> [String; 2] {
-    let words = quoted(line);
+    let words = shell_words(line);
     let after = |option: &str| words.iter().position(|word| word == option).and_then(|at| words.get(at + 1));
     let id = after("$menuentry_id_option").or_else(|| after("--id"));
     [words.get(1).cloned().unwrap_or_default(), id.cloned().unwrap_or_default()]
-}
-
-/// Splits a line into words, with quotes as in a shell.
-fn quoted(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ pub(super) fn in_apt(output: &str) -> Space {
     let mut space = Space::default();
     for line in output.lines().map(str::trim) {
         if let Some(size) = line.strip_prefix("Need to get ") {
-            // What is in the cache already: `1 MB/3 MB`.
+            // Without the part that is in the cache: `1 MB/3 MB`.
             space.download = size_of(size.split('/').next().unwrap_or(size), 1000);
         } else if let Some(size) = line.strip_prefix("Download size:") {
             space.download = size_of(size.split('/').next().unwrap_or(size), 1000);

@@ -83,7 +83,7 @@ pub(crate) fn can_write(who: &Identity, dir: &Path) -> Option<bool> {
         return Some(access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok());
     }
     let test = [TEST.as_ref(), "-w".as_ref(), dir.as_os_str(), "-a".as_ref(), "-x".as_ref(), dir.as_os_str()];
-    match as_user(who, &test)?.status.code() {
+    match as_user(who, &test).ok()?.status.code() {
         Some(0) => Some(true),
         Some(1) => Some(false),
         _ => None,
@@ -105,7 +105,7 @@ pub(super) fn can_lock(who: &Identity, lock: &Path) -> Option<Result<(), String>
     let nonblocking = [FLOCK.as_ref(), "--nonblock".as_ref(), lock.as_os_str(), TRUE.as_ref()];
     let output = match geteuid().as_raw() == who.uid {
         true => Program::new(FLOCK, TRIAL_LIMIT).args(&nonblocking[1..]).output().ok()?,
-        false => as_user(who, &nonblocking)?,
+        false => as_user(who, &nonblocking).ok()?,
     };
     match output.status.code() {
         // 1: another process holds it, so locks work.
@@ -115,17 +115,26 @@ pub(super) fn can_lock(who: &Identity, lock: &Path) -> Option<Result<(), String>
     }
 }
 
-/// Runs a program as this user. `None` if only root could.
-pub(super) fn as_user(who: &Identity, argv: &[&OsStr]) -> Option<Output> {
-    if !geteuid().is_root() || !is_program(Path::new(SETPRIV)) {
-        return None;
+/// Runs a program as this user.
+///
+/// # Errors
+/// With the cause, if it cannot be run or does not end in time.
+pub(super) fn as_user(who: &Identity, argv: &[&OsStr]) -> Result<Output, String> {
+    let name = &who.name;
+    if !geteuid().is_root() {
+        return Err(format!("only root can become {name}"));
     }
-    let gid = User::from_name(&who.name).ok().flatten()?.gid;
+    if !is_program(Path::new(SETPRIV)) {
+        return Err(format!("there is no {SETPRIV} to become {name} with (util-linux)"));
+    }
+    let user =
+        User::from_name(name).map_err(|error| format!("the user {name} cannot be looked up: {error}"))?;
+    let gid = user.ok_or_else(|| format!("this host has no user {name}"))?.gid;
     let program = Program::new(SETPRIV, TRIAL_LIMIT)
         .args([format!("--reuid={}", who.uid), format!("--regid={gid}")])
         .args(["--init-groups", "--"])
         .args(argv);
-    program.output().ok()
+    program.output().map_err(|error| error.to_string())
 }
 
 /// Returns the free space for SlurmUser, in bytes.

@@ -23,7 +23,7 @@ pub(crate) const VERB: &str = "seal-probe";
 pub(super) enum NotSealed {
     /// SlurmUser cannot seal here.
     Refused(String),
-    /// It was not tried.
+    /// It was not tried, with the cause.
     NotTried(String),
 }
 
@@ -47,8 +47,7 @@ pub(super) fn sealed(
     let nodes = nodes.to_string();
     let argv: [&OsStr; 5] =
         [program.as_ref(), "--config".as_ref(), path.as_ref(), VERB.as_ref(), nodes.as_ref()];
-    let child = files::as_user(who, &argv);
-    read(child.ok_or_else(|| NotSealed::NotTried(format!("only root can seal as {}", who.name)))?)
+    read(files::as_user(who, &argv).map_err(NotSealed::NotTried)?)
 }
 
 fn sealed_here(config: &Config, nodes: &NodeSet) -> Result<String, Failure> {
@@ -83,6 +82,21 @@ mod tests {
         let why = "the key /etc/slurm/slurm.key: Permission denied";
         let refused = Err(NotSealed::Refused(why.to_owned()));
         assert_eq!(read(output(1, "", &format!("slurm-rollout: {why}\n"))), refused);
+    }
+
+    #[test]
+    fn a_child_that_cannot_be_started_tells_why() {
+        let nobody = Identity { name: "no-such-user".to_owned(), uid: 4_242_424, gids: Vec::new() };
+        let nodes = NodeSet::parse("n1").unwrap();
+        let why = match sealed(Path::new("/c"), &Config::default(), &nobody, &nodes) {
+            Err(NotSealed::NotTried(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let expected = match geteuid().is_root() {
+            true => "this host has no user no-such-user",
+            false => "only root can become no-such-user",
+        };
+        assert_eq!(why, expected);
     }
 
     #[test]

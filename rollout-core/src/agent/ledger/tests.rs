@@ -234,18 +234,24 @@ fn only_a_manifest_that_says_so_holds_a_node_that_was_undone() {
 }
 
 #[test]
-fn notes_are_in_the_status_behind_the_failure_and_are_no_failure() {
+fn notes_are_in_the_status_beside_the_failure() {
     let mut updated = ledger(Phase::Applying);
     updated.records = vec![record(None)];
     let notes = vec!["a scriptlet failed:\nno".to_owned()];
     updated.record_after(After { changed: true, notes: notes.clone(), ..After::default() });
     updated.note(&notes);
     assert_eq!(updated.error, None);
-    assert_eq!(updated.status().error.as_deref(), Some("a scriptlet failed: no"));
+    let status = updated.status();
+    assert_eq!((status.error, status.notes), (None, vec!["a scriptlet failed: no".to_owned()]));
     let mut held = ledger(Phase::Held);
     held.note(&["tzdata was updated".to_owned()]);
-    assert_eq!(held.status().error.as_deref(), Some("nhc said no; tzdata was updated"));
+    let status = held.status();
+    assert_eq!(status.error.as_deref(), Some("nhc said no"));
+    assert_eq!(status.notes, ["tzdata was updated"]);
     assert_eq!(held.reason(), "nhc said no");
     held.begin_again(OrderId::from_random(9), "boot-2", 20);
-    assert_eq!(held.status().error, None);
+    let status = held.status();
+    assert_eq!((status.error, status.notes), (None, Vec::new()));
+    held.note(&(0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(held.status().notes.len(), MAX_NOTES);
 }

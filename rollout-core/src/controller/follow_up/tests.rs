@@ -22,11 +22,22 @@ fn recorded(outcome: Outcome) -> Option<Step> {
 }
 
 fn ended(phase: Phase, error: Option<&str>) -> Option<Step> {
-    recorded(Outcome::Ended { phase, error: error.map(str::to_owned) })
+    recorded(Outcome::Ended { phase, error: error.map(str::to_owned), notes: Vec::new() })
 }
 
 fn superseded(why: &str) -> Option<Step> {
     recorded(Outcome::Superseded { why: why.into() })
+}
+
+#[test]
+fn notes_are_recorded_and_are_no_failure() {
+    let mut reports = agent(NEW_BOOT).at(1, Phase::Updated).for_rollout("driver");
+    reports.order.iter_mut().for_each(|order| order.notes = vec!["a scriptlet failed".to_owned()]);
+    let order = reports.order.clone().unwrap();
+    let notes = vec!["a scriptlet failed".to_owned()];
+    assert_eq!(Outcome::ended(&order), Outcome::Ended { phase: Phase::Updated, error: None, notes });
+    let node = Node::in_rollout("driver", record(Progress::Ordered)).agent(reports);
+    assert_eq!(step(&node), recorded(Outcome::ended(&order)));
 }
 
 /// Returns the only step that is due.

@@ -176,6 +176,9 @@ fn a_reboot_that_must_name_the_rollout_and_does_not_is_plain() {
         (ApplyBy::Named, Some("Reboot ASAP : reboot issued"), false),
         // RebootProgram found no agent, and `reconcile` sends the order.
         (ApplyBy::Named, Some("slurm-rollout driver: not ordered: no answer"), true),
+        (ApplyBy::Named, Some("slurm-rollout RebootProgram for driver: not ordered: no space"), true),
+        // Left by an earlier rollout, on a node that is now rebooted without `reason=`.
+        (ApplyBy::Named, Some("slurm-rollout driver: held: nhc : reboot timed out : reboot issued"), false),
         (ApplyBy::Named, None, false),
     ] {
         let request = Request { nodes: NodeSet::parse("n1").unwrap(), apply, ..Request::default() };

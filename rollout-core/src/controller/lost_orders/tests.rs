@@ -104,7 +104,7 @@ fn a_pre_staged_order_is_known_by_its_id() {
         snapshot(vec![in_rollout(NodeRecord { ordering_ms, ..record })], NodeRecords::new())
     };
     let not_ordered = NodeInfo {
-        reason: Some(crate::slurm::reason::Reason::not_ordered("no agent").to_string()),
+        reason: Some(crate::slurm::reason::Reason::not_ordered("no agent", None).to_string()),
         ..info("DOWN+REBOOT_ISSUED", true)
     };
     for node in [info("DOWN+REBOOT_ISSUED", true), not_ordered] {

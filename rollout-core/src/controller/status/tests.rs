@@ -128,6 +128,26 @@ fn each_source_is_believed_if_it_knows_best() {
 }
 
 #[test]
+fn notes_are_shown_beside_the_failure() {
+    let notes = || vec!["a scriptlet failed".to_owned(), "slurmd was running".to_owned()];
+    for (phase, note) in [
+        (Phase::Updated, "a scriptlet failed; slurmd was running"),
+        (Phase::Held, "nhc said no; a scriptlet failed; slurmd was running"),
+        (Phase::Undoing, "going back: nhc said no; a scriptlet failed; slurmd was running"),
+    ] {
+        let mut node = node(record(Progress::Ordered), Agent::At(phase), "IDLE");
+        for agent in node.0.agents.values_mut().flatten() {
+            agent.order.iter_mut().for_each(|order| order.notes = notes());
+        }
+        assert_eq!(status(&node).note.as_deref(), Some(note));
+    }
+    // From the journal alone.
+    let updated = NodeRecord { notes: notes(), ..record(Progress::Seen(Phase::Updated)) };
+    let shown = status(&node(updated, Agent::NotAsked, ""));
+    assert_eq!(shown.note.as_deref(), Some("a scriptlet failed; slurmd was running"));
+}
+
+#[test]
 fn a_node_that_rebooted_without_an_order_is_shown() {
     const REBOOTED: Option<&str> = Some("not applied: the node rebooted without an order");
     let staged = |agent| node(record(Progress::Staged), agent, "IDLE");

@@ -59,7 +59,7 @@ fn what_agents_say_of_themselves() {
         phase,
         since_s: 1,
         error: None,
-        warning: None,
+        notes: Vec::new(),
         changed: false,
         took_s: None,
     };
@@ -108,7 +108,7 @@ fn commands_name_the_nodes() {
         phase: Phase::Held,
         since_s: 1,
         error: None,
-        warning: None,
+        notes: Vec::new(),
         changed: false,
         took_s: None,
     };
@@ -145,7 +145,7 @@ fn how_long_orders_took_is_known_of_those_that_tell() {
         phase: Phase::Updated,
         since_s: 1,
         error: None,
-        warning: None,
+        notes: Vec::new(),
         changed: false,
         took_s,
     };

@@ -4,6 +4,7 @@ use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
+use crate::text::with_notes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -131,6 +132,9 @@ pub enum Entry {
         phase: Phase,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// Facts that are no failure. Older versions do not write them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
     },
     /// The nodes accepted the order and did not come back.
     Lost { nodes: NodeSet, order: OrderId, why: String },
@@ -206,8 +210,10 @@ impl Entry {
             Self::Unreachable { why, .. } => format!("{nodes} unreachable: {why}"),
             Self::Retried { .. } => format!("{nodes} held, told to retry"),
             Self::Released { .. } => format!("{nodes} held, released"),
-            Self::Seen { phase, error: None, .. } => format!("{nodes} {}", phase.name()),
-            Self::Seen { phase, error: Some(error), .. } => format!("{nodes} {}: {error}", phase.name()),
+            Self::Seen { phase, error, notes, .. } => match with_notes(error.as_deref(), notes) {
+                None => format!("{nodes} {}", phase.name()),
+                Some(note) => format!("{nodes} {}: {note}", phase.name()),
+            },
             Self::Lost { why, .. } => format!("{nodes} lost: {why}"),
             Self::Superseded { why, .. } => format!("{nodes} superseded: {why}"),
         }

@@ -3,6 +3,7 @@
 use super::entry::{Booted, Entry, Line};
 use crate::agent::phase::Phase;
 use crate::protocol::order::OrderId;
+use crate::text::with_notes;
 use std::collections::BTreeMap;
 
 /// Records of a journal's nodes, by NodeName.
@@ -35,6 +36,8 @@ pub struct NodeRecord {
     pub drained: Option<String>,
     /// Reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
+    /// Facts about the end of the order that are no failure.
+    pub notes: Vec<String>,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -103,7 +106,14 @@ impl NodeRecord {
             boot_change: None,
             drained: None,
             why: None,
+            notes: Vec::new(),
         }
+    }
+
+    /// Returns the failure and the notes, in one line for people.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        with_notes(self.why.as_deref(), &self.notes)
     }
 
     /// Returns the change of the boot source that is neither proven nor restored.
@@ -320,6 +330,7 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
         since_ms: t_ms,
         ordering_ms: Some(t_ms),
         why: None,
+        notes: Vec::new(),
         ..record
     }
 }
@@ -420,11 +431,11 @@ fn accept(record: NodeRecord, line: &Line) -> NodeRecord {
 
 /// Applies an end of the order, or its new beginning after a hold.
 fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<NodeRecord> {
-    let (progress, why) = match &line.entry {
-        Entry::Retried { .. } => (Progress::Ordered, None),
-        Entry::Released { .. } => (Progress::Seen(Phase::Released), None),
-        Entry::Seen { phase, error, .. } => (Progress::Seen(*phase), error.clone()),
-        Entry::Lost { why, .. } => (Progress::Lost, Some(why.clone())),
+    let (progress, why, notes) = match &line.entry {
+        Entry::Retried { .. } => (Progress::Ordered, None, Vec::new()),
+        Entry::Released { .. } => (Progress::Seen(Phase::Released), None, Vec::new()),
+        Entry::Seen { phase, error, notes, .. } => (Progress::Seen(*phase), error.clone(), notes.clone()),
+        Entry::Lost { why, .. } => (Progress::Lost, Some(why.clone()), Vec::new()),
         _ => return record,
     };
     let mut record = match record {
@@ -440,6 +451,5 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
         },
     };
     end_boot_claim(&mut record, order);
-    (record.progress, record.since_ms, record.why) = (progress, line.t_ms, why);
-    Some(record)
+    Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, ..record })
 }

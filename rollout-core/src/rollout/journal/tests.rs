@@ -52,7 +52,13 @@ fn seen(order: u128, phase: Phase) -> Entry {
         order: id(order),
         phase,
         error: (phase == Phase::Held).then(|| "nhc".to_owned()),
+        notes: Vec::new(),
     }
+}
+
+fn noted(order: u128, phase: Phase) -> Entry {
+    let Entry::Seen { nodes, order, phase, error, .. } = seen(order, phase) else { unreachable!() };
+    Entry::Seen { nodes, order, phase, error, notes: vec!["a scriptlet failed".to_owned()] }
 }
 
 /// Returns the record of n1 after these entries, written at 100 ms, 110 ms and so on.
@@ -150,6 +156,24 @@ fn each_line_leads_to_its_progress() {
         let record = NodeRecord { order, why, ..NodeRecord::new(progress, since_ms) };
         assert_eq!(after(&entries), Some(record), "{entries:?}");
     }
+}
+
+#[test]
+fn notes_are_kept_beside_the_failure_until_the_order_goes_on() {
+    let note = |entries: &[Entry]| {
+        let record = after(entries).unwrap();
+        (record.why.clone(), record.note())
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let held = vec![ordering(1, 105), noted(1, Phase::Held)];
+    assert_eq!(note(&held), (text("nhc"), text("nhc; a scriptlet failed")));
+    assert_eq!(note(&[held.clone(), vec![retried(1)]].concat()), (None, None));
+    assert_eq!(note(&[held, vec![ordering(2, 500)]].concat()), (None, None));
+    let updated = [ordering(1, 105), noted(1, Phase::Updated)];
+    assert_eq!(note(&updated), (None, text("a scriptlet failed")));
+    // As 0.1.0 writes and reads it.
+    let line = Line { t_ms: 1, by: "test".to_owned(), entry: seen(1, Phase::Updated) };
+    assert!(!serde_json::to_string(&line).unwrap().contains("notes"));
 }
 
 #[test]
@@ -294,6 +318,8 @@ fn descriptions_read_as_sentences() {
         (released(1), "n1 held, released"),
         (seen(1, Phase::RolledBack), "n1 rolled-back"),
         (seen(1, Phase::Held), "n1 held: nhc"),
+        (noted(1, Phase::Held), "n1 held: nhc; a scriptlet failed"),
+        (noted(1, Phase::Updated), "n1 updated: a scriptlet failed"),
         (answers::under_way(2, Some(1)), "n1 carrying it out already"),
         (answers::covered(2, Some(1)), "n1 carrying out another order, which reboots them too"),
         (answers::lost(1), "n1 lost: silence"),

@@ -14,9 +14,9 @@ struct NodeSets {
     nodes: Spanned<String>,
 }
 
-/// Returns the text of a manifest with a hostlist in the place of a node set. `resolve` returns the nodes of a node set, or
-/// the reason for having none. A text without a node set stays as it is, and so does one that is no manifest: parsing it
-/// reports the error.
+/// Returns the text of a manifest with a hostlist in the place of a node set. `resolve` returns the nodes of a node
+/// set, or the reason for having none. A text without a node set stays as it is, and so does one that is no manifest:
+/// parsing it reports the error.
 ///
 /// # Errors
 /// The reason that `resolve` returns, with its key.

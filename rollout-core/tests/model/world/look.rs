@@ -120,10 +120,7 @@ impl World {
                     let ended = report.filter(|report| report.phase.has_ended());
                     let volatile = status.as_ref().is_some_and(|agent| agent.volatile);
                     let accepted = follow_up::Outcome::Accepted { volatile };
-                    let outcome = ended.map_or(accepted, |report| follow_up::Outcome::Ended {
-                        phase: report.phase,
-                        error: report.error.clone(),
-                    });
+                    let outcome = ended.map_or(accepted, follow_up::Outcome::ended);
                     let entry = outcome.entry(self.set(node), Some(order));
                     self.processes[process].steps.extend(entry.map(|entry| Step::Record { journal, entry }));
                 }

@@ -81,14 +81,14 @@ fn a_slurmd_that_the_gate_did_not_hold_is_stopped_and_reported() {
     rig.node.state().used.clear();
     rig.live_on();
     let ledger = rig.ledger();
-    let warning = ledger.warning.as_deref().unwrap();
-    assert!(warning.starts_with("slurmd was running before the node was proven"), "{warning}");
+    let note = ledger.notes.first().unwrap();
+    assert!(note.starts_with("slurmd was running before the node was proven"), "{note}");
     assert_eq!((ledger.phase, ledger.error.as_deref()), (Phase::Updated, None));
-    assert_eq!(ledger.status().warning.as_deref(), Some(warning));
+    assert_eq!(ledger.status().notes, std::slice::from_ref(note));
     let state = rig.node.state();
     assert_eq!(
         state.used[..3],
-        ["stop slurmd".to_owned(), format!("reason r1: {warning}"), "verify".to_owned()]
+        ["stop slurmd".to_owned(), format!("reason r1: {note}"), "verify".to_owned()]
     );
     assert!(state.slurmd_runs, "it is proven now");
 }

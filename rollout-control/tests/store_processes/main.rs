@@ -9,12 +9,14 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
+mod many_rollouts;
+
 use rollout_control::store::{Claim, Staged, StoreError, StoreReader, StoreWriter};
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::hand_over::HandedOver;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Booted, Entry, Line, lines};
+use rollout_core::rollout::journal::{Booted, Entry, lines};
 use rollout_core::rollout::manifest::Manifest;
 use std::collections::BTreeMap;
 use std::env;
@@ -40,7 +42,7 @@ const NODES: usize = 40;
 /// A user who is not root.
 const SLURM_USER: u32 = 12345;
 
-fn stage(store: &StoreWriter, name: &str, nodes: &str) {
+pub(crate) fn stage(store: &StoreWriter, name: &str, nodes: &str) {
     let text = format!(
         "name = '{name}'\nnodes = '{nodes}'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n"
     );
@@ -65,7 +67,7 @@ fn start(role: &str, dir: &Path, number: usize) -> Child {
 }
 
 /// Returns the lines that a helper reported, when it has ended. Any other output is a panic.
-fn words(child: &mut Child) -> (Vec<String>, ExitStatus) {
+pub(crate) fn words(child: &mut Child) -> (Vec<String>, ExitStatus) {
     let (mut words, mut rest) = (Vec::new(), String::new());
     for line in BufReader::new(child.stderr.take().unwrap()).lines() {
         let line = line.unwrap();
@@ -148,7 +150,7 @@ fn wait_for_start(dir: &Path, number: usize) {
 }
 
 /// Starts helpers that begin at the same time.
-fn start_together(role: &str, dir: &Path, count: usize) -> Vec<Child> {
+pub(crate) fn start_together(role: &str, dir: &Path, count: usize) -> Vec<Child> {
     let mut children: Vec<Child> = (0..count).map(|number| start(role, dir, number)).collect();
     while !(0..count).all(|number| dir.join(format!("ready-{number}")).exists()) {
         assert!(children.iter_mut().all(|child| child.try_wait().unwrap().is_none()), "a helper ended");
@@ -384,8 +386,13 @@ fn a_reader_needs_no_write_permission_and_writes_nothing() {
     let store = StoreWriter::open(&state, "root").unwrap();
     stage(&store, "old", "o1");
     let order = OrderId::from_random(1);
-    let seen =
-        Entry::Seen { nodes: NodeSet::parse("o1").unwrap(), order, phase: Phase::Updated, error: None };
+    let seen = Entry::Seen {
+        nodes: NodeSet::parse("o1").unwrap(),
+        order,
+        phase: Phase::Updated,
+        error: None,
+        notes: Vec::new(),
+    };
     let begin =
         Entry::Ordering { nodes: NodeSet::parse("o1").unwrap(), order: OrderId::from_random(1), until_ms: 0 };
     store.record(Some("old"), vec![begin, seen]).unwrap();
@@ -436,74 +443,4 @@ fn one_of_many_processes_restores_a_boot_source() {
     }
     claimed.sort_unstable();
     assert_eq!(claimed, [0, 0, 0, 0, 0, 20]);
-}
-
-/// Slurm up to 25.11 starts one RebootProgram for all nodes that came free in the same second, so there may be many at
-/// once. Past rollouts and a large open one must not make them wait for each other beyond the lock's limit.
-#[test]
-fn many_invocations_at_once_each_get_their_node() {
-    const INVOCATIONS: usize = 64;
-    let dir = tempfile::tempdir().unwrap();
-    let store = StoreWriter::open(dir.path(), "test").unwrap();
-    for number in 0..50 {
-        past_rollout(dir.path(), &format!("past{number}"), 1000);
-    }
-    assert_eq!(store.close_settled(&NodeSet::default()).unwrap().len(), 50);
-    stage(&store, "driver", "n[0-9999]");
-    open_rollout_under_way(dir.path(), "driver");
-    let mut ordered = Vec::new();
-    for mut child in start_together("claim-one", dir.path(), INVOCATIONS) {
-        let (words, status) = words(&mut child);
-        assert!(status.success(), "{status}");
-        ordered.extend(words.iter().map(|word| word.rsplit_once(' ').unwrap().0.to_owned()));
-    }
-    ordered.sort_unstable();
-    let mut expected: Vec<_> = (0..INVOCATIONS).map(|number| format!("n{number} driver")).collect();
-    expected.sort_unstable();
-    assert_eq!(ordered, expected);
-    let records = store.rollout("driver").unwrap().state.records;
-    let is_ordered = |number: usize| {
-        records[&format!("n{number}")].progress == rollout_core::rollout::journal::Progress::Ordered
-    };
-    assert!((0..INVOCATIONS).all(is_ordered));
-}
-
-/// Writes a rollout whose nodes were ordered in batches of 20 and are all updated.
-fn past_rollout(dir: &Path, name: &str, nodes: usize) {
-    let rollout = dir.join("rollouts").join(name);
-    fs::create_dir_all(&rollout).unwrap();
-    let all = format!("n[0-{}]", nodes - 1);
-    let text = format!(
-        "name = '{name}'\nnodes = '{all}'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n"
-    );
-    fs::write(rollout.join("manifest.toml"), text).unwrap();
-    let mut entries = vec![Entry::Staged { nodes: NodeSet::parse(&all).unwrap() }];
-    for first in (0..nodes).step_by(20) {
-        let nodes = NodeSet::parse(&format!("n[{first}-{}]", first + 19)).unwrap();
-        let order = OrderId::from_random(first as u128);
-        entries.push(Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: 2 });
-        entries.push(Entry::Seen { nodes, order, phase: Phase::Updated, error: None });
-    }
-    append(&rollout.join("journal"), entries);
-}
-
-/// Lets all nodes of a rollout but the first hundred have been ordered in batches of 20.
-fn open_rollout_under_way(dir: &Path, name: &str) {
-    let mut entries = Vec::new();
-    for first in (100..10_000).step_by(20) {
-        let nodes = NodeSet::parse(&format!("n[{first}-{}]", first + 19)).unwrap();
-        let order = OrderId::from_random(first as u128);
-        entries.push(Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: 2 });
-        entries.push(Entry::Ordered { nodes, order, volatile: false });
-    }
-    append(&dir.join("rollouts").join(name).join("journal"), entries);
-}
-
-fn append(journal: &Path, entries: Vec<Entry>) {
-    let mut text = fs::read_to_string(journal).unwrap_or_default();
-    for entry in entries {
-        text += &serde_json::to_string(&Line { t_ms: 1, by: "past".to_owned(), entry }).unwrap();
-        text.push('\n');
-    }
-    fs::write(journal, text).unwrap();
 }

@@ -254,7 +254,8 @@ impl Site<'_> {
         let transaction = transaction(tool, wanted, &installed);
         // A package that others have changed since the node was observed is not ours.
         let start = if unfinished { self.start(before)? } else { installed.clone() };
-        if start != before && !unfinished {
+        // A record of an earlier attempt may be of packages that others have changed back.
+        if !unfinished && (start != before || cache.start()?.is_some()) {
             cache.record_start(&start)?;
         }
         if transaction.is_empty() {

@@ -120,8 +120,8 @@ impl KernelArgs {
     }
 }
 
-/// Splits a command line into the arguments of the kernel and the rest, which begins with `--` and is init's. A value in
-/// double quotes may contain blanks (`next_arg`, `lib/cmdline.c` of Linux).
+/// Splits a command line into the arguments of the kernel and the rest, which begins with `--` and is init's. A value
+/// in double quotes may contain blanks (`next_arg`, `lib/cmdline.c` of Linux).
 fn split(line: &str) -> (Vec<&str>, Vec<&str>) {
     let mut is_quoted = false;
     let ends_word = |c: char| {

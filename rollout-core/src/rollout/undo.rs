@@ -69,8 +69,8 @@ fn arguments_back(added: &[String], before: &[String]) -> Result<KernelArgs, Str
     for word in before {
         if let Some(why) = kernel_args::problem(word) {
             return Err(format!(
-                "the kernel's argument {word:?} cannot be given back by a rollout ({why}): write it into the boot loader's \
-                 files by hand"
+                "the kernel's argument {word:?} cannot be given back by a rollout ({why}): write it into the boot \
+                 loader's files by hand"
             ));
         }
         if !add.contains(word) {

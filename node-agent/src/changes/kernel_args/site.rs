@@ -202,8 +202,8 @@ impl Site<'_> {
         self.prove_next_line(args, &self.sources(Some(saved))?)
     }
 
-    /// Returns the configuration that grub-mkconfig writes now. It goes to a file of its own: GRUB finds the old menu or
-    /// the new one, whenever the power is cut.
+    /// Returns the configuration that grub-mkconfig writes now. It goes to a file of its own: GRUB finds the old menu
+    /// or the new one, whenever the power is cut.
     fn new_menu(&self, mkconfig: &Path, path: &Path) -> Result<String, ChangeError> {
         let new = path.with_extension(NEW_MENU);
         let attempt = || format!("writing the configuration of {}", self.loader.name());

@@ -303,7 +303,7 @@ mod tests {
         let configuration = Configuration::new(&cache, &root);
         let [old, new, gone] = ["/m/old", "/m/new", "/m/gone"].map(PathBuf::from);
         write("m/new");
-        // Nothing is known of a manager's files in the record of an older agent.
+        // The record of an older agent does not tell which of them were there.
         configuration.remove_new_own(&[new.clone()]).unwrap();
         fs::remove_file(root.join("m/new")).unwrap_or_else(|error| panic!("it was removed: {error}"));
         write("m/old");

@@ -17,7 +17,10 @@ impl Executor {
         let begun = self.tools.clock();
         let info = self.ask_slurm(|elapsed| elapsed < AWAY_LIMIT).map_err(|error| {
             let within = TimeLimit::from_secs(self.tools.clock().saturating_sub(begun).as_secs());
-            format!("Slurm could not be asked about this node within {within}, so nothing would show that it accepts it: {error}")
+            format!(
+                "Slurm could not be asked about this node within {within}, so nothing would show that it accepts it: \
+                 {error}"
+            )
         })?;
         Ok(BeforeStart::from(&info))
     }

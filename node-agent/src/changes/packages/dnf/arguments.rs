@@ -23,8 +23,8 @@ impl Dnf {
         arguments
     }
 
-    /// Returns the arguments of two runs that enable module streams. dnf refuses to enable a stream beside another one of
-    /// the module. A stream may have been published minutes ago as well.
+    /// Returns the arguments of two runs that enable module streams. dnf refuses to enable a stream beside another one
+    /// of the module. A stream may have been published minutes ago as well.
     pub(super) fn enabling(&self, modules: &[String]) -> [Vec<String>; 2] {
         let run = |verb: &str| ["module".to_owned(), verb.to_owned()];
         let names = modules.iter().map(|module| module.split(':').next().unwrap_or(module).to_owned());

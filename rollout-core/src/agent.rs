@@ -12,6 +12,8 @@
 //! 3. Its action is carried out on the ledger that [`Agent::begin`] returns. Until the end, that ledger belongs to the
 //!    action, which writes it as well; orders are answered from the ledger at its beginning.
 //!
+//! While nothing else is to do, [`Agent::unfinished`] tells which action to begin again after a pause.
+//!
 //! | module | holds |
 //! |---|---|
 //! | [`phase`] | `step(phase, event)`: the life of an order on its node |
@@ -196,7 +198,7 @@ impl Agent {
         let given_back = outcome == Outcome::Ended;
         let event = match outcome {
             Outcome::Applied => Some(Event::Applied),
-            Outcome::Verified => Some(ledger.verified()),
+            Outcome::Verified => Some(Event::Verified { register: ledger.must_register() }),
             Outcome::Registered => Some(Event::Registered),
             Outcome::Undone { runs_as_before } => {
                 let reboot_due = ledger.reboot_due(&self.identity.boot_id, runs_as_before);
@@ -205,14 +207,25 @@ impl Agent {
             Outcome::OldVerified => Some(ledger.old_proven()),
             Outcome::Ended => None,
             Outcome::Failed(why) => {
-                ledger.fail(&why);
-                ledger.phase.failure()
+                let failure = ledger.phase.failure();
+                if failure.is_some() {
+                    ledger.fail(&why);
+                }
+                failure
             }
         };
         self.ledger = Some(ledger.clone());
         // Giving the node back has admitted slurmd.
         self.admitted |= self.identity.volatile && ledger.phase.is_settled() && given_back;
         event.map_or_else(|| Ok(Reaction::default()), |event| self.advance(ledger, event, now_s))
+    }
+
+    /// Returns the action to begin again after a pause: a released node is not given back while its drain cannot be
+    /// kept.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Action> {
+        let ledger = self.ledger.as_ref().filter(|_| !self.working)?;
+        (ledger.phase.is_settled() && !ledger.is_settled()).then_some(Action::OpenGate)
     }
 
     /// Returns whether orders are answered now. At the end of an order the next one may follow at once, so it waits the

@@ -54,16 +54,16 @@ fn a_node_that_lacks_something() {
         |output: &Output| output.stdout.contains("cn04: handed over by Slurm and never told: ordered now");
     until("the order to cn04", MINUTES, reconcile, is_ordered).unwrap();
 
-    // For a minute the agent asks Slurm for a drain that was set meanwhile. Without Slurm the node is not updated.
-    for node in [cn01, cn02] {
-        node.wait_property(AGENT_UNIT, "StatusText", "tool-1.1: registering").unwrap();
-        assert!(!node.has(LAST_FILE).unwrap());
-    }
     // No registration is due without slurmd.
     cn03.wait_property(AGENT_UNIT, "StatusText", "tool-1.1: updated").unwrap();
+    // Without an answer of Slurm's the node is not updated, and slurmd is not started.
+    for node in [cn01, cn02] {
+        node.wait_property(AGENT_UNIT, "StatusText", "tool-1.1: verifying").unwrap();
+        assert!(!node.has(LAST_FILE).unwrap());
+        assert!(!node.exec(&["systemctl", "is-active", "slurmd"]).unwrap().success());
+    }
     cluster.drop_packets("cn02", false).unwrap();
     cn01.run(&["systemctl", "unmask", "munge.service"]).unwrap();
-    // slurmd gives up without munged, and the agent starts it again.
     cn01.run(&["systemctl", "start", "munge.service"]).unwrap();
     let put_back =
         "mv /root/slurmd.service /usr/lib/systemd/system/; systemctl daemon-reload; systemctl start slurmd";

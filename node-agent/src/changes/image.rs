@@ -10,6 +10,7 @@ mod systemd_boot;
 
 use super::{ChangeError, ChangeKind};
 pub(in crate::changes) use boot_entry::{find as find_loader, keep_default, settle};
+pub(in crate::changes) use grub::CUSTOM;
 pub(in crate::changes) use loader::{Files, Loader};
 pub(in crate::changes) use ostree::BOOTED as BOOTED_BY_OSTREE;
 

@@ -254,7 +254,8 @@ impl Site<'_> {
         let transaction = transaction(tool, wanted, &installed);
         // A package that others have changed since the node was observed is not ours.
         let start = if unfinished { self.start(before)? } else { installed.clone() };
-        if start != before && !unfinished {
+        // A record of an earlier attempt may be of packages that others have changed back.
+        if !unfinished && (start != before || cache.start()?.is_some()) {
             cache.record_start(&start)?;
         }
         if transaction.is_empty() {
@@ -420,27 +421,4 @@ fn verify_with(tool: &dyn Tool, wanted: &Packages, after: &After, kernel: &str) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rollout_core::time_limit::TimeLimit;
-
-    /// An unreadable note stops an undo and an apply before they change anything, and the error names its path. The
-    /// packages of this machine are the old ones, and the undo comes first: without a note it does nothing.
-    #[test]
-    fn files_for_an_undo_are_kept_in_the_state_directory() {
-        let state_dir = tempfile::tempdir().unwrap();
-        let note = state_dir.path().join("undo/unfinished");
-        std::fs::create_dir_all(&note).unwrap();
-        let timeout = TimeLimit::from_secs(60);
-        let packages = Packages { timeout, ..Packages::default() };
-        let before = packages.observe(tempfile::tempdir().unwrap().path(), None).unwrap();
-        for error in [
-            packages.undo(&before, state_dir.path()).unwrap_err(),
-            packages.apply(&before, state_dir.path()).map(drop).unwrap_err(),
-        ] {
-            assert!(error.to_string().starts_with(&format!("reading {}", note.display())), "{error}");
-        }
-        forget(state_dir.path()).unwrap();
-        assert_eq!(std::fs::read_dir(state_dir.path()).unwrap().count(), 0);
-    }
-}
+mod tests;

@@ -29,6 +29,11 @@ const ABOUT_TO_END: Duration = Duration::from_secs(2);
 /// Pause before an agent that cannot write its ledger ends. systemd starts it again at once.
 const TROUBLE_PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(60) };
 
+/// Pause before a released node is given back again whose drain could not be kept. Each attempt lasts half an hour by
+/// itself while slurmctld is away.
+const GIVE_BACK_PAUSE: Duration =
+    if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(60) };
+
 /// The thread that asks Slurm whether this node will get instructions.
 #[derive(Debug)]
 pub(crate) struct WaitForInstructions {
@@ -62,6 +67,8 @@ enum Input {
     Request(Box<Request>),
     /// No instructions will come, for this reason.
     NothingExpected(String),
+    /// An action that failed is begun again.
+    Again(Action),
 }
 
 impl Driver {
@@ -110,6 +117,7 @@ impl Driver {
                         self.waiting = None;
                         self.follow(Ok(admitted))?
                     }
+                    Some(Input::Again(action)) => Some(action),
                     None => return Ok(()),
                 },
             };
@@ -134,15 +142,18 @@ impl Driver {
     }
 
     async fn next_input(&mut self) -> Option<Input> {
-        let Some(waiting) = self.waiting.as_mut() else {
-            return self.requests.recv().await.map(Box::new).map(Input::Request);
+        let unfinished = self.agent.unfinished();
+        let waiting = self.waiting.as_mut();
+        let told = async {
+            match waiting {
+                Some(waiting) => (&mut waiting.asking).await.unwrap_or_else(|error| Some(error.to_string())),
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             request = self.requests.recv() => request.map(Box::new).map(Input::Request),
-            why = &mut waiting.asking => {
-                let why = why.unwrap_or_else(|error| Some(error.to_string()));
-                Some(Input::NothingExpected(why.unwrap_or_default()))
-            }
+            why = told => Some(Input::NothingExpected(why.unwrap_or_default())),
+            () = tokio::time::sleep(GIVE_BACK_PAUSE), if unfinished.is_some() => unfinished.map(Input::Again),
         }
     }
 

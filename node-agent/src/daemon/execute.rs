@@ -1,6 +1,8 @@
 //! The actions. Each one is carried out to its end and reports its outcome; the ledger is on disk before anything
 //! happens that it tells of.
 
+mod register;
+
 use crate::daemon::boot_restored::BootRestored;
 use crate::daemon::tools::Tools;
 use crate::failpoint;
@@ -10,7 +12,7 @@ use crate::state::ledger_file::LedgerFile;
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Action;
 use rollout_core::agent::record::Before;
-use rollout_core::agent::registration::{Next, Registration, Unit};
+use rollout_core::agent::registration::Unit;
 use rollout_core::agent::steps::{NextChange, RebootBy};
 use rollout_core::agent::{Identity, Outcome};
 use rollout_core::rollout::manifest::Change;
@@ -199,54 +201,10 @@ impl Executor {
             ledger.slurmd = Some(self.tools.slurmd()?.0);
         }
         self.keep_drain(ledger)?;
+        if ledger.must_register() {
+            ledger.before_start = Some(self.look_before_start()?);
+        }
         Ok(Outcome::Verified)
-    }
-
-    /// Starts slurmd, and proves that Slurm accepts the node.
-    fn register(&self, ledger: &Ledger) -> Result<Outcome, Stop> {
-        let limit = ledger.registration_timeout();
-        log::info(&format!("{}: verified; Slurm has {limit} to accept the node", ledger.subject()));
-        let before = self.tools.ask_slurm().ok();
-        let mut proof = Registration::new(limit, ledger.since_s, before.as_ref());
-        if !before.is_some_and(|info| proof.is_accepted(&info)) {
-            // The copy of an agent gives up only a node that cannot have jobs yet.
-            self.check_agent()?;
-        }
-        self.start_slurmd(ledger);
-        failpoint::here("registering");
-        let (begun, mut logged) = (self.tools.clock(), false);
-        loop {
-            let elapsed = self.tools.clock().saturating_sub(begun);
-            let unit = self.tools.slurmd().map_or_else(Unit::Down, |(_, unit)| unit);
-            let slurm = (unit == Unit::Runs).then(|| self.tools.ask_slurm());
-            if let (false, Some(Err(error))) = (logged, &slurm) {
-                log::warning(&format!(
-                    "slurmd runs, and slurmctld cannot be asked whether it accepts the node: {error}"
-                ));
-                logged = true;
-            }
-            match proof.look(elapsed, &unit, slurm.as_ref()) {
-                Next::Accepted => break,
-                Next::Start => self.start_slurmd(ledger),
-                Next::Restart => {
-                    log::warning("Slurm refuses the node's registration; restarting slurmd");
-                    self.stop_slurmd()?;
-                    self.start_slurmd(ledger);
-                }
-                Next::Wait(pause) => self.tools.pause(pause),
-                Next::Failed(why) => {
-                    self.stop_slurmd()?;
-                    // Slurm may have accepted the node in the last moment, and started a job.
-                    if !self.tools.ask_slurm().is_ok_and(|info| proof.is_accepted(&info)) {
-                        return Err(Stop::Failed(why));
-                    }
-                    self.start_slurmd(ledger);
-                    break;
-                }
-            }
-        }
-        failpoint::here("registered");
-        Ok(Outcome::Registered)
     }
 
     /// Undoes the changes in reverse order.

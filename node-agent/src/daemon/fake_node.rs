@@ -42,6 +42,14 @@ pub(super) struct State {
     /// Flag that Slurm shows.
     pub(super) slurm_sets: &'static str,
     pub(super) slurmctld_away: bool,
+    /// Time for which scontrol gets no answer once slurmd was started, although slurmd can register.
+    pub(super) silent_after_start: Option<Duration>,
+    /// scontrol gets its next answer at this time.
+    pub(super) silent_until: Duration,
+    /// Number of starts after which slurmd does not stay up.
+    pub(super) starts_that_fail: u32,
+    /// Reason of the drain that an admin sets when slurmd is started.
+    pub(super) drained_at_start: Option<&'static str>,
     /// Time that passed in pauses.
     pub(super) paused: Duration,
     /// Uses of tools, in order.
@@ -54,6 +62,8 @@ pub(super) struct State {
     pub(super) loses_power: bool,
     /// Reason of a foreign drain that Slurm shows.
     pub(super) drain_shown: Option<String>,
+    /// Drains can be kept from this time on.
+    pub(super) keeps_drains_from: Duration,
     /// Reason with which the node was drained again.
     pub(super) drain_kept: Option<String>,
 }
@@ -187,8 +197,16 @@ impl Tools for FakeNode {
             state.slurmd_enabled |= before.is_some_and(|before| before.enabled);
             if state.slurmd_enabled || before.is_some_and(Slurmd::belongs_here) {
                 let dies = state.slurmd_dies_with.is_some_and(|target| state.links["/a"] == target);
-                state.slurmd_runs = !dies;
-                state.slurmd_start_s = clock::now_s();
+                state.slurmd_runs = !dies && state.starts_that_fail == 0;
+                state.starts_that_fail = state.starts_that_fail.saturating_sub(1);
+                // A test may start it several times in one second.
+                state.slurmd_start_s = clock::now_s().max(state.slurmd_start_s + 1);
+                if let Some(silence) = state.silent_after_start.take() {
+                    state.silent_until = state.paused + silence;
+                }
+                if let Some(reason) = state.drained_at_start.take() {
+                    state.drain_shown = Some(reason.to_owned());
+                }
             }
         })
     }
@@ -202,7 +220,7 @@ impl Tools for FakeNode {
 
     fn ask_slurm(&self) -> Result<NodeInfo, String> {
         let state = self.state();
-        if state.slurmctld_away {
+        if state.slurmctld_away || state.paused < state.silent_until {
             return Err("slurmctld is away".to_owned());
         }
         let words = ["IDLE", state.slurm_sets].into_iter().filter(|word| !word.is_empty());
@@ -317,7 +335,13 @@ impl Tools for FakeNode {
         assert!(unsettled.is_some(), "the gate is shut until the drain is kept");
         let ledger = LedgerFile::in_dir(&self.state_dir).newest("n1").unwrap().unwrap();
         assert_eq!(ledger.drained.as_deref(), Some(reason), "the ledger has it first");
-        self.tool("keep drained", |state| state.drain_kept = Some(reason.to_owned()))
+        self.tool("keep drained", |state| {
+            let silent = state.paused < state.keeps_drains_from;
+            if !silent {
+                state.drain_kept = Some(reason.to_owned());
+            }
+            if silent { Err("slurmctld is away".to_owned()) } else { Ok(()) }
+        })?
     }
 
     fn ensure_taken_back(&self) {

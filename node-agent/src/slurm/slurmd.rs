@@ -69,7 +69,9 @@ pub(crate) fn shares_its_host(own: &str) -> Option<String> {
     let list =
         ["list-units", "--type=service", "--state=active,activating,reloading", "--plain", "--no-legend"];
     let listed = Program::new(SYSTEMCTL, SHORT_LIMIT).args(list).args(["--", "slurmd*"]).run().ok()?;
-    let others = others(&listed.stdout, own);
+    // The list has full names without aliases, and the configuration may have any other.
+    let names = Program::new(SYSTEMCTL, SHORT_LIMIT).args(["show", "-p", "Names", "--", own]).run().ok()?;
+    let others = others(&listed.stdout, &names.stdout);
     (!others.is_empty()).then(|| {
         format!(
             "this host runs more than one slurmd ({own}, {}): a reboot for one node would kill the jobs of the others, and \
@@ -79,13 +81,15 @@ pub(crate) fn shares_its_host(own: &str) -> Option<String> {
     })
 }
 
-/// Returns the units of slurmd among those listed, except for one. slurmdbd is none.
+/// Returns the units of slurmd among those listed, except for the one that `systemctl show` prints these names of.
+/// slurmdbd is none.
 fn others(listed: &str, own: &str) -> Vec<String> {
+    let own: Vec<&str> = own.trim().trim_start_matches("Names=").split(' ').collect();
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
     let is_slurmd = |name: &&str| {
         name.strip_prefix("slurmd").is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
     };
-    names.filter(is_slurmd).filter(|name| *name != own).map(str::to_owned).collect()
+    names.filter(is_slurmd).filter(|name| !own.contains(name)).map(str::to_owned).collect()
 }
 
 fn parse(name: &str, shown: &str) -> Found {
@@ -121,9 +125,12 @@ mod tests {
                       slurmdbd.service loaded active running Slurm DBD\n\
                       slurmd@b.service loaded active running Slurm node daemon\n\
                       slurmd-2.service loaded activating start Slurm node daemon\n";
-        assert_eq!(others(listed, "slurmd.service"), ["slurmd@b.service", "slurmd-2.service"]);
-        assert_eq!(others(listed, "slurmd@b.service"), ["slurmd.service", "slurmd-2.service"]);
-        assert!(others("slurmd.service loaded\nslurmdbd.service loaded\n", "slurmd.service").is_empty());
+        assert_eq!(others(listed, "Names=slurmd.service\n"), ["slurmd@b.service", "slurmd-2.service"]);
+        assert_eq!(others(listed, "Names=slurmd@b.service\n"), ["slurmd.service", "slurmd-2.service"]);
+        let one = "slurmd.service loaded\nslurmdbd.service loaded\n";
+        assert!(others(one, "Names=slurmd.service\n").is_empty());
+        // `slurmd_unit` names an alias.
+        assert!(others(one, "Names=node-daemon.service slurmd.service\n").is_empty());
     }
 
     #[test]

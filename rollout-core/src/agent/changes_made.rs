@@ -3,6 +3,7 @@
 use crate::agent::record::{After, Before, Record, name_and_arch};
 use crate::protocol::order::Apply;
 use crate::rollout::image::Running;
+use crate::rollout::kernel_args::KernelArgs;
 use crate::rollout::manifest::{Change, Manager};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -42,7 +43,13 @@ pub enum ChangeMade {
         saved: Option<String>,
     },
     #[serde(rename = "kernel-args")]
-    KernelArgs { added: Vec<String>, removed: Vec<String> },
+    KernelArgs {
+        added: Vec<String>,
+        removed: Vec<String>,
+        /// Arguments from before that removing the added ones takes away as well: `nosmt=force` goes with `nosmt`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<String>,
+    },
 }
 
 impl NodeChanges {
@@ -71,8 +78,14 @@ impl NodeChanges {
                 (Change::KernelArgs(_), _) if after.added.is_empty() && after.removed.is_empty() => {
                     return None;
                 }
-                (Change::KernelArgs(_), Before::KernelArgs { .. }) => {
-                    ChangeMade::KernelArgs { added: after.added.clone(), removed: after.removed.clone() }
+                (Change::KernelArgs(_), Before::KernelArgs { cmdline, .. }) => {
+                    let mut kept = KernelArgs::taken_along(&after.added, cmdline);
+                    kept.retain(|word| !after.removed.contains(word));
+                    ChangeMade::KernelArgs {
+                        added: after.added.clone(),
+                        removed: after.removed.clone(),
+                        kept,
+                    }
                 }
                 _ => return None,
             })
@@ -94,6 +107,27 @@ fn beside(manager: Manager, after: &After, before: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::test_orders::apply_changes;
+    use crate::protocol::order::OrderKind;
+
+    #[test]
+    fn arguments_that_an_undo_would_take_along_are_recorded() {
+        let manifest = "[[change]]\nkind='kernel-args'\nadd=['nosmt','a=2']\nremove=['a','quiet']\n";
+        let OrderKind::Apply(apply) = apply_changes("r", manifest) else { panic!() };
+        let before =
+            Before::KernelArgs { cmdline: "nosmt=force a=1 quiet -- nosmt=x\n".into(), saved: "{}".into() };
+        let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let (added, removed) = (list(&["nosmt", "a=2"]), list(&["a=1", "quiet"]));
+        let after =
+            After { changed: true, added: added.clone(), removed: removed.clone(), ..After::default() };
+        let changes = NodeChanges::of(&apply, &[Record { before, after: Some(after) }]);
+        let kept = list(&["nosmt=force"]);
+        assert_eq!(changes.made, [ChangeMade::KernelArgs { added, removed, kept }]);
+        // An agent before this key.
+        let older = r#"{"kind":"kernel-args","added":["a"],"removed":[]}"#;
+        let older: ChangeMade = serde_json::from_str(older).unwrap();
+        assert!(matches!(older, ChangeMade::KernelArgs { kept, .. } if kept.is_empty()));
+    }
 
     #[test]
     fn versions_that_stayed_beside_a_new_one_are_seen() {

@@ -6,6 +6,7 @@
 use crate::agent::changes_made::NodeChanges;
 use crate::agent::phase::{Event, Phase, keys};
 use crate::agent::record::{After, Before, BootDefault, Record};
+use crate::agent::registration::BeforeStart;
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::{MAX_NOTES, OrderStatus};
 use crate::protocol::order::{Order, OrderId, OrderKind, RestoreLedger};
@@ -63,6 +64,10 @@ pub struct Ledger {
     /// slurmd before the order. `None` until the first change is begun, and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slurmd: Option<Slurmd>,
+    /// Slurm's view of the node before slurmd was started for the last proof. `None` until then, if Slurm need not
+    /// accept the node, and in ledgers of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_start: Option<BeforeStart>,
     /// The boot loader before the first change. `None` until that is begun, without a loader whose default can be set,
     /// and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,6 +133,7 @@ impl Ledger {
             ordered_running: None,
             tries: 1,
             slurmd: None,
+            before_start: None,
             boot_default: None,
             records: Vec::new(),
             drained,
@@ -205,13 +211,14 @@ impl Ledger {
     }
 
     /// Enters a phase, or begins the same phase once more. A node that dies of slurmd's start, boots and is proven
-    /// again would go on for ever, so verifying and registering count their tries together.
+    /// again would go on for ever, so verifying and registering count their tries together. An agent that is restarted
+    /// while it registers counts for nothing: it only looks.
     pub fn enter(&mut self, phase: Phase, boot_id: &str, now_s: u64) {
         let again = |tries: u32| tries.saturating_add(1);
         self.tries = match (self.phase, phase) {
-            (at, to) if at == to => again(self.tries),
+            (Phase::Verifying | Phase::Registering, Phase::Registering) => self.tries,
             (Phase::Registering, Phase::Verifying) => again(self.tries),
-            (Phase::Verifying, Phase::Registering) => self.tries,
+            (at, to) if at == to => again(self.tries),
             _ => 1,
         };
         if phase != self.phase {
@@ -250,6 +257,7 @@ impl Ledger {
         self.expect_to_return_to(recorded.as_ref());
         self.records.clear();
         self.boot_default = None;
+        self.before_start = None;
         self.error = None;
         self.notes.clear();
         self.ordered_s = Some(now_s);
@@ -260,11 +268,17 @@ impl Ledger {
     /// Returns the event with which an agent that just started continues. Work that was interrupted too often has
     /// failed.
     pub fn started(&mut self, boot_id: &str) -> Event {
-        let continues = Event::Started { rebooted: boot_id != self.boot_id };
-        // A reboot is no work that could be interrupted: it is the interruption.
-        let reboots = matches!(self.phase, Phase::Rebooting | Phase::RebootingBack);
+        let rebooted = boot_id != self.boot_id;
+        let continues = Event::Started { rebooted };
+        let gives_up = match self.phase {
+            // A reboot is no work that could be interrupted: it is the interruption.
+            Phase::Rebooting | Phase::RebootingBack => false,
+            // slurmd may run in this boot, with jobs. Only an answer of Slurm's leads back from there.
+            Phase::Registering => rebooted && self.tries >= MAX_TRIES,
+            _ => self.tries >= MAX_TRIES,
+        };
         match self.phase.failure() {
-            Some(failure) if self.tries >= MAX_TRIES && !reboots => {
+            Some(failure) if gives_up => {
                 self.fail(&format!("interrupted {} times while {}", self.tries, self.phase.name()));
                 failure
             }
@@ -272,11 +286,11 @@ impl Ledger {
         }
     }
 
-    /// Records that the node is in the staged state. A plain reboot needs no acceptance by Slurm, because there is
-    /// nothing to go back to; nor does a node on which slurmd did not run and is not enabled.
-    pub fn verified(&self) -> Event {
-        let slurmd_belongs_here = self.slurmd.is_some_and(Slurmd::belongs_here);
-        Event::Verified { register: self.desired().is_some() && slurmd_belongs_here }
+    /// Returns whether Slurm must accept the node before its order ends well. A plain reboot needs no acceptance,
+    /// because there is nothing to go back to; nor does a node on which slurmd did not run and is not enabled.
+    #[must_use]
+    pub fn must_register(&self) -> bool {
+        self.desired().is_some() && self.slurmd.is_some_and(Slurmd::belongs_here)
     }
 
     /// Returns whether nothing is left to do that must come before slurmd starts. It is for an ended order, except for

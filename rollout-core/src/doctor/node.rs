@@ -451,7 +451,13 @@ fn ledger(ledger: &Result<Option<Ledger>, String>, dir: &str) -> Finding {
     };
     match ledger {
         Ok(None) => Finding::ok(CHECK, "no order yet"),
-        Ok(Some(ledger)) if ledger.phase.is_settled() => finding(ledger, Level::Ok),
+        Ok(Some(ledger)) if ledger.is_settled() => finding(ledger, Level::Ok),
+        Ok(Some(ledger)) if ledger.phase.is_settled() => finding(ledger, Level::Warning)
+            .because(format!(
+                "slurmd is kept down until Slurm has recorded the node's drain again: {}",
+                ledger.drained.as_deref().unwrap_or_default()
+            ))
+            .cured_by("start slurmctld, or see why `scontrol show node` fails here: the agent tries again by itself"),
         Ok(Some(ledger)) if ledger.phase == Phase::Held => finding(ledger, Level::Warning)
             .because(format!(
                 "slurmd is kept down until an admin decides: {}",

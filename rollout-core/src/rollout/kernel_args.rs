@@ -62,40 +62,49 @@ impl KernelArgs {
     /// Returns a command line with the change made.
     #[must_use]
     pub fn edited(&self, line: &str) -> String {
-        let mut words: Vec<&str> = line.split_whitespace().filter(|word| !self.takes_away(word)).collect();
-        let at = words.iter().position(|word| *word == END).unwrap_or(words.len());
-        let missing: Vec<&str> =
-            self.add.iter().map(String::as_str).filter(|word| !words[..at].contains(word)).collect();
-        words.splice(at..at, missing);
-        words.join(" ")
+        let (words, rest) = split(line);
+        let missing = self.add.iter().map(String::as_str).filter(|word| !words.contains(word));
+        let kept = words.iter().copied().filter(|word| !self.takes_away(word));
+        kept.chain(missing).chain(rest).collect::<Vec<_>>().join(" ")
     }
 
     /// Returns the first difference between a command line and one with the change made.
     #[must_use]
     pub fn missing(&self, line: &str) -> Option<String> {
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let (words, _) = split(line);
         if let Some(word) = self.add.iter().find(|word| !words.contains(&word.as_str())) {
             return Some(format!("{word} is not in it"));
         }
         words.iter().find(|word| self.takes_away(word)).map(|word| format!("{word} is still in it"))
     }
 
-    /// Returns the words that the change adds to a command line, and those that it removes from it.
+    /// Returns the words that the change adds to a command line, and those that it removes from it, each once.
     #[must_use]
     pub fn difference(&self, line: &str) -> (Vec<String>, Vec<String>) {
         let edited = self.edited(line);
-        let not_in = |one: &str, other: &str| -> Vec<String> {
-            let other: BTreeSet<&str> = other.split_whitespace().collect();
-            one.split_whitespace().filter(|word| !other.contains(word)).map(str::to_owned).collect()
+        let ((old, _), (new, _)) = (split(line), split(&edited));
+        let not_in = |one: &[&str], other: &[&str]| -> Vec<String> {
+            let mut seen: BTreeSet<&str> = other.iter().copied().collect();
+            one.iter().filter(|word| seen.insert(word)).map(|word| (*word).to_owned()).collect()
         };
-        (not_in(&edited, line), not_in(line, &edited))
+        (not_in(&new, &old), not_in(&old, &new))
+    }
+
+    /// Returns the words of a command line that removing these words takes away in addition, each once: `nosmt` stands
+    /// for `nosmt=force` as well.
+    #[must_use]
+    pub fn taken_along(removed: &[String], line: &str) -> Vec<String> {
+        let removal = Self { add: Vec::new(), remove: removed.to_vec() };
+        let (_, mut taken) = removal.difference(line);
+        taken.retain(|word| !removed.contains(word));
+        taken
     }
 
     /// Returns whether two command lines do not differ in the words that the change concerns.
     #[must_use]
     pub fn is_same(&self, one: &str, other: &str) -> bool {
         let concerned = |line: &str| -> Vec<String> {
-            line.split_whitespace().filter(|word| self.concerns(word)).map(str::to_owned).collect()
+            split(line).0.into_iter().filter(|word| self.concerns(word)).map(str::to_owned).collect()
         };
         concerned(one) == concerned(other)
     }
@@ -111,9 +120,23 @@ impl KernelArgs {
     }
 }
 
+/// Splits a command line into the arguments of the kernel and the rest, which begins with `--` and is init's. A value
+/// in double quotes may contain blanks (`next_arg`, `lib/cmdline.c` of Linux).
+fn split(line: &str) -> (Vec<&str>, Vec<&str>) {
+    let mut is_quoted = false;
+    let ends_word = |c: char| {
+        is_quoted ^= c == '"';
+        !is_quoted && c.is_whitespace()
+    };
+    let mut words: Vec<&str> = line.split(ends_word).filter(|word| !word.is_empty()).collect();
+    let end = words.iter().position(|word| *word == END).unwrap_or(words.len());
+    let rest = words.split_off(end);
+    (words, rest)
+}
+
 /// Returns the reason why a word is refused. Quotes, `$` and the like mean something to the shell that reads
 /// /etc/default/grub, or to GRUB.
-fn problem(word: &str) -> Option<&'static str> {
+pub(crate) fn problem(word: &str) -> Option<&'static str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_=,.:/@+%*[]()!~^?".contains(c);
     let name = word.split_once('=').map_or(word, |(name, _)| name);
     if word.is_empty() || word.len() > MAX_ARGUMENT || !word.chars().all(fits) {
@@ -151,6 +174,11 @@ mod tests {
             // The rest is for init.
             (&["nosmt"], &[], "ro -- single", "ro nosmt -- single"),
             (&["nosmt"], &[], "ro -- nosmt", "ro nosmt -- nosmt"),
+            (&[], &["quiet"], "ro quiet -- quiet", "ro -- quiet"),
+            // A value in quotes is one word.
+            (&[], &["dyndbg"], "ro dyndbg=\"file a.c +p\" quiet", "ro quiet"),
+            (&["quiet"], &[], "ro x.dyndbg=\"file quiet +p\"", "ro x.dyndbg=\"file quiet +p\" quiet"),
+            (&[], &["a"], "a=1 ro a=1", "ro"),
             (&["a=1", "b=2"], &["c"], "", "a=1 b=2"),
         ] {
             let args = args(add, remove);
@@ -159,17 +187,20 @@ mod tests {
             assert_eq!((args.missing(&edited), args.edited(&edited)), (None, edited.clone()), "{line}");
             let (added, removed) = args.difference(line);
             let back = KernelArgs { add: removed, remove: added };
-            let sorted = |line: &str| line.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
-            if !line.contains("nosmt") {
-                assert_eq!(sorted(&back.edited(&edited)), sorted(line), "{line}");
-            }
+            let back =
+                KernelArgs { add: [back.add, KernelArgs::taken_along(&back.remove, line)].concat(), ..back };
+            let sorted = |line: &str| split(line).0.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+            assert_eq!(sorted(&back.edited(&edited)), sorted(line), "{line}");
+            assert_eq!(split(&back.edited(&edited)).1, split(line).1, "{line}");
         }
     }
 
     #[test]
     fn a_difference_is_named() {
         let args = args(&["nosmt"], &["quiet"]);
-        assert_eq!(args.missing("nosmt ro"), None);
+        assert_eq!(args.missing("nosmt ro -- quiet"), None);
+        assert_eq!(args.missing("ro -- nosmt").as_deref(), Some("nosmt is not in it"));
+        assert!(args.is_same("quiet -- nosmt", "quiet"));
         assert_eq!(args.missing("ro").as_deref(), Some("nosmt is not in it"));
         assert_eq!(args.missing("nosmt quiet=1").as_deref(), Some("quiet=1 is still in it"));
         assert!(args.is_same("a quiet", "quiet b") && !args.is_same("quiet", "quiet nosmt"));

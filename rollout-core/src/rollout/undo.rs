@@ -6,7 +6,7 @@
 use crate::agent::changes_made::{ChangeMade, NodeChanges};
 use crate::agent::record::name_and_arch;
 use crate::rollout::image::{Image, Proof, Running};
-use crate::rollout::kernel_args::KernelArgs;
+use crate::rollout::kernel_args::{self, KernelArgs};
 use crate::rollout::manifest::{Change, DesiredState, Manager, Packages, Symlink, Verify};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,14 +54,31 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
                 ..there.ok_or("the rollout changes no packages")?.clone()
             }))
         }
-        ChangeMade::KernelArgs { added, removed } => {
-            Ok(Change::KernelArgs(KernelArgs { add: removed.clone(), remove: added.clone() }))
+        ChangeMade::KernelArgs { added, removed, kept } => {
+            arguments_back(added, &[&removed[..], kept].concat()).map(Change::KernelArgs)
         }
         ChangeMade::Image { running, saved } => {
             let image = desired.image().ok_or("the rollout changes no image")?;
             image_back(image, &past.rollout, running, saved.as_deref()).map(Change::Image)
         }
     }
+}
+
+fn arguments_back(added: &[String], before: &[String]) -> Result<KernelArgs, String> {
+    let mut add: Vec<String> = Vec::new();
+    for word in before {
+        if let Some(why) = kernel_args::problem(word) {
+            return Err(format!(
+                "the kernel's argument {word:?} cannot be given back by a rollout ({why}): write it into the boot \
+                 loader's files by hand"
+            ));
+        }
+        if !add.contains(word) {
+            add.push(word.clone());
+        }
+    }
+    let remove = added.iter().filter(|word| !add.contains(word)).cloned().collect();
+    Ok(KernelArgs { add, remove })
 }
 
 fn image_back(image: &Image, rollout: &str, running: &Running, saved: Option<&str>) -> Result<Image, String> {
@@ -165,15 +182,27 @@ on_failure = "hold"
     #[test]
     fn arguments_that_went_come_back() {
         let desired = Manifest::parse(WHOLE).unwrap().desired;
-        let (added, removed) = (strings(&["mitigations=off"]), strings(&["mitigations=auto", "quiet"]));
-        let back =
-            reverse(&desired, &past(vec![ChangeMade::KernelArgs { added, removed }])).unwrap().unwrap();
-        back.check().unwrap();
-        let [Change::KernelArgs(args)] = &back.changes[..] else { panic!("{back:?}") };
-        assert_eq!(
-            args.edited("root=/dev/vda1 ro mitigations=off"),
-            "root=/dev/vda1 ro mitigations=auto quiet"
-        );
+        let back = |added: &[&str], removed: &[&str], kept: &[&str]| {
+            let [added, removed, kept] = [added, removed, kept].map(strings);
+            let back =
+                reverse(&desired, &past(vec![ChangeMade::KernelArgs { added, removed, kept }]))?.unwrap();
+            back.check().unwrap();
+            let [Change::KernelArgs(args)] = &back.changes[..] else { panic!("{back:?}") };
+            Ok::<_, String>(args.clone())
+        };
+        for (added, removed, kept, now, before) in [
+            (&["m=off"][..], &["m=auto", "quiet"][..], &[][..], "root=1 ro m=off", "root=1 ro m=auto quiet"),
+            // A word was there twice.
+            (&[], &["a=1", "a=1"], &[], "ro", "ro a=1"),
+            // The bare word stands for all of its values, and one was there before.
+            (&["nosmt"], &[], &["nosmt=force"], "nosmt=force ro nosmt", "nosmt=force ro"),
+        ] {
+            assert_eq!(back(added, removed, kept).unwrap().edited(now), before);
+        }
+        for word in ["dyndbg=\"file a.c +p\"", "root=$x"] {
+            let error = back(&[], &[word], &[]).unwrap_err();
+            assert!(error.contains(&format!("{word:?}")) && error.contains("by hand"), "{error}");
+        }
     }
 
     #[test]
@@ -187,7 +216,7 @@ on_failure = "hold"
             removed: strings(&["tool:all=1.0"]),
             beside: Vec::new(),
         };
-        let args = ChangeMade::KernelArgs { added: strings(&["a"]), removed: Vec::new() };
+        let args = ChangeMade::KernelArgs { added: strings(&["a"]), removed: Vec::new(), kept: Vec::new() };
         let back = reverse(&desired, &past(vec![packages, args])).unwrap().unwrap();
         back.check().unwrap();
         assert!(matches!(&back.changes[..], [Change::Packages(_), Change::KernelArgs(_)]), "{back:?}");

@@ -1,7 +1,7 @@
 //! The life of an agent on a [`Node`]: the inputs that the daemon gives it, and the actions as that node carries them
 //! out.
 
-use crate::world::{Died, Fault, ME, Node, Op, Sent, Wanted};
+use crate::world::{Died, Fault, ME, Node, Op, Sent, Wanted, image_of, target};
 use rollout_core::agent::gate::Gate;
 use rollout_core::agent::ledger::{Ledger, Slurmd};
 use rollout_core::agent::phase::{Action, Phase};
@@ -23,6 +23,8 @@ impl Node {
         }
         let phase = self.disk.ledger.as_ref().map(|ledger| ledger.phase);
         assert!(phase.is_none_or(Phase::has_ended), "ends {phase:?}");
+        let is_back = self.disk.ledger.as_ref().is_none_or(Ledger::is_settled);
+        assert!(is_back || phase == Some(Phase::Held), "{phase:?}, and not given back");
     }
 
     /// Runs the agent from its start until it dies or nothing more comes.
@@ -39,9 +41,12 @@ impl Node {
                     let finished = agent.finished(ledger, outcome, self.now_s());
                     self.follow(&mut agent, finished.expect("every outcome has a place"))?
                 }
-                None => match self.idle(&mut agent)? {
+                None => match agent.unfinished() {
                     Some(action) => Some(action),
-                    None => return Ok(()),
+                    None => match self.idle(&mut agent)? {
+                        Some(action) => Some(action),
+                        None => return Ok(()),
+                    },
                 },
             };
         }
@@ -274,7 +279,8 @@ impl Node {
         assert_eq!(agent.gate(), Gate::Open, "slurmd must be able to start");
         self.may_die()?;
         if !self.goes_well(agent)? {
-            return Ok(Err("slurmd does not start".to_owned()));
+            self.refused_in = Some(self.boot);
+            return Ok(Err("Slurm does not accept it".to_owned()));
         }
         self.slurmd_registers();
         self.may_die()?;
@@ -342,6 +348,10 @@ impl Node {
 
     fn open_gate(&mut self, ledger: &mut Ledger) -> Attempt {
         if ledger.keeps_drain_last() {
+            if ledger.drained.is_some() && matches!(self.script.front(), Some(Op::Fail)) {
+                self.next_op();
+                return Ok(Err("Slurm does not answer".to_owned()));
+            }
             self.keep_drain(ledger)?;
             ledger.drain_kept = true;
             self.write_ledger(ledger)?;
@@ -481,19 +491,5 @@ impl Node {
         if self.disk.staged.rollout().is_none() {
             self.told = None;
         }
-    }
-}
-
-fn image_of(order: &Order) -> Option<String> {
-    match &order.kind {
-        OrderKind::Apply(apply) => apply.desired.image().map(|image| image.image.clone()),
-        _ => None,
-    }
-}
-
-pub fn target(change: &Change) -> &str {
-    match change {
-        Change::Symlink(link) => link.target.as_deref().unwrap(),
-        Change::Packages(_) | Change::Image(_) | Change::KernelArgs(_) => panic!("no link"),
     }
 }

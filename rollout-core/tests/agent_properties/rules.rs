@@ -1,7 +1,6 @@
 //! Rules that must hold after each write and each answer.
 
-use crate::life::target;
-use crate::world::Node;
+use crate::world::{Node, target};
 use rollout_core::agent::gate::Gate;
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Phase;
@@ -22,6 +21,12 @@ impl Node {
             if !last.phase.is_settled() {
                 assert_eq!(last.order, ledger.order, "two orders under way");
             }
+        }
+        // It may have jobs.
+        let registered =
+            last.filter(|last| last.phase == Phase::Registering && last.boot_id == self.boot_id());
+        if registered.is_some() && ledger.phase == Phase::Undoing {
+            assert_eq!(self.refused_in, Some(self.boot), "undone without an answer of Slurm's");
         }
         // slurmd may start with either, so what is staged must be there.
         let opens = ledger.phase.is_settled() || ledger.phase == Phase::Registering;

@@ -9,7 +9,7 @@ use rollout_core::protocol::order::{
     Apply, GiveBack, LocalHandOver, Order, OrderId, OrderKind, PreStage, RestoreLedger, UpdateDrain,
 };
 use rollout_core::rollout::image::Running;
-use rollout_core::rollout::manifest::{DesiredState, Manifest};
+use rollout_core::rollout::manifest::{Change, DesiredState, Manifest};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::LazyLock;
 
@@ -127,6 +127,8 @@ pub struct Node {
     pub before: [String; 2],
     /// The boot in which a link was last switched.
     pub switched_in: Option<u32>,
+    /// The boot in which Slurm answered that it does not accept the node.
+    pub refused_in: Option<u32>,
     pub slurm: Slurm,
     pub sent: Vec<Order>,
     pub controller: Option<Sent>,
@@ -157,6 +159,7 @@ impl Node {
             running: "i0".to_owned(),
             boots: "i0".to_owned(),
             switched_in: None,
+            refused_in: None,
             slurm: Slurm::default(),
             sent: Vec::new(),
             controller: None,
@@ -355,4 +358,18 @@ fn each(changes: impl Fn(usize) -> String) -> [DesiredState; 4] {
         let text = format!("name='r'\nnodes='{ME}'\n{changes}[verify]\non_failure='{on_failure}'\n");
         Manifest::parse(&text).unwrap().desired
     })
+}
+
+pub fn image_of(order: &Order) -> Option<String> {
+    match &order.kind {
+        OrderKind::Apply(apply) => apply.desired.image().map(|image| image.image.clone()),
+        _ => None,
+    }
+}
+
+pub fn target(change: &Change) -> &str {
+    match change {
+        Change::Symlink(link) => link.target.as_deref().unwrap(),
+        Change::Packages(_) | Change::Image(_) | Change::KernelArgs(_) => panic!("no link"),
+    }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 const EDIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// GRUB's directory and the programs that write its environment block and its configuration: as Red Hat names them, and
-/// as all others do.
+/// GRUB's directory and the programs that write its environment block and its configuration: as Red Hat names them,
+/// and as all others do.
 const INSTALLED: [(&str, &str, &str); 2] = [
     ("/boot/grub2", "/usr/bin/grub2-editenv", "/usr/sbin/grub2-mkconfig"),
     ("/boot/grub", "/usr/bin/grub-editenv", "/usr/sbin/grub-mkconfig"),
@@ -34,7 +34,7 @@ const ENTRIES: &str = "/boot/loader/entries";
 const OBEYED: [&str; 2] = ["${next_entry}", "${saved_entry}"];
 
 /// The file of a site's own entries, which grub-mkconfig's configuration includes at its end.
-const CUSTOM: &str = "custom.cfg";
+pub(in crate::changes) const CUSTOM: &str = "custom.cfg";
 
 /// Knows the order in which GRUB sorts entries in files of their own.
 const GRUBBY: &str = "/usr/sbin/grubby";
@@ -82,7 +82,7 @@ impl Grub {
     /// Returns all the configuration files that GRUB may read at boot, joined.
     fn configuration(&self) -> String {
         let efi = files_in(Path::new(EFI)).into_iter().map(|directory| directory.join("grub.cfg"));
-        let own = ["grub.cfg", "custom.cfg"].map(|name| self.directory.join(name));
+        let own = ["grub.cfg", CUSTOM].map(|name| self.directory.join(name));
         let texts =
             own.into_iter().chain(efi).filter_map(|path| regular_file::read(&path, MAX_WRITTEN_BY_HAND).ok());
         texts.map(|text| String::from_utf8_lossy(&text).into_owned() + "\n").collect()

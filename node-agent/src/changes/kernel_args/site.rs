@@ -3,7 +3,7 @@
 use super::menu;
 use super::texts;
 use crate::changes::ChangeError;
-use crate::changes::image::{Files, Loader, keep_default, settle};
+use crate::changes::image::{CUSTOM, Files, Loader, keep_default, settle};
 use rollout_core::agent::record::{After, BootDefault};
 use rollout_core::rollout::kernel_args::{CONFIGURE_LIMIT, KernelArgs};
 use rollout_host::durable;
@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// Id of the entry that is tried once. systemd-boot's ids are names of files.
 const TRIAL: &str = "slurm-rollout-trial";
 const TRIAL_FILE: &str = "slurm-rollout-trial.conf";
+
+/// Extension of the file that grub-mkconfig writes.
+const NEW_MENU: &str = "cfg.slurm-rollout";
 
 /// Directories on which systemd-boot's entries may be: the boot partition, or the EFI system partition.
 const BOOT: [&str; 3] = ["boot", "efi", "boot/efi"];
@@ -73,14 +76,14 @@ struct Edits {
 
 impl Site<'_> {
     pub(super) fn is_satisfied(&self, args: &KernelArgs) -> Result<bool, ChangeError> {
-        let sources = self.sources()?;
+        let sources = self.sources(None)?;
         let edits = sources.edits(args)?;
         let in_menu = sources.menu.is_none() || args.missing(&self.next_line(&sources)?).is_none();
         Ok(edits.files.is_empty() && edits.kernelopts.is_none() && in_menu)
     }
 
     pub(super) fn observe(&self, boot: Option<&BootDefault>) -> Result<Saved, ChangeError> {
-        let sources = self.sources()?;
+        let sources = self.sources(None)?;
         let default = self.loader.default_entry()?;
         let boot = boot.cloned().unwrap_or_else(|| BootDefault {
             default: default.clone(),
@@ -97,11 +100,11 @@ impl Site<'_> {
 
     /// Prepares the one try. If the loader cannot try an entry once, the change is made for good.
     pub(super) fn apply(&self, args: &KernelArgs, saved: &Saved) -> Result<After, ChangeError> {
-        let sources = self.sources()?;
+        let sources = self.sources(Some(saved))?;
         let (added, removed) = args.difference(&self.next_line(&sources)?);
         let mut after = After { changed: true, added, removed, ..After::default() };
         if let Some(why) = self.loader.cannot_try_once()? {
-            self.write(args, &sources)?;
+            self.write(args, saved, &sources)?;
             after
                 .notes
                 .push(format!("the kernel's arguments were changed without trying them once first: {why}"));
@@ -116,7 +119,10 @@ impl Site<'_> {
                 (texts::with_options(entry, &options), TRIAL_FILE)
             }
             Files::Grub { .. } => {
-                let own = saved.files.get(&sources.trial).cloned().flatten().unwrap_or_default();
+                let mut own = saved.files.get(&sources.trial).cloned().flatten().unwrap_or_default();
+                if !own.is_empty() && !own.ends_with('\n') {
+                    own.push('\n');
+                }
                 (format!("{own}{}", menu::trial(TRIAL, &self.next_body(&sources)?, args)), TRIAL)
             }
         };
@@ -134,9 +140,9 @@ impl Site<'_> {
 
     /// Writes the proven arguments to the files, and removes the entry that was tried.
     pub(super) fn confirm(&self, args: &KernelArgs, saved: &Saved) -> Result<(), ChangeError> {
-        let sources = self.sources()?;
+        let sources = self.sources(Some(saved))?;
         self.settle(saved.default.as_deref())?;
-        self.write(args, &sources)?;
+        self.write(args, saved, &sources)?;
         self.restore(&sources.trial, saved.files.get(&sources.trial).and_then(Option::as_deref))
     }
 
@@ -177,7 +183,7 @@ impl Site<'_> {
     }
 
     /// Writes the arguments to the files, and proves that the next boot has them.
-    fn write(&self, args: &KernelArgs, sources: &Sources) -> Result<(), ChangeError> {
+    fn write(&self, args: &KernelArgs, saved: &Saved, sources: &Sources) -> Result<(), ChangeError> {
         let edits = sources.edits(args)?;
         for (path, text) in &edits.files {
             self.replace(path, text, &sources.beside_trial)?;
@@ -187,13 +193,35 @@ impl Site<'_> {
         }
         if let Some((path, _)) = &sources.menu {
             if !edits.files.is_empty() || args.missing(&self.next_line(sources)?).is_some() {
-                let write = Program::new(&sources.mkconfig, CONFIGURE_LIMIT).arg("-o").arg(path);
-                let attempt = || format!("writing {}", path.display());
-                write.run().map_err(|error| ChangeError::state(attempt(), error.to_string()))?;
-                self.loader.reach_the_disk(path)?;
+                let text = self.new_menu(&sources.mkconfig, path)?;
+                let menu = Some((path.clone(), text.clone()));
+                self.prove_next_line(args, &Sources { menu, ..self.sources(Some(saved))? })?;
+                self.replace(path, &text, path)?;
             }
         }
-        let line = self.next_line(&self.sources()?)?;
+        self.prove_next_line(args, &self.sources(Some(saved))?)
+    }
+
+    /// Returns the configuration that grub-mkconfig writes now. It goes to a file of its own: GRUB finds the old menu
+    /// or the new one, whenever the power is cut.
+    fn new_menu(&self, mkconfig: &Path, path: &Path) -> Result<String, ChangeError> {
+        let new = path.with_extension(NEW_MENU);
+        let attempt = || format!("writing the configuration of {}", self.loader.name());
+        let written = Program::new(mkconfig, CONFIGURE_LIMIT).arg("-o").arg(&new).run();
+        let text = written
+            .map_err(|error| ChangeError::state(attempt(), error.to_string()))
+            .and_then(|_| read(&new)?.ok_or_else(|| ChangeError::state(attempt(), "it wrote nothing")));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ChangeError::file("removing", &new)(error))
+            }
+            _ => text,
+        }
+    }
+
+    /// Proves that the next boot has the arguments.
+    fn prove_next_line(&self, args: &KernelArgs, sources: &Sources) -> Result<(), ChangeError> {
+        let line = self.next_line(sources)?;
         args.missing(&line).map_or(Ok(()), |why| {
             let problem = format!(
                 "{why}: does it come from elsewhere than /etc/default/grub or the entry? It is {line:?}"
@@ -255,13 +283,12 @@ impl Site<'_> {
         entry.map(|(_, text)| text.as_str()).ok_or_else(missing)
     }
 
-    fn sources(&self) -> Result<Sources, ChangeError> {
+    /// Reads the files. `saved` is the state before the change, if it is recorded.
+    fn sources(&self, saved: Option<&Saved>) -> Result<Sources, ChangeError> {
         let mut sources = match self.loader.files() {
-            Files::SystemdBoot => self.systemd_boot()?,
+            Files::SystemdBoot => self.systemd_boot(saved)?,
             Files::Grub { configuration, mkconfig } => self.grub(configuration, mkconfig)?,
         };
-        let root =
-            |line: &str| line.split_whitespace().find(|word| word.starts_with("root=")).map(str::to_owned);
         // Entries of a different system on the same disk are left alone.
         let (running, kernelopts) = (root(&self.running), sources.kernelopts.clone());
         let is_unknown = |text: &str| kernelopts.is_none() && texts::uses_kernelopts(text);
@@ -271,16 +298,14 @@ impl Site<'_> {
         Ok(sources)
     }
 
-    fn systemd_boot(&self) -> Result<Sources, ChangeError> {
+    fn systemd_boot(&self, saved: Option<&Saved>) -> Result<Sources, ChangeError> {
         let booted = self.loader.booted_entry(&self.running).unwrap_or_default();
         let directories = BOOT.map(|boot| self.root.join(boot).join("loader/entries"));
-        // The entry that was tried is removed once it is proven, in the boot that it led to.
-        let has_it = |directory: &&PathBuf| match booted.as_str() {
-            "" => false,
-            TRIAL_FILE => directory.exists(),
-            _ => directory.join(&booted).exists(),
+        let directory = match booted.as_str() {
+            "" => None,
+            TRIAL_FILE => self.directory_of_trial(&directories, saved)?,
+            _ => directories.iter().find(|directory| directory.join(&booted).exists()),
         };
-        let directory = directories.iter().find(has_it);
         let problem = || {
             format!(
                 "{booted:?} was booted, which is no file in loader/entries: arguments in a unified kernel image cannot \
@@ -306,6 +331,30 @@ impl Site<'_> {
         })
     }
 
+    /// Returns the directory of the entry that was tried and booted the running system. The entry is removed once it is
+    /// proven, and a different directory may have entries as well: of another system, or none.
+    fn directory_of_trial<'a>(
+        &self,
+        directories: &'a [PathBuf],
+        saved: Option<&Saved>,
+    ) -> Result<Option<&'a PathBuf>, ChangeError> {
+        let trial = |directory: &&PathBuf| directory.join(TRIAL_FILE);
+        let is_saved =
+            |directory: &&PathBuf| saved.is_some_and(|saved| saved.files.contains_key(&trial(directory)));
+        let known = directories.iter().find(|directory| trial(directory).exists());
+        if let Some(directory) = known.or_else(|| directories.iter().find(is_saved)) {
+            return Ok(Some(directory));
+        }
+        let running = root(&self.running);
+        for directory in directories {
+            let entries = files_in(directory, ".conf")?;
+            if entries.iter().any(|(_, text)| root(&texts::command_line(text, None)) == running) {
+                return Ok(Some(directory));
+            }
+        }
+        Ok(None)
+    }
+
     fn grub(&self, configuration: PathBuf, mkconfig: PathBuf) -> Result<Sources, ChangeError> {
         let text = read(&configuration)?.unwrap_or_default();
         let has_entries = text.lines().any(|line| line.trim_start().starts_with("blscfg"));
@@ -316,7 +365,7 @@ impl Site<'_> {
         let mut sources = Sources {
             defaults,
             mkconfig,
-            trial: configuration.with_file_name("custom.cfg"),
+            trial: configuration.with_file_name(CUSTOM),
             beside_trial: configuration.clone(),
             ..Sources::default()
         };
@@ -389,6 +438,11 @@ impl Sources {
         }
         Ok(Edits { files, kernelopts })
     }
+}
+
+/// Returns the argument that names the root file system.
+fn root(line: &str) -> Option<String> {
+    line.split_whitespace().find(|word| word.starts_with("root=")).map(str::to_owned)
 }
 
 /// Returns paths and texts of the files in a directory whose names end like this, in order, without ours.

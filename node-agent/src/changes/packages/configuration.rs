@@ -44,6 +44,9 @@ struct Record {
     /// Names of the units of all these packages.
     #[serde(default)]
     units: BTreeSet<String>,
+    /// The manager's own files are among `files`, all that there were.
+    #[serde(default)]
+    has_own: bool,
 }
 
 /// The recorded configuration of a system.
@@ -79,6 +82,27 @@ impl<'a> Configuration<'a> {
         }
         record.units.extend(units.iter().cloned());
         self.cache.write(RECORD, &record)
+    }
+
+    /// Records the package manager's own files, which it may change before the transaction. Only the first time: those
+    /// that are there later may be new.
+    pub(super) fn record_own(&self, paths: &[PathBuf]) -> Result<(), ChangeError> {
+        if self.load()?.has_own {
+            return Ok(());
+        }
+        self.record(paths, &[])?;
+        self.cache.write(RECORD, &Record { has_own: true, ..self.load()? })
+    }
+
+    /// Removes those of the package manager's own files that were not there. `paths` are the present ones.
+    pub(super) fn remove_new_own(&self, paths: &[PathBuf]) -> Result<(), ChangeError> {
+        let record = self.load()?;
+        for path in paths.iter().filter(|path| record.has_own && !record.files.contains_key(*path)) {
+            if let Kind::File | Kind::Link = self.kind_of(path)? {
+                remove(&self.on_host(path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Records configuration files and units that the change brought.
@@ -269,6 +293,34 @@ fn remove(path: &Path) -> Result<(), ChangeError> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn own_files_of_a_manager_that_are_new_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, cache) = (dir.path().join("root"), UndoCache::in_dir(dir.path()));
+        fs::create_dir_all(root.join("m")).unwrap();
+        let write = |name: &str| durable::replace(&root.join(name), name.as_bytes(), 0o644).unwrap();
+        let configuration = Configuration::new(&cache, &root);
+        let [old, new, gone] = ["/m/old", "/m/new", "/m/gone"].map(PathBuf::from);
+        write("m/new");
+        // The record of an older agent does not tell which of them were there.
+        configuration.remove_new_own(&[new.clone()]).unwrap();
+        fs::remove_file(root.join("m/new")).unwrap_or_else(|error| panic!("it was removed: {error}"));
+        write("m/old");
+        configuration.record_own(&[old.clone(), gone.clone()]).unwrap();
+        write("m/new");
+        write("m/gone");
+        // The transaction itself comes after the streams were enabled.
+        configuration.record_own(&[old.clone(), new.clone(), gone.clone()]).unwrap();
+        for _ in 0..2 {
+            configuration.restore_below(Path::new("/m")).unwrap();
+            configuration.remove_new_own(&[old.clone(), new.clone(), gone.clone()]).unwrap();
+        }
+        let left: Vec<_> =
+            fs::read_dir(root.join("m")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(left, ["old"]);
+        assert_eq!(configuration.differing().unwrap(), Vec::<String>::new());
+    }
 
     #[test]
     fn files_come_back_as_they_were() {

@@ -6,9 +6,12 @@
 //! each time: every node must find a version that was published minutes ago, and an unchanged repository costs one
 //! small file. A repository that cannot be reached is left out: if a package is missing then, dnf names both.
 
+mod arguments;
 mod flavour;
 
 pub(super) use flavour::Flavour;
+
+use arguments::{ALL_VERSIONS, RUNNING_KERNEL};
 
 use super::list::{self, Difference};
 use super::rpm::Rpm;
@@ -16,7 +19,7 @@ use super::run_manager::TimeBudget;
 use super::scriptlets;
 use super::simulate;
 use super::space::{self, Space};
-use super::spec::{self, Notation};
+use super::spec::Notation;
 use super::tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
@@ -26,12 +29,6 @@ use rollout_host::run::{Output, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Lets any number of versions of a kernel be installed: none must make room.
-const ALL_VERSIONS: &str = "--setopt=installonly_limit=0";
-
-/// Lets the running kernel be removed.
-const RUNNING_KERNEL: &str = "--setopt=protect_running_kernel=False";
 
 /// Accepts files without a signature. Those of an undo have the header of the package that was installed.
 const PROVEN_FILES: &str = "--setopt=localpkg_gpgcheck=False";
@@ -179,30 +176,6 @@ impl Dnf {
         self.rpm.root_directory().join(path.trim_start_matches('/'))
     }
 
-    fn install(&self, transaction: &Transaction) -> Vec<String> {
-        // dnf5 refuses both together.
-        let is_cached = self.options.iter().any(|option| option == "--cacheonly");
-        let refresh = (!is_cached).then(|| "--refresh".to_owned());
-        let mut arguments: Vec<String> = refresh.into_iter().chain(["install".to_owned()]).collect();
-        if transaction.may_remove_more {
-            arguments.push("--allowerasing".to_owned());
-        }
-        arguments.extend(exchanges_versions(transaction).then(|| ALL_VERSIONS.to_owned()));
-        arguments.extend(transaction.install.iter().cloned());
-        arguments
-    }
-
-    /// Returns the arguments that remove packages on the way forward. The running kernel may go if another version of
-    /// it stays.
-    fn remove_from(packages: &[String], installed: &[String]) -> Vec<String> {
-        let option = leaves_other_version(packages, installed).then(|| RUNNING_KERNEL.to_owned());
-        option.into_iter().chain(Self::remove(packages)).collect()
-    }
-
-    fn remove(packages: &[String]) -> Vec<String> {
-        ["remove".to_owned()].into_iter().chain(packages.iter().cloned()).collect()
-    }
-
     /// Installs old packages, from their cached files and without a repository if all of them are cached. Returns the
     /// scriptlets that failed.
     fn reinstall_old(
@@ -239,21 +212,6 @@ impl Dnf {
 
 /// Time limit for questions about installed packages.
 const QUERY: Duration = Duration::from_secs(120);
-
-/// Returns whether the transaction installs a version of a package and removes another one, which it names: no other
-/// version must make room, as it would for a kernel.
-fn exchanges_versions(transaction: &Transaction) -> bool {
-    let is_removed =
-        |spec: &String| transaction.remove.iter().any(|package| spec::is_same(Notation::Rpm, spec, package));
-    transaction.install.iter().any(is_removed)
-}
-
-/// Returns whether another version of a removed package stays, so that the node can boot that.
-fn leaves_other_version(removed: &[String], installed: &[String]) -> bool {
-    let stays = |package: &&String| !removed.contains(package);
-    let is_other = |package: &String| removed.iter().any(|old| spec::is_same(Notation::Rpm, old, package));
-    installed.iter().filter(stays).any(is_other)
-}
 
 impl Tool for Dnf {
     fn name(&self) -> &'static str {
@@ -390,13 +348,10 @@ impl Tool for Dnf {
 
     fn enable(&self, modules: &[String], budget: TimeBudget) -> Result<(), ChangeError> {
         let attempt = format!("enabling {}", list::few(modules));
-        let run = |verb: &str, names: Vec<&str>| {
-            let arguments = ["module", verb].into_iter().chain(names).map(str::to_owned);
-            self.run(budget, &attempt, &arguments.collect::<Vec<_>>())
-        };
-        // dnf refuses to enable a stream beside another one of the module.
-        run("reset", modules.iter().map(|module| module.split(':').next().unwrap_or(module)).collect())?;
-        run("enable", modules.iter().map(String::as_str).collect()).map(drop)
+        self.accept_keys(budget);
+        self.enabling(modules)
+            .iter()
+            .try_for_each(|arguments| self.run(budget, &attempt, arguments).map(drop))
     }
 
     fn recover(
@@ -479,50 +434,5 @@ impl Tool for Dnf {
         let attempt = format!("restoring the files of {}", list::few(&damaged));
         failed.extend(self.run_for_undo(budget, &attempt, &arguments)?);
         Ok(failed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cached_metadata_is_not_refreshed() {
-        let transaction = Transaction {
-            install: vec!["a".to_owned()],
-            remove: Vec::new(),
-            may_remove_more: false,
-            modules: Vec::new(),
-        };
-        for (options, expected) in
-            [("--best", &["--refresh", "install", "a"][..]), ("--cacheonly", &["install", "a"])]
-        {
-            let wanted = Packages { options: vec![options.to_owned()], ..Packages::default() };
-            let dnf = Dnf::of_node("/usr/bin/dnf5", Flavour::Dnf5).for_change(&wanted);
-            assert_eq!(dnf.install(&transaction), expected);
-        }
-    }
-
-    #[test]
-    fn one_version_of_a_kernel_is_exchanged_for_another() {
-        let list = |specs: &[&str]| specs.iter().map(|spec| (*spec).to_owned()).collect::<Vec<_>>();
-        let kernels = list(&["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"]);
-        for (install, remove, exchanges, leaves) in [
-            (&["kernel-0:5.9-1.x86_64"][..], &["kernel-0:6.2-1.x86_64"][..], true, true),
-            (&[], &["kernel-0:6.2-1.x86_64"], false, true),
-            (&["kernel"], &["kernel-0:6.2-1.x86_64"], false, true),
-            (&["kernel-0:5.9-1.x86_64"], &["kernel-0:6.2-1.aarch64"], false, false),
-            (&["kernel-0:6.3-1.x86_64"], &["tool-0:1-1.noarch"], false, false),
-            (&[], &["kernel-0:6.0-1.x86_64", "kernel-0:6.1-1.x86_64", "kernel-0:6.2-1.x86_64"], false, false),
-        ] {
-            let transaction = Transaction {
-                install: list(install),
-                remove: list(remove),
-                may_remove_more: true,
-                modules: Vec::new(),
-            };
-            assert_eq!(exchanges_versions(&transaction), exchanges, "{install:?} {remove:?}");
-            assert_eq!(leaves_other_version(&transaction.remove, &kernels), leaves, "{install:?} {remove:?}");
-        }
     }
 }

@@ -78,11 +78,24 @@ pub(super) fn name_of_id(notation: Notation, id: &str) -> &str {
     }
 }
 
+/// Returns whether a manager keeps the reason for a package under this name. A name without an architecture stands for
+/// all of them: apt's own one is not in it.
+pub(super) fn has_id(notation: Notation, package: &str, id: &str) -> bool {
+    match notation {
+        Notation::Rpm if id.ends_with(ANY_ARCH) => name(notation, package) == name_of_id(notation, id),
+        Notation::Deb if !id.contains(':') => name(notation, package) == id,
+        Notation::Rpm | Notation::Deb => name_and_arch(notation, package) == id,
+    }
+}
+
 /// Returns the name under which a manager of RPMs that keeps reasons by name alone keeps the one for a package, in the
 /// form `name.arch` for [`name_of_id`].
 pub(super) fn id_of_name(name: &str) -> String {
-    format!("{name}.*")
+    format!("{name}{ANY_ARCH}")
 }
+
+/// Stands for all architectures in the name of a package.
+const ANY_ARCH: &str = ".*";
 
 struct RpmParts<'a> {
     name: &'a str,

@@ -3,7 +3,7 @@
 
 use super::configuration::{self, Configuration};
 use super::list;
-use super::spec;
+use super::spec::{self, Notation};
 use super::tool::Tool;
 use super::undo_cache::UndoCache;
 use super::units::{self, Links};
@@ -87,13 +87,13 @@ impl Surrounded<'_> {
         self.cache.read(RECORD)
     }
 
-    /// Records the configuration of packages that the change will replace or remove.
+    /// Records the package manager's own configuration, and that of packages that the change will replace or remove.
     pub(super) fn record_configuration(&self, packages: &[String]) -> Result<(), ChangeError> {
-        let mut paths = self.tool.own_configuration();
-        if !packages.is_empty() {
-            paths.extend(self.tool.configuration_of(packages)?);
+        self.configuration().record_own(&self.tool.own_configuration())?;
+        if packages.is_empty() {
+            return Ok(());
         }
-        self.configuration().record(&paths, &self.units_of(packages)?)
+        self.configuration().record(&self.tool.configuration_of(packages)?, &self.units_of(packages)?)
     }
 
     /// Records the configuration that packages brought which an undo removes.
@@ -108,11 +108,9 @@ impl Surrounded<'_> {
     /// Restores the package manager's own configuration, by which it chooses packages.
     pub(super) fn restore_own_configuration(&self) -> Result<(), ChangeError> {
         let own = self.tool.own_configuration();
-        let directories = own.iter().filter_map(|path| path.parent());
-        directories
-            .collect::<BTreeSet<&Path>>()
-            .into_iter()
-            .try_for_each(|directory| self.configuration().restore_below(directory))
+        let directories: BTreeSet<&Path> = own.iter().filter_map(|path| path.parent()).collect();
+        directories.into_iter().try_for_each(|directory| self.configuration().restore_below(directory))?;
+        self.configuration().remove_new_own(&own)
     }
 
     /// Restores everything that is recorded, for packages that were touched.
@@ -125,6 +123,7 @@ impl Surrounded<'_> {
         let Some(before) = self.recorded()? else { return Ok(()) };
         let configuration = self.configuration();
         configuration.restore_below(Path::new("/"))?;
+        configuration.remove_new_own(&self.tool.own_configuration())?;
         configuration.remove_other_versions(&before.other_versions)?;
         units::restore(&self.system.root, &before.links, &configuration.units()?)?;
         self.restore_holds(&before, Some(touched), budget)?;
@@ -174,22 +173,12 @@ impl Surrounded<'_> {
         touched: &[String],
         budget: TimeBudget,
     ) -> Result<(), ChangeError> {
-        let notation = self.tool.notation();
-        let names: BTreeSet<&str> = touched.iter().map(|package| spec::name(notation, package)).collect();
-        let installed = self.tool.installed()?;
-        let there: BTreeSet<&str> = installed.iter().map(|package| spec::name(notation, package)).collect();
-        let now = self.tool.reasons()?;
-        let usual = |reasons: &BTreeMap<String, String>, id: &String| {
-            reasons.get(id).map_or(super::tool::BY_USER, String::as_str).to_owned()
-        };
-        let mut changed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for id in before.reasons.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
-            let name = spec::name_of_id(notation, id);
-            let wanted = usual(&before.reasons, id);
-            if names.contains(name) && there.contains(name) && wanted != usual(&now, id) {
-                changed.entry(wanted).or_default().push(id.clone());
-            }
-        }
+        let changed = changed_reasons(
+            self.tool.notation(),
+            [&before.reasons, &self.tool.reasons()?],
+            touched,
+            &self.tool.installed()?,
+        );
         changed.iter().try_for_each(|(reason, ids)| self.tool.mark(reason, ids, budget))
     }
 
@@ -249,5 +238,59 @@ impl Surrounded<'_> {
             true => Ok(Vec::new()),
             false => Ok(units::among(&self.tool.files_of(packages)?)),
         }
+    }
+}
+
+/// Returns the managers' names of touched packages that are installed for another reason than before, by that reason.
+/// The packages of a name may have several architectures, each with a reason of its own.
+fn changed_reasons(
+    notation: Notation,
+    [before, now]: [&BTreeMap<String, String>; 2],
+    touched: &[String],
+    installed: &[String],
+) -> BTreeMap<String, Vec<String>> {
+    let usual = |reasons: &BTreeMap<String, String>, id: &String| {
+        reasons.get(id).map_or(super::tool::BY_USER, String::as_str).to_owned()
+    };
+    let mut changed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for id in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
+        let is_among =
+            |packages: &[String]| packages.iter().any(|package| spec::has_id(notation, package, id));
+        let wanted = usual(before, id);
+        if wanted != usual(now, id) && is_among(touched) && is_among(installed) {
+            changed.entry(wanted).or_default().push(id.clone());
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_architecture_has_its_reason() {
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let reasons = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(id, reason)| ((*id).to_owned(), (*reason).to_owned())).collect()
+        };
+        // The other architecture is another's, and is gone or has another reason by now.
+        let before =
+            reasons(&[("a.x86_64", "dependency"), ("a.i686", "dependency"), ("b.noarch", "dependency")]);
+        let now = reasons(&[("a.x86_64", "user"), ("b.noarch", "user")]);
+        let touched = list(&["a-0:1-1.x86_64"]);
+        for installed in [&["a-0:1-1.x86_64", "b-0:1-1.noarch"][..], &["a-0:1-1.x86_64", "a-0:1-1.i686"]] {
+            let changed = changed_reasons(Notation::Rpm, [&before, &now], &touched, &list(installed));
+            assert_eq!(changed, [("dependency".to_owned(), list(&["a.x86_64"]))].into(), "{installed:?}");
+        }
+        // apt names its own architecture's packages without it; zypper knows names alone.
+        let before = reasons(&[("a", "dependency"), ("a:i386", "dependency")]);
+        let (touched, installed) = (list(&["a:i386=1"]), list(&["a:i386=1", "a:amd64=1"]));
+        let changed = changed_reasons(Notation::Deb, [&before, &BTreeMap::new()], &touched, &installed);
+        assert!(changed.values().flatten().any(|id| id == "a:i386"));
+        let before = reasons(&[("a.*", "dependency")]);
+        let touched = list(&["a-0:1-1.x86_64"]);
+        let changed = changed_reasons(Notation::Rpm, [&before, &BTreeMap::new()], &touched, &touched);
+        assert_eq!(changed["dependency"], ["a.*"]);
     }
 }

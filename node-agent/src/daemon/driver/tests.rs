@@ -160,7 +160,7 @@ fn an_order_is_answered_applied_proven_and_given_back() {
     let state = rig.node.state();
     let used: Vec<&str> = state.used.iter().map(String::as_str).collect();
     let expected = "stop slurmd,observe,make,observe,make,reboot,verify,verify,verify node,confirm,confirm,\
-                    look for a drain,start slurmd,clean up,start slurmd,take back";
+                    look for a drain,look for a drain,start slurmd,clean up,start slurmd,take back";
     assert_eq!(used.join(","), expected);
     assert!(state.slurmd_runs && state.boot == 2);
     drop(state);

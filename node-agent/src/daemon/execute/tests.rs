@@ -1,9 +1,12 @@
 use super::*;
 use crate::daemon::fake_node::FakeNode;
 use rollout_core::agent::phase::Phase;
+use rollout_core::agent::registration::BeforeStart;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
 use rollout_core::rollout::manifest::Manifest;
+use rollout_core::slurm::node::NodeInfo;
+use std::time::Duration;
 
 const BACK: GiveBack = GiveBack { resume_if_late: true, drained: None };
 
@@ -95,11 +98,16 @@ fn the_boot_service_gets_its_time_before_the_agent_reboots() {
 
 #[test]
 fn a_copy_of_the_agent_gives_up_only_a_node_that_slurm_has_not_accepted() {
-    for (accepted, runs) in [(true, true), (false, false)] {
+    for (accepted, runs, silence_s) in
+        [(true, true, 0), (false, false, 0), (true, true, 7200), (false, false, 7200)]
+    {
         let Rig { dir, node, executor } = rig(false);
+        node.state().silent_until = Duration::from_secs(silence_s);
         let copy = Executor { stands_in: Some("the installed agent is silent".to_owned()), ..executor };
         node.state().registered_s = if accepted { 2 } else { 0 };
         let mut ledger = ledger("[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n", Phase::Registering);
+        let before = NodeInfo { slurmd_start_s: Some(0), ..NodeInfo::default() };
+        ledger.before_start = Some(BeforeStart::from(&before));
         copy.file.write(&ledger).unwrap();
         let outcome = copy.perform(Action::Register, &mut ledger, &BootRestored::default()).unwrap();
         assert_eq!(outcome == Outcome::Registered, accepted, "{outcome:?}");

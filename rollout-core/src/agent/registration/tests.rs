@@ -1,4 +1,6 @@
 use super::*;
+use crate::agent::phase::Phase;
+use crate::agent::test_orders;
 
 const LIMIT: u64 = 60;
 
@@ -12,9 +14,18 @@ fn node(state: &str, start_s: Option<u64>) -> NodeInfo {
     }
 }
 
+fn begun(before: Option<&NodeInfo>, since_s: u64) -> Registration {
+    let ledger = test_orders::ledger(Phase::Registering);
+    let before_start = before.map(BeforeStart::from);
+    Registration {
+        limit: TimeLimit::from_secs(LIMIT),
+        ..Registration::of(&Ledger { before_start, since_s, ..ledger })
+    }
+}
+
 /// Slurm showed a start at 50; the phase began at 100.
 fn registration() -> Registration {
-    Registration::new(TimeLimit::from_secs(LIMIT), 100, Some(&issued(Some(50), 90)))
+    begun(Some(&issued(Some(50), 90)), 100)
 }
 
 /// A node that Slurm handed over at this time.
@@ -50,13 +61,36 @@ fn only_a_registration_since_the_start_that_slurm_accepts_counts() {
     }
     assert!(!registration().is_accepted(&issued(Some(101), 90)), "it waits for a boot");
     assert!(registration().is_accepted(&issued(Some(101), 102)), "it waits for the next boot");
-    let kept = Registration::new(TimeLimit::from_secs(LIMIT), 100, Some(&node("IDLE+DRAIN", Some(50))));
+    let kept = begun(Some(&node("IDLE+DRAIN", Some(50))), 100);
     assert!(kept.is_accepted(&issued(Some(101), 102)));
-    // An agent that was restarted sees the new start before it looks for the first time.
-    let restarted = Registration::new(TimeLimit::from_secs(LIMIT), 100, Some(&node("IDLE", Some(101))));
-    assert!(restarted.is_accepted(&node("IDLE", Some(101))));
-    let unasked = Registration::new(TimeLimit::from_secs(LIMIT), 100, None);
-    assert!(unasked.is_accepted(&node("IDLE", Some(101))) && !unasked.is_accepted(&node("IDLE", Some(50))));
+}
+
+#[test]
+fn a_registration_is_seen_whatever_the_clock_shows() {
+    // The clock was ahead when the phase began and was set back, or is behind the start of the slurmd before.
+    for since_s in [0, 100, 9000] {
+        for (before, now, registered) in [
+            (Some(50), Some(101), true),
+            (Some(50), Some(40), true),
+            (Some(50), Some(50), false),
+            (Some(50), None, false),
+            // slurmctld was restarted, and has not seen slurmd since.
+            (None, Some(50), true),
+            (None, None, false),
+        ] {
+            let proof = begun(Some(&node("DOWN", before)), since_s);
+            assert_eq!(proof.is_accepted(&node("IDLE", now)), registered, "{since_s} {before:?} {now:?}");
+        }
+    }
+    // The order is from 10. An older agent recorded nothing.
+    for (since_s, start_s, registered) in [(100, 101, true), (100, 99, false), (5, 9, false), (5, 10, true)] {
+        let proof = begun(None, since_s);
+        assert_eq!(proof.is_accepted(&node("IDLE", Some(start_s))), registered, "{since_s} {start_s}");
+    }
+    let Registration { before, .. } = registration();
+    let text = serde_json::to_string(&before.unwrap()).unwrap();
+    assert_eq!(serde_json::from_str::<BeforeStart>(&text).unwrap(), before.unwrap());
+    assert_eq!(serde_json::from_str::<BeforeStart>("{}").unwrap(), BeforeStart::default());
 }
 
 #[test]
@@ -101,7 +135,6 @@ fn every_wait_ends_with_its_cause() {
         (Unit::Starts, None, "was not started within 1m", 60, 0..1),
         (Unit::Runs, Some(Ok(node("IDLE", Some(50)))), "did not register", 60, 0..1),
         (Unit::Runs, Some(Ok(issued)), "still waits for a boot within 1m: DOWN+REBOOT_ISSUED", 60, 0..1),
-        (Unit::Runs, Some(Err("no route".into())), "could not be asked within 30m", 1800, 0..1),
     ] {
         let (why, seconds, done) = live(&unit, slurm);
         assert!(why.contains(cause), "{why}");
@@ -113,6 +146,23 @@ fn every_wait_ends_with_its_cause() {
     assert!(why.contains("INVALID_REG) within 1m: Low RealMemory"), "{why}");
     assert_eq!((seconds, restarts), (60, 2), "devices may come late: slurmd looks at them when it starts");
     assert!(looks < 40, "{looks} questions to slurmctld");
+}
+
+#[test]
+fn silence_leads_nowhere() {
+    let (mut proof, mut elapsed, mut looks) = (registration(), Duration::ZERO, 0);
+    let away = Some(Err("connection refused".to_owned()));
+    while elapsed < at(7 * 24 * 3600) {
+        let Next::Wait(pause) = proof.look(elapsed, &Unit::Runs, away.as_ref()) else {
+            panic!("{elapsed:?}")
+        };
+        (elapsed, looks) = (elapsed + pause, looks + 1);
+    }
+    assert!(looks < 70_000, "{looks} questions in a week");
+    // slurmd restarts itself: it still has its time.
+    assert!(matches!(proof.look(elapsed, &Unit::Down("exit code 1".into()), None), Next::Start));
+    assert!(matches!(proof.look(elapsed + at(49), &Unit::Starts, None), Next::Wait(_)));
+    assert_eq!(proof.look(elapsed, &Unit::Runs, Some(&Ok(node("IDLE", Some(101))))), Next::Accepted);
 }
 
 #[test]

@@ -240,9 +240,16 @@ fn what_the_ledger_says() {
             OrderKind::Reboot(GiveBack { resume_if_late: true, drained: None }.into()),
         );
         let ledger = Ledger::begin(order, phase, "b", 1, None);
+        let drained = Ledger { drained: Some("bad disk".to_owned()), ..ledger.clone() };
         let found = wrong(&NodeFacts { ledger: Ok(Some(ledger)), ..good() });
         assert_eq!(found.len(), usize::from(!phase.is_settled()), "{phase:?}: {found:?}");
         assert!(found.iter().all(|finding| finding.level == Warning));
+        // A released node is given back once its drain is kept.
+        let found = wrong(&NodeFacts { ledger: Ok(Some(drained)), ..good() });
+        let is_back = phase.is_settled() && phase != Phase::Released;
+        assert_eq!(found.len(), usize::from(!is_back), "{phase:?}: {found:?}");
+        let names_it = |finding: &Finding| finding.why.as_ref().is_some_and(|why| why.contains("bad disk"));
+        assert_eq!(found.iter().any(names_it), phase == Phase::Released, "{found:?}");
     }
 }
 

@@ -355,3 +355,69 @@ fn an_argument_that_comes_from_elsewhere_and_a_unified_image_are_refused() {
     lab.loader.booted = Some("linux.efi");
     assert!(lab.site().observe(None).unwrap_err().to_string().contains("unified kernel image"));
 }
+
+#[test]
+fn a_menu_that_cannot_be_written_leaves_the_old_one() {
+    let fixed = KernelArgs { add: vec!["a".into()], remove: vec!["fixed".into()] };
+    for (mkconfig, template, args, cause) in [
+        ("#!/bin/sh\necho torn > \"$2\"\nexit 1\n", TEMPLATE.to_owned(), args(), "exit code 1"),
+        ("#!/bin/sh\n: > \"$2\"\n", TEMPLATE.to_owned(), args(), "has no entry"),
+        ("#!/bin/sh\n", TEMPLATE.to_owned(), args(), "it wrote nothing"),
+        // Its default entry would not have the arguments.
+        (MKCONFIG, TEMPLATE.replace("ARGS", "ARGS fixed"), fixed, "fixed is still in it"),
+    ] {
+        let lab = Lab::debian();
+        let path = |name: &str| lab.root.path().join(name);
+        fs::write(path("template"), template).unwrap();
+        let menu = lab.text("boot/grub/grub.cfg");
+        let saved = lab.site().observe(None).unwrap();
+        fs::write(path("mkconfig"), mkconfig.replace("ROOT", lab.root.path().to_str().unwrap())).unwrap();
+        let error = lab.site().confirm(&args, &saved).unwrap_err().to_string();
+        assert!(error.contains(cause), "{error}");
+        assert_eq!(lab.text("boot/grub/grub.cfg"), menu, "{cause}");
+        let left: Vec<_> =
+            fs::read_dir(path("boot/grub")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert!(
+            left.iter().all(|name| ["grub.cfg", "custom.cfg"].contains(&name.to_str().unwrap())),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_without_a_final_newline_gets_the_entry_on_a_line_of_its_own() {
+    let lab = Lab::debian();
+    fs::write(lab.root.path().join("boot/grub/custom.cfg"), "set timeout=1").unwrap();
+    let saved = lab.site().observe(None).unwrap();
+    lab.site().apply(&args(), &saved).unwrap();
+    let custom = lab.text("boot/grub/custom.cfg");
+    assert!(custom.starts_with(&format!("set timeout=1\nmenuentry '{TRIAL}'")), "{custom}");
+    lab.site().undo(&saved).unwrap();
+    assert_eq!(lab.text("boot/grub/custom.cfg"), "set timeout=1");
+}
+
+/// The boot partition has the entries of another system, or none, and the EFI system partition those of this one.
+#[test]
+fn the_entry_that_was_tried_is_looked_for_where_it_was_written() {
+    for others in [None, Some(entry("2", "6", "ro quiet"))] {
+        let mut lab = Lab::systemd_boot();
+        let other = lab.root.path().join("boot/loader/entries");
+        fs::create_dir_all(&other).unwrap();
+        if let Some(text) = &others {
+            fs::write(other.join("other.conf"), text).unwrap();
+        }
+        lab.loader.set_default(Some("id-5.14.conf")).unwrap();
+        let saved = lab.site().observe(None).unwrap();
+        lab.site().apply(&args(), &saved).unwrap();
+        lab.loader.booted = Some(TRIAL_FILE);
+        lab.loader.set_next(None).unwrap();
+        for _ in 0..2 {
+            lab.site().confirm(&args(), &saved).unwrap();
+        }
+        assert!(lab.site().is_satisfied(&args()).unwrap());
+        let options = texts::value(&lab.text("efi/loader/entries/id-5.14.conf"), "options");
+        assert_eq!(options, "root=UUID=1 ro nosmt");
+        assert!(!lab.root.path().join("efi/loader/entries").join(TRIAL_FILE).exists());
+        assert_eq!(others.unwrap_or_default(), lab.text("boot/loader/entries/other.conf"));
+    }
+}

@@ -99,9 +99,8 @@ fn module(stream: &str, version: &str) -> String {
     )
 }
 
-#[test]
-fn module_streams_are_switched_and_switched_back() {
-    let lab = Lab::new();
+/// Publishes the module and its packages, of which the node's metadata knows nothing yet.
+fn publish_module(lab: &Lab) {
     let label = |stream: &str| format!("ModularityLabel: driver:{stream}:1:c0ffee42");
     lab.build("driver", "570", &label("570"));
     lab.build("driver", "580", &label("580"));
@@ -110,6 +109,31 @@ fn module_streams_are_switched_and_switched_back() {
     lab.publish();
     let add = Program::new("/usr/bin/modifyrepo_c", Duration::from_secs(60)).arg("--mdtype=modules");
     add.arg(&documents).arg(lab.path("repo/repodata")).run().unwrap();
+}
+
+#[test]
+fn a_stream_that_was_published_just_now_is_enabled_and_not_left_behind() {
+    let lab = Lab::new();
+    publish_module(&lab);
+    let before = lab.observe();
+    let wanted = Packages { modules: vec!["driver:580".to_owned()], ..lab.wanted(&["driver-580"], &[]) };
+    let after = lab.apply(&wanted, &before).unwrap();
+    lab.verify(&wanted, &after).unwrap();
+    assert!(lab.dnf.is_enabled("driver:580"));
+    for _ in 0..2 {
+        lab.undo(&wanted, &before).unwrap();
+        assert_eq!(lab.dnf.installed().unwrap(), before);
+        assert_eq!(lab.verify_old(&before).unwrap(), Vec::<String>::new());
+        assert!(!lab.path("root/etc/dnf/modules.d/driver.module").exists(), "there was no such file");
+    }
+    // Its packages are hidden again by the default of the module: none.
+    assert!(lab.apply(&lab.wanted(&["driver-580"], &[]), &lab.observe()).is_err());
+}
+
+#[test]
+fn module_streams_are_switched_and_switched_back() {
+    let lab = Lab::new();
+    publish_module(&lab);
     lab.dnf(&["--refresh", "module", "enable", "driver:570"]);
     lab.dnf(&["install", "driver"]);
     let before = lab.observe();

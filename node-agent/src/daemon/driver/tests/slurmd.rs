@@ -18,11 +18,16 @@ fn a_node_that_slurm_does_not_accept_goes_back() {
             5,
         ),
         (|state| state.slurm_sets = "REBOOT_ISSUED", "Slurm still waits for a boot within 5m", 5),
-        // Unknown is not accepted. The limit is longer: this may be the controller's fault.
+        // slurmd is not even started. The limit is longer: this may be the controller's fault.
+        (|state| state.slurmctld_away = true, "Slurm could not be asked about this node within 30m", 30),
+        // Slurm answers in the end, and has not accepted it.
         (
-            |state| state.slurmctld_away = true,
-            "within 30m whether it accepts the node: slurmctld is away",
-            30,
+            |state| {
+                state.slurmd_dies_with = Some("/new-a");
+                state.silent_after_start = Some(Duration::from_secs(3600));
+            },
+            "slurmd does not stay up within 5m: exit code 1",
+            60,
         ),
     ] {
         let rig = Rig::new();
@@ -43,6 +48,59 @@ fn a_node_that_slurm_does_not_accept_goes_back() {
     rig.live_on();
     assert_eq!((rig.ledger().phase, rig.node.state().slurmd_runs), (Phase::Updated, true));
     assert_eq!(rig.node.state().boot, 2);
+}
+
+#[test]
+fn a_node_that_may_have_jobs_waits_for_slurms_answer() {
+    // The change has broken scontrol, or slurmctld is away, and the node may have been accepted meanwhile.
+    for hours in [1, 24] {
+        let rig = Rig::new();
+        rig.node.state().silent_after_start = Some(Duration::from_secs(hours * 3600));
+        rig.life(&[apply(1, LINKS)]);
+        rig.live_on();
+        let state = rig.node.state();
+        assert_eq!((rig.ledger().phase, state.slurmd_runs, state.boot), (Phase::Updated, true, 2));
+        assert_eq!(state.used.iter().filter(|used| *used == "undo").count(), 0);
+        assert_eq!(state.used.iter().filter(|used| *used == "stop slurmd").count(), 1, "before the change");
+    }
+}
+
+#[test]
+fn a_drain_that_is_set_while_the_node_registers_is_kept() {
+    let rig = Rig::new();
+    (rig.node.state().starts_that_fail, rig.node.state().drained_at_start) = (1, Some("bad fan"));
+    rig.life(&[apply(1, LINKS)]);
+    rig.live_on();
+    assert_eq!(rig.ledger().phase, Phase::Updated);
+    assert_eq!(rig.node.state().drain_kept.as_deref(), Some("bad fan"));
+    assert_eq!(rig.used("take back"), 0, "Slurm must not resume it");
+    // slurmd stays down until Slurm has recorded the drain, and the node is not given up for that.
+    let rig = Rig::new();
+    (rig.node.state().starts_that_fail, rig.node.state().drained_at_start) = (1, Some("bad fan"));
+    rig.node.state().silent_after_start = Some(Duration::from_secs(60));
+    rig.node.state().keeps_drains_from = Duration::from_secs(100);
+    rig.life(&[apply(1, LINKS)]);
+    rig.live_on();
+    assert_eq!(rig.ledger().phase, Phase::Updated);
+    assert_eq!(rig.node.state().drain_kept.as_deref(), Some("bad fan"));
+}
+
+#[test]
+fn an_agent_that_is_restarted_while_the_node_registers_goes_on() {
+    let rig = Rig::new();
+    rig.life(&[apply(1, LINKS)]);
+    rig.node.state().silent_after_start = Some(Duration::from_secs(600));
+    for _ in 0..5 {
+        let used = rig.node.state().used.len();
+        // The start of slurmd is the eighth use after the boot, and the first one of a later agent.
+        let start = if rig.ledger().phase == Phase::Registering { 1 } else { 8 };
+        rig.node.state().dies_at = Some((used + start, true));
+        assert_eq!(rig.life(&[]).0, End::Died);
+        assert_eq!(rig.ledger().phase, Phase::Registering, "{:?}", rig.node.state().used);
+    }
+    rig.live_on();
+    assert_eq!((rig.ledger().phase, rig.node.state().boot), (Phase::Updated, 2));
+    assert_eq!(rig.used("undo"), 0);
 }
 
 #[test]
@@ -117,4 +175,35 @@ fn a_node_whose_drain_cannot_be_kept_stays_out_of_service() {
             rig.node.state().slurmd_runs && LedgerFile::in_dir(rig.dir.path()).unsettled().unwrap().is_none()
         );
     }
+}
+
+#[test]
+fn a_released_node_is_given_back_once_slurm_keeps_its_drain() {
+    let rig = Rig::new();
+    rig.node.state().broken.extend(["reboot", "keep drained"]);
+    let mut order = apply(1, LINKS);
+    if let OrderKind::Apply(apply) = &mut order.kind {
+        apply.give_back.drained = Some("bad disk".to_owned());
+    }
+    rig.life(&[order]);
+    assert_eq!(rig.ledger().phase, Phase::Held);
+    // slurmctld comes back long after the release, and the agent is not started anew.
+    let (end, answers) = rig.run(|send| {
+        let released = ask(&send, &super::order(2, OrderKind::Release));
+        while rig.used("keep drained") < 3 {
+            std::thread::yield_now();
+        }
+        let unsettled = LedgerFile::in_dir(rig.dir.path()).unsettled().unwrap();
+        assert!(unsettled.is_some() && !rig.node.state().slurmd_runs);
+        rig.node.state().broken.remove("keep drained");
+        while LedgerFile::in_dir(rig.dir.path()).unsettled().unwrap().is_some() {
+            std::thread::yield_now();
+        }
+        // Orders wait until the node is given back.
+        (released, ask(&send, &super::order(3, OrderKind::Probe)))
+    });
+    assert_eq!((end, answers), (End::Idle, (Some(accepted(1)), Some(accepted(3)))));
+    assert_eq!(rig.node.state().drain_kept.as_deref(), Some("bad disk"));
+    assert!(rig.node.state().slurmd_runs);
+    assert_eq!(rig.ledger().reason(), "reboot is broken", "and nothing of the attempts is left");
 }

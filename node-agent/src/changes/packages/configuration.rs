@@ -304,7 +304,7 @@ mod tests {
         let [old, new, gone] = ["/m/old", "/m/new", "/m/gone"].map(PathBuf::from);
         write("m/new");
         // The record of an older agent does not tell which of them were there.
-        configuration.remove_new_own(&[new.clone()]).unwrap();
+        configuration.remove_new_own(std::slice::from_ref(&new)).unwrap();
         fs::remove_file(root.join("m/new")).unwrap_or_else(|error| panic!("it was removed: {error}"));
         write("m/old");
         configuration.record_own(&[old.clone(), gone.clone()]).unwrap();

@@ -1,13 +1,13 @@
-//! Whether jobs can start on a node, by the states and flags of its `State=` (`node_states` and `node_state_flags` in
+//! Availability of nodes for jobs, by the states and flags of its `State=` (`node_states` and `node_state_flags` in
 //! `src/common/slurm_protocol_defs.c`, 22.05 to 26.05).
 //!
-//! A floor counts available nodes. A state or flag of a later release makes a node unavailable, because nothing is known
-//! about it.
+//! A floor counts available nodes. A state or flag of a later release makes a node unavailable, because nothing is
+//! known about it.
 
 use super::node::NodeInfo;
 use std::fmt;
 
-/// Whether jobs can start on a node as far as its state tells. It may be full, and partitions and reservations may keep
+/// Availability of a node for jobs, as far as its state tells. It may be full, and partitions and reservations may keep
 /// jobs away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {

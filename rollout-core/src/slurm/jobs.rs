@@ -10,8 +10,9 @@ mod parse;
 pub use end::{FreeAt, JobEnds, NoEnd, free_at};
 pub use parse::{FORMAT, parse_jobs};
 
-/// States without nodes (`job_state_string_compact` in `src/common/slurm_protocol_defs.c`, 22.05 to 26.05): pending, put
-/// back into the queue, or over. A job in any other state, or in one of a later release, has the nodes that it shows.
+/// States without nodes (`job_state_string_compact` in `src/common/slurm_protocol_defs.c`, 22.05 to 26.05): pending,
+/// put back into the queue, or over. A job in any other state, or in one of a later release, has the nodes that it
+/// shows.
 const WITHOUT_NODES: [&str; 15] =
     ["BF", "CA", "CD", "DL", "F", "NF", "OOM", "PD", "PR", "RD", "RF", "RH", "RQ", "SE", "TO"];
 
@@ -27,8 +28,8 @@ pub struct Job {
     pub uid: u32,
     /// Time at which the job started, or Slurm expects it to start, in seconds since 1970.
     pub start_s: Option<u64>,
-    /// Time at which the job ends by its time limit, in seconds since 1970. It does not move while the job is suspended,
-    /// and is in the past for one that is completing.
+    /// Time at which the job ends by its time limit, in seconds since 1970. It does not move while the job is
+    /// suspended, and is in the past for one that is completing.
     pub end_s: Option<u64>,
     pub limit: JobLimit,
     /// Several for a pending job only.
@@ -82,14 +83,16 @@ impl Job {
 }
 
 impl JobId {
-    /// Returns the name with which `scontrol requeue` and `scancel` take this job and no other. The plain id of a task
-    /// may be that of its whole array. A heterogeneous job is requeued as a whole, by its leader (`job_requeue_internal`
-    /// in `src/slurmctld/job_mgr.c`).
+    /// Returns the name with which Slurm's commands take this job and no other. `None` for pending tasks.
+    ///
+    /// The plain id of a task may be that of its whole array. A heterogeneous job is taken as a whole, by its leader:
+    /// no component can be requeued alone (`job_requeue_internal` in `src/slurmctld/job_mgr.c`, 22.05 to 26.05).
     #[must_use]
-    pub fn to_requeue(self) -> String {
+    pub fn target(self) -> Option<String> {
         match self {
-            Self::Component { leader, .. } => leader.to_string(),
-            other => other.to_string(),
+            Self::Single(_) | Self::Task { .. } => Some(self.to_string()),
+            Self::Component { leader, .. } => Some(leader.to_string()),
+            Self::PendingTasks { .. } => None,
         }
     }
 }
@@ -139,12 +142,13 @@ mod tests {
 
     #[test]
     fn commands_name_one_task_and_the_leader_of_a_heterogeneous_job() {
-        for (id, shown, requeued) in [
-            (JobId::Single(148), "148", "148"),
-            (JobId::Task { array: 148, task: 5 }, "148_5", "148_5"),
-            (JobId::Component { leader: 141, offset: 1 }, "141+1", "141"),
+        for (id, shown, target) in [
+            (JobId::Single(148), "148", Some("148")),
+            (JobId::Task { array: 148, task: 5 }, "148_5", Some("148_5")),
+            (JobId::Component { leader: 141, offset: 1 }, "141+1", Some("141")),
+            (JobId::PendingTasks { array: 148 }, "148_[…]", None),
         ] {
-            assert_eq!((id.to_string().as_str(), id.to_requeue().as_str()), (shown, requeued));
+            assert_eq!((id.to_string().as_str(), id.target().as_deref()), (shown, target));
         }
     }
 }

@@ -125,8 +125,8 @@ fn parse_timeout(value: &str) -> Result<PartitionTimeout, String> {
 
 /// Returns how long Slurm waits for a node to register after a reboot. `None` if Slurm does not report it.
 ///
-/// From 26.05 it is the longest ResumeTimeout that a partition of the node sets, else the global one. An unknown release
-/// counts as one before that, as does a partition whose ResumeTimeout is not shown.
+/// From 26.05 it is the longest ResumeTimeout that a partition of the node sets, else the global one. An unknown
+/// release counts as one before that, as does a partition whose ResumeTimeout is not shown.
 #[must_use]
 pub fn resume_timeout_of(
     node: &str,

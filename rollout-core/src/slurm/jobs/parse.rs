@@ -12,7 +12,8 @@ use crate::slurm::parsed::Parsed;
 /// command (`%o`), working directory (`%Z`) and wckey (`%w`).
 ///
 /// `%h` is missing: up to 25.11 `NO` is a job that shares no node, and in 26.05 nearly any (`job_share_string` and
-/// `job_oversubscribe_string` in `src/common/slurm_protocol_defs.c`). The state ALLOCATED of a node tells that it is full.
+/// `job_oversubscribe_string` in `src/common/slurm_protocol_defs.c`). The state ALLOCATED of a node tells that it is
+/// full.
 pub const FORMAT: &str = "%A|%i|%t|%U|%S|%e|%l|%P|%N|%v";
 
 /// Number of fields in [`FORMAT`].

@@ -65,6 +65,8 @@ pub struct Config {
     /// Maximum number of agents in contact at the same time.
     pub concurrency: usize,
     pub scontrol: PathBuf,
+    /// `squeue`, if it is not beside `scontrol`.
+    pub squeue: Option<PathBuf>,
     /// `slurm.conf`, if it is neither Slurm's default nor in `SLURM_CONF` of the environment.
     pub slurm_conf: Option<PathBuf>,
     pub munge_socket: PathBuf,
@@ -116,6 +118,7 @@ impl Default for Config {
             delete_archived_after_days: 1095,
             concurrency: 512,
             scontrol: "/usr/bin/scontrol".into(),
+            squeue: None,
             slurm_conf: None,
             munge_socket: munge::SOCKET.into(),
             order_key: None,
@@ -144,7 +147,8 @@ impl Config {
     #[must_use]
     pub fn scontrol(&self) -> Scontrol {
         let inherited = || std::env::var_os("SLURM_CONF").map(PathBuf::from);
-        Scontrol::new(self.scontrol.clone(), self.slurm_conf.clone().or_else(inherited), SCONTROL_LIMIT)
+        let slurm_conf = self.slurm_conf.clone().or_else(inherited);
+        Scontrol::new(self.scontrol.clone(), slurm_conf, SCONTROL_LIMIT).with_squeue(self.squeue.clone())
     }
 
     /// Returns the retention of closed rollouts.
@@ -190,6 +194,7 @@ impl Validate for Config {
         let paths = [
             is_absolute(&["state_dir"], &self.state_dir),
             is_absolute(&["scontrol"], &self.scontrol),
+            self.squeue.as_deref().and_then(|path| is_absolute(&["squeue"], path)),
             self.slurm_conf.as_deref().and_then(|path| is_absolute(&["slurm_conf"], path)),
             self.order_key.as_deref().and_then(|path| is_absolute(&["order_key"], path)),
             is_absolute(&["munge_socket"], &self.munge_socket),
@@ -248,6 +253,7 @@ mod tests {
         for (text, key, why) in [
             ("state_dir = 'x'", "state_dir", "no absolute path"),
             ("scontrol = 'scontrol'", "scontrol", "no absolute path"),
+            ("squeue = 'squeue'", "squeue", "no absolute path"),
             ("slurm_conf = ''", "slurm_conf", "no absolute path"),
             ("munge_socket = 'munge'", "munge_socket", "no absolute path"),
             ("clustershell_dir = 'groups'", "clustershell_dir", "no absolute path"),

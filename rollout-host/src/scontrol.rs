@@ -1,4 +1,13 @@
-//! Runs `scontrol`: shows nodes and configuration, and updates nodes.
+//! Runs `scontrol`, `squeue` and `scancel`: shows what Slurm has, and asks it for changes.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`reboots`] | requests of reboots, and their withdrawal |
+//! | [`jobs`] | `squeue`, and what is asked of jobs |
+//! | [`reservations`] | reservations |
+//! | [`arguments`] | checks of arguments, and lists that are too long for one |
+//!
+//! No argument goes through a shell. Slurm accepts requests that have no effect, so callers read the result back.
 
 use crate::run::{Program, RunError};
 use rollout_core::hostlist::NodeSet;
@@ -7,28 +16,47 @@ use rollout_core::slurm::next_state::drained_at_request;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::node::parse::parse_nodes;
 use rollout_core::slurm::node_name::parse_aliases;
+use rollout_core::slurm::parsed::Parsed;
+use rollout_core::slurm::partitions::{Partition, parse_partitions};
 use rollout_core::slurm::reason::Reason;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Length limit of a node list as one argument. Linux takes 128 KiB (MAX_ARG_STRLEN).
-const MAX_ARGUMENT: usize = 100 * 1024;
+mod arguments;
+mod jobs;
+mod reboots;
+mod reservations;
+#[cfg(test)]
+mod tests;
 
-/// Path, environment and time limit of `scontrol`.
+use arguments::MAX_ARGUMENT;
+pub use arguments::SlurmError;
+pub use reboots::RebootRequest;
+pub use reservations::{NewReservation, NodesChange, ReservationChange, ReservationFlag};
+
+/// Paths, environment and time limit of `scontrol` and of the commands beside it.
 #[derive(Debug, Clone)]
 pub struct Scontrol {
     path: PathBuf,
+    squeue: PathBuf,
     slurm_conf: Option<PathBuf>,
     conf_server: Option<String>,
     limit: Duration,
 }
 
 impl Scontrol {
-    /// Runs the `scontrol` at `path`. Sets `SLURM_CONF` if `slurm_conf` is given, else Slurm's default counts.
+    /// Runs the `scontrol` at `path`, with `squeue` and `scancel` beside it. Sets `SLURM_CONF` if `slurm_conf` is
+    /// given, else Slurm's default counts.
     #[must_use]
     pub fn new(path: PathBuf, slurm_conf: Option<PathBuf>, limit: Duration) -> Self {
-        Self { path, slurm_conf, conf_server: None, limit }
+        Self { squeue: path.with_file_name("squeue"), path, slurm_conf, conf_server: None, limit }
+    }
+
+    /// Runs the `squeue` at this path, if there is one.
+    #[must_use]
+    pub fn with_squeue(self, squeue: Option<PathBuf>) -> Self {
+        Self { squeue: squeue.unwrap_or(self.squeue), ..self }
     }
 
     /// Sets `SLURM_CONF_SERVER`, the slurmctld to fetch the configuration from: `HOST[:PORT]`, or several with commas.
@@ -104,6 +132,14 @@ impl Scontrol {
         Ok(SlurmConfig::parse(&self.program(["show", "config"]).run()?.stdout))
     }
 
+    /// Returns all partitions, including hidden ones.
+    ///
+    /// # Errors
+    /// If scontrol fails or does not answer in time.
+    pub fn show_partitions(&self) -> Result<Parsed<Partition>, RunError> {
+        Ok(parse_partitions(&self.program(["show", "part", "-o", "-a"]).run()?.stdout))
+    }
+
     /// Sets the Reason of nodes with one RPC. Slurm keeps it only on nodes that are DOWN, DRAIN or FAIL.
     ///
     /// # Errors
@@ -120,6 +156,14 @@ impl Scontrol {
         self.update(nodes, &["State=DRAIN", &format!("Reason={reason}")])
     }
 
+    /// Removes DRAIN from nodes and leaves everything else as it is.
+    ///
+    /// # Errors
+    /// If scontrol fails or does not answer in time.
+    pub fn undrain(&self, nodes: &NodeSet) -> Result<(), RunError> {
+        self.update(nodes, &["State=UNDRAIN"])
+    }
+
     /// Puts nodes back into service.
     ///
     /// # Errors
@@ -133,12 +177,21 @@ impl Scontrol {
     }
 
     fn program<const N: usize>(&self, arguments: [&str; N]) -> Program {
+        self.program_at(&self.path, arguments)
+    }
+
+    fn program_at<const N: usize>(&self, path: &Path, arguments: [&str; N]) -> Program {
         // scontrol prints times without a zone: set one, so that they can be parsed.
-        let program = Program::new(&self.path, self.limit).args(arguments).env("TZ", "UTC0");
+        let program = Program::new(path, self.limit).args(arguments).env("TZ", "UTC0");
         match (&self.slurm_conf, &self.conf_server) {
             (Some(path), _) => program.env("SLURM_CONF", path),
             (None, Some(server)) => program.env("SLURM_CONF_SERVER", server),
             (None, None) => program,
         }
     }
+}
+
+/// Has times printed as seconds since 1970.
+fn with_epochs(program: Program) -> Program {
+    program.env("SLURM_TIME_FORMAT", "%s")
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these functions report violations by panicking")]
 
 mod files;
+mod jobs;
 mod mutation;
 mod nodesets;
 mod peers;
@@ -26,10 +27,11 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "config", run: texts::config },
     Target { name: "connection", run: peers::connection },
     Target { name: "hostlist", run: texts::hostlist },
+    Target { name: "jobs", run: jobs::jobs },
     Target { name: "journal", run: files::journal },
     Target { name: "ledger", run: files::ledger },
     Target { name: "manifest", run: texts::manifest },

@@ -69,4 +69,4 @@ macro_rules! tests {
     };
 }
 
-tests! { config connection hostlist journal ledger manifest munged nodeset order scontrol staged }
+tests! { config connection hostlist jobs journal ledger manifest munged nodeset order scontrol staged }

@@ -9,16 +9,29 @@ pub const DEFAULT_RESUME_TIMEOUT_S: u64 = 60;
 /// INFINITE up to 25.11, which keeps ResumeTimeout in 16 bits.
 const INFINITE_16: u64 = 65535;
 
+/// Slurm's default of KillWait.
+const DEFAULT_KILL_WAIT_S: u64 = 30;
+
+/// Slurm's default of UnkillableStepTimeout.
+const DEFAULT_UNKILLABLE_STEP_TIMEOUT_S: u64 = 60;
+
 /// Slurm's configuration, as slurmctld reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlurmConfig(BTreeMap<String, String>);
 
 /// Time limit of Slurm for a node to register after a reboot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResumeTimeout {
     Seconds(u64),
     /// No limit. Up to 25.11, 65535 s.
     Infinite,
+}
+
+/// Time for which a job may exceed its time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OverTimeLimit {
+    Minutes(u64),
+    Unlimited,
 }
 
 /// A user as Slurm prints it: `slurm(64030)`.
@@ -64,21 +77,31 @@ impl SlurmConfig {
     /// Returns ResumeTimeout, if Slurm reports it.
     #[must_use]
     pub fn resume_timeout(&self) -> Option<ResumeTimeout> {
-        match self.seconds("ResumeTimeout") {
-            Some(INFINITE_16) => Some(ResumeTimeout::Infinite),
-            Some(seconds) => Some(ResumeTimeout::Seconds(seconds)),
-            None => {
-                let text = self.get("ResumeTimeout")?.to_ascii_uppercase();
-                (text.starts_with("INFINITE") || text.starts_with("UNLIMITED"))
-                    .then_some(ResumeTimeout::Infinite)
-            }
-        }
+        ResumeTimeout::parse(self.get("ResumeTimeout")?)
+    }
+
+    /// Returns the global OverTimeLimit, if Slurm reports it.
+    #[must_use]
+    pub fn over_time_limit(&self) -> Option<OverTimeLimit> {
+        OverTimeLimit::parse(self.get("OverTimeLimit")?)
+    }
+
+    /// Returns the time between SIGTERM and SIGKILL for a job that has reached its time limit, in seconds.
+    #[must_use]
+    pub fn kill_wait_s(&self) -> u64 {
+        self.seconds("KillWait").unwrap_or(DEFAULT_KILL_WAIT_S)
+    }
+
+    /// Returns the time after which slurmd has a node drained whose processes do not end, in seconds.
+    #[must_use]
+    pub fn unkillable_step_timeout_s(&self) -> u64 {
+        self.seconds("UnkillableStepTimeout").unwrap_or(DEFAULT_UNKILLABLE_STEP_TIMEOUT_S)
     }
 
     /// Parses a time such as `60 sec`.
     #[must_use]
     pub fn seconds(&self, key: &str) -> Option<u64> {
-        self.get(key)?.split_whitespace().next()?.parse().ok()
+        number(self.get(key)?)
     }
 
     /// Returns the user that slurmctld runs as.
@@ -100,6 +123,38 @@ impl SlurmConfig {
     pub fn version(&self) -> Option<&str> {
         self.get("SLURM_VERSION")
     }
+}
+
+impl ResumeTimeout {
+    /// Parses `60 sec`, `60` or `INFINITE`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match number(text) {
+            Some(INFINITE_16) => Some(Self::Infinite),
+            Some(seconds) => Some(Self::Seconds(seconds)),
+            None => is_infinite(text).then_some(Self::Infinite),
+        }
+    }
+}
+
+impl OverTimeLimit {
+    /// Parses `10 min`, `10` or `UNLIMITED`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match number(text) {
+            Some(minutes) => Some(Self::Minutes(minutes)),
+            None => is_infinite(text).then_some(Self::Unlimited),
+        }
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn is_infinite(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    text.starts_with("INFINITE") || text.starts_with("UNLIMITED")
 }
 
 impl Release {
@@ -165,6 +220,23 @@ Slurmctld(primary) at ctl is UP\n";
         ] {
             assert_eq!(with(&format!("ResumeTimeout = {value}")).resume_timeout(), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn limits_of_jobs_are_read_in_all_their_forms() {
+        for (value, expected) in [
+            ("0 min", Some(OverTimeLimit::Minutes(0))),
+            ("10 min", Some(OverTimeLimit::Minutes(10))),
+            ("UNLIMITED", Some(OverTimeLimit::Unlimited)),
+            ("(null)", None),
+            ("soon", None),
+        ] {
+            assert_eq!(with(&format!("OverTimeLimit = {value}")).over_time_limit(), expected, "{value}");
+        }
+        let config = with("KillWait = 45 sec\nUnkillableStepTimeout = 120 sec\n");
+        assert_eq!((config.kill_wait_s(), config.unkillable_step_timeout_s()), (45, 120));
+        let silent = SlurmConfig::default();
+        assert_eq!((silent.kill_wait_s(), silent.unkillable_step_timeout_s()), (30, 60));
     }
 
     #[test]

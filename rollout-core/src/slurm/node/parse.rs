@@ -13,6 +13,7 @@
 
 use super::NodeInfo;
 use crate::hostlist::check_name;
+use crate::slurm::fields::{find_key, key_of, listed};
 
 /// Keys that Slurm prints behind the Reason. All of them are optional, as the Reason is.
 const BEHIND_REASON: [&str; 9] = [
@@ -88,28 +89,10 @@ fn read_value(node: &mut NodeInfo, key: &str, value: &str) {
     }
 }
 
-/// Returns the items of a list with commas. Slurm prints `(null)` for none.
-fn listed(value: &str) -> Vec<String> {
-    value.split(',').filter(|item| !item.is_empty() && *item != "(null)").map(str::to_owned).collect()
-}
-
-/// Returns the key at the beginning of a text, if there is one.
-fn key_of(text: &str) -> Option<&str> {
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
-    let (key, behind) = text.split_at(end);
-    (key.starts_with(|c: char| c.is_ascii_uppercase()) && behind.starts_with('=')).then_some(key)
-}
-
 /// Returns the length of a value before the Reason.
 fn value_length(key: &str, text: &str) -> usize {
     let end_of_os = || text.find(" RealMemory=").filter(|_| key == "OS");
     end_of_os().or_else(|| find_key(text, |_| true)).unwrap_or(text.len())
-}
-
-/// Returns the position of the first blank with such a key behind it.
-fn find_key(text: &str, is_wanted: impl Fn(&str) -> bool) -> Option<usize> {
-    let mut blanks = text.match_indices(' ').map(|(at, _)| at);
-    blanks.find(|at| text.get(at + 1..).and_then(key_of).is_some_and(&is_wanted))
 }
 
 fn read_reason(node: &mut NodeInfo, text: &str) {

@@ -1,6 +1,7 @@
 //! Replay of a journal to a record for each node.
 
 use super::entry::{Booted, Entry, Line};
+use super::request::{self, KeptOut, Request};
 use crate::agent::phase::Phase;
 use crate::protocol::order::OrderId;
 use crate::text::with_notes;
@@ -38,6 +39,12 @@ pub struct NodeRecord {
     pub why: Option<String>,
     /// Facts about the end of the order that are no failure.
     pub notes: Vec<String>,
+    /// The reboot that a started rollout requested from Slurm. `None` once it led to an order or was withdrawn.
+    pub request: Option<Request>,
+    /// Somebody else cancelled the last request in Slurm. It is not repeated before the rollout is resumed.
+    pub cancelled: bool,
+    /// The drain that keeps jobs off the node until it is updated.
+    pub kept_out: Option<KeptOut>,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -107,6 +114,9 @@ impl NodeRecord {
             drained: None,
             why: None,
             notes: Vec::new(),
+            request: None,
+            cancelled: false,
+            kept_out: None,
         }
     }
 
@@ -114,6 +124,12 @@ impl NodeRecord {
     #[must_use]
     pub fn note(&self) -> Option<String> {
         with_notes(self.why.as_deref(), &self.notes)
+    }
+
+    /// Returns whether a started rollout has left something in Slurm that it must withdraw: a request, or a drain.
+    #[must_use]
+    pub fn has_traces_in_slurm(&self) -> bool {
+        self.request.is_some() || self.kept_out.is_some()
     }
 
     /// Returns the change of the boot source that is neither proven nor restored.
@@ -230,6 +246,9 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a Line>) -> NodeRecords {
 
 /// Continues a replay with the next line.
 pub fn replay_line(records: &mut NodeRecords, line: &Line) {
+    if line.entry == Entry::Resumed {
+        records.values_mut().for_each(|record| record.cancelled = false);
+    }
     for name in line.entry.nodes().iter() {
         // In its place: large journals are read by each hand-over.
         let known = records.get_mut(name);
@@ -301,6 +320,19 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
             },
             false => record,
         }),
+        Entry::Requested { .. }
+        | Entry::RequestTaken { .. }
+        | Entry::Withdrawn { .. }
+        | Entry::KeptOut { .. }
+        | Entry::LetIn { .. } => record.map(|record| request::apply(record, line)),
+        Entry::JobWarned { .. }
+        | Entry::JobEnded { .. }
+        | Entry::Started
+        | Entry::Paused { .. }
+        | Entry::Resumed
+        | Entry::Stopped
+        | Entry::Approved { .. }
+        | Entry::Halted { .. } => record,
     }
 }
 
@@ -310,12 +342,12 @@ fn can_be_called_off(record: &NodeRecord, t_ms: u64) -> bool {
 }
 
 fn stage(record: Option<NodeRecord>, t_ms: u64) -> NodeRecord {
-    // A boot source that was proven or restored before stays settled.
-    let kept =
-        record.map(|record| (record.ordering_ms, record.volatile, record.unsettled_boot_change().cloned()));
-    let (ordering_ms, volatile, boot_change) = kept.unwrap_or_default();
-    let new = NodeRecord::new(Progress::Staged, t_ms);
-    NodeRecord { staged_ms: Some(t_ms), ordering_ms, volatile, boot_change, ..new }
+    let new = NodeRecord { staged_ms: Some(t_ms), ..NodeRecord::new(Progress::Staged, t_ms) };
+    let Some(record) = record else { return new };
+    // A boot source that was proven or restored before stays settled. A drain of ours is still there.
+    let boot_change = record.unsettled_boot_change().cloned();
+    let NodeRecord { ordering_ms, volatile, kept_out, .. } = record;
+    NodeRecord { ordering_ms, volatile, boot_change, kept_out, ..new }
 }
 
 fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) -> NodeRecord {
@@ -331,6 +363,8 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
         ordering_ms: Some(t_ms),
         why: None,
         notes: Vec::new(),
+        request: None,
+        cancelled: false,
         ..record
     }
 }

@@ -219,8 +219,8 @@ Phases:
   superseded   it has had another order since; how this one ended was not seen
 
 Above the table is the state of rollouts that were started: running, paused,
-halted, stopped or done. The NOTE gives the failure, or the event being waited for. Slurm's Reason
-(`sinfo -R`) has it too while the node is out of service.
+halted, stopped or done. The NOTE gives the failure, or the event being waited
+for. Slurm's Reason (`sinfo -R`) has it too while the node is out of service.
 
 Exit codes:
   0  no node needs attention
@@ -261,7 +261,8 @@ pub struct ShowArgs {
 #[command(after_help = "\
 One line per rollout: the time it was staged and the user who staged it, its
 nodes, its state if it was started, and the number of nodes in each phase
-according to its journal. Asks neither agents nor Slurm. For the present state of nodes, use status.
+according to its journal. Asks neither agents nor Slurm. For the present state
+of nodes, use status.
 
 Examples:
   slurm-rollout history

@@ -87,6 +87,8 @@ pub struct Config {
     pub boot_service: Option<ServiceConfig>,
     /// The site's own program, for images `via = "command"`.
     pub command: Option<CommandConfig>,
+    /// Limits for started rollouts, as a value: rollout-plan checks its keys, which RebootProgram need not know.
+    pub limits: Option<serde_json::Value>,
 }
 
 /// Pre-staging: agents get the staged changes of their nodes beforehand, for a RebootProgram that slurmd runs there.
@@ -127,6 +129,7 @@ impl Default for Config {
             bos: None,
             boot_service: None,
             command: None,
+            limits: None,
         }
     }
 }
@@ -236,6 +239,7 @@ impl Validate for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_shipped_file_has_and_explains_every_key_at_its_default() {
@@ -274,5 +278,17 @@ mod tests {
             assert!(wrong[0].keys[0] == key && wrong[0].why.contains(why), "{text}: {wrong:?}");
         }
         assert!(toml::from_str::<Config>("deadline = '4s'").unwrap().validate().is_empty());
+    }
+
+    #[test]
+    fn limits_are_kept_as_they_are_and_stop_no_program_that_needs_none() {
+        for (text, limits) in [
+            ("[limits]\nmax_out = '5%'", json!({ "max_out": "5%" })),
+            ("limits.window = [{ days = 'Sat' }, {}]", json!({ "window": [{ "days": "Sat" }, {}] })),
+            ("[limits]\nkey_of_a_later_version = 1", json!({ "key_of_a_later_version": 1 })),
+        ] {
+            let config: Config = toml::from_str(text).unwrap();
+            assert_eq!((config.validate().len(), config.limits), (0, Some(limits)), "{text}");
+        }
     }
 }

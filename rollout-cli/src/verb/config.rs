@@ -3,18 +3,62 @@
 use crate::failure::Failure;
 use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
+use rollout_cli::groups::SiteGroups;
 use rollout_control::config::Config;
-use rollout_host::config::ConfigReport;
+use rollout_host::config::{ConfigReport, InvalidValue, Validate};
 use rollout_host::exit_code::Exit;
+use rollout_plan::limits::Limits;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::ExitCode;
 
+/// The configuration with its limits checked, which RebootProgram does not read.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(transparent)]
+struct WithLimits(Config);
+
+impl Validate for WithLimits {
+    fn validate(&self) -> Vec<InvalidValue> {
+        let mut wrong = self.0.validate();
+        let groups = SiteGroups::new(&self.0);
+        let resolve = |set: &str| groups.resolve(set).map_err(|error| error.to_string());
+        if let Err(error) = Limits::of_config(self.0.limits.as_ref(), &resolve) {
+            let why = error.to_string();
+            wrong.push(InvalidValue::new(&["limits"], why.strip_prefix("limits: ").unwrap_or(&why)));
+        }
+        wrong
+    }
+}
+
 pub(crate) fn check(path: &Path, args: &ConfigCheckArgs) -> Result<ExitCode, Failure> {
-    let report = ConfigReport::of::<Config>(path);
+    let report = ConfigReport::of::<WithLimits>(path);
     if args.json {
         table::json(&report)?;
     } else {
         table::out(&report.to_string());
     }
     Ok(if report.mistakes.is_empty() { Exit::Success } else { Exit::InvalidConfig }.into())
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the files of a test need not survive a power cut")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_the_limits_has_the_line_of_their_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("controller.toml");
+        let mistakes = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let report = ConfigReport::of::<WithLimits>(&path);
+            report.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(mistakes("[limits]\nmax_out = '5%'\nnever = 'login[1-2]'\n"), "");
+        let wrong = mistakes("agent_port = 6821\n[limits]\nmax_out = '5%'\nnever = 'login[1-'\n");
+        assert!(wrong.contains("line 2, column 2: limits: limits.never: "), "{wrong}");
+        let wrong = mistakes("[limits]\nmaxout = '5%'\n");
+        assert!(wrong.contains("column 2: limits: maxout = \"5%\": unknown field"), "{wrong}");
+        assert!(mistakes("limit = 1\n").contains("did you mean limits?"));
+    }
 }

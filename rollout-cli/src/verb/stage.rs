@@ -13,6 +13,7 @@ use rollout_core::controller::node_states::{check_one_slurmd_per_host, doubts};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::manifest::{MAX_BYTES, Manifest, expand};
 use rollout_core::slurm::node::NodeInfo;
+use rollout_plan::strategy;
 use std::fs::File;
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -21,10 +22,12 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     let file = args.file.display();
     // Read first, with the groups: a writer of the state directory has no access to root's own files any more.
     let text = read(args).map_err(|error| Failure(format!("{file}: {error}")))?;
-    let set = |set: &str| SiteGroups::new(&context.config).resolve(set).map_err(|error| error.to_string());
+    let groups = SiteGroups::new(&context.config);
+    let set = |set: &str| groups.resolve(set).map_err(|error| error.to_string());
     let text = expand(&text, set).map_err(|error| Failure(format!("{file}: {error}")))?;
     let store = if args.dry_run { None } else { Some(context.writer()?) };
     let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
+    strategy::of_manifest(&text, &manifest.nodes).map_err(|error| Failure(format!("{file}: {error}")))?;
     let in_file = |Failure(why)| Failure(format!("{file}: {why}"));
     let infos = known_to_slurm(context, &manifest.nodes).map_err(in_file)?;
     if let Some(store) = &store {

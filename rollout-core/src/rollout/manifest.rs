@@ -2,7 +2,7 @@
 //!
 //! Reading has two steps. [`Manifest::parse`] deserializes the text (unknown keys are errors, with line and column) and
 //! then checks the rules that TOML cannot express: absolute paths, names that fit a command line, one change per path.
-//! Before that, [`expand()`] replaces a node set by its nodes, when the manifest is staged: what is stored names nodes only.
+//! Before that, [`expand()`] replaces node sets by their nodes, when the manifest is staged: what is stored names nodes only.
 //! A node runs the same checks again on the parts that an order carries: an agent trusts no text from the network.
 
 mod expand;
@@ -15,6 +15,7 @@ use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
 use crate::rollout::kernel_args::{self, KernelArgs};
 use crate::time_limit::TimeLimit;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -202,6 +203,9 @@ struct Written {
     reboot: Reboot,
     #[serde(default)]
     verify: Verify,
+    /// The order in which nodes are taken. An order does not carry it, and rollout-plan alone knows its keys.
+    #[serde(default, rename = "strategy")]
+    _strategy: IgnoredAny,
 }
 
 impl Manifest {

@@ -2,7 +2,10 @@
 
 use crate::generated::{Generated, program};
 use clap::{Command, CommandFactory};
-use rollout_core::rollout::manifest::Manifest;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::manifest::{Manifest, ManifestError};
+use rollout_plan::limits::Limits;
+use rollout_plan::strategy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -159,7 +162,12 @@ fn keys_of_the_configuration_are_in_its_page() {
 
 /// Returns the keys that the parser names as expected, after an unknown one.
 fn expected(manifest: &str) -> Vec<String> {
-    let error = Manifest::parse(manifest).unwrap_err().to_string();
+    fields(Manifest::parse(manifest))
+}
+
+/// Returns the keys that an error about an unknown one names as expected.
+fn fields<T: std::fmt::Debug>(parsed: Result<T, ManifestError>) -> Vec<String> {
+    let error = parsed.unwrap_err().to_string();
     let (_, fields) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
     fields.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -171,8 +179,8 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
     let head = "name='a'\nnodes='n1'\n";
     let packages = "[[change]]\nkind='packages'\n";
     let mut keys = expected(&format!("{head}unknown=1\n"));
-    keys.retain(|key| !matches!(key.as_str(), "change" | "reboot" | "verify"));
-    keys.push("[[change]]".to_owned());
+    keys.retain(|key| !matches!(key.as_str(), "change" | "reboot" | "verify" | "strategy"));
+    keys.extend(["[[change]]", "[strategy]"].map(str::to_owned));
     for table in ["reboot", "verify"] {
         let fields = expected(&format!("{head}{packages}install=['p']\n[{table}]\nunknown=1\n"));
         keys.extend(fields.iter().map(|field| format!("{table}.{field}")));
@@ -185,15 +193,60 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
     let proof = expected(&format!("{head}{image}[change.proof]\nunknown=1\n"));
     keys.extend(proof.iter().map(|field| format!("proof.{field}")));
     assert!(keys.len() >= 28, "{keys:?}");
-    for key in &keys {
+    assert_documented(&keys, &text);
+    for kind in expected(&format!("{head}[[change]]\nkind='unknown'\n")) {
+        assert!(text.contains(&format!("kind = \"{kind}\"")), "{kind}");
+    }
+}
+
+/// Asserts that each key has a row in the documentation of the manifest, and that the row is in the page.
+fn assert_documented(keys: &[String], text: &str) {
+    for key in keys {
         let row = MANIFEST.lines().find(|line| line.starts_with(&format!("| `{key}` | ")));
         let row = row.unwrap_or_else(|| panic!("docs/manifest.md has no {key}"));
         let meaning = row.split('|').nth(2).unwrap().trim().replace('`', "");
         let meaning = meaning.get(1..).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(&format!(" {key} ")) && text.contains(&meaning), "{key}: {meaning}");
     }
-    for kind in expected(&format!("{head}[[change]]\nkind='unknown'\n")) {
-        assert!(text.contains(&format!("kind = \"{kind}\"")), "{kind}");
+}
+
+/// The tables of a strategy, each with the keys that it needs.
+const STRATEGY_TABLES: [(&str, &str); 6] = [
+    ("jobs", "[strategy.jobs]"),
+    ("halt", "[strategy.halt]"),
+    ("floor", "[[strategy.floor]]\navailable=1"),
+    ("group", "[[strategy.group]]\nname='a'\nnodes='n1'"),
+    ("exclusive", "[[strategy.exclusive]]"),
+    ("window", "[[strategy.window]]"),
+];
+
+#[test]
+fn keys_of_strategies_and_limits_are_in_the_documentation_and_page_of_the_manifest() {
+    let nodes = NodeSet::parse("n1").unwrap();
+    let of_table = |table: &str| fields(strategy::of_manifest(&format!("{table}\nunknown=1\n"), &nodes));
+    let is_table = |key: &String| STRATEGY_TABLES.iter().any(|(table, _)| key == table);
+    let (tables, keys): (Vec<_>, Vec<_>) = of_table("[strategy]").into_iter().partition(is_table);
+    assert_eq!(tables.len(), STRATEGY_TABLES.len());
+    let mut keys: Vec<String> = keys.iter().map(|key| format!("strategy.{key}")).collect();
+    for (table, header) in STRATEGY_TABLES {
+        keys.extend(of_table(header).iter().map(|key| format!("{table}.{key}")));
+    }
+    let resolve = |text: &str| NodeSet::parse(text).map_err(|error| error.to_string());
+    let limits = Limits::of_config(Some(&serde_json::json!({ "unknown": 1 })), &resolve);
+    keys.extend(fields(limits).iter().map(|key| format!("limits.{key}")));
+    assert!(keys.len() >= 40, "{keys:?}");
+    assert_documented(&keys, &shown(&Generated::new(), "slurm-rollout-manifest.5"));
+}
+
+#[test]
+fn examples_of_strategies_are_strategies() {
+    let (_, section) = MANIFEST.split_once("\n## Strategy\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let examples: Vec<&str> =
+        section.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    for example in examples {
+        strategy::of_manifest(example, &NodeSet::parse("cn[01-99]").unwrap()).unwrap();
     }
 }
 

@@ -1,95 +1,109 @@
 //! Node sets in a manifest. They are replaced by their nodes once, when the manifest is staged.
 //!
 //! The stored text therefore needs no groups to be read, by any version, and its nodes do not change with a group. A
-//! comment above the replaced value keeps what was written.
+//! comment above the replaced value keeps what was written; those of a strategy are at the top of the text, since a
+//! value may be in the middle of a line or of a table.
 
 use super::{ManifestError, value};
 use crate::hostlist::NodeSet;
-use serde::Deserialize;
+use std::fmt::Write;
+use std::ops::Range;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-/// The keys of a manifest whose values are node sets. All others are ignored here.
-#[derive(Deserialize)]
-struct NodeSets {
-    nodes: Spanned<String>,
+/// A text that may be a node set.
+struct Found {
+    /// For example `strategy.group[1].nodes`, counted from 1.
+    key: String,
+    /// Position of the value, with its quotes.
+    span: Range<usize>,
+    text: String,
 }
 
-/// Returns the text of a manifest with a hostlist in the place of a node set. `resolve` returns the nodes of a node set, or
-/// the reason for having none. A text without a node set stays as it is, and so does one that is no manifest: parsing it
-/// reports the error.
+/// Returns the text of a manifest with hostlists in the place of node sets: in `nodes`, and wherever its strategy names
+/// nodes. `resolve` returns the nodes of a node set, or the reason for having none. A text without a node set stays as it
+/// is, and so does one that is no manifest: parsing it reports the error.
 ///
 /// # Errors
 /// The reason that `resolve` returns, with its key.
 pub fn expand(
     text: &str,
-    resolve: impl FnOnce(&str) -> Result<NodeSet, String>,
+    resolve: impl Fn(&str) -> Result<NodeSet, String>,
 ) -> Result<String, ManifestError> {
-    let Ok(NodeSets { nodes: written }) = toml::from_str::<NodeSets>(text) else {
-        return Ok(text.to_owned());
-    };
-    if NodeSet::parse(written.get_ref()).is_ok() {
-        return Ok(text.to_owned());
+    let Ok(document) = DeTable::parse(text) else { return Ok(text.to_owned()) };
+    let mut found = node_sets(document.get_ref());
+    found.sort_by_key(|found| found.span.start);
+    let resolved = found.into_iter().map(|found| match resolve(&found.text) {
+        Ok(nodes) => Ok((found, nodes)),
+        Err(reason) => Err(value(&found.key, reason)),
+    });
+    let resolved: Vec<(Found, NodeSet)> = resolved.collect::<Result<_, _>>()?;
+    let (mut expanded, mut comments) = (text.to_owned(), Vec::new());
+    // From the end, so that positions before a replaced value stay valid.
+    for (Found { key, span, text: written }, nodes) in resolved.into_iter().rev() {
+        let (Some(before), Some(behind)) = (expanded.get(..span.start), expanded.get(span.end..)) else {
+            continue;
+        };
+        let comment = format!("# {key} was {written:?} when this was staged.\n");
+        if key == "nodes" {
+            // The key stands in the line in which its value begins.
+            let (lines, key) = before.split_at(before.rfind('\n').map_or(0, |newline| newline + 1));
+            expanded = format!("{lines}{comment}{key}\"{nodes}\"{behind}");
+        } else {
+            expanded = format!("{before}\"{nodes}\"{behind}");
+            comments.push(comment);
+        }
     }
-    let nodes = resolve(written.get_ref()).map_err(|reason| value("nodes", reason))?;
-    let span = written.span();
-    let (Some(before), Some(behind)) = (text.get(..span.start), text.get(span.end..)) else {
-        return Ok(text.to_owned());
+    Ok(comments.iter().rev().map(String::as_str).chain([expanded.as_str()]).collect())
+}
+
+/// Returns the values of a manifest that are node sets and not hostlists.
+fn node_sets(manifest: &DeTable<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    add(&mut found, "nodes", manifest.get("nodes"));
+    let Some(strategy) = manifest.get("strategy").and_then(|strategy| strategy.get_ref().as_table()) else {
+        return found;
     };
-    // The key stands in the line in which its value begins.
-    let (lines, key) = before.split_at(before.rfind('\n').map_or(0, |newline| newline + 1));
-    let comment = format!("# nodes was {:?} when this was staged.", written.get_ref());
-    Ok(format!("{lines}{comment}\n{key}\"{nodes}\"{behind}"))
+    for key in ["never", "waves", "approve"] {
+        add(&mut found, &format!("strategy.{key}"), strategy.get(key));
+    }
+    for (list, keys) in
+        [("floor", &["nodes"][..]), ("exclusive", &["nodes", "pairs"]), ("group", &["nodes", "bring_up"])]
+    {
+        let tables = strategy.get(list).and_then(|list| list.get_ref().as_array());
+        for (table, n) in tables.into_iter().flatten().zip(1..) {
+            for key in keys {
+                let value = table.get_ref().as_table().and_then(|table| table.get(*key));
+                add(&mut found, &format!("strategy.{list}[{n}].{key}"), value);
+            }
+        }
+    }
+    found
+}
+
+/// Adds a value, or the values of a list, if they are node sets.
+fn add(found: &mut Vec<Found>, key: &str, value: Option<&Spanned<DeValue<'_>>>) {
+    let Some(value) = value else { return };
+    match value.get_ref() {
+        DeValue::String(text) if is_node_set(text) => {
+            found.push(Found { key: key.to_owned(), span: value.span(), text: text.to_string() });
+        }
+        DeValue::Array(values) => {
+            for (value, n) in values.iter().zip(1..) {
+                let mut key = key.to_owned();
+                // Writing to a String cannot fail.
+                let _ = write!(key, "[{n}]");
+                add(found, &key, Some(value));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns whether a text has to be replaced. A percentage is the size of a wave.
+fn is_node_set(text: &str) -> bool {
+    NodeSet::parse(text).is_err() && !text.ends_with('%')
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rollout::manifest::Manifest;
-
-    const REST: &str = "[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n";
-
-    fn expanded(text: &str) -> Result<String, String> {
-        let resolve = |set: &str| match set.trim() {
-            "@gpu!cn3" => Ok(NodeSet::parse("cn[1-2],gpu7").unwrap()),
-            set => Err(format!("{set}: no such group")),
-        };
-        expand(text, resolve).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn only_the_node_set_is_replaced_and_a_comment_keeps_it() {
-        for (text, expected) in [
-            (
-                "name = 'a'\nnodes = '@gpu!cn3' # all but one\n",
-                "name = 'a'\n# nodes was \"@gpu!cn3\" when this was staged.\nnodes = \"cn[1-2],gpu7\" # all but one\n",
-            ),
-            (
-                "\"nodes\" = \"@gpu!cn3\"\nname = 'a'\n",
-                "# nodes was \"@gpu!cn3\" when this was staged.\n\"nodes\" = \"cn[1-2],gpu7\"\nname = 'a'\n",
-            ),
-            (
-                "name = 'é'\r\n  nodes = \"\"\"\n@gpu!cn3\n\"\"\"\r\n",
-                "name = 'é'\r\n# nodes was \"@gpu!cn3\\n\" when this was staged.\n  nodes = \"cn[1-2],gpu7\"\r\n",
-            ),
-        ] {
-            assert_eq!(expanded(text).as_deref(), Ok(expected), "{text}");
-        }
-        let text = format!("nodes = '@gpu!cn3'\nname = 'a'\n{REST}");
-        let manifest = Manifest::parse(&expanded(&text).unwrap()).unwrap();
-        assert_eq!(manifest.nodes, NodeSet::parse("cn[1-2],gpu7").unwrap());
-        assert_eq!(expanded(&expanded(&text).unwrap()), expanded(&text), "there is nothing left to replace");
-    }
-
-    #[test]
-    fn a_hostlist_and_what_is_no_manifest_stay_as_they_are() {
-        for text in ["nodes = 'cn[2,1]'\n", "nodes = 3\n", "name = 'a'\n", "nodes = \n", ""] {
-            assert_eq!(expanded(text).as_deref(), Ok(text));
-        }
-    }
-
-    #[test]
-    fn an_error_names_the_key() {
-        assert_eq!(expanded("nodes = '@typo'"), Err("nodes: @typo: no such group".to_owned()));
-        assert_eq!(expanded("nodes = 'cn[1-'"), Err("nodes: cn[1-: no such group".to_owned()));
-    }
-}
+mod tests;

@@ -129,3 +129,20 @@ fn arguments_of_the_kernel_come_after_packages_and_without_an_image() {
         assert!(error.contains(word), "{changes:?}: {error}");
     }
 }
+
+#[test]
+fn a_strategy_changes_neither_the_desired_state_nor_the_nodes() {
+    let plain = Manifest::parse(WHOLE).unwrap();
+    for strategy in [
+        "[strategy]\nmax_out = \"5%\"\n[strategy.halt]\nfailed = 2\n[[strategy.floor]]\npartition = \"gpu\"\n",
+        "[strategy]\nkey_of_a_later_version = [{ a = 2026-11-27 }, 1.5]\n",
+        "[strategy]\n",
+    ] {
+        let manifest = Manifest::parse(&format!("{WHOLE}{strategy}")).unwrap();
+        assert_eq!(manifest, plain);
+        let order = |manifest: &Manifest| serde_json::to_string(&manifest.desired).unwrap();
+        assert_eq!(order(&manifest), order(&plain));
+    }
+    assert!(Manifest::parse(&format!("{WHOLE}[strategie]\n")).is_err());
+    assert!(Manifest::parse(&format!("{WHOLE}[strategy]\na = 1\na = 2\n")).is_err(), "it still is TOML");
+}

@@ -1,0 +1,23 @@
+//! Everything that is decided about started rollouts: the strategy of a rollout and the limits of the site.
+//!
+//! Nothing here does I/O or reads the clock. The one exception is in parsing: [`window`] looks a time zone up in the
+//! system's time zone database. Afterwards the zone is a value like any other.
+
+pub mod amount;
+pub mod exclusive;
+pub mod floor;
+pub mod group;
+pub mod limits;
+mod node_sets;
+pub mod period;
+pub mod strategy;
+pub mod window;
+
+pub use node_sets::Resolve;
+
+use rollout_core::rollout::manifest::ManifestError;
+
+/// Returns the error about a value that TOML accepts and a strategy does not.
+fn value(key: impl Into<String>, reason: impl Into<String>) -> ManifestError {
+    ManifestError::Value { key: key.into(), reason: reason.into() }
+}

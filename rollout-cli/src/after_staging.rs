@@ -7,9 +7,10 @@ use crate::table::out;
 use rollout_control::pre_stage::{is_wanted, pre_stage};
 use rollout_control::store::StoreWriter;
 use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::ConductState;
 
-/// Gives agents the staged order if slurmd runs RebootProgram, and prints the `scontrol reboot` to go on with. Agents
-/// that do not answer get the order later.
+/// Gives agents the staged order if slurmd runs RebootProgram, and prints the command to go on with. Agents that do not
+/// answer get the order later.
 pub(crate) fn pre_stage_and_print_next(
     context: &Context,
     store: &StoreWriter,
@@ -32,6 +33,13 @@ pub(crate) fn pre_stage_and_print_next(
             );
         }
     }
-    out(&format!("Next:  scontrol reboot ASAP nextstate=resume reason={id} {nodes}\n"));
+    let next = match store.rollout(id)?.state.conduct.state {
+        ConductState::NotStarted | ConductState::Stopped => {
+            format!("scontrol reboot ASAP nextstate=resume reason={id} {nodes}")
+        }
+        ConductState::Running => format!("{id} is running and requests the reboot"),
+        ConductState::Paused { .. } | ConductState::Halted { .. } => format!("slurm-rollout resume {id}"),
+    };
+    out(&format!("Next:  {next}\n"));
     Ok(())
 }

@@ -4,7 +4,11 @@
 //! `rollout_manual::help` reads: paragraphs, headings that end in a colon, lists indented by two, verbatim text by
 //! four.
 
-use clap::{Parser, Subcommand, ValueHint};
+mod steering;
+
+pub use steering::{ApproveArgs, FreezeArgs, PauseArgs, ResumeArgs, StartArgs, StopArgs, ThawArgs};
+
+use clap::{Command, CommandFactory, Parser, Subcommand, ValueHint};
 use rollout_control::config;
 use std::path::PathBuf;
 
@@ -13,7 +17,6 @@ use std::path::PathBuf;
 #[command(
     name = "slurm-rollout",
     version,
-    subcommand_help_heading = "Verbs",
     subcommand_value_name = "VERB",
     after_help = "\
 Stage a manifest, which names nodes and their desired state. A node is not
@@ -26,8 +29,9 @@ manual page.
 
 Examples:
   slurm-rollout stage driver.toml    check a manifest and record it
+  slurm-rollout start driver-580     have its nodes rebooted, step by step
   scontrol reboot ASAP nextstate=resume reason=driver-580 cn[001-128]
-                                     have Slurm free and reboot its nodes
+                                     or choose the nodes and the time yourself
   slurm-rollout status driver-580    show their state
   slurm-rollout status -N cn017      show why this one is not done
   slurm-rollout retry cn017          try again after fixing the cause
@@ -47,24 +51,39 @@ pub struct Args {
     pub verb: Verb,
 }
 
+/// The verbs, in the order of [`GROUPS`].
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Record a manifest as the desired state of its nodes; touches no node
+    /// Record a manifest as the desired state of its nodes
     Stage(StageArgs),
-    /// Cancel staged changes that are not ordered yet
-    Unstage(UnstageArgs),
+    /// Run a staged rollout: have its nodes rebooted, step by step
+    Start(StartArgs),
     /// Show the state of nodes, from journal, agents and Slurm
     Status(StatusArgs),
+    /// Stage the changes that take nodes back to before a rollout
+    Undo(UndoArgs),
+    /// Let a started rollout request no more reboots for now
+    Pause(PauseArgs),
+    /// Continue a rollout that was paused or has halted
+    Resume(ResumeArgs),
+    /// End a started rollout: withdraw its requests and unstage the rest
+    Stop(StopArgs),
+    /// Approve a wave: let the next one begin
+    Approve(ApproveArgs),
+    /// Emergency stop: keep all rollouts from requesting reboots
+    Freeze(FreezeArgs),
+    /// End a freeze
+    Thaw(ThawArgs),
+    /// Cancel staged changes that are not ordered yet
+    Unstage(UnstageArgs),
     /// Show a rollout's manifest and all its events
     Show(ShowArgs),
     /// List all rollouts, oldest first
     History(HistoryArgs),
-    /// Retry failed nodes: at once if they are held, else at their next scontrol reboot
+    /// Retry failed nodes: held ones at once, others at their next reboot
     Retry(RetryArgs),
     /// Return a held node to service as it is, unverified
     Release(ReleaseArgs),
-    /// Stage the changes that restore nodes to their state before a rollout
-    Undo(UndoArgs),
     /// Send the orders that got lost between Slurm and the nodes
     Reconcile(ReconcileArgs),
     /// Move rollouts that are over out of the history
@@ -77,6 +96,36 @@ pub enum Verb {
     /// Internal: doctor runs it as SlurmUser
     #[command(hide = true)]
     SealProbe { nodes: String },
+}
+
+/// The verbs by task, as `--help` lists them.
+pub const GROUPS: [(&str, &[&str]); 5] = [
+    ("Everyday", &["stage", "start", "status", "undo"]),
+    ("Steering", &["pause", "resume", "stop", "approve", "freeze", "thaw", "unstage"]),
+    ("Looking", &["show", "history"]),
+    ("Nodes that need a hand", &["retry", "release"]),
+    ("Background and installation", &["reconcile", "archive", "doctor", "config"]),
+];
+
+/// Returns the command line, with its verbs grouped by task in `--help`.
+#[must_use]
+pub fn command() -> Command {
+    let command = Args::command();
+    let styles = command.get_styles().clone();
+    let (header, literal) = (styles.get_header(), styles.get_literal());
+    let verbs = || GROUPS.iter().flat_map(|(_, verbs)| verbs.iter());
+    let width = verbs().map(|verb| verb.len()).max().unwrap_or_default();
+    let mut template = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
+    for (title, verbs) in GROUPS {
+        template += &format!("\n{header}{title}:{header:#}\n");
+        for verb in verbs {
+            let about = command.find_subcommand(verb).and_then(Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            template += &format!("  {literal}{verb:width$}{literal:#}  {about}\n");
+        }
+    }
+    template += &format!("\n{header}Options:{header:#}\n{{options}}{{after-help}}");
+    command.help_template(template)
 }
 
 #[derive(Debug, clap::Args)]
@@ -125,7 +174,8 @@ pub struct StageArgs {
 #[command(after_help = "\
 A node that has its order already carries it out to the end. A node that still
 drains for its reboot continues to drain, and then is only rebooted: cancel that
-with scontrol cancel_reboot.
+with scontrol cancel_reboot. A node that a started rollout has requested stays
+staged until the request is cancelled; to end the whole rollout, stop it.
 
 Examples:
   slurm-rollout unstage driver-580
@@ -168,7 +218,8 @@ Phases:
                on it, or its time is over
   superseded   it has had another order since; how this one ended was not seen
 
-The NOTE gives the failure, or the event being waited for. Slurm's Reason
+Above the table is the state of rollouts that were started: running, paused,
+halted, stopped or done. The NOTE gives the failure, or the event being waited for. Slurm's Reason
 (`sinfo -R`) has it too while the node is out of service.
 
 Exit codes:
@@ -184,7 +235,7 @@ pub struct StatusArgs {
     /// One line per node, with its state in Slurm
     #[arg(short = 'N', long)]
     pub nodes: bool,
-    /// JSON, one object per node: node, rollout, phase, since_ms, slurm_state, boot_id, note
+    /// JSON, one object per node: node, rollout, phase, since_ms, slurm_state, boot_id, note, conduct
     #[arg(long)]
     pub json: bool,
 }
@@ -209,14 +260,14 @@ pub struct ShowArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 One line per rollout: the time it was staged and the user who staged it, its
-nodes, and the number of nodes in each phase according to its journal. Asks
-neither agents nor Slurm. For the present state of nodes, use status.
+nodes, its state if it was started, and the number of nodes in each phase
+according to its journal. Asks neither agents nor Slurm. For the present state of nodes, use status.
 
 Examples:
   slurm-rollout history
   slurm-rollout history --json | jq -r '.[].rollout'")]
 pub struct HistoryArgs {
-    /// JSON, one object per rollout: rollout, staged_ms, by, nodes, phases
+    /// JSON, one object per rollout: rollout, staged_ms, by, nodes, phases, conduct
     #[arg(long)]
     pub json: bool,
 }
@@ -399,26 +450,4 @@ pub struct ConfigCheckArgs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Args;
-    use clap::{Command, CommandFactory};
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn every_verb_has_examples_and_fits_a_terminal() {
-        fn look_at(command: &Command) {
-            let name = command.get_name();
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Examples:\n  ") || command.has_subcommands(), "{name}: no examples");
-            for line in help.lines() {
-                assert!(line.chars().count() <= 80, "{name}: {line}");
-            }
-            command.get_subcommands().filter(|verb| !verb.is_hide_set()).for_each(look_at);
-        }
-        look_at(&Args::command());
-    }
-}
+mod tests;

@@ -1,23 +1,25 @@
 //! `slurm-rollout`: what an admin types. One file a verb; what is decided is decided in rollout-core.
 
 mod after_staging;
+mod conducting;
 mod context;
 mod failure;
 mod host;
 mod images;
 mod status_of;
 mod table;
+mod unstaging;
 mod verb;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use context::Context;
 use failure::Failure;
-use rollout_cli::args::{Args, ConfigVerb, Verb};
+use rollout_cli::args::{Args, ConfigVerb, Verb, command};
 use rollout_host::exit_code::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     // The first three are for when something is broken: they open no state directory, and take a configuration as it
     // is.
     let context = || Context::new(&args);
@@ -26,6 +28,13 @@ fn main() -> ExitCode {
         Verb::Doctor(doctor) => verb::doctor::run(&args.config, doctor),
         Verb::SealProbe { nodes } => verb::doctor::probe::print(&args.config, nodes),
         Verb::Stage(args) => context().and_then(|context| verb::stage::run(&context, args)),
+        Verb::Start(args) => context().and_then(|context| verb::start::run(&context, args)),
+        Verb::Pause(args) => context().and_then(|context| verb::pause::run(&context, args)),
+        Verb::Resume(args) => context().and_then(|context| verb::resume::run(&context, args)),
+        Verb::Stop(args) => context().and_then(|context| verb::stop::run(&context, args)),
+        Verb::Approve(args) => context().and_then(|context| verb::approve::run(&context, args)),
+        Verb::Freeze(args) => context().and_then(|context| verb::freeze::run(&context, args)),
+        Verb::Thaw(args) => context().and_then(|context| verb::thaw::run(&context, args)),
         Verb::Unstage(args) => context().and_then(|context| verb::unstage::run(&context, args)),
         Verb::Status(args) => context().and_then(|context| verb::status::run(&context, args)),
         Verb::Show(args) => context().and_then(|context| verb::show::run(&context, args)),

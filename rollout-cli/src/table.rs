@@ -11,8 +11,8 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
 
 /// Lays out a table with one line for each row: a Reason of Slurm may have several.
 fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
-    let one_line = |cell: &String| cell.replace(char::is_control, " ");
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(one_line).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -28,6 +28,11 @@ fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
         text += &(line(&row.iter().map(String::as_str).collect::<Vec<_>>()) + "\n");
     }
     text
+}
+
+/// Replaces control characters, such as those of a terminal, by spaces.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// Prints text. A closed pipe is not an error.

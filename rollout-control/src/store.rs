@@ -13,6 +13,8 @@
 //! drains.json                   drains set by others
 //! left-by-reboots.json          nodes with a DRAIN of an earlier reboot, or of ours
 //! controllers.json              hosts of slurmctld, recorded by one of them
+//! freeze.json                   the freeze of the site, while there is one
+//! lease.json                    the process that looks after started rollouts
 //! watch                         touched when nodes need a follow-up (slurm-rollout-reconcile.path)
 //! ```
 //!
@@ -25,8 +27,11 @@
 mod archive;
 mod boot_sources;
 mod claim;
+mod conduct;
+mod freeze;
 mod journal_file;
 mod learned;
+mod lease;
 mod lock;
 mod plain_reboots;
 mod read;
@@ -34,6 +39,9 @@ mod stage;
 
 pub use archive::Archived;
 pub use claim::{Claim, Claims};
+pub use conduct::ConductError;
+pub use freeze::Changed;
+pub use lease::this_process;
 pub use lock::Locked;
 pub use read::{Rollout, StoreReader};
 pub use stage::{StageError, Staged};

@@ -13,13 +13,19 @@
 //! | [`follow_up`] | steps that are due after an order was sent |
 //! | [`held`] | `retry` and `release` |
 //! | [`reversal`] | `undo` |
+//! | [`conduct`] | `start`, `pause`, `resume`, `stop` and `approve` |
+//! | [`freeze`] | `freeze` and `thaw` |
+//! | [`lease`] | the process that looks after started rollouts |
 //! | [`closing`] | rollouts that are over, and their retention |
 //! | [`status`] | journal, agents and Slurm joined for display |
 
 pub mod closing;
+pub mod conduct;
 pub mod follow_up;
+pub mod freeze;
 pub mod hand_over;
 pub mod held;
+pub mod lease;
 pub mod lost_nodes;
 pub mod lost_orders;
 pub mod node_states;

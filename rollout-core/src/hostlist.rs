@@ -38,6 +38,12 @@ pub struct NodeSet {
 }
 
 impl NodeSet {
+    /// Creates an empty set.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { names: Vec::new() }
+    }
+
     /// Parses a hostlist.
     ///
     /// # Errors

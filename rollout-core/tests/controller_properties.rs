@@ -11,17 +11,18 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::closing::closable;
+use rollout_core::controller::conduct;
 use rollout_core::controller::follow_up::{Step, due};
-use rollout_core::controller::snapshot::{RolloutState, Snapshot};
+use rollout_core::controller::snapshot::{RecordOf, RolloutState, Snapshot};
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::{AgentStatus, OrderStatus};
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Entry, Line, NodeRecord, Progress, replay};
+use rollout_core::rollout::journal::{Conduct, Entry, JournalState, Line, NodeRecord, Progress, replay};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::node::NodeInfo;
 use std::sync::LazyLock;
-use strategies::{answer, journal, line, order, time};
+use strategies::{answer, is_conduct, journal, line, order, time};
 
 const NODES: [&str; 5] = ["gpu01", "n1", "n2", "n3", "n4"];
 
@@ -41,12 +42,10 @@ fn journals() -> impl Strategy<Value = Journals> {
 }
 
 fn snapshot((first, second, plain): &Journals) -> Snapshot {
-    let rollout = |id: &str, manifest: &Manifest, journal: &[Line]| RolloutState {
-        id: id.into(),
-        staged_ms: 0,
-        by: "root".into(),
-        manifest: Ok(manifest.clone()),
-        records: replay(journal),
+    let rollout = |id: &str, manifest: &Manifest, journal: &[Line]| {
+        let JournalState { records, conduct } = journal.iter().collect();
+        let (id, by) = (id.into(), "root".into());
+        RolloutState { id, staged_ms: 0, by, manifest: Ok(manifest.clone()), records, conduct }
     };
     Snapshot {
         rollouts: vec![rollout("first", &IMAGE, first), rollout("second", &LINK, second)],
@@ -197,6 +196,66 @@ proptest! {
         for name in NODES {
             let armed = after.armed(name, now_ms).and_then(|of| of.rollout_id());
             prop_assert!(armed.is_none_or(|id| !closed.iter().any(|closed| closed == id)), "{} {:?}", name, armed);
+        }
+    }
+
+    /// A controller of an earlier version works on the same state directory.
+    #[test]
+    fn versions_that_skip_the_lines_of_started_rollouts_decide_the_same(
+        journals in journals(), agents in vec(agent(), NODES.len()), now_ms in time(),
+    ) {
+        let mut old = journals.clone();
+        for journal in [&mut old.0, &mut old.1, &mut old.2] {
+            journal.retain(|line| !is_conduct(&line.entry));
+        }
+        let (new, old) = (view(&journals, agents.clone(), now_ms), view(&old, agents, now_ms));
+        for name in NODES {
+            prop_assert_eq!(due(new.node(name)), due(old.node(name)));
+            let rollouts = |view: &View| {
+                let (snapshot, id) = (&view.snapshot, |of: RecordOf<'_>| of.rollout_id().map(str::to_owned));
+                let owner = snapshot.owner(name).map(id);
+                (owner, snapshot.armed(name, now_ms).map(id), snapshot.pending(name).map(id))
+            };
+            prop_assert_eq!(rollouts(&new), rollouts(&old));
+            let owners = |view: &View| view.snapshot.boot_owners(name).map(|of| of.rollout_id().map(str::to_owned)).collect::<Vec<_>>();
+            prop_assert_eq!(owners(&new), owners(&old));
+        }
+        let closed = |view: &View| closable(&view.snapshot, &NodeSet::default(), 0).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let (of_new, of_old) = (closed(&new), closed(&old));
+        for (new, old) in new.snapshot.rollouts.iter().zip(&old.snapshot.rollouts) {
+            prop_assert_eq!(new.is_settled(), old.is_settled());
+            // Only what is left in Slurm keeps a rollout open for longer.
+            let left = new.records.values().any(NodeRecord::has_traces_in_slurm);
+            let expected = of_old.contains(&old.id) && !left;
+            prop_assert_eq!(of_new.contains(&new.id), expected);
+        }
+    }
+
+    /// Scripts repeat verbs, and so does an admin who is not sure.
+    #[test]
+    fn a_verb_has_its_effect_once(mut journals in journals(), verb in 0..5_usize, wave in 0..4_u32) {
+        let verb = |snapshot: &Snapshot| match verb {
+            0 => conduct::start(snapshot, "first"),
+            1 => conduct::pause(snapshot, "first", Some("noise".to_owned())),
+            2 => conduct::resume(snapshot, "first"),
+            3 => conduct::stop(snapshot, "first"),
+            _ => conduct::approve(snapshot, "first", wave),
+        };
+        let before = snapshot(&journals);
+        if let Ok(decision) = verb(&before) {
+            prop_assert!(!decision.report.is_empty());
+            let entries = decision.entries;
+            prop_assert!(entries.len() <= 1);
+            let lines = entries.iter().map(|entry| Line { t_ms: u64::MAX, by: "ann".to_owned(), entry: entry.clone() });
+            journals.0.extend(lines);
+            let after = snapshot(&journals);
+            let changed = |snapshot: &Snapshot| -> (Conduct, Vec<bool>) {
+                let cancelled = snapshot.rollouts[0].records.values().map(|record| record.cancelled).collect();
+                (snapshot.rollouts[0].conduct.clone(), cancelled)
+            };
+            prop_assert_eq!(changed(&before) != changed(&after), !entries.is_empty(), "a line without an effect, or none");
+            let again = verb(&after);
+            prop_assert!(again.as_ref().is_ok_and(|again| again.entries.is_empty()), "{:?}", again);
         }
     }
 }

@@ -12,8 +12,10 @@ use proptest::prelude::*;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Booted, Entry, Line, NodeRecord, NodeRecords, Progress, lines, replay};
-use strategies::{answer, entry, journal, line, nodes, order, time};
+use rollout_core::rollout::journal::{
+    Booted, Entry, JournalState, Line, NodeRecord, NodeRecords, Progress, lines, replay,
+};
+use strategies::{answer, conduct, entry, is_conduct, journal, line, nodes, order, time};
 
 fn text_of(journal: &[Line]) -> String {
     journal.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect()
@@ -63,7 +65,7 @@ fn late() -> impl Strategy<Value = Entry> {
                 | Entry::PreStaged { .. }
                 | Entry::Ordering { .. }
                 | Entry::Superseded { order: None, .. }
-        )
+        ) && !is_conduct(entry)
     })
 }
 
@@ -80,8 +82,10 @@ proptest! {
     #[test]
     fn nodes_stand_in_a_line_as_a_hostlist(line in line(entry())) {
         let value = serde_json::to_value(&line).unwrap();
-        let nodes = value["nodes"].as_str().expect("text");
-        prop_assert_eq!(nodes, line.entry.nodes().to_string());
+        match value.get("nodes") {
+            Some(nodes) => prop_assert_eq!(nodes.as_str().expect("text"), line.entry.nodes().to_string()),
+            None => prop_assert!(is_conduct(&line.entry) && line.entry.nodes().is_empty()),
+        }
     }
 
     #[test]
@@ -90,15 +94,18 @@ proptest! {
         prop_assert_eq!(&replay(journal.iter()), &whole);
         let named: NodeSet = journal.iter().flat_map(|line| line.entry.nodes().iter()).map(str::to_owned).collect();
         prop_assert!(whole.keys().all(|name| named.contains(name)));
-        // Only the lines of a node matter to it, not those of others in between.
+        // Only the lines of a node and of the rollout matter to it, not those of others in between.
         for (name, record) in &whole {
-            let own: Vec<_> = journal.iter().filter(|line| line.entry.nodes().contains(name)).collect();
+            let is_own = |line: &&Line| line.entry.nodes().contains(name) || line.entry == Entry::Resumed;
+            let own: Vec<_> = journal.iter().filter(is_own).collect();
             let alone = replay(own);
             prop_assert_eq!(alone.get(name), Some(record));
         }
-        // A node that is staged anew starts afresh, except for the time of its order and an unsettled boot source.
+        // A node that is staged anew starts afresh, except for the time of its order, an unsettled boot source and a
+        // drain.
         let anew = |mut records: NodeRecords, name: &str| {
-            records.remove(name).map(|node| NodeRecord { ordering_ms: None, volatile: false, boot_change: None, ..node })
+            let node = records.remove(name)?;
+            Some(NodeRecord { ordering_ms: None, volatile: false, boot_change: None, kept_out: None, ..node })
         };
         let at = from.min(journal.len());
         for line in journal.get(at..at + 1).into_iter().flatten() {
@@ -108,6 +115,49 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// Earlier versions skip these lines.
+    #[test]
+    fn lines_of_started_rollouts_change_nothing_about_orders(journal in journal(), now_ms in time()) {
+        let old: Vec<Line> = journal.iter().filter(|line| !is_conduct(&line.entry)).cloned().collect();
+        let without = |records: NodeRecords| -> NodeRecords {
+            let record = |node| NodeRecord { request: None, cancelled: false, kept_out: None, ..node };
+            records.into_iter().map(|(name, node)| (name, record(node))).collect()
+        };
+        let (new, old) = (replay(&journal), replay(&old));
+        for (new, old) in new.values().zip(old.values()) {
+            let facts = |node: &NodeRecord| {
+                let progress = (node.progress.may_be_ordered(now_ms), node.progress.is_pending());
+                (progress, node.is_settled(), node.is_claimed(now_ms), node.unsettled_boot_change().cloned())
+            };
+            prop_assert_eq!(facts(new), facts(old));
+        }
+        prop_assert_eq!(without(new), old);
+    }
+
+    #[test]
+    fn a_journal_has_one_state_however_it_is_read(journal in journal()) {
+        let state: JournalState = journal.iter().collect();
+        prop_assert_eq!(&state.records, &replay(&journal));
+        let mut continued = JournalState::default();
+        lines(&text_of(&journal)).for_each(|line| continued.apply(&line));
+        prop_assert_eq!(continued, state);
+    }
+
+    /// A request ends with the order that it led to, and a withdrawal or a drain needs no order.
+    #[test]
+    fn an_order_ends_a_request(before in journal(), requests in vec(line(conduct()), 0..12), t_ms in time()) {
+        let all = NodeSet::parse("n[1-4],gpu01").unwrap();
+        let mut journal = before;
+        journal.extend(requests);
+        let kept_out = |records: &NodeRecords| records.values().map(|node| node.kept_out.clone()).collect::<Vec<_>>();
+        let drains = kept_out(&replay(&journal));
+        let order = OrderId::from_random(LAST);
+        journal.push(Line { t_ms, by: String::new(), entry: Entry::Ordering { nodes: all, order, until_ms: u64::MAX } });
+        let after = replay(&journal);
+        prop_assert!(after.values().all(|node| node.request.is_none() && !node.cancelled));
+        prop_assert!(kept_out(&after).iter().flatten().eq(drains.iter().flatten()));
     }
 
     #[test]

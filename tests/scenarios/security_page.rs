@@ -3,7 +3,7 @@
 use crate::prelude::*;
 
 /// Files that exist only at times; all other files must exist.
-const AT_TIMES: [&str; 11] = [
+const AT_TIMES: [&str; 13] = [
     "rescue-agent",
     "order.json",
     "staged.json",
@@ -13,6 +13,8 @@ const AT_TIMES: [&str; 11] = [
     "closed",
     "archive",
     "boot-sources.json",
+    "freeze.json",
+    "lease.json",
     "watch",
     "admitted",
 ];

@@ -7,7 +7,7 @@ use rollout_core::agent::ledger::Ledger;
 use rollout_core::controller::hand_over::{HandedOver, group};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::protocol::order::{Order, OrderKind};
-use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay};
+use rollout_core::rollout::journal::{JournalState, Line, lines};
 use std::collections::BTreeSet;
 
 /// Checks decisions of the gate and of a starting agent, both based on `order.json`.
@@ -47,7 +47,7 @@ pub(crate) fn journal(data: &[u8]) {
         assert!(!written.contains('\n'), "{written}");
         named.extend(line.entry.nodes().iter().map(str::to_owned));
     }
-    let records: NodeRecords = replay(&read);
+    let JournalState { records, conduct } = read.iter().collect();
     assert!(records.keys().all(|name| named.contains(name)));
     // Each handed-over node is in exactly one group or skipped for exactly one reason.
     let handed: Vec<HandedOver> = named
@@ -67,6 +67,7 @@ pub(crate) fn journal(data: &[u8]) {
         by: "root".to_owned(),
         manifest: Err("not needed".to_owned()),
         records,
+        conduct,
     };
     let snapshot = Snapshot { rollouts: vec![rollout], ..Snapshot::default() };
     for now_ms in [0, u64::MAX] {

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::table::{self, local_time};
 use rollout_cli::args::HistoryArgs;
 use rollout_core::controller::closing::{ClosedRollout, summary};
+use rollout_core::controller::conduct::ConductSummary;
 use rollout_core::hostlist::NodeSet;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -17,12 +18,24 @@ struct Past {
     by: String,
     nodes: NodeSet,
     phases: Vec<(String, usize)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conduct: Option<ConductSummary>,
 }
 
 impl Past {
     fn new(rollout: String, summary: ClosedRollout) -> Self {
-        let ClosedRollout { staged_ms, by, nodes, phases, .. } = summary;
-        Self { rollout, staged_ms, by, nodes, phases: phases.into_iter().collect() }
+        let ClosedRollout { staged_ms, by, nodes, phases, conduct, .. } = summary;
+        Self { rollout, staged_ms, by, nodes, phases: phases.into_iter().collect(), conduct }
+    }
+
+    /// Returns the state of a rollout that was started and did not just run to its end, and the phases of its nodes.
+    fn last_known(&self) -> String {
+        let phases: Vec<_> = self.phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        let phases = if phases.is_empty() { "unstaged".to_owned() } else { phases.join(", ") };
+        match self.conduct.as_ref().filter(|conduct| conduct.state != "done") {
+            Some(conduct) => format!("{}; {phases}", conduct.describe(&local_time(conduct.since_ms))),
+            None => phases,
+        }
     }
 }
 
@@ -38,13 +51,12 @@ pub(crate) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, Fai
         return Ok(ExitCode::SUCCESS);
     }
     let row = |past: &Past| {
-        let phases: Vec<_> = past.phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         vec![
             past.rollout.clone(),
             local_time(past.staged_ms),
             past.by.clone(),
             past.nodes.to_string(),
-            if phases.is_empty() { "unstaged".to_owned() } else { phases.join(", ") },
+            past.last_known(),
         ]
     };
     table::print(

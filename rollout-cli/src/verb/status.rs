@@ -1,5 +1,6 @@
 //! `status [ROLLOUT|NODES]`: the present state of nodes. Writes nothing.
 
+use crate::conducting::print_states;
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::images;
@@ -17,6 +18,7 @@ pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Fail
     let Selection { snapshot, rollouts, only } = select(context, args.what.as_deref())?;
     warn_of_unreadable(&snapshot);
     if rollouts.is_empty() && !args.json {
+        print_states(snapshot.frozen.as_ref(), std::iter::empty());
         eprintln!("slurm-rollout: nothing is staged; see `slurm-rollout stage --help`");
         return Ok(ExitCode::SUCCESS);
     }
@@ -28,6 +30,10 @@ pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Fail
     let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
     let statuses: Vec<NodeStatus> =
         selected.flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();
+    if !args.json {
+        let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
+        print_states(view.snapshot.frozen.as_ref(), selected);
+    }
     print(&statuses, args)?;
     let attention = statuses.iter().any(|status| status.phase.needs_attention());
     Ok(if attention { Exit::NeedsAttention } else { Exit::Success }.into())

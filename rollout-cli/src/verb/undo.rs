@@ -9,6 +9,7 @@ use rollout_control::agents::address::HostAddresses;
 use rollout_control::agents::ask_all::ask_agents;
 use rollout_control::agents::client::AgentClient;
 use rollout_core::agent::changes_made::NodeChanges;
+use rollout_core::controller::conduct::still_runs;
 use rollout_core::controller::reversal::{undo_name, way_back};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::manifest::{DesiredState, Manifest};
@@ -21,6 +22,9 @@ pub(crate) fn run(context: &Context, args: &UndoArgs) -> Result<ExitCode, Failur
         context.writer()?;
     }
     let rollout = context.rollout(&args.rollout)?.state;
+    if let Some(why) = still_runs(&rollout).filter(|_| !args.dry_run) {
+        return Err(Failure(why));
+    }
     let wanted = rollout.records.keys().filter(|name| only.as_ref().is_none_or(|only| only.contains(name)));
     let wanted: NodeSet = wanted.cloned().collect();
     let snapshot = context.store.snapshot_with_past_of(&wanted)?;

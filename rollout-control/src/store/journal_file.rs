@@ -1,7 +1,7 @@
 //! A journal on disk: lines are only ever appended, under the store's lock, and synced after that.
 
 use super::{MODE, StoreError};
-use rollout_core::rollout::journal::{Line, NodeRecords, lines, replay_line};
+use rollout_core::rollout::journal::{JournalState, Line, NodeRecords, lines};
 use rollout_host::{durable, regular_file};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -104,12 +104,12 @@ impl Appended {
     }
 }
 
-/// A journal's text with its records, for reading it again at little cost.
+/// A journal's text with its state, for reading it again at little cost.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     text: Vec<u8>,
     first: Option<Written>,
-    records: NodeRecords,
+    state: JournalState,
 }
 
 /// Time and writer of a line.
@@ -138,7 +138,7 @@ impl Replayed {
         }
         for line in lines(&String::from_utf8_lossy(&text[self.text.len()..])) {
             self.first.get_or_insert_with(|| Written::of(&line));
-            replay_line(&mut self.records, &line);
+            self.state.apply(&line);
         }
         self.text = text;
         Ok(exists)
@@ -150,11 +150,11 @@ impl Replayed {
     }
 
     pub(super) fn records(&self) -> &NodeRecords {
-        &self.records
+        &self.state.records
     }
 
-    pub(super) fn into_records(self) -> NodeRecords {
-        self.records
+    pub(super) fn into_state(self) -> JournalState {
+        self.state
     }
 }
 

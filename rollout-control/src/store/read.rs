@@ -3,9 +3,11 @@
 use super::StoreError;
 use super::journal_file::{JournalFile, Replayed, Written};
 use rollout_core::controller::closing::{ClosedRollout, summary};
+use rollout_core::controller::freeze::Freeze;
+use rollout_core::controller::lease::Lease;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot, Unreadable};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Line, NodeRecords, replay};
+use rollout_core::rollout::journal::{JournalState, Line};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::controllers::ControllerHosts;
@@ -124,8 +126,9 @@ impl StoreReader {
     ) -> Result<Snapshot, StoreError> {
         early.plain_reboots.catch_up(&self.journal(None))?;
         let (drains, addresses) = early.learned.unwrap_or_else(|| (self.drains(), self.addresses()));
-        let plain_reboots = early.plain_reboots.into_records();
-        let mut snapshot = Snapshot { plain_reboots, drains, addresses, ..Snapshot::default() };
+        let plain_reboots = early.plain_reboots.into_state().records;
+        let frozen = self.frozen();
+        let mut snapshot = Snapshot { plain_reboots, drains, addresses, frozen, ..Snapshot::default() };
         for id in ids {
             let place = self.rollout_dir(&id);
             let mut read = self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default());
@@ -153,7 +156,7 @@ impl StoreReader {
         }
         let manifest = early.manifest.map_or_else(|| self.manifest(id), Ok);
         let first = early.journal.first();
-        Ok(state(id, first, manifest, early.journal.into_records()))
+        Ok(state(id, first, manifest, early.journal.into_state()))
     }
 
     /// Returns the newest rollout of this id or name: `driver` stands for `driver@2` if there are both, `driver@1` for
@@ -193,7 +196,7 @@ impl StoreReader {
             return Err(StoreError::NoSuchRollout(id.to_owned()));
         }
         let lines = journal.read()?;
-        let state = state(id, lines.first().map(Written::of), self.manifest(id), replay(&lines));
+        let state = state(id, lines.first().map(Written::of), self.manifest(id), lines.iter().collect());
         Ok(Rollout { state, lines })
     }
 
@@ -245,6 +248,28 @@ impl StoreReader {
     #[must_use]
     pub fn controllers(&self) -> ControllerHosts {
         self.read_json(&self.controllers_path())
+    }
+
+    /// Returns the freeze of this site. A file that cannot be read counts as one.
+    #[must_use]
+    pub fn frozen(&self) -> Option<Freeze> {
+        match regular_file::read(&self.freeze_path(), MAX_WRITTEN_BY_HAND) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            content => Some(Freeze::read(content.as_deref().map_err(ToString::to_string))),
+        }
+    }
+
+    /// Returns the lease on looking after started rollouts. A file that is damaged is none.
+    ///
+    /// # Errors
+    /// Fails if the file exists and cannot be read.
+    pub fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        let path = self.lease_path();
+        match regular_file::read(&path, MAX_WRITTEN_BY_HAND) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io(&path, "read")(error)),
+        }
     }
 
     /// Returns whether a rollout is closed.
@@ -316,6 +341,14 @@ impl StoreReader {
         self.dir.join("controllers.json")
     }
 
+    pub(super) fn freeze_path(&self) -> PathBuf {
+        self.dir.join("freeze.json")
+    }
+
+    pub(super) fn lease_path(&self) -> PathBuf {
+        self.dir.join("lease.json")
+    }
+
     pub(super) fn manifest_path(&self, id: &str) -> PathBuf {
         self.rollout_dir(id).join("manifest.toml")
     }
@@ -347,14 +380,10 @@ fn state(
     id: &str,
     first: Option<Written>,
     manifest: Result<Manifest, StoreError>,
-    records: NodeRecords,
+    journal: JournalState,
 ) -> RolloutState {
     let Written { t_ms: staged_ms, by } = first.unwrap_or_default();
-    RolloutState {
-        id: id.to_owned(),
-        staged_ms,
-        by,
-        manifest: manifest.map_err(|error| error.to_string()),
-        records,
-    }
+    let JournalState { records, conduct } = journal;
+    let manifest = manifest.map_err(|error| error.to_string());
+    RolloutState { id: id.to_owned(), staged_ms, by, manifest, records, conduct }
 }

@@ -9,6 +9,7 @@ mod archive;
 mod boot_sources;
 mod claim;
 mod closed;
+mod conduct;
 mod full_disk;
 mod journal;
 mod learned;

@@ -1,6 +1,7 @@
 //! Rollouts that are over. A closed rollout is read only by `history`, `show`, `undo` and `retry`: past rollouts cost a
 //! hand-over nothing.
 
+use super::conduct::{self, ConductSummary};
 use super::snapshot::{RolloutState, Snapshot};
 use super::status;
 use crate::hostlist::NodeSet;
@@ -20,6 +21,9 @@ pub struct ClosedRollout {
     pub nodes: NodeSet,
     /// Number of nodes by their last phase.
     pub phases: BTreeMap<String, usize>,
+    /// Its state if an admin started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conduct: Option<ConductSummary>,
 }
 
 /// Retention of closed rollouts.
@@ -40,7 +44,7 @@ pub struct Retention {
 pub fn closable(snapshot: &Snapshot, handed_over: &NodeSet, now_ms: u64) -> Vec<(String, ClosedRollout)> {
     let is_needed = |rollout: &RolloutState| rollout.records.keys().any(|node| handed_over.contains(node));
     let over = |rollout: &&RolloutState| {
-        rollout.is_settled() && !covers_another(rollout, snapshot) && !is_needed(rollout)
+        rollout.is_over() && !covers_another(rollout, snapshot) && !is_needed(rollout)
     };
     snapshot
         .rollouts
@@ -71,7 +75,7 @@ pub fn summary(rollout: &RolloutState, now_ms: u64) -> ClosedRollout {
         *phases.entry(status::recorded_phase(record).name().to_owned()).or_default() += 1;
     }
     let (staged_ms, by) = (rollout.staged_ms, rollout.by.clone());
-    ClosedRollout { staged_ms, by, closed_ms: now_ms, nodes, phases }
+    ClosedRollout { staged_ms, by, closed_ms: now_ms, nodes, phases, conduct: conduct::summary(rollout) }
 }
 
 /// Returns the closed rollouts whose time in the state directory is over, oldest first.

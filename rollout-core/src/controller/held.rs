@@ -1,6 +1,7 @@
 //! The decisions of `retry` and `release`. A node is held by the order that its agent reports, whatever was staged
 //! since.
 
+use super::conduct::way_on;
 use super::snapshot::RecordOf;
 use super::view::NodeView;
 use crate::agent::phase::Phase;
@@ -51,7 +52,10 @@ pub fn retry(node: NodeView<'_>) -> Retry {
     if let Some(of) = node.snapshot().pending(node.name) {
         let rollout = of.rollout_id().unwrap_or_default();
         return Retry::Nothing(match of.record.progress.may_be_ordered(now_ms) {
-            true => format!("still staged for {rollout}, `scontrol reboot` it again"),
+            true => match of.rollout {
+                Some(state) => format!("still staged for {rollout}, {}", way_on(state, node.name)),
+                None => format!("still staged for {rollout}"),
+            },
             false => format!("its order for {rollout} is being sent"),
         });
     }

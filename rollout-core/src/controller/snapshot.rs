@@ -2,9 +2,10 @@
 //!
 //! Each question about it has one answer, here or in a sibling module, as a pure function.
 
+use super::freeze::Freeze;
 use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
-use crate::rollout::journal::{NodeRecord, NodeRecords};
+use crate::rollout::journal::{Conduct, ConductState, NodeRecord, NodeRecords};
 use crate::rollout::manifest::Manifest;
 use crate::slurm::addresses::Addresses;
 use crate::slurm::drains::Drains;
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub addresses: Addresses,
     /// Rollouts whose journal cannot be read. They hold up no other rollout.
     pub unreadable: Vec<Unreadable>,
+    /// The freeze that keeps all rollouts from requesting nodes.
+    pub frozen: Option<Freeze>,
 }
 
 /// A rollout whose journal cannot be read.
@@ -43,6 +46,7 @@ pub struct RolloutState {
     /// The manifest, or the error if it cannot be read any more: a newer version may have written it.
     pub manifest: Result<Manifest, String>,
     pub records: NodeRecords,
+    pub conduct: Conduct,
 }
 
 /// A node's record in one journal.
@@ -64,6 +68,26 @@ impl RolloutState {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.records.values().all(NodeRecord::is_settled)
+    }
+
+    /// Returns whether it is over: nothing is left to do for its nodes, and it has left no request and no drain in
+    /// Slurm. Such a rollout is closed, in whatever state it is.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_settled() && !self.has_traces_in_slurm()
+    }
+
+    /// Returns whether something is to be requested or withdrawn for it: it runs, or was stopped, and nodes still wait,
+    /// or it has left something in Slurm.
+    #[must_use]
+    pub fn needs_executor(&self) -> bool {
+        let acts = matches!(self.conduct.state, ConductState::Running | ConductState::Stopped);
+        let waits = |record: &NodeRecord| record.progress.is_pending();
+        acts && self.records.values().any(waits) || self.has_traces_in_slurm()
+    }
+
+    fn has_traces_in_slurm(&self) -> bool {
+        self.records.values().any(NodeRecord::has_traces_in_slurm)
     }
 }
 

@@ -47,14 +47,14 @@ pub fn free_nodes(nodes: &NodeSet, snapshot: &Snapshot) -> NodeSet {
 /// Returns the nodes of a rollout for which it can be called off now.
 ///
 /// An order that was taken is carried out. A node that boots from what the rollout gave it must have its boot source
-/// restored first: afterwards nobody would know of it.
+/// restored first: afterwards nobody would know of it. The same goes for a request and a drain in Slurm.
 #[must_use]
 pub fn unstageable(nodes: &NodeSet, snapshot: &Snapshot, rollout: &str, now_ms: u64) -> NodeSet {
     let records = snapshot.rollout(rollout).map(|rollout| &rollout.records);
     let can_be_unstaged = |record: &NodeRecord| {
         let waits = record.progress.may_be_ordered(now_ms)
             || record.progress == crate::rollout::journal::Progress::Lost;
-        waits && record.unsettled_boot_change().is_none()
+        waits && record.unsettled_boot_change().is_none() && !record.has_traces_in_slurm()
     };
     let wanted = |name: &&str| records.and_then(|records| records.get(*name)).is_some_and(can_be_unstaged);
     nodes.iter().filter(wanted).map(str::to_owned).collect()

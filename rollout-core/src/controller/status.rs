@@ -64,6 +64,9 @@ pub struct NodeStatus {
     pub boot_id: Option<String>,
     /// The failure, or the event being waited for.
     pub note: Option<String>,
+    /// State of the rollout. `None` if it was not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conduct: Option<&'static str>,
     /// `None` unless the rollout changes an image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<Images>,
@@ -156,6 +159,7 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
         slurm_state: node.slurm().map(NodeInfo::state_text),
         boot_id: node.agent().map(|agent| agent.boot_id.clone()),
         note: record.why.clone(),
+        conduct: of.rollout.and_then(|rollout| rollout.conduct.state.name()),
         images: of.rollout.and_then(|rollout| Some(Images::of(rollout.image()?, record, node.agent()))),
     };
     // The agent knows best about the order that the journal is about, even if its answer to that order was lost.
@@ -224,6 +228,13 @@ fn of_staged(status: &mut NodeStatus, node: NodeView<'_>, of: RecordOf<'_>) {
     let holds_it = node.agent().is_some_and(|agent| agent.staged.as_deref() == of.rollout_id());
     if node.booted_ms().is_some_and(|booted| booted > of.record.since_ms.saturating_add(ROUNDING_MS)) {
         status.note = Some("not applied: the node rebooted without an order".to_owned());
+    } else if of.record.cancelled {
+        status.note = of.rollout.map(|rollout| {
+            let id = &rollout.id;
+            format!("its reboot was cancelled in Slurm; `slurm-rollout resume {id}` requests it again")
+        });
+    } else if of.record.kept_out.is_some() {
+        status.note = Some("drained until it is updated".to_owned());
     } else if holds_it {
         status.note = Some("its agent has it".to_owned());
     } else if of.record.pre_staged && node.agent().is_some() {

@@ -7,7 +7,7 @@ use crate::hostlist::NodeSet;
 use crate::protocol::answer::{AgentStatus, OrderStatus};
 use crate::protocol::order::OrderId;
 use crate::rollout::image::Running;
-use crate::rollout::journal::{BootChange, Booted, NodeRecord, NodeRecords, Progress, Restoration};
+use crate::rollout::journal::{BootChange, Booted, Conduct, NodeRecord, NodeRecords, Progress, Restoration};
 use crate::rollout::manifest::Manifest;
 use crate::slurm::node::NodeInfo;
 
@@ -181,6 +181,7 @@ pub(crate) fn rollout(id: &str, changes: &str, records: &[(&str, NodeRecord)]) -
         by: "root".into(),
         manifest: Ok(manifest(changes)),
         records: records.iter().map(|(node, record)| ((*node).to_owned(), record.clone())).collect(),
+        conduct: Conduct::default(),
     }
 }
 

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::controller::snapshot::{RolloutState, Unreadable};
     use crate::doctor::Level;
-    use crate::rollout::journal::{NodeRecord, NodeRecords};
+    use crate::rollout::journal::{Conduct, NodeRecord, NodeRecords};
 
     #[test]
     fn lost_nodes_and_unreadable_rollouts_are_problems() {
@@ -74,6 +74,7 @@ mod tests {
             by: "root@ctl".to_owned(),
             manifest,
             records: NodeRecords::from([("n1".to_owned(), NodeRecord::new(progress, 1))]),
+            conduct: Conduct::default(),
         };
         let manifest = || {
             let text = "name='driver'\nnodes='n1'\n[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";

@@ -5,12 +5,18 @@
 //!
 //! Every line about an order names that order. A line about an order that is not the node's last one is late news and
 //! changes nothing.
+//!
+//! [`JournalState`] has the state of a started rollout as well. Its lines change no order.
 
+mod conduct;
 mod entry;
 mod record;
+mod request;
 
+pub use conduct::{Conduct, ConductState, JobEnd, JobRecord, JournalState};
 pub use entry::{Booted, Entry, Line, lines};
 pub use record::{BootChange, NodeRecord, NodeRecords, Progress, Restoration, replay, replay_line};
+pub use request::{KeptOut, Request, Way};
 
 #[cfg(test)]
 mod tests;

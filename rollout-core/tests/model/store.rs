@@ -6,7 +6,7 @@ use rollout_core::controller::closing::closable;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Entry, Line, NodeRecord, NodeRecords, replay};
+use rollout_core::rollout::journal::{Conduct, Entry, Line, NodeRecord, NodeRecords, replay};
 use std::sync::Arc;
 
 /// Index of a journal: a rollout's, or `None` for that of plain reboots.
@@ -135,6 +135,7 @@ impl Store {
                 by: String::new(),
                 manifest: Ok(setup.manifest.clone()),
                 records: (**records).clone(),
+                conduct: Conduct::default(),
             });
         let mut rollouts: Vec<RolloutState> = states.collect();
         rollouts.sort_by_key(|rollout| rollout.staged_ms);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Booted, Entry, Line};
+use rollout_core::rollout::journal::{Booted, Entry, JobEnd, Line, Way};
 
 pub fn nodes() -> impl Strategy<Value = NodeSet> {
     vec(prop_oneof!["n[1-4]", Just("gpu01".to_owned())], 0..4).prop_map(|names| names.into_iter().collect())
@@ -68,7 +68,61 @@ pub fn entry() -> impl Strategy<Value = Entry> {
         (nodes(), order()).prop_map(|(nodes, order)| Entry::Released { nodes, order }),
         (nodes(), order(), phase, prop::option::of(why()))
             .prop_map(|(nodes, order, phase, error)| Entry::Seen { nodes, order, phase, error }),
+        conduct(),
+        conduct(),
+        conduct(),
+        conduct(),
     ]
+}
+
+/// Returns lines of started rollouts, which earlier versions skip.
+pub fn conduct() -> impl Strategy<Value = Entry> {
+    let way = prop::sample::select(vec![Way::Asap, Way::Drained, Way::Down]);
+    let how = prop::sample::select(vec![JobEnd::Requeued, JobEnd::Cancelled]);
+    prop_oneof![
+        Just(Entry::Started),
+        Just(Entry::Started),
+        prop::option::of(why()).prop_map(|why| Entry::Paused { why }),
+        Just(Entry::Resumed),
+        Just(Entry::Stopped),
+        (0..4_u32).prop_map(|wave| Entry::Approved { wave }),
+        why().prop_map(|why| Entry::Halted { why }),
+        (nodes(), way, prop::option::of(why())).prop_map(|(nodes, way, drained)| Entry::Requested {
+            nodes,
+            way,
+            drained
+        }),
+        nodes().prop_map(|nodes| Entry::RequestTaken { nodes }),
+        (nodes(), why(), any::<bool>()).prop_map(|(nodes, why, cancelled)| Entry::Withdrawn {
+            nodes,
+            why,
+            cancelled
+        }),
+        (nodes(), prop::option::of(why())).prop_map(|(nodes, reason)| Entry::KeptOut { nodes, reason }),
+        nodes().prop_map(|nodes| Entry::LetIn { nodes }),
+        (0..3_u32, nodes()).prop_map(|(job, nodes)| Entry::JobWarned { job, nodes }),
+        (0..3_u32, nodes(), how).prop_map(|(job, nodes, how)| Entry::JobEnded { job, nodes, how }),
+    ]
+}
+
+/// Returns whether earlier versions skip the line.
+pub fn is_conduct(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::Started
+            | Entry::Paused { .. }
+            | Entry::Resumed
+            | Entry::Stopped
+            | Entry::Approved { .. }
+            | Entry::Halted { .. }
+            | Entry::Requested { .. }
+            | Entry::RequestTaken { .. }
+            | Entry::Withdrawn { .. }
+            | Entry::KeptOut { .. }
+            | Entry::LetIn { .. }
+            | Entry::JobWarned { .. }
+            | Entry::JobEnded { .. }
+    )
 }
 
 /// Returns lines that a RebootProgram may still write when it is late.

@@ -9,7 +9,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::{AgentStatus, OrderStatus};
 use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::image::Running;
-use rollout_core::rollout::journal::{Booted, Entry, Line, lines, replay};
+use rollout_core::rollout::journal::{Booted, Entry, JournalState, Line, lines};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::node::NodeInfo;
 use std::collections::BTreeMap;
@@ -99,19 +99,17 @@ impl World {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let records = |journal: Option<&str>| {
+        let state = |journal: Option<&str>| -> JournalState {
             let text = self.journals.get(&journal.map(str::to_owned)).map_or("", String::as_str);
-            replay(&lines(text).collect::<Vec<_>>())
+            lines(text).collect::<Vec<_>>().iter().collect()
         };
-        let rollout = |(id, change): &(String, String)| RolloutState {
-            id: id.clone(),
-            staged_ms: 0,
-            by: "root".into(),
-            manifest: Ok(manifest(change)),
-            records: records(Some(id)),
+        let rollout = |(id, change): &(String, String)| {
+            let JournalState { records, conduct } = state(Some(id));
+            let (id, by, manifest) = (id.clone(), "root".into(), Ok(manifest(change)));
+            RolloutState { id, staged_ms: 0, by, manifest, records, conduct }
         };
         let rollouts = self.rollouts.iter().map(rollout).collect();
-        Snapshot { rollouts, plain_reboots: records(None), ..Snapshot::default() }
+        Snapshot { rollouts, plain_reboots: state(None).records, ..Snapshot::default() }
     }
 
     /// Returns the view of a look at the agent.

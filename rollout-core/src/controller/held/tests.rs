@@ -1,5 +1,6 @@
 use super::*;
 use crate::controller::testing::{Boot, LINK, NEW_BOOT, Node, OLD_BOOT, agent, id, record};
+use crate::rollout::journal::{ConductState, NodeRecord};
 
 const HELD: Progress = Progress::Seen(Phase::Held);
 
@@ -102,5 +103,28 @@ fn a_retry_waits_for_a_boot_source_that_is_another_orders() {
         ),
     ] {
         assert_eq!(retry(node.0.node("n1")), expected, "{node:?}");
+    }
+}
+
+#[test]
+fn a_node_that_waits_is_told_how_it_gets_its_turn() {
+    let (halted, paused) = (ConductState::Halted { why: "x".into() }, ConductState::Paused { why: None });
+    for (state, cancelled, expected) in [
+        (ConductState::NotStarted, false, "`scontrol reboot` it again"),
+        (ConductState::Running, false, "which is running and requests its reboot"),
+        (
+            ConductState::Running,
+            true,
+            "its reboot was cancelled in Slurm; `slurm-rollout resume A` requests it again",
+        ),
+        (paused, true, "which is paused; `slurm-rollout resume A`"),
+        (halted, true, "which halted; `slurm-rollout resume A`"),
+        (ConductState::Stopped, true, "which was stopped: it is being unstaged"),
+    ] {
+        let refused = NodeRecord { cancelled, ..record(Progress::Refused) };
+        let mut node = Node::new().and_in("A", LINK, refused).silent();
+        node.0.snapshot.rollouts[0].conduct.state = state;
+        let expected = Retry::Nothing(format!("still staged for A, {expected}"));
+        assert_eq!(retry(node.0.node("n1")), expected);
     }
 }

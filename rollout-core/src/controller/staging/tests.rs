@@ -1,7 +1,7 @@
 use super::*;
 use crate::agent::phase::Phase;
 use crate::controller::testing::{Boot, LINK, manifest, nodes, record, rollout};
-use crate::rollout::journal::Progress;
+use crate::rollout::journal::{KeptOut, Progress, Request, Way};
 
 const SENDING: Progress = Progress::Ordering { until_ms: 120_000 };
 const KILLED: Progress = Progress::Ordering { until_ms: 105_000 };
@@ -94,4 +94,22 @@ fn an_id_is_the_name_or_the_first_free_number_behind_it() {
     assert_eq!(new_id("driver", &known(&["driver"])), "driver@2");
     assert_eq!(new_id("driver", &known(&["driver", "driver@3"])), "driver@2");
     assert_eq!(new_id("driver", &known(&["driver", "driver@2", "driver@3"])), "driver@4");
+}
+
+#[test]
+fn a_node_with_a_request_or_a_drain_in_slurm_is_not_called_off() {
+    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: false, drained: None });
+    let kept_out = Some(KeptOut { since_ms: 1, reason: None });
+    for (record, can_be) in [
+        (record(Progress::Staged), true),
+        (NodeRecord { cancelled: true, ..record(Progress::Staged) }, true),
+        (NodeRecord { request: request.clone(), ..record(Progress::Staged) }, false),
+        (NodeRecord { request, ..record(Progress::Refused) }, false),
+        (NodeRecord { kept_out: kept_out.clone(), ..record(Progress::Staged) }, false),
+        (NodeRecord { kept_out, ..record(Progress::Lost) }, false),
+    ] {
+        let snapshot = snapshot(&[("A", &[("n1", record.clone())])]);
+        let expected = if can_be { nodes("n1") } else { NodeSet::new() };
+        assert_eq!(unstageable(&nodes("n1"), &snapshot, "A", 110_000), expected, "{record:?}");
+    }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::controller::testing::{self, Boot, IMAGE, LINK, NEW_BOOT, Node, OLD_BOOT, running};
+use crate::rollout::journal::{ConductState, KeptOut};
 use crate::slurm::drains::Drain;
 
 /// The agent's answer.
@@ -274,6 +275,7 @@ fn nodes_with_the_same_fate_share_a_row() {
         slurm_state: None,
         boot_id: None,
         note: note.map(str::to_owned),
+        conduct: None,
         images: None,
     };
     let nodes = [
@@ -324,5 +326,34 @@ fn words_are_the_same_in_tables_and_json() {
     ] {
         assert_eq!(serde_json::to_string(&shown).unwrap(), format!("\"{}\"", shown.name()));
         assert_eq!(shown.needs_attention(), attention.contains(&shown), "{shown:?}");
+    }
+}
+
+/// Returns n1 in rollout A in this state.
+fn started(state: ConductState, record: NodeRecord) -> Node {
+    let mut node = Node::new().and_in("A", LINK, record);
+    node.0.snapshot.rollouts[0].conduct.state = state;
+    node
+}
+
+#[test]
+fn a_node_of_a_started_rollout_shows_what_it_waits_for() {
+    let cancelled = NodeRecord { cancelled: true, ..record(Progress::Staged) };
+    let kept_out = Some(KeptOut { since_ms: 1, reason: None });
+    let resume = "its reboot was cancelled in Slurm; `slurm-rollout resume A` requests it again";
+    for (state, record, conduct, note) in [
+        (ConductState::NotStarted, record(Progress::Staged), None, None),
+        (ConductState::Running, record(Progress::Staged), Some("running"), None),
+        (ConductState::Running, cancelled.clone(), Some("running"), Some(resume)),
+        (ConductState::Paused { why: None }, cancelled, Some("paused"), Some(resume)),
+        (
+            ConductState::Stopped,
+            NodeRecord { kept_out, ..record(Progress::Staged) },
+            Some("stopped"),
+            Some("drained until it is updated"),
+        ),
+    ] {
+        let status = status(&started(state.clone(), record));
+        assert_eq!((status.conduct, status.note.as_deref()), (conduct, note), "{state:?}");
     }
 }

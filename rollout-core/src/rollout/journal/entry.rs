@@ -1,5 +1,7 @@
 //! The lines of a journal.
 
+use super::conduct::JobEnd;
+use super::request::Way;
 use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
 use crate::protocol::order::OrderId;
@@ -18,7 +20,14 @@ pub struct Line {
     pub entry: Entry,
 }
 
-/// An event in the life of some nodes of a rollout. Nodes are a hostlist; nodes with the same fate share a line.
+/// Nodes of lines about a rollout as a whole.
+static NO_NODES: NodeSet = NodeSet::new();
+
+/// An event in the life of a rollout, or of some of its nodes. Nodes are a hostlist; nodes with the same fate share a
+/// line.
+///
+/// Versions before started rollouts skip the lines from `Started` on. Nothing that a line means for orders, claims and
+/// boot sources may therefore depend on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Entry {
@@ -141,6 +150,55 @@ pub enum Entry {
         order: Option<OrderId>,
         why: String,
     },
+    /// An admin had the rollout run by itself.
+    Started,
+    /// An admin paused it: no node is requested, and requests that Slurm has not issued are withdrawn.
+    Paused {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// An admin had it continue. Failures before this line no longer count for a halt, and nodes whose request somebody
+    /// cancelled may be requested again.
+    Resumed,
+    /// An admin ended it: requests are withdrawn, and nodes that still wait are unstaged.
+    Stopped,
+    /// An admin approved a wave, counted from 1: the next one may begin.
+    Approved { wave: u32 },
+    /// The planner stopped requesting nodes until an admin resumes the rollout.
+    Halted { why: String },
+    /// A reboot of these nodes is about to be requested from Slurm.
+    Requested {
+        nodes: NodeSet,
+        way: Way,
+        /// Reason of the drain that somebody else had set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drained: Option<String>,
+    },
+    /// Slurm showed the request.
+    RequestTaken { nodes: NodeSet },
+    /// The request is about to be withdrawn, or was cancelled.
+    Withdrawn {
+        nodes: NodeSet,
+        why: String,
+        /// Somebody else cancelled it in Slurm.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cancelled: bool,
+    },
+    /// These nodes are about to be drained, so that they take no jobs before they are updated.
+    KeptOut {
+        nodes: NodeSet,
+        /// Their Reason before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// That drain was removed.
+    LetIn { nodes: NodeSet },
+    /// The users of a job on these nodes were told that it will be ended.
+    #[serde(rename = "warned")]
+    JobWarned { job: u32, nodes: NodeSet },
+    /// A job on these nodes is about to be ended.
+    #[serde(rename = "ended")]
+    JobEnded { job: u32, nodes: NodeSet, how: JobEnd },
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -161,7 +219,7 @@ pub struct Booted {
 }
 
 impl Entry {
-    /// Returns the nodes that it is about.
+    /// Returns the nodes that it is about. None for a line about the rollout as a whole.
     #[must_use]
     pub fn nodes(&self) -> &NodeSet {
         match self {
@@ -181,7 +239,20 @@ impl Entry {
             | Self::Released { nodes, .. }
             | Self::Seen { nodes, .. }
             | Self::Lost { nodes, .. }
-            | Self::Superseded { nodes, .. } => nodes,
+            | Self::Superseded { nodes, .. }
+            | Self::Requested { nodes, .. }
+            | Self::RequestTaken { nodes }
+            | Self::Withdrawn { nodes, .. }
+            | Self::KeptOut { nodes, .. }
+            | Self::LetIn { nodes }
+            | Self::JobWarned { nodes, .. }
+            | Self::JobEnded { nodes, .. } => nodes,
+            Self::Started
+            | Self::Paused { .. }
+            | Self::Resumed
+            | Self::Stopped
+            | Self::Approved { .. }
+            | Self::Halted { .. } => &NO_NODES,
         }
     }
 
@@ -210,6 +281,21 @@ impl Entry {
             Self::Seen { phase, error: Some(error), .. } => format!("{nodes} {}: {error}", phase.name()),
             Self::Lost { why, .. } => format!("{nodes} lost: {why}"),
             Self::Superseded { why, .. } => format!("{nodes} superseded: {why}"),
+            Self::Started => "started".to_owned(),
+            Self::Paused { why: None } => "paused".to_owned(),
+            Self::Paused { why: Some(why) } => format!("paused: {why}"),
+            Self::Resumed => "resumed".to_owned(),
+            Self::Stopped => "stopped".to_owned(),
+            Self::Approved { wave } => format!("wave {wave} approved"),
+            Self::Halted { why } => format!("halted: {why}"),
+            Self::Requested { way, .. } => format!("{nodes} reboot requested from Slurm{}", way.describe()),
+            Self::RequestTaken { .. } => format!("{nodes} reboot accepted by Slurm"),
+            Self::Withdrawn { why, cancelled: false, .. } => format!("{nodes} request withdrawn: {why}"),
+            Self::Withdrawn { why, cancelled: true, .. } => format!("{nodes} request cancelled: {why}"),
+            Self::KeptOut { .. } => format!("{nodes} drained until the update"),
+            Self::LetIn { .. } => format!("{nodes} no longer drained for the update"),
+            Self::JobWarned { job, .. } => format!("{nodes} users of job {job} warned of its end"),
+            Self::JobEnded { job, how, .. } => format!("{nodes} job {job} {}", how.name()),
         }
     }
 }

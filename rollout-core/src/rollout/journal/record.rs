@@ -1,6 +1,7 @@
 //! Replay of a journal to a record for each node.
 
 use super::entry::{Booted, Entry, Line};
+use super::request::{self, KeptOut, Request};
 use crate::agent::phase::Phase;
 use crate::protocol::order::OrderId;
 use std::collections::BTreeMap;
@@ -35,6 +36,12 @@ pub struct NodeRecord {
     pub drained: Option<String>,
     /// Reason of a refusal, of silence or of a failure.
     pub why: Option<String>,
+    /// The reboot that a started rollout requested from Slurm. `None` once it led to an order or was withdrawn.
+    pub request: Option<Request>,
+    /// Somebody else cancelled the last request in Slurm. It is not repeated before the rollout is resumed.
+    pub cancelled: bool,
+    /// The drain that keeps jobs off the node until it is updated.
+    pub kept_out: Option<KeptOut>,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -103,7 +110,16 @@ impl NodeRecord {
             boot_change: None,
             drained: None,
             why: None,
+            request: None,
+            cancelled: false,
+            kept_out: None,
         }
+    }
+
+    /// Returns whether a started rollout has left something in Slurm that it must withdraw: a request, or a drain.
+    #[must_use]
+    pub fn has_traces_in_slurm(&self) -> bool {
+        self.request.is_some() || self.kept_out.is_some()
     }
 
     /// Returns the change of the boot source that is neither proven nor restored.
@@ -220,6 +236,9 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a Line>) -> NodeRecords {
 
 /// Continues a replay with the next line.
 pub fn replay_line(records: &mut NodeRecords, line: &Line) {
+    if line.entry == Entry::Resumed {
+        records.values_mut().for_each(|record| record.cancelled = false);
+    }
     for name in line.entry.nodes().iter() {
         // In its place: large journals are read by each hand-over.
         let known = records.get_mut(name);
@@ -291,6 +310,19 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
             },
             false => record,
         }),
+        Entry::Requested { .. }
+        | Entry::RequestTaken { .. }
+        | Entry::Withdrawn { .. }
+        | Entry::KeptOut { .. }
+        | Entry::LetIn { .. } => record.map(|record| request::apply(record, line)),
+        Entry::JobWarned { .. }
+        | Entry::JobEnded { .. }
+        | Entry::Started
+        | Entry::Paused { .. }
+        | Entry::Resumed
+        | Entry::Stopped
+        | Entry::Approved { .. }
+        | Entry::Halted { .. } => record,
     }
 }
 
@@ -300,12 +332,12 @@ fn can_be_called_off(record: &NodeRecord, t_ms: u64) -> bool {
 }
 
 fn stage(record: Option<NodeRecord>, t_ms: u64) -> NodeRecord {
-    // A boot source that was proven or restored before stays settled.
-    let kept =
-        record.map(|record| (record.ordering_ms, record.volatile, record.unsettled_boot_change().cloned()));
-    let (ordering_ms, volatile, boot_change) = kept.unwrap_or_default();
-    let new = NodeRecord::new(Progress::Staged, t_ms);
-    NodeRecord { staged_ms: Some(t_ms), ordering_ms, volatile, boot_change, ..new }
+    let new = NodeRecord { staged_ms: Some(t_ms), ..NodeRecord::new(Progress::Staged, t_ms) };
+    let Some(record) = record else { return new };
+    // A boot source that was proven or restored before stays settled. A drain of ours is still there.
+    let boot_change = record.unsettled_boot_change().cloned();
+    let NodeRecord { ordering_ms, volatile, kept_out, .. } = record;
+    NodeRecord { ordering_ms, volatile, boot_change, kept_out, ..new }
 }
 
 fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) -> NodeRecord {
@@ -320,6 +352,8 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
         since_ms: t_ms,
         ordering_ms: Some(t_ms),
         why: None,
+        request: None,
+        cancelled: false,
         ..record
     }
 }

@@ -1,5 +1,6 @@
 mod answers;
 mod boot_changes;
+mod conduct;
 
 use super::*;
 use crate::agent::phase::Phase;

@@ -9,9 +9,13 @@
     reason = "a test may end with any panic; clippy knows only #[test] functions as tests"
 )]
 
-use rollout_control::store::{Claim, Staged, StoreError, StoreReader, StoreWriter};
+mod started;
+
+use rollout_control::store::{Claim, Staged, StoreError, StoreReader, StoreWriter, this_process};
 use rollout_core::agent::phase::Phase;
+use rollout_core::controller::conduct;
 use rollout_core::controller::hand_over::HandedOver;
+use rollout_core::controller::lease::Verdict;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::{Booted, Entry, Line, lines};
@@ -125,6 +129,24 @@ fn helper() {
                 store.record(Some("driver"), vec![Entry::Refused { nodes: nodes(), order, why }]).unwrap();
                 eprintln!("@ {number} {line}");
             }
+        }
+        "lease" => {
+            wait_for_start(dir, number);
+            let me = this_process().unwrap();
+            // Until the first one has had it for a while: a process that ends leaves it to another.
+            while !dir.join("done").exists() {
+                match store.take_lease(&me) {
+                    Ok(Verdict::Take) => eprintln!("@ {}", me.pid),
+                    Ok(Verdict::Held { .. }) | Err(StoreError::Locked { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        "start" => {
+            wait_for_start(dir, number);
+            let decision = store.decide("driver", |snapshot| conduct::start(snapshot, "driver")).unwrap();
+            eprintln!("@ {}", decision.entries.len());
         }
         "claim-all" => {
             for claim in claim_patiently(&store, &all_nodes()) {

@@ -1,0 +1,74 @@
+//! Reboots that a started rollout requests from Slurm, and drains that it sets.
+
+use super::entry::{Entry, Line};
+use super::record::NodeRecord;
+use serde::{Deserialize, Serialize};
+
+/// A reboot that is about to be requested from Slurm, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Time of the journal line, which comes before the request itself, in milliseconds since 1970.
+    pub at_ms: u64,
+    pub way: Way,
+    /// Slurm has shown the request. Until then it may never have been made.
+    pub taken: bool,
+    /// Reason of the drain that somebody else had set.
+    pub drained: Option<String>,
+}
+
+/// The way in which a reboot is requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// With ASAP: the drain begins now, and ends after the reboot.
+    Asap,
+    /// Plainly, for an idle node that somebody else drained: their drain and Reason stay.
+    Drained,
+    /// For a node that Slurm sees down.
+    Down,
+}
+
+/// A drain that keeps jobs off a node until it is updated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOut {
+    /// Time of the journal line, which comes before the drain itself, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The node's Reason before.
+    pub reason: Option<String>,
+}
+
+impl Way {
+    /// Returns the addition to the text of a journal line.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Asap => "",
+            Self::Drained => ", to stay drained",
+            Self::Down => ", which sees them down",
+        }
+    }
+}
+
+/// Applies a line about requests and drains to a node's record.
+pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
+    match &line.entry {
+        // An order that overtook the line is the one that the request was for.
+        Entry::Requested { way, drained, .. } if record.progress.may_be_ordered(line.t_ms) => {
+            let (at_ms, way, drained) = (line.t_ms, *way, drained.clone());
+            record.request = Some(Request { at_ms, way, taken: false, drained });
+            record.cancelled = false;
+        }
+        Entry::RequestTaken { .. } => {
+            record.request.iter_mut().for_each(|request| request.taken = true);
+        }
+        Entry::Withdrawn { cancelled, .. } if record.request.is_some() => {
+            (record.request, record.cancelled) = (None, *cancelled);
+        }
+        // A repeated line was written over our own drain: the Reason before it is in the first one.
+        Entry::KeptOut { reason, .. } if record.kept_out.is_none() => {
+            record.kept_out = Some(KeptOut { since_ms: line.t_ms, reason: reason.clone() });
+        }
+        Entry::LetIn { .. } => record.kept_out = None,
+        _ => {}
+    }
+    record
+}

@@ -124,8 +124,8 @@ impl<'a> Tick<'_, 'a> {
         }
     }
 
-    /// Repeats requests that are written and that Slurm does not show: they may never have been made. One that no longer
-    /// suits the state of its node is given up, and the node waits again.
+    /// Repeats requests that are written and that Slurm does not show: they may never have been made. One that no
+    /// longer suits the state of its node is given up, and the node waits again.
     fn repeat(&mut self, candidates: &Candidates<'_, 'a>) {
         let mut repeated: BTreeMap<Way, Vec<String>> = BTreeMap::new();
         let mut unsuited: Vec<String> = Vec::new();

@@ -161,8 +161,8 @@ fn requested(plan: &Plan) -> BTreeSet<String> {
     nodes.flat_map(|nodes| nodes.iter().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// Returns whether a request or a drain of a node is written and may be in effect: the node has not booted since, and is
-/// not down.
+/// Returns whether a request or a drain of a node is written and may be in effect: the node has not booted since, and
+/// is not down.
 fn is_taken(world: &World, node: &str, record: &NodeRecord) -> bool {
     let is_written = record.request.is_some() || record.kept_out.is_some();
     let info = world.nodes.get(node);

@@ -6,5 +6,6 @@
 )]
 
 mod killed;
+mod shown;
 mod site;
 mod ticks;

@@ -7,7 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`usage`] | jobs, partitions and reservations |
-//! | [`rules`] | limits, strategies and the time of a visit |
+//! | [`rules`] | limits and strategies |
 //! | [`effect`] | what is asked of Slurm |
 
 pub mod effect;

@@ -1,13 +1,11 @@
-//! Rules by which nodes are requested: the limits of the site, the strategies of rollouts, and how long a visit takes.
+//! Rules by which nodes are requested: the limits of the site, and the strategies of rollouts.
 
 use super::usage::Usage;
 use crate::groups::SiteGroups;
 use rollout_control::config::Config;
 use rollout_control::store::StoreReader;
-use rollout_core::agent::phase::Phase;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
-use rollout_core::rollout::journal::{NodeRecord, Progress};
 use rollout_plan::limits::Limits;
 use rollout_plan::plan::Input;
 use rollout_plan::strategy::{self, Strategy};
@@ -23,6 +21,7 @@ pub struct Rules {
     /// The reason for which no limits are known: then no rollout has a strategy.
     no_limits: Option<String>,
     strategies: BTreeMap<String, Result<Strategy, String>>,
+    /// Empty: the planner learns the time of a visit from each rollout.
     visits: BTreeMap<String, Duration>,
 }
 
@@ -73,11 +72,6 @@ impl Rules {
                 self.add(rollout, text);
             }
         }
-        self.visits = snapshot
-            .rollouts
-            .iter()
-            .filter_map(|rollout| Some((rollout.id.clone(), visit(rollout)?)))
-            .collect();
     }
 
     /// Takes the strategy in the text of a rollout's manifest.
@@ -113,57 +107,29 @@ impl Rules {
     }
 }
 
-/// Returns the time within which nine of ten nodes of the rollout came back. `None` before the first one.
-fn visit(rollout: &RolloutState) -> Option<Duration> {
-    let took = |record: &NodeRecord| {
-        let is_updated = record.progress == Progress::Seen(Phase::Updated);
-        is_updated.then(|| record.since_ms.checked_sub(record.ordering_ms?)).flatten()
-    };
-    let mut times: Vec<u64> = rollout.records.values().filter_map(took).collect();
-    times.sort_unstable();
-    let rank = times.len().saturating_mul(9).div_ceil(10).saturating_sub(1);
-    times.get(rank).copied().map(Duration::from_millis)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollout_core::controller::snapshot::RolloutState;
     use rollout_core::rollout::journal::Conduct;
+    use rollout_core::rollout::manifest::Manifest;
 
     const TEXT: &str =
         "name = 'r'\nnodes = 'n[1-4]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n";
 
-    fn rollout(took_ms: &[u64]) -> RolloutState {
-        let record = |(index, took): (usize, &u64)| {
-            let record = NodeRecord::new(Progress::Seen(Phase::Updated), 1000 + took);
-            (format!("n{index}"), NodeRecord { ordering_ms: Some(1000), ..record })
-        };
-        let mut records: BTreeMap<String, NodeRecord> = took_ms.iter().enumerate().map(record).collect();
-        records.insert("waits".to_owned(), NodeRecord::new(Progress::Staged, 1000));
+    fn rollout() -> RolloutState {
         RolloutState {
             id: "r".to_owned(),
             staged_ms: 0,
             by: "ann".to_owned(),
-            manifest: rollout_core::rollout::manifest::Manifest::parse(TEXT).map_err(|e| e.to_string()),
-            records,
+            manifest: Manifest::parse(TEXT).map_err(|error| error.to_string()),
+            records: BTreeMap::new(),
             conduct: Conduct::default(),
         }
     }
 
     #[test]
-    fn a_visit_takes_as_long_as_nine_of_ten_took() {
-        let ten: Vec<u64> = (1..=10).map(|number| number * 100).collect();
-        for (took_ms, expected) in
-            [(&[][..], None), (&[700], Some(700)), (&[100, 900], Some(900)), (&ten, Some(900))]
-        {
-            assert_eq!(visit(&rollout(took_ms)), expected.map(Duration::from_millis), "{took_ms:?}");
-        }
-    }
-
-    #[test]
     fn without_limits_no_rollout_has_a_strategy() {
-        let (mut rules, rollout) = (Rules::default(), rollout(&[]));
+        let (mut rules, rollout) = (Rules::default(), rollout());
         let add = |rules: &mut Rules| rules.add(&rollout, Ok(TEXT.to_owned()));
         assert!(rules.set_limits(Err("limits.never: no such group".to_owned())).is_err());
         add(&mut rules);

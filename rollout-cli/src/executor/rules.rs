@@ -62,10 +62,9 @@ impl Rules {
         }
     }
 
-    /// Reads the strategies of rollouts that are new. A strategy does not change.
+    /// Reads the strategies of rollouts that are new, and those that could not be read. A strategy does not change.
     pub fn read_strategies(&mut self, store: &StoreReader, snapshot: &Snapshot) {
-        let is_open = |id: &String| snapshot.rollout(id).is_some();
-        self.strategies.retain(|id, _| is_open(id));
+        self.strategies.retain(|id, strategy| strategy.is_ok() && snapshot.rollout(id).is_some());
         for rollout in &snapshot.rollouts {
             if !self.strategies.contains_key(&rollout.id) {
                 let text = store.manifest_text(&rollout.id).map_err(|error| error.to_string());

@@ -52,7 +52,8 @@ fn request(rollout: &str, way: Way) -> RebootRequest<'_> {
     }
 }
 
-/// Removes the drain of nodes that still have one of our Reasons: of the drain, or of a request after it. Gives those that are down their earlier Reason back.
+/// Removes the drain of nodes that still have one of our Reasons: that of the drain, or of a request after it. Those
+/// that are down get their earlier Reason back.
 fn undrain(
     scontrol: &Scontrol,
     nodes: &NodeSet,

@@ -40,7 +40,7 @@ impl Rules {
     /// Takes limits, or the reason for having none.
     ///
     /// # Errors
-    /// That reason.
+    /// The reason.
     pub fn set_limits(&mut self, limits: Result<Limits, String>) -> Result<(), String> {
         match limits {
             Ok(limits) => {
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(rules.strategy("r"), None, "it is read again");
         add(&mut rules);
         assert!(rules.strategy("r").unwrap().is_ok());
-        // Those that were known go on to hold.
+        // Limits that were known go on to hold.
         assert!(rules.set_limits(Err("torn".to_owned())).is_err());
         assert!(rules.strategy("r").unwrap().is_ok());
         assert_eq!(rules.limits, limits);

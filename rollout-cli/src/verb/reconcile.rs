@@ -1,5 +1,5 @@
-//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, closes rollouts that
-//! are over, and with `--wait` executes those that were started. A timer runs it, so it prints nothing if there is
+//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, closes rollouts
+//! that are over, and with `--wait` executes those that were started. A timer runs it, so it prints nothing if there is
 //! nothing to do.
 
 use crate::context::{Context, who};

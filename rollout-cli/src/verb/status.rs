@@ -57,7 +57,7 @@ fn new_lines(before: &str, text: &str) -> String {
 struct Shown {
     text: String,
     needs_attention: bool,
-    /// Nothing of it will change by itself.
+    /// All rollouts of it are over.
     is_over: bool,
 }
 

@@ -277,7 +277,7 @@ mod tests {
             ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", true),
             ("IDLE+DRAIN", "slurm-rollout driver: held: nhc", true),
             ("IDLE+DRAIN", "bad DIMM", false),
-            // That of a started rollout, for a node that was down, with and without its request.
+            // The drain of a started rollout, for a node that was down, with and without its request.
             ("DOWN+DRAIN", "slurm-rollout driver-580: kept out of service until its update", true),
             ("DOWN+DRAIN+REBOOT_REQUESTED", "driver-580", true),
             ("DOWN+DRAIN", "driver-580", true),

@@ -56,6 +56,8 @@ pub struct Executor {
     config_path: PathBuf,
     store: StoreWriter,
     me: Holder,
+    /// It took the lease, and has not returned it.
+    has_lease: bool,
     usage: Usage,
     /// Time at which it was read. `None` if it must be read again.
     usage_read: Option<Instant>,
@@ -95,6 +97,7 @@ impl Executor {
             config_path,
             store,
             me: this_process()?,
+            has_lease: false,
             usage: Usage::default(),
             usage_read: None,
             rules: Rules::default(),
@@ -113,8 +116,10 @@ impl Executor {
             return Ok(Tick::Idle);
         }
         if let Verdict::Held { by, .. } = self.store.take_lease(&self.me)? {
+            self.has_lease = false;
             return Ok(Tick::Held(by));
         }
+        self.has_lease = true;
         let mut report = Report::default();
         let mut answer = self.ask_nodes(&mut report)?;
         // Afterwards the nodes are asked about again: what is requested depends on them most.
@@ -142,8 +147,8 @@ impl Executor {
     ///
     /// # Errors
     /// Fails if it cannot be read or removed. Then it ends by itself.
-    pub fn finish(&self) -> Result<(), StoreError> {
-        self.store.return_lease(&self.me)
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.has_lease) { self.store.return_lease(&self.me) } else { Ok(()) }
     }
 
     /// Returns Slurm's report about all nodes, and the time at which it was asked. `None` if it does not answer.

@@ -1,4 +1,5 @@
-//! Everything that is decided about started rollouts: the strategy of a rollout and the limits of the site.
+//! Everything that is decided about started rollouts: the strategy of a rollout, the limits of the site, and the plan of
+//! a tick.
 //!
 //! Nothing here does I/O or reads the clock. The one exception is in parsing: [`window`] looks a time zone up in the
 //! system's time zone database. Afterwards the zone is a value like any other.
@@ -6,11 +7,15 @@
 pub mod amount;
 pub mod exclusive;
 pub mod floor;
+pub mod forecast;
 pub mod group;
 pub mod limits;
 mod node_sets;
 pub mod period;
+pub mod plan;
+pub mod standing;
 pub mod strategy;
+pub mod why;
 pub mod window;
 
 pub use node_sets::Resolve;

@@ -228,6 +228,10 @@ impl Tools for FakeNode {
         Ok(NodeInfo { state: words.map(str::to_owned).collect(), slurmd_start_s, ..NodeInfo::default() })
     }
 
+    fn commands_need_slurmd(&self) -> bool {
+        false
+    }
+
     fn boot_default(&self) -> Option<BootDefault> {
         None
     }

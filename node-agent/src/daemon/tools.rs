@@ -17,6 +17,7 @@ use rollout_core::rollout::manifest::{Change, Verify};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use rollout_host::run::Program;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time limit of a site's program that sets a node's features, perhaps in its firmware.
@@ -41,6 +42,8 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn slurmd(&self) -> Result<(Slurmd, Unit), String>;
     /// Returns Slurm's view of this node.
     fn ask_slurm(&self) -> Result<NodeInfo, String>;
+    /// Returns whether Slurm's commands work only while slurmd runs: with auth/slurm, it has their key.
+    fn commands_need_slurmd(&self) -> bool;
 
     /// Returns the boot loader's default, if it has one that can be set.
     fn boot_default(&self) -> Option<BootDefault>;
@@ -79,6 +82,9 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     /// Makes sure in the background that Slurm takes the node back.
     fn ensure_taken_back(&self);
 }
+
+/// Keys of auth/slurm (23.11 and later, `src/plugins/auth/slurm`).
+const SLURM_KEYS: [&str; 2] = ["/etc/slurm/slurm.key", "/etc/slurm/slurm.jwks"];
 
 /// The real node.
 #[derive(Debug)]
@@ -126,6 +132,10 @@ impl Tools for NodeTools {
 
     fn ask_slurm(&self) -> Result<NodeInfo, String> {
         self.slurm.info_within(QUESTION_LIMIT)
+    }
+
+    fn commands_need_slurmd(&self) -> bool {
+        SLURM_KEYS.iter().any(|key| Path::new(key).exists())
     }
 
     fn boot_default(&self) -> Option<BootDefault> {

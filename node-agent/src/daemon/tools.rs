@@ -17,7 +17,6 @@ use rollout_core::rollout::manifest::{Change, Verify};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use rollout_host::run::Program;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time limit of a site's program that sets a node's features, perhaps in its firmware.
@@ -42,7 +41,7 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn slurmd(&self) -> Result<(Slurmd, Unit), String>;
     /// Returns Slurm's view of this node.
     fn ask_slurm(&self) -> Result<NodeInfo, String>;
-    /// Returns whether Slurm's commands work only while slurmd runs: with auth/slurm, it has their key.
+    /// Returns whether Slurm's commands may work only while slurmd runs.
     fn commands_need_slurmd(&self) -> bool;
 
     /// Returns the boot loader's default, if it has one that can be set.
@@ -82,9 +81,6 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     /// Makes sure in the background that Slurm takes the node back.
     fn ensure_taken_back(&self);
 }
-
-/// Keys of auth/slurm (23.11 and later, `src/plugins/auth/slurm`).
-const SLURM_KEYS: [&str; 2] = ["/etc/slurm/slurm.key", "/etc/slurm/slurm.jwks"];
 
 /// The real node.
 #[derive(Debug)]
@@ -135,7 +131,7 @@ impl Tools for NodeTools {
     }
 
     fn commands_need_slurmd(&self) -> bool {
-        SLURM_KEYS.iter().any(|key| Path::new(key).exists())
+        SlurmNode::commands_need_slurmd()
     }
 
     fn boot_default(&self) -> Option<BootDefault> {

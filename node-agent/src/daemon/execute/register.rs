@@ -75,11 +75,17 @@ impl Executor {
     }
 
     /// Gives the node up, unless Slurm has accepted it: it may have jobs then. Stops slurmd first, so that none begin
-    /// after the answer.
+    /// after the answer, except where nobody can ask once slurmd is down.
     fn give_up(&self, ledger: &Ledger, proof: &Registration, why: String) -> Result<Outcome, Stop> {
-        self.stop_slurmd()?;
-        let info = self.ask_slurm(|_| true)?;
-        if !proof.is_accepted(&info) {
+        let is_accepted = match self.tools.commands_need_slurmd() {
+            true => self.tools.ask_slurm().is_ok_and(|info| proof.is_accepted(&info)),
+            false => {
+                self.stop_slurmd()?;
+                proof.is_accepted(&self.ask_slurm(|_| true)?)
+            }
+        };
+        if !is_accepted {
+            self.stop_slurmd()?;
             return Err(Stop::Failed(why));
         }
         self.start_slurmd(ledger);

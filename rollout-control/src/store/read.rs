@@ -147,8 +147,8 @@ impl StoreReader {
         Ok(snapshot)
     }
 
-    /// Reads a rollout as it is at one place. A reader without the lock may see it closed or opened, and thereby moved, so
-    /// one that is not whole is looked at again.
+    /// Reads a rollout as it is at one place. A reader without the lock may see it closed or opened, and thereby moved,
+    /// so one that is not whole is looked at again.
     fn look(
         &self,
         id: &str,

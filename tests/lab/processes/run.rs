@@ -194,11 +194,11 @@ impl Command {
     }
 }
 
-/// Returns the path of a program. With a path and a PATH of its own, std starts a child by posix_spawn, and need not copy
-/// the page tables of the whole test for each of the thousands of commands.
+/// Returns the path of a program. std starts a program with a path by posix_spawn, and need not copy the page tables of
+/// the whole test for each of the thousands of commands.
 fn found_on_path(program: &str) -> PathBuf {
-    let paths = PATH.split(':').map(|directory| Path::new(directory).join(program));
-    paths.into_iter().find(|path| path.exists()).unwrap_or_else(|| program.into())
+    let mut paths = PATH.split(':').map(|directory| Path::new(directory).join(program));
+    paths.find(|path| path.exists()).unwrap_or_else(|| program.into())
 }
 
 /// A command whose mounts end with it, and which is killed with all its children when this process ends.

@@ -6,7 +6,7 @@
 //!    same server (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
 //! 3. `idle`, the idle agent: resident memory, and context switches in a minute.
 //! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same
-//!    lab.
+//!    lab, and seconds from slurmd's start to the end of the order, which waits for Slurm to accept the node.
 //! 5. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order
 //!    and without.
 //! 6. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst
@@ -14,11 +14,12 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use nix::time::{ClockId, clock_gettime};
 use rollout_control::agents::client::AgentClient;
 use rollout_control::agents::dispatch::dispatch;
 use rollout_lab::{
-    AGENT_UNIT, ClusterSpec, Flood, GATE_UNIT, MINUTES, Manifest, ManyAgents, NetImage, Node, NodeRoot,
-    Product, REBOOT_PROGRAM, RECONCILE_TIMER, Site,
+    AGENT_UNIT, ClusterSpec, Flood, GATE_UNIT, LAST_FILE, MINUTES, Manifest, ManyAgents, NetImage, Node,
+    NodeRoot, Product, REBOOT_PROGRAM, RECONCILE_TIMER, Site,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
@@ -248,7 +249,7 @@ fn out_of_service(site: &Site) {
         site.reboot_to_idle("cn01").unwrap();
         begun.elapsed().as_secs_f64()
     };
-    let (mut plain, mut ours, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut plain, mut ours, mut changed, mut accepted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         with_slurmds_own_reboot(site, true);
         plain.push(seconds());
@@ -259,6 +260,8 @@ fn out_of_service(site: &Site) {
         site.stage(Manifest::tool(version).named(&format!("round-{round}")).nodes("cn01")).unwrap();
         changed.push(seconds());
         assert_eq!(site.tool("cn01").unwrap(), format!("/opt/app/{link} {version}"));
+        site.wait_phase(&format!("round-{round}"), "cn01", "updated").unwrap();
+        accepted.push(from_slurmd_to_the_end(site.cluster.node("cn01")));
     }
     let (plain, ours, changed) = (median(plain), median(ours), median(changed));
     println!(
@@ -267,6 +270,20 @@ fn out_of_service(site: &Site) {
         ours - plain,
         changed - plain
     );
+    println!(
+        "from slurmd's start to the end of the order, with its registration: {:.2} s (median of {ROUNDS})",
+        median(accepted)
+    );
+}
+
+/// Seconds from the moment in which slurmd was up to the end of the order, by the time of the settled ledger.
+fn from_slurmd_to_the_end(node: &Node) -> f64 {
+    let up = node.property("slurmd.service", "ActiveEnterTimestampMonotonic").unwrap();
+    let up_s = up.parse::<f64>().unwrap() / 1e6;
+    let settled = node.run(&["stat", "--format=%.6Y", LAST_FILE]).unwrap();
+    let clock = |id| Duration::from(clock_gettime(id).unwrap()).as_secs_f64();
+    let booted_s = clock(ClockId::CLOCK_REALTIME) - clock(ClockId::CLOCK_MONOTONIC);
+    settled.trim().parse::<f64>().unwrap() - booted_s - up_s
 }
 
 fn with_slurmds_own_reboot(site: &Site, own: bool) {

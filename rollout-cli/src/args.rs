@@ -229,9 +229,11 @@ Phases:
 
 Above the table is the state of rollouts that were started: running, paused,
 halted, stopped or done, with their wave, the number of nodes by their standing,
-the likely end, and the event that the whole rollout waits for. The NOTE gives
-the failure, or the event being waited for. Slurm's Reason (`sinfo -R`) has it
-too while the node is out of service.
+their rate, the likely end, and the event that the whole rollout waits for. With
+--watch, a terminal has a bar as well: # updated, ! failed, > requested or out.
+
+The NOTE gives the failure, or the event being waited for. Slurm's Reason
+(`sinfo -R`) has it too while the node is out of service.
 
 Exit codes:
   0  no node needs attention

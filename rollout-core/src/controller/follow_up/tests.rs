@@ -52,7 +52,7 @@ fn nodes_are_asked_at_once_when_slurm_shows_them_back() {
         (Progress::Staged, "IDLE", false),
         (UPDATED, "IDLE", false),
     ] {
-        let node = Node::in_rollout("driver", record(progress.clone()));
+        let node = Node::in_rollout("driver", record(progress));
         let expected = if is_asked { node_set("n1") } else { NodeSet::new() };
         assert_eq!(returned(&node.0.snapshot, &[slurm(state, "")]), expected, "{progress:?} {state}");
     }

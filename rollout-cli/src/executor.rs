@@ -126,6 +126,9 @@ impl Executor {
         // Afterwards the nodes are asked about again: what is requested depends on them most.
         if answer.is_some() && self.refresh(&mut report) {
             answer = self.ask_nodes(&mut report)?;
+        } else if has_reservations(&snapshot) {
+            // Those of ours are seen as the tick before has left them.
+            self.usage.read_reservations(&self.config.scontrol().within(USAGE_LIMIT));
         }
         let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };
         // The end of one update lets the next node go.
@@ -299,6 +302,11 @@ impl Planned {
         let is_empty = |entry: &Entry| matches!(entry, Entry::Unstaged { nodes } if nodes.is_empty());
         self.plan.steps.retain(|step| !step.before.as_ref().is_some_and(is_empty));
     }
+}
+
+/// Returns whether there may be reservations of ours.
+fn has_reservations(snapshot: &Snapshot) -> bool {
+    snapshot.rollouts.iter().flat_map(|rollout| rollout.records.values()).any(|record| record.reserved)
 }
 
 fn working_set(view: &View) -> WorkingSet {

@@ -51,5 +51,11 @@ pub(crate) fn unstage(
             "slurm-rollout: {kept_out}: drained until it is updated; `slurm-rollout stop {id}` ends that"
         );
     }
+    let reserved = of(|record| record.request.is_none() && record.kept_out.is_none() && record.reserved);
+    if !reserved.is_empty() {
+        eprintln!(
+            "slurm-rollout: {reserved}: its reservation in Slurm is about to be deleted; unstage it afterwards"
+        );
+    }
     Ok(store.unstage(id, Some(&asked.difference(&kept)))?)
 }

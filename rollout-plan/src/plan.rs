@@ -12,6 +12,7 @@
 //! | `halts` | whether the failures of a rollout are too many |
 //! | `withdrawals` | requests that must not go on |
 //! | `deadlines` | jobs that are on requested nodes for too long |
+//! | `reservations` | reservations of ours, which keep new jobs off nodes |
 //! | `drains` | drains of ours: stragglers, and groups that come back in order |
 //! | `units` | nodes that are requested together |
 //! | `waves` | the wave that a rollout is in |
@@ -26,6 +27,7 @@ mod drains;
 mod evidence;
 mod halts;
 mod requests;
+mod reservations;
 pub(crate) mod rollouts;
 mod scopes;
 mod step;
@@ -38,7 +40,7 @@ pub use rollouts::DEFAULT_VISIT;
 pub use step::{Effect, Step};
 
 use crate::limits::Limits;
-use crate::standing::{Skip, Standing};
+use crate::standing::{Member, Skip, Standing};
 use crate::strategy::{Down, Strategy};
 use crate::why::Why;
 use cluster::Cluster;
@@ -213,6 +215,7 @@ impl<'a> Tick<'_, 'a> {
     fn settle(&mut self, rollout: &Rollout<'a>) {
         self.record_evidence(rollout);
         self.withdraw(rollout);
+        self.unreserve(rollout);
         self.meet_deadlines(rollout);
         self.let_in(rollout);
         self.unstage(rollout);
@@ -268,10 +271,10 @@ impl<'a> Tick<'_, 'a> {
         let mut nodes: Vec<String> = Vec::new();
         for member in &rollout.members {
             let is_pending = member.record.progress.may_be_ordered(self.cluster.now_ms);
-            // A request or a drain is taken back first, since their record goes as well.
+            // A request, a drain or a reservation is taken back first, since their record goes as well.
             let has_traces = member.record.has_traces_in_slurm();
-            if is_pending && goes(member.standing) && (!has_traces || has_no_trace_left(member, rollout.id()))
-            {
+            let is_clean = !has_traces || self.has_no_trace_left(member, rollout.id());
+            if is_pending && goes(member.standing) && is_clean {
                 nodes.push(member.name.to_owned());
             }
         }
@@ -280,12 +283,20 @@ impl<'a> Tick<'_, 'a> {
             if members.any(|member| member.standing == Standing::Skipped(Skip::Down)) {
                 let left = rollout.members_of(unit).filter(|member| !member.has_begun());
                 let left = left.filter(|member| member.record.progress.may_be_ordered(self.cluster.now_ms));
+                let left = left.filter(|member| !member.record.reserved);
                 nodes.extend(left.map(|member| member.name.to_owned()));
             }
         }
         if !nodes.is_empty() {
             self.record(rollout, Entry::Unstaged { nodes: NodeSet::from_iter(nodes) });
         }
+    }
+
+    /// Returns whether nothing of a rollout is left in Slurm for a node, whatever its journal has.
+    fn has_no_trace_left(&self, member: &Member<'a>, rollout: &str) -> bool {
+        let are_known = self.cluster.input.reservations.is_some();
+        let is_unreserved = are_known && self.cluster.our_reservation(rollout, member.name).is_none();
+        !member.is_queued() && !member.has_our_drain(rollout) && (!member.record.reserved || is_unreserved)
     }
 
     fn summarize(&mut self, rollout: &Rollout<'_>, waves: Option<&Waves<'_>>, blocked: Option<Why>) {
@@ -312,9 +323,4 @@ impl<'a> Tick<'_, 'a> {
 fn is_meant(after: &str, id: &str) -> bool {
     let name = id.split('@').next().unwrap_or(id);
     after == id || after == name
-}
-
-/// Returns whether nothing of a rollout is left in Slurm, whatever its journal has.
-fn has_no_trace_left(member: &crate::standing::Member<'_>, rollout: &str) -> bool {
-    !member.is_queued() && !member.has_our_drain(rollout)
 }

@@ -6,8 +6,9 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{JobEnd, Way};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::Reason;
+use rollout_core::slurm::reservations::name_of;
 use rollout_host::run::RunError;
-use rollout_host::scontrol::{RebootRequest, Scontrol, SlurmError};
+use rollout_host::scontrol::{NewReservation, RebootRequest, ReservationFlag, Scontrol, SlurmError};
 use rollout_plan::plan::Effect;
 
 /// Has Slurm carry out an effect. Its outcome is read back at the next tick.
@@ -17,6 +18,10 @@ use rollout_plan::plan::Effect;
 pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<(), SlurmError> {
     match effect {
         Effect::Request { nodes, way } => scontrol.reboot(nodes, request(rollout, *way)),
+        Effect::Reserve { node, from_s, until_s } => {
+            reserve(scontrol, &name_of(rollout, node), node, (*from_s, *until_s))
+        }
+        Effect::Unreserve { node } => scontrol.delete_reservation(&name_of(rollout, node)),
         Effect::Cancel { nodes } => scontrol.cancel_reboot(nodes),
         Effect::CancelKeepingDrain { nodes, reason } => scontrol.cancel_reboot_keeping_drain(nodes, reason),
         Effect::Drain { nodes, reason } => Ok(scontrol.drain(nodes, reason)?),
@@ -34,6 +39,8 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
 pub fn describe(effect: &Effect) -> String {
     match effect {
         Effect::Request { nodes, .. } => format!("reboot of {nodes} not requested"),
+        Effect::Reserve { node, .. } => format!("{node} not reserved"),
+        Effect::Unreserve { node } => format!("reservation of {node} not deleted"),
         Effect::Cancel { nodes } | Effect::CancelKeepingDrain { nodes, .. } => {
             format!("reboot of {nodes} not cancelled")
         }
@@ -48,8 +55,27 @@ fn request(rollout: &str, way: Way) -> RebootRequest<'_> {
     match way {
         Way::Asap => RebootRequest::Asap { reason: rollout },
         Way::Drained => RebootRequest::KeepingDrain,
-        Way::Down => RebootRequest::WhenIdle { reason: rollout },
+        // On a busy node, the Reason of a plain request is soon gone: it is for people, and nothing depends on it.
+        Way::Down | Way::Reserved => RebootRequest::WhenIdle { reason: rollout },
     }
+}
+
+/// Keeps users' jobs from starting on a node from a time on, in seconds since 1970. Jobs that run then go on.
+fn reserve(
+    scontrol: &Scontrol,
+    name: &str,
+    node: &str,
+    (from_s, until_s): (u64, u64),
+) -> Result<(), SlurmError> {
+    let nodes: NodeSet = std::iter::once(node.to_owned()).collect();
+    scontrol.create_reservation(&NewReservation {
+        name,
+        nodes: &nodes,
+        users: "root",
+        start_s: Some(from_s),
+        end_s: until_s,
+        flags: &[ReservationFlag::Maint, ReservationFlag::IgnoreJobs],
+    })
 }
 
 /// Removes the drain of nodes that still have one of our Reasons: that of the drain, or of a request after it. Those

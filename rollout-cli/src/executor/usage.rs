@@ -38,6 +38,11 @@ impl Usage {
         usage
     }
 
+    /// Reads the reservations again.
+    pub fn read_reservations(&mut self, scontrol: &Scontrol) {
+        self.reservations = self.complete("reservations", scontrol.show_reservations());
+    }
+
     /// Returns the jobs, if their ends are known as well.
     #[must_use]
     pub fn jobs(&self) -> Option<KnownJobs<'_>> {

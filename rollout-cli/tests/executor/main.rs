@@ -6,6 +6,7 @@
 )]
 
 mod killed;
+mod reserved;
 mod shown;
 mod site;
 mod ticks;

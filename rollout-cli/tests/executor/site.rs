@@ -29,7 +29,7 @@ impl Site {
     pub fn new(strategy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
-        for name in ["state", "bin", "nodes", "reasons", "boots"] {
+        for name in ["state", "bin", "nodes", "reasons", "boots", "reservations"] {
             fs::create_dir(path.join(name)).unwrap();
         }
         let script = include_str!("slurm.sh").replace("DIR", &path.display().to_string());
@@ -127,14 +127,15 @@ impl Site {
             let nodes: NodeSet = [name.clone()].into_iter().collect();
             let order = OrderId::from_random(u128::from(name.as_bytes()[1]));
             match self.state(&name).as_str() {
-                "IDLE+DRAIN+REBOOT_REQUESTED" => {
+                state @ ("IDLE+DRAIN+REBOOT_REQUESTED" | "IDLE+REBOOT_REQUESTED") => {
+                    let drain = if state.contains("DRAIN") { "+DRAIN" } else { "" };
                     let until_ms = u64::MAX;
                     let ordering = Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms };
                     let ordered = Entry::Ordered { nodes, order, volatile: false };
                     self.store.record(Some(ID), vec![ordering, ordered]).unwrap();
-                    self.set(&name, "DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued");
+                    self.set(&name, &format!("DOWN{drain}+REBOOT_ISSUED"), "driver : reboot issued");
                 }
-                "DOWN+DRAIN+REBOOT_ISSUED" => {
+                "DOWN+DRAIN+REBOOT_ISSUED" | "DOWN+REBOOT_ISSUED" => {
                     let (phase, notes) = (Phase::Updated, Vec::new());
                     let seen = Entry::Seen { nodes, order, phase, error: None, notes };
                     self.store.record(Some(ID), vec![seen]).unwrap();

@@ -52,7 +52,36 @@ case "$1 $2" in
     done
     ;;
 'show part') echo 'PartitionName=batch Nodes=n[1-6] State=UP' ;;
-'show res') echo 'No reservations in the system' ;;
+'show res')
+    for file in "$d"/reservations/*; do
+        [ -e "$file" ] || continue
+        read -r start end nodes <"$file"
+        printf 'ReservationName=%s StartTime=%s EndTime=%s Nodes=%s Flags=MAINT,IGNORE_JOBS Users=root\n' \
+            "${file##*/}" "$start" "$end" "$nodes"
+    done
+    ;;
+'create reservation')
+    die before
+    for word; do
+        case $word in
+        reservationname=*) name=${word#*=} ;;
+        starttime=uts*) start=${word#*uts} ;;
+        endtime=uts*) end=${word#*uts} ;;
+        nodes=*) nodes=${word#*=} ;;
+        esac
+    done
+    if [ -e "$d/reservations/$name" ]; then
+        echo 'Error creating the reservation: Reservation name is already in use' >&2
+        exit 1
+    fi
+    echo "$start $end $nodes" >"$d/$name" && mv "$d/$name" "$d/reservations/$name"
+    die after
+    ;;
+'delete reservationname='*)
+    die before
+    rm "$d/reservations/${2#*=}" || exit 1
+    die after
+    ;;
 reboot*)
     die before
     if [ -e "$d/refuse" ]; then
@@ -60,9 +89,11 @@ reboot*)
         exit 1
     fi
     for node in $(expand "$last"); do
-        case $(cat "$d/nodes/$node") in
+        state=$(cat "$d/nodes/$node")
+        case $2:$state in
         *REBOOT*) ;;
-        IDLE) set_node "$node" IDLE+DRAIN+REBOOT_REQUESTED driver ;;
+        ASAP:IDLE) set_node "$node" IDLE+DRAIN+REBOOT_REQUESTED driver ;;
+        nextstate=*) set_node "$node" "$state+REBOOT_REQUESTED" '' ;;
         esac
     done
     die after
@@ -71,7 +102,8 @@ cancel_reboot*)
     die before
     for node in $(expand "$last"); do
         case $(cat "$d/nodes/$node") in
-        *REBOOT_REQUESTED) set_node "$node" IDLE '' ;;
+        IDLE*REBOOT_REQUESTED) set_node "$node" IDLE '' ;;
+        MIXED+REBOOT_REQUESTED) set_node "$node" MIXED '' ;;
         esac
     done
     die after

@@ -70,8 +70,8 @@ impl RolloutState {
         self.records.values().all(NodeRecord::is_settled)
     }
 
-    /// Returns whether it is over: nothing is left to do for its nodes, and it has left no request and no drain in
-    /// Slurm. Such a rollout is closed, in whatever state it is.
+    /// Returns whether it is over: nothing is left to do for its nodes, and it has left no request, no drain and
+    /// no reservation in Slurm. Such a rollout is closed, in whatever state it is.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_settled() && !self.has_traces_in_slurm()

@@ -239,6 +239,8 @@ fn of_staged(status: &mut NodeStatus, node: NodeView<'_>, of: RecordOf<'_>) {
         });
     } else if of.record.kept_out.is_some() {
         status.note = Some("drained until it is updated".to_owned());
+    } else if of.record.reserved && of.record.request.is_some() {
+        status.note = Some("reserved from the end of its jobs".to_owned());
     } else if holds_it {
         status.note = Some("its agent has it".to_owned());
     } else if of.record.pre_staged && node.agent().is_some() {

@@ -9,6 +9,9 @@ use crate::hostlist::NodeSet;
 /// First key of each record.
 const FIRST: &str = "ReservationName=";
 
+/// Beginning of the names of our reservations.
+const OURS: &str = "slurm-rollout-";
+
 /// A reservation, limited to the values that slurm-rollout needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
@@ -25,7 +28,20 @@ pub struct Reservation {
     pub users: Vec<String>,
 }
 
+/// Returns the name of the reservation of a node for a rollout. No other node of any rollout has the same: a NodeName
+/// contains no `@`.
+#[must_use]
+pub fn name_of(rollout: &str, node: &str) -> String {
+    format!("{OURS}{rollout}@{node}")
+}
+
 impl Reservation {
+    /// Returns whether its name is one that [`name_of`] makes.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.name.starts_with(OURS) && self.name.contains('@')
+    }
+
     /// Returns whether the reservation has this flag, such as `MAINT`.
     #[must_use]
     pub fn has(&self, flag: &str) -> bool {
@@ -118,6 +134,20 @@ BurstBuffer=(null) MaxStartDelay=(null) Comment=for Users=nobody Nodes=cn09";
         {
             assert_eq!(new.is_active(now_s), active, "{now_s}");
         }
+    }
+
+    #[test]
+    fn names_tell_rollouts_and_nodes_apart() {
+        let names =
+            [("a", "n1"), ("a@2", "n1"), ("a", "n11"), ("a-n1", "n1")].map(|(id, node)| name_of(id, node));
+        assert_eq!(names[1], "slurm-rollout-a@2@n1");
+        let different: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len());
+        for name in names {
+            let reservation = parse_reservations(&OLD.replace("=old ", &format!("={name} "))).items.remove(0);
+            assert!(reservation.is_ours(), "{name}");
+        }
+        assert!(!parse_reservations(OLD).items[0].is_ours());
     }
 
     #[test]

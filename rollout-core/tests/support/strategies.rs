@@ -78,7 +78,7 @@ pub fn entry() -> impl Strategy<Value = Entry> {
 
 /// Returns lines of started rollouts, which earlier versions skip.
 pub fn conduct() -> impl Strategy<Value = Entry> {
-    let way = prop::sample::select(vec![Way::Asap, Way::Drained, Way::Down]);
+    let way = prop::sample::select(vec![Way::Asap, Way::Drained, Way::Down, Way::Reserved]);
     let how = prop::sample::select(vec![JobEnd::Requeued, JobEnd::Cancelled]);
     prop_oneof![
         Just(Entry::Started),
@@ -95,6 +95,7 @@ pub fn conduct() -> impl Strategy<Value = Entry> {
         }),
         nodes().prop_map(|nodes| Entry::RequestTaken { nodes }),
         (nodes(), why()).prop_map(|(nodes, why)| Entry::Withdrawing { nodes, why }),
+        nodes().prop_map(|nodes| Entry::Unreserved { nodes }),
         (nodes(), why(), any::<bool>()).prop_map(|(nodes, why, cancelled)| Entry::Withdrawn {
             nodes,
             why,
@@ -123,6 +124,7 @@ pub fn is_conduct(entry: &Entry) -> bool {
             | Entry::Withdrawn { .. }
             | Entry::KeptOut { .. }
             | Entry::LetIn { .. }
+            | Entry::Unreserved { .. }
             | Entry::JobWarned { .. }
             | Entry::JobEnded { .. }
     )

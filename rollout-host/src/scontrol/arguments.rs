@@ -6,8 +6,9 @@ use rollout_core::hostlist::NodeSet;
 /// Length limit of a node list as one argument. Linux takes 128 KiB (MAX_ARG_STRLEN).
 pub(super) const MAX_ARGUMENT: usize = 100 * 1024;
 
-/// Length limit of names of rollouts, reservations and users.
-const MAX_NAME: usize = 128;
+/// Length limit of names of rollouts, reservations and users. The longest are those of reservations, of a rollout and a
+/// node.
+const MAX_NAME: usize = 256;
 
 /// Words that `scontrol reboot` takes for an option or for all nodes instead of a node (`_process_reboot_command` in
 /// `src/scontrol/scontrol.c`, 22.05 to 26.05).

@@ -1,7 +1,7 @@
 //! Candidates: whether a waiting node can be requested now, and in which way.
 
 use super::cluster::{Cluster, Free, is_down, is_idle, unavailable};
-use super::deadlines::{latest_free, millis, stays};
+use super::deadlines::{latest_free, millis, reserved_from, stays};
 use super::rollouts::Rollout;
 use crate::standing::{Member, Skip, Standing};
 use crate::strategy::{Strategy, Then, Wait};
@@ -43,7 +43,34 @@ impl<'a> Candidates<'_, 'a> {
         if is_down(info) {
             return Ok(Way::Down);
         }
-        self.check_jobs(member, info, free).map(|()| Way::Asap)
+        let way = self.way_beside_jobs(member, info, free)?;
+        self.check_jobs(free).map(|()| way)
+    }
+
+    /// Returns the way for a node in service, by its jobs.
+    fn way_beside_jobs(&self, member: &Member<'a>, info: &'a NodeInfo, free: Free) -> Result<Way, Why> {
+        if let Some(why) = stays(self.cluster, self.rollout, member.name) {
+            return Err(why);
+        }
+        let wait = self.strategy.jobs.wait;
+        if wait == Wait::Asap || free == Free::Now && is_idle(info) {
+            return Ok(Way::Asap);
+        }
+        let requested_ms =
+            member.record.request.as_ref().map_or(self.cluster.now_ms, |request| request.at_ms);
+        match reserved_from(self.cluster, self.strategy, free, requested_ms) {
+            Some(from_ms) if wait == Wait::End => {
+                let known = self.cluster.input.reservations.map(drop);
+                let what = "not to be reserved, because Slurm's reservations could not be read";
+                known.ok_or(Why::Unavailable { what })?;
+                let is_left = self.cluster.our_reservation(self.rollout.id(), member.name).is_some();
+                if is_left && member.record.request.is_none() {
+                    return Err(Why::Unavailable { what: "reserved for its last request, which is over" });
+                }
+                self.check_reservation(info, from_ms).map(|()| Way::Reserved)
+            }
+            _ => Err(jobs(self.cluster, member)),
+        }
     }
 
     /// Returns a node that is not ruled out by anything but its jobs.
@@ -80,17 +107,18 @@ impl<'a> Candidates<'_, 'a> {
             ) => {}
             Some(why) => return Err(Why::Unavailable { what: why.as_str() }),
         }
-        self.check_reservation(info)?;
+        self.check_reservation(info, self.cluster.now_ms)?;
         Ok(info)
     }
 
-    fn check_reservation(&self, info: &NodeInfo) -> Result<(), Why> {
+    /// Checks that no reservation of others has the node before it is back from a visit that begins at `from_ms`.
+    fn check_reservation(&self, info: &NodeInfo, from_ms: u64) -> Result<(), Why> {
         if self.cluster.input.reservations.is_none() {
             let is_reserved = info.has("RESERVED") || info.has("MAINTENANCE");
             let what = "reserved, and Slurm's reservations could not be read";
             return if is_reserved { Err(Why::Unavailable { what }) } else { Ok(()) };
         }
-        let back_ms = self.cluster.now_ms.saturating_add(self.rollout.visit_ms());
+        let back_ms = from_ms.saturating_add(self.rollout.visit_ms());
         match self.cluster.reservation(&info.name, back_ms) {
             Some(reservation) => Err(Why::Reserved {
                 reservation: reservation.name.clone(),
@@ -102,13 +130,7 @@ impl<'a> Candidates<'_, 'a> {
     }
 
     /// Checks that jobs leave the node in time.
-    fn check_jobs(&self, member: &Member<'a>, info: &'a NodeInfo, free: Free) -> Result<(), Why> {
-        if let Some(why) = stays(self.cluster, self.rollout, member.name) {
-            return Err(why);
-        }
-        if self.strategy.jobs.wait != Wait::Asap && (free != Free::Now || !is_idle(info)) {
-            return Err(jobs(self.cluster, member));
-        }
+    fn check_jobs(&self, free: Free) -> Result<(), Why> {
         if let Some(deadline) = self.strategy.jobs.deadline.filter(|deadline| deadline.then == Then::Leave) {
             let at_most_ms = millis(deadline.at_most);
             let by_ms = self.cluster.now_ms.saturating_add(at_most_ms);

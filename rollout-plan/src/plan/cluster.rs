@@ -5,7 +5,7 @@ use rollout_core::slurm::availability::{Availability, Unavailable};
 use rollout_core::slurm::jobs::{FreeAt, Job, NoEnd, by_node, free_at};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::{Reason, ReasonKind};
-use rollout_core::slurm::reservations::Reservation;
+use rollout_core::slurm::reservations::{Reservation, name_of};
 use std::collections::{BTreeMap, HashMap};
 
 /// Text of the Reason of nodes that are drained until their update.
@@ -18,6 +18,8 @@ pub(crate) struct Cluster<'a> {
     jobs: Option<BTreeMap<&'a str, Vec<&'a Job>>>,
     /// Reservations of users, by node. Of several, the one that ends last.
     reserved: HashMap<&'a str, &'a Reservation>,
+    /// Reservations of ours, by name.
+    ours: HashMap<&'a str, &'a Reservation>,
 }
 
 /// Jobs of a node.
@@ -45,7 +47,9 @@ impl<'a> Cluster<'a> {
                 }
             }
         }
-        Self { input, now_ms, jobs: input.jobs.map(|jobs| by_node(jobs.list)), reserved }
+        let ours = reservations.iter().filter(|reservation| reservation.is_ours());
+        let ours = ours.map(|reservation| (reservation.name.as_str(), reservation)).collect();
+        Self { input, now_ms, jobs: input.jobs.map(|jobs| by_node(jobs.list)), reserved, ours }
     }
 
     pub(crate) fn now_s(&self) -> u64 {
@@ -80,6 +84,14 @@ impl<'a> Cluster<'a> {
         (begins && reservation.end_s > self.now_s()).then_some(reservation)
     }
 
+    /// Returns the reservation of ours that keeps new jobs off a node of a rollout.
+    pub(crate) fn our_reservation(&self, rollout: &str, node: &str) -> Option<&'a Reservation> {
+        if self.ours.is_empty() {
+            return None;
+        }
+        self.ours.get(name_of(rollout, node).as_str()).copied()
+    }
+
     /// Returns the drain of a node that is neither ours nor that of a reboot: the Reason, and the user who set it.
     pub(crate) fn foreign_drain(
         &self,
@@ -103,11 +115,11 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Returns whether a reservation keeps its nodes for some users. One for maintenance is made for reboots, and one that
+/// Returns whether a reservation of others keeps its nodes for some users. One for maintenance is made for reboots, and one that
 /// only excludes users, as a fence between versions does, is open to all others.
 fn keeps_nodes(reservation: &Reservation) -> bool {
     let is_open = !reservation.users.is_empty() && reservation.users.iter().all(|user| user.starts_with('-'));
-    !reservation.has("MAINT") && !is_open
+    !reservation.has("MAINT") && !is_open && !reservation.is_ours()
 }
 
 /// Returns the Reason of nodes that are drained until their update.

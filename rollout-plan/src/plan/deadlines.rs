@@ -159,6 +159,25 @@ pub(super) fn latest_free(cluster: &Cluster<'_>, strategy: &Strategy, free: Free
     by_themselves.into_iter().chain(by_deadline).min()
 }
 
+/// Returns the time from which a node that was requested at `requested_ms` is reserved: its jobs have ended by then, by
+/// themselves or at the deadline. In milliseconds since 1970. `None` if there is no such time, or no job.
+pub(super) fn reserved_from(
+    cluster: &Cluster<'_>,
+    strategy: &Strategy,
+    free: Free,
+    requested_ms: u64,
+) -> Option<u64> {
+    let end_ms = match free {
+        Free::At(end_ms) => Some(end_ms),
+        Free::Unknown(_) => None,
+        Free::Now | Free::JobsNotKnown => return None,
+    };
+    let deadline = strategy.jobs.deadline.filter(|deadline| deadline.then != Then::Leave);
+    let deadline_ms = deadline.map(|deadline| requested_ms.saturating_add(millis(deadline.at_most)));
+    let from_ms = end_ms.into_iter().chain(deadline_ms).min()?;
+    Some(from_ms.max(cluster.now_ms))
+}
+
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

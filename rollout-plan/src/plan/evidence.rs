@@ -73,7 +73,7 @@ pub(super) fn is_cancelled(rollout: &Rollout<'_>, member: &Member<'_>) -> bool {
 }
 
 /// Returns whether Slurm showed the request of a node and no longer does.
-fn is_gone(member: &Member<'_>) -> bool {
+pub(super) fn is_gone(member: &Member<'_>) -> bool {
     let is_taken = member.record.request.as_ref().is_some_and(|request| request.taken);
     member.standing == Standing::Requested && is_taken && !member.is_queued()
 }

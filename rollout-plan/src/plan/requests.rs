@@ -59,6 +59,7 @@ impl<'a> Tick<'_, 'a> {
         let candidates = Candidates { cluster: self.cluster, rollout, strategy, closes_ms };
         self.explain_others(&candidates);
         self.repeat(&candidates);
+        self.reserve_again(&candidates);
         let mut requests = Requests::new();
         let mut ready = self.ready(&candidates, blocked, waves);
         if strategy.order == Order::SoonestFree {
@@ -69,8 +70,21 @@ impl<'a> Tick<'_, 'a> {
         }
         for ((way, drained), nodes) in requests {
             let nodes = NodeSet::from_iter(nodes);
-            let before = Some(Entry::Requested { nodes: nodes.clone(), way, drained });
-            let effect = Some(Effect::Request { nodes, way });
+            let line = Entry::Requested { nodes: nodes.clone(), way, drained };
+            self.ask(&candidates, nodes, way, Some(line));
+        }
+    }
+
+    /// Has Slurm asked for reboots, and for the reservations that come before.
+    fn ask(&mut self, candidates: &Candidates<'_, 'a>, nodes: NodeSet, way: Way, mut line: Option<Entry>) {
+        let rollout = candidates.rollout;
+        let reserved = nodes.iter().filter(|_| way == Way::Reserved);
+        let members = reserved.filter_map(|name| rollout.member(name));
+        let mut effects: Vec<Effect> =
+            members.filter_map(|member| self.reservation(candidates, member)).collect();
+        effects.push(Effect::Request { nodes, way });
+        for effect in effects {
+            let (before, effect) = (line.take(), Some(effect));
             self.push(Step { rollout: rollout.id().to_owned(), before, effect, after: None });
         }
     }
@@ -151,9 +165,7 @@ impl<'a> Tick<'_, 'a> {
             }
         }
         for (way, nodes) in repeated {
-            let effect = Some(Effect::Request { nodes: NodeSet::from_iter(nodes), way });
-            let rollout = candidates.rollout.id().to_owned();
-            self.push(Step { rollout, before: None, effect, after: None });
+            self.ask(candidates, NodeSet::from_iter(nodes), way, None);
         }
         if !unsuited.is_empty() {
             let (nodes, why) = (NodeSet::from_iter(unsuited), "the state of the node has changed".to_owned());
@@ -212,6 +224,10 @@ impl<'a> Tick<'_, 'a> {
         let mut ways = Vec::new();
         for member in waiting {
             match candidates.way(member) {
+                // The nodes of such a group are drained first.
+                Ok(Way::Reserved) if unit.bring_up().is_some() => {
+                    return Err(of_group(unit, waiting, member.name, &jobs(self.cluster, member)));
+                }
                 Ok(way) => ways.push((*member, way)),
                 Err(why) => return Err(of_group(unit, waiting, member.name, &why)),
             }

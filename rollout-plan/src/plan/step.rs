@@ -28,6 +28,12 @@ pub struct Step {
 pub enum Effect {
     /// Request a reboot. Its Reason is the rollout's id.
     Request { nodes: NodeSet, way: Way },
+    /// Create the reservation of a node, with the name that
+    /// [`name_of`](rollout_core::slurm::reservations::name_of) makes: from a time on, no job of a user starts there. The
+    /// times are in seconds since 1970.
+    Reserve { node: String, from_s: u64, until_s: u64 },
+    /// Delete that reservation.
+    Unreserve { node: String },
     /// Cancel requests that Slurm has not issued.
     Cancel { nodes: NodeSet },
     /// The same for nodes that must stay drained, with this Reason.

@@ -4,6 +4,7 @@
 
 mod forecast;
 mod properties;
+mod reservations;
 mod scenarios;
 mod script;
 mod world;

@@ -30,6 +30,8 @@ fn nodes() -> impl Strategy<Value = String> {
         "IDLE+DRAIN+REBOOT_REQUESTED by root: a",
         "MIXED+DRAIN+REBOOT_REQUESTED by root: b",
         "MIXED+REBOOT_REQUESTED by root: a",
+        "MIXED+REBOOT_REQUESTED",
+        "MIXED+MAINTENANCE+RESERVED+REBOOT_REQUESTED",
         "DOWN+DRAIN+REBOOT_ISSUED by root: a : reboot issued",
         "IDLE+DRAIN by slurm: slurm-rollout a: kept out of service until its update",
         "DOWN+DRAIN boot -5m by slurm: slurm-rollout b: kept out of service until its update",
@@ -50,6 +52,10 @@ fn nodes() -> impl Strategy<Value = String> {
         "requested N drained bad DIMM",
         "requested N down",
         "requested N asap;taken N",
+        "requested N reserved",
+        "requested N reserved;taken N",
+        "requested N reserved;withdrawn N x",
+        "requested N reserved;taken N;ordering N;ordered N",
         "requested N drained bad DIMM;taken N",
         "kept-out N Not responding",
         "kept-out N",
@@ -66,17 +72,29 @@ fn nodes() -> impl Strategy<Value = String> {
     ]);
     let job =
         prop::sample::select(vec!["", "", "R -1h +1h", "R -1h +9h", "R -1h none", "S -1h +1h", "CG -2h -1h"]);
-    let node = (states, lines, job, 1..3600_u32);
+    let reservation = prop::sample::select(vec![
+        "",
+        "",
+        "slurm-rollout-{rollout}@{node} {node} +30m +1h MAINT,IGNORE_JOBS root",
+        "slurm-rollout-{rollout}@{node} {node} -10m +20m MAINT,IGNORE_JOBS root",
+        "course {node} +10m +2h SPEC_NODES alice",
+    ]);
+    let node = (states, lines, job, reservation, 1..3600_u32);
     prop::collection::vec(node, NODES).prop_map(|nodes| {
         let mut text = String::new();
         let mut journal = String::new();
-        for (number, (state, lines, job, ago_s)) in (1..).zip(nodes) {
+        for (number, (state, lines, job, reservation, ago_s)) in (1..).zip(nodes) {
             let rollout = if number <= 8 { "a" } else { "b" };
             if !state.is_empty() {
                 text.push_str(&format!("node n{number} {state}\n"));
             }
             if let [state, start, end] = job.split(' ').collect::<Vec<_>>()[..] {
                 text.push_str(&format!("job {number} {state} n{number} {start} {end}\n"));
+            }
+            if !reservation.is_empty() {
+                let reservation =
+                    reservation.replace("{rollout}", rollout).replace("{node}", &format!("n{number}"));
+                text.push_str(&format!("reservation {reservation}\n"));
             }
             for line in lines.split(';').filter(|line| !line.is_empty()) {
                 journal
@@ -99,10 +117,18 @@ fn strategies() -> impl Strategy<Value = String> {
             "soak = \"1h\"",
             "halt.failed = 99",
             "order = \"as-written\"",
-            "jobs = { at_most = \"30m\", then = \"requeue\", warn = \"5m\" }",
         ],
-        0..9,
+        0..8,
     );
+    let jobs = prop::sample::select(vec![
+        "",
+        "jobs = { at_most = \"30m\", then = \"requeue\", warn = \"5m\" }",
+        "jobs.wait = \"idle\"",
+        "jobs.wait = \"end\"",
+        "jobs.wait = \"end\"",
+        "jobs = { wait = \"end\", at_most = \"30m\", then = \"requeue\" }",
+        "jobs = { wait = \"end\", at_most = \"2h\" }",
+    ]);
     let window = prop::sample::select(vec![
         "",
         "",
@@ -110,9 +136,9 @@ fn strategies() -> impl Strategy<Value = String> {
         "from = \"03:00\", to = \"05:00\"",
     ]);
     let group = prop::sample::select(vec!["", "", "bring_up = [\"n7\"]", "bring_up = []"]);
-    (max_out, more, window, group).prop_map(|(max_out, more, window, group)| {
-        let mut text =
-            format!("max_out = {}\n{}\n", max_out.max(if group.is_empty() { 1 } else { 2 }), more.join("\n"));
+    (max_out, more, jobs, window, group).prop_map(|(max_out, more, jobs, window, group)| {
+        let max_out = max_out.max(if group.is_empty() { 1 } else { 2 });
+        let mut text = format!("max_out = {max_out}\n{}\n{jobs}\n", more.join("\n"));
         if !window.is_empty() {
             text.push_str(&format!("window = [{{ {window}, zone = \"UTC\" }}]\n"));
         }
@@ -273,6 +299,46 @@ fn check_drains(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Returns the nodes that are reserved, or whose reservation is deleted.
+fn reserving(plan: &Plan) -> (Vec<String>, BTreeSet<String>) {
+    let (mut reserved, mut deleted) = (Vec::new(), BTreeSet::new());
+    for step in &plan.steps {
+        match &step.effect {
+            Some(Effect::Reserve { node, .. }) => reserved.push(node.clone()),
+            Some(Effect::Unreserve { node }) => drop(deleted.insert(node.clone())),
+            _ => {}
+        }
+    }
+    (reserved, deleted)
+}
+
+/// Each node has at most one reservation of ours, for as long as its request waits, and the journal has each of them
+/// from before it exists until it is gone.
+fn check_reservations(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
+    let (reserved, deleted) = reserving(plan);
+    let names: Vec<&str> = world.reservations.iter().flatten().map(|of| of.name.as_str()).collect();
+    let has = |id: &str, node: &str| names.contains(&format!("slurm-rollout-{id}@{node}").as_str());
+    for rollout in &world.rollouts {
+        for (node, record) in &rollout.state().records {
+            let lines = plan.steps.iter().filter(|step| step.rollout == rollout.id);
+            let lines: Vec<&Entry> = lines.filter_map(|step| step.before.as_ref()).collect();
+            let is_new = lines.iter().any(|line| {
+                matches!(line, Entry::Requested { nodes, way: Way::Reserved, .. } if nodes.contains(node))
+            });
+            let is_waiting = record.request.as_ref().is_some_and(|request| request.way == Way::Reserved);
+            let is_created = reserved.contains(node);
+            prop_assert!(!is_created || is_new || is_waiting && record.reserved, "no line: {node}");
+            prop_assert!(!is_created || !has(&rollout.id, node), "a second one: {node}");
+            prop_assert!(!is_created || !deleted.contains(node), "both: {node}");
+            prop_assert!(!has(&rollout.id, node) || is_waiting || deleted.contains(node), "left: {node}");
+            let is_recorded =
+                lines.iter().any(|line| matches!(line, Entry::Unreserved { nodes } if nodes.contains(node)));
+            prop_assert!(!is_recorded || !has(&rollout.id, node) && !is_created, "still there: {node}");
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn no_step_breaks_a_limit_or_touches_a_drain_of_others(script in scripts()) {
@@ -280,6 +346,7 @@ proptest! {
         let plan = world.plan();
         check_limits(&world, &plan)?;
         check_drains(&world, &plan)?;
+        check_reservations(&world, &plan)?;
     }
 
     #[test]
@@ -295,6 +362,7 @@ proptest! {
         let again = after.plan();
         prop_assert!(goes(&again).is_empty(), "{:?}\nthen {:?}", plan.steps, again.steps);
         prop_assert!(requested(&plan) == requested(&again), "{:?}\nthen {:?}", plan.steps, again.steps);
+        prop_assert_eq!(reserving(&plan), reserving(&again));
     }
 
     #[test]
@@ -316,6 +384,10 @@ proptest! {
         }
         let plan = world.plan();
         prop_assert!(requested(&plan).is_empty() && goes(&plan).is_empty(), "{:?}", plan.steps);
+        let (reserved, deleted) = reserving(&plan);
+        let ours = world.reservations.iter().flatten().filter(|reservation| reservation.is_ours());
+        let left = ours.filter(|reservation| !reservation.nodes.iter().all(|node| deleted.contains(node)));
+        prop_assert_eq!((reserved, left.count()), (vec![], 0));
     }
 
     #[test]

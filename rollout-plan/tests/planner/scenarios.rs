@@ -120,8 +120,15 @@ fn describe(world: &World, step: &Step) -> String {
 fn done(world: &World, effect: &Effect) -> String {
     match effect {
         Effect::Request { nodes, way: Way::Asap } => format!("reboot ASAP nextstate=resume {nodes}"),
-        Effect::Request { nodes, way: Way::Down } => format!("reboot nextstate=resume {nodes}"),
+        Effect::Request { nodes, way: Way::Down | Way::Reserved } => {
+            format!("reboot nextstate=resume {nodes}")
+        }
         Effect::Request { nodes, way: Way::Drained } => format!("reboot {nodes}"),
+        Effect::Reserve { node, from_s, until_s } => {
+            let from_now = |s: &u64| s.saturating_sub(world.now_ms / 1000);
+            format!("reserve {node} from +{} s to +{} s", from_now(from_s), from_now(until_s))
+        }
+        Effect::Unreserve { node } => format!("delete the reservation of {node}"),
         Effect::Cancel { nodes } => format!("cancel {nodes}"),
         Effect::CancelKeepingDrain { nodes, reason } => {
             format!("cancel {nodes} and keep it drained: {reason}")

@@ -194,6 +194,7 @@ fn entry(words: &[&str]) -> Entry {
                 "asap" => Way::Asap,
                 "drained" => Way::Drained,
                 "down" => Way::Down,
+                "reserved" => Way::Reserved,
                 _ => panic!("{way}: no way"),
             };
             Entry::Requested { nodes: set(nodes), way, drained }
@@ -210,6 +211,7 @@ fn entry(words: &[&str]) -> Entry {
             let reason = (!reason.is_empty()).then(|| reason.join(" "));
             Entry::KeptOut { nodes: set(nodes), reason }
         }
+        ["unreserved", nodes] => Entry::Unreserved { nodes: set(nodes) },
         ["warned", job, nodes] => Entry::JobWarned { job: job.parse().unwrap(), nodes: set(nodes) },
         ["ended", job, nodes] => {
             Entry::JobEnded { job: job.parse().unwrap(), nodes: set(nodes), how: JobEnd::Requeued }

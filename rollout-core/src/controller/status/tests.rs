@@ -1,6 +1,6 @@
 use super::*;
 use crate::controller::testing::{self, Boot, IMAGE, LINK, NEW_BOOT, Node, OLD_BOOT, running};
-use crate::rollout::journal::{ConductState, KeptOut};
+use crate::rollout::journal::{ConductState, KeptOut, Request, Way};
 use crate::slurm::drains::Drain;
 
 /// The agent's answer.
@@ -360,6 +360,8 @@ fn started(state: ConductState, record: NodeRecord) -> Node {
 fn a_node_of_a_started_rollout_shows_what_it_waits_for() {
     let cancelled = NodeRecord { cancelled: true, ..record(Progress::Staged) };
     let kept_out = Some(KeptOut { since_ms: 1, reason: None });
+    let request =
+        Some(Request { at_ms: 1, way: Way::Reserved, taken: true, withdrawing: false, drained: None });
     let resume = "its reboot was cancelled in Slurm; `slurm-rollout resume A` requests it again";
     for (state, record, conduct, note) in [
         (ConductState::NotStarted, record(Progress::Staged), None, None),
@@ -371,6 +373,19 @@ fn a_node_of_a_started_rollout_shows_what_it_waits_for() {
             NodeRecord { kept_out, ..record(Progress::Staged) },
             Some("stopped"),
             Some("drained until it is updated"),
+        ),
+        (
+            ConductState::Running,
+            NodeRecord { reserved: true, request, ..record(Progress::Staged) },
+            Some("running"),
+            Some("reserved from the end of its jobs"),
+        ),
+        // The request was withdrawn, and the reservation is about to go.
+        (
+            ConductState::Running,
+            NodeRecord { reserved: true, ..record(Progress::Staged) },
+            Some("running"),
+            None,
         ),
     ] {
         let status = status(&started(state.clone(), record));

@@ -170,7 +170,9 @@ pub enum Entry {
     Approved { wave: u32 },
     /// The planner stopped requesting nodes until an admin resumes the rollout.
     Halted { why: String },
-    /// A reboot of these nodes is about to be requested from Slurm.
+    /// A reboot of these nodes is about to be requested from Slurm. If the way is `Reserved`, a reservation of each is
+    /// about to be created before, with the name that
+    /// [`name_of`](crate::slurm::reservations::name_of) makes of the rollout and the node.
     Requested {
         nodes: NodeSet,
         way: Way,
@@ -199,6 +201,8 @@ pub enum Entry {
     },
     /// That drain was removed.
     LetIn { nodes: NodeSet },
+    /// Slurm has no reservation of ours for these nodes any more.
+    Unreserved { nodes: NodeSet },
     /// The users of a job on these nodes were told that it will be ended.
     #[serde(rename = "warned")]
     JobWarned { job: u32, nodes: NodeSet },
@@ -252,6 +256,7 @@ impl Entry {
             | Self::Withdrawn { nodes, .. }
             | Self::KeptOut { nodes, .. }
             | Self::LetIn { nodes }
+            | Self::Unreserved { nodes }
             | Self::JobWarned { nodes, .. }
             | Self::JobEnded { nodes, .. } => nodes,
             Self::Started
@@ -304,6 +309,7 @@ impl Entry {
             Self::Withdrawn { why, cancelled: true, .. } => format!("{nodes} request cancelled: {why}"),
             Self::KeptOut { .. } => format!("{nodes} drained until the update"),
             Self::LetIn { .. } => format!("{nodes} no longer drained for the update"),
+            Self::Unreserved { .. } => format!("{nodes} no longer reserved for the update"),
             Self::JobWarned { job, .. } => format!("{nodes} users of job {job} warned of its end"),
             Self::JobEnded { job, how, .. } => format!("{nodes} job {job} {}", how.name()),
         }

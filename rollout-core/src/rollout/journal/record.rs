@@ -45,6 +45,8 @@ pub struct NodeRecord {
     pub cancelled: bool,
     /// The drain that keeps jobs off the node until it is updated.
     pub kept_out: Option<KeptOut>,
+    /// There may be a reservation of ours for the node.
+    pub reserved: bool,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -117,6 +119,7 @@ impl NodeRecord {
             request: None,
             cancelled: false,
             kept_out: None,
+            reserved: false,
         }
     }
 
@@ -126,10 +129,11 @@ impl NodeRecord {
         with_notes(self.why.as_deref(), &self.notes)
     }
 
-    /// Returns whether a started rollout has left something in Slurm that it must withdraw: a request, or a drain.
+    /// Returns whether a started rollout has left something in Slurm that it must take back: a request, a drain, or a
+    /// reservation.
     #[must_use]
     pub fn has_traces_in_slurm(&self) -> bool {
-        self.request.is_some() || self.kept_out.is_some()
+        self.request.is_some() || self.kept_out.is_some() || self.reserved
     }
 
     /// Returns the change of the boot source that is neither proven nor restored.
@@ -325,7 +329,8 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         | Entry::Withdrawing { .. }
         | Entry::Withdrawn { .. }
         | Entry::KeptOut { .. }
-        | Entry::LetIn { .. } => record.map(|record| request::apply(record, line)),
+        | Entry::LetIn { .. }
+        | Entry::Unreserved { .. } => record.map(|record| request::apply(record, line)),
         Entry::JobWarned { .. }
         | Entry::JobEnded { .. }
         | Entry::Started
@@ -345,10 +350,10 @@ fn can_be_called_off(record: &NodeRecord, t_ms: u64) -> bool {
 fn stage(record: Option<NodeRecord>, t_ms: u64) -> NodeRecord {
     let new = NodeRecord { staged_ms: Some(t_ms), ..NodeRecord::new(Progress::Staged, t_ms) };
     let Some(record) = record else { return new };
-    // A boot source that was proven or restored before stays settled. A drain of ours is still there.
+    // A boot source that was proven or restored before stays settled. A drain or reservation of ours is still there.
     let boot_change = record.unsettled_boot_change().cloned();
-    let NodeRecord { ordering_ms, volatile, kept_out, .. } = record;
-    NodeRecord { ordering_ms, volatile, boot_change, kept_out, ..new }
+    let NodeRecord { ordering_ms, volatile, kept_out, reserved, .. } = record;
+    NodeRecord { ordering_ms, volatile, boot_change, kept_out, reserved, ..new }
 }
 
 fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) -> NodeRecord {

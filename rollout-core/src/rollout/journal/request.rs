@@ -28,6 +28,8 @@ pub enum Way {
     Drained,
     /// For a node that Slurm sees down.
     Down,
+    /// Plainly, for a node with jobs: others start and end on it until a reservation of ours begins.
+    Reserved,
 }
 
 /// A drain that keeps jobs off a node until it is updated.
@@ -46,12 +48,16 @@ impl Way {
             Self::Asap => "",
             Self::Drained => ", to stay drained",
             Self::Down => ", which sees them down",
+            Self::Reserved => " and reserved for it",
         }
     }
 }
 
 /// Applies a line about requests and drains to a node's record.
 pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
+    if let Entry::Requested { way: Way::Reserved, .. } = &line.entry {
+        record.reserved = true;
+    }
     match &line.entry {
         // An order that overtook the line is the one that the request was for.
         Entry::Requested { way, drained, .. } if record.progress.may_be_ordered(line.t_ms) => {
@@ -76,6 +82,7 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
             record.kept_out = Some(KeptOut { since_ms: line.t_ms, reason: reason.clone() });
         }
         Entry::LetIn { .. } => record.kept_out = None,
+        Entry::Unreserved { .. } => record.reserved = false,
         _ => {}
     }
     record

@@ -228,6 +228,37 @@ fn a_drain_of_ours_is_known_until_it_is_removed() {
 }
 
 #[test]
+fn a_reservation_of_ours_is_known_until_it_is_gone() {
+    let unreserved = || Entry::Unreserved { nodes: nodes() };
+    let reserved = || asked(Way::Reserved);
+    for (entries, expected) in [
+        (vec![staged(), asked(Way::Asap)], false),
+        (vec![staged(), reserved()], true),
+        (vec![staged(), reserved(), taken(), withdrawn(false)], true),
+        (vec![staged(), reserved(), withdrawn(false), unreserved()], false),
+        (vec![staged(), reserved(), withdrawn(false), unreserved(), reserved()], true),
+        // The order ends the request, and not the reservation.
+        (vec![staged(), reserved(), taken(), ordering(1, 500), ordered(1), updated()], true),
+        (vec![staged(), reserved(), ordering(1, 500), ordered(1), unreserved(), updated()], false),
+        (vec![staged(), reserved(), ordering(1, 500), seen(1, Phase::RolledBack), staged()], true),
+        // The process that wrote the line goes on to reserve the node, although an order overtook it.
+        (vec![staged(), ordering(1, 500), reserved()], true),
+    ] {
+        let record = n1(&entries);
+        assert_eq!(record.reserved, expected, "{entries:?}");
+        assert_eq!(record.has_traces_in_slurm(), expected || record.request.is_some(), "{entries:?}");
+    }
+}
+
+#[test]
+fn a_request_in_a_way_of_a_later_version_is_skipped() {
+    let line = |way| format!(r#"{{"t_ms":5,"by":"root@ctl","is":"requested","nodes":"n1","way":"{way}"}}"#);
+    let text = format!("{}\n{}\n", line("by-hand"), line("asap"));
+    let entries: Vec<Entry> = lines(&text).map(|line| line.entry).collect();
+    assert_eq!(entries, [asked(Way::Asap)]);
+}
+
+#[test]
 fn lines_read_as_sentences() {
     let requested = |way| Entry::Requested { nodes: nodes(), way, drained: None };
     for (entry, json, text) in [
@@ -252,6 +283,16 @@ fn lines_read_as_sentences() {
             requested(Way::Down),
             r#"{"is":"requested","nodes":"n1","way":"down"}"#,
             "n1 reboot requested from Slurm, which sees them down",
+        ),
+        (
+            requested(Way::Reserved),
+            r#"{"is":"requested","nodes":"n1","way":"reserved"}"#,
+            "n1 reboot requested from Slurm and reserved for it",
+        ),
+        (
+            Entry::Unreserved { nodes: nodes() },
+            r#"{"is":"unreserved","nodes":"n1"}"#,
+            "n1 no longer reserved for the update",
         ),
         (taken(), r#"{"is":"request-taken","nodes":"n1"}"#, "n1 reboot accepted by Slurm"),
         (

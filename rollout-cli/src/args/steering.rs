@@ -10,6 +10,9 @@ It ends by itself when all its nodes have ended: as staged, or rolled back. If
 something fails repeatedly it halts, and waits for resume or stop. A rollout
 that was started already is left as it is.
 
+A rollout whose strategy.after names one that was never staged is refused: it
+would wait for nothing.
+
 Examples:
   slurm-rollout start driver-580
   slurm-rollout status driver-580    show how far it is

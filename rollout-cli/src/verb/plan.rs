@@ -1,5 +1,6 @@
 //! `plan FILE|ROLLOUT`: how a rollout would go, from live data of Slurm. Writes nothing.
 
+use crate::before_start::unknown_after;
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::manifest_file::ManifestFile;
@@ -33,7 +34,7 @@ struct Subject {
     text: Option<String>,
     /// Its state. `None` if it is not started.
     conduct: Option<ConductSummary>,
-    /// The reason for which it could not be staged.
+    /// Reasons for which it could not be staged or started.
     refused: Vec<String>,
 }
 
@@ -61,8 +62,12 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
         planning.rules.add(&rollout, Ok(text));
         subject.refused.extend(unknown_nodes(&planning, &rollout));
     }
-    if let Some(Err(error)) = planning.rules.strategy(id) {
-        return Err(Failure(format!("{id}: {error}")));
+    match planning.rules.strategy(id) {
+        Some(Err(error)) => return Err(Failure(format!("{id}: {error}"))),
+        Some(Ok(strategy)) if subject.conduct.is_none() => {
+            subject.refused.extend(unknown_after(context, id, strategy)?);
+        }
+        Some(Ok(_)) | None => {}
     }
     let (plan, forecast) = (planning.plan(), planning.forecast(id).unwrap_or_default());
     let waiting = plan.waiting.iter().filter(|(node, _)| rollout.records.contains_key(*node));

@@ -26,7 +26,7 @@ pub(crate) struct Planning {
 }
 
 impl Planning {
-    /// Asks Slurm, and reads limits and strategies. Parts that are not known are warned of.
+    /// Asks Slurm, and reads limits, strategies and the visits of earlier rollouts. Parts that are not known are warned of.
     pub(crate) fn read(context: &Context, snapshot: Snapshot) -> Self {
         let scontrol = context.config.scontrol().within(SLURM_LIMIT);
         let mut warnings = Vec::new();
@@ -39,6 +39,7 @@ impl Planning {
         let mut rules = Rules::default();
         warnings.extend(rules.read_limits(&context.config).err());
         rules.read_strategies(&context.store, &snapshot);
+        rules.read_history(&context.store, &snapshot);
         for warning in warnings {
             eprintln!("slurm-rollout: warning: {warning}");
         }

@@ -9,6 +9,7 @@ pub mod exclusive;
 pub mod floor;
 pub mod forecast;
 pub mod group;
+pub mod history;
 pub mod limits;
 mod node_sets;
 pub mod period;

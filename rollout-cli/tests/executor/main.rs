@@ -9,3 +9,4 @@ mod killed;
 mod shown;
 mod site;
 mod ticks;
+mod visits;

@@ -132,8 +132,9 @@ mod tests {
             ("x", "kernel", Some("there are firmware, firmware@2, image-2.1")),
         ] {
             let unknown = check_known(after, own, &known).err().map(|unknown| unknown.to_string());
-            let expected = similar
-                .map(|similar| format!("strategy.after: {after}: no such rollout was ever staged; {similar}"));
+            let expected = similar.map(|similar| {
+                format!("strategy.after: {after}: no such rollout was ever staged; {similar}")
+            });
             assert_eq!(unknown, expected, "{after} {own}");
         }
         let many: BTreeSet<String> = (1..=9).map(|number| format!("r{number}")).collect();

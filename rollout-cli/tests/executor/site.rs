@@ -39,6 +39,7 @@ impl Site {
         }
         fs::write(path.join("jobs"), "").unwrap();
         fs::write(path.join("calls"), "").unwrap();
+        fs::write(path.join("resume-timeout"), "INFINITE").unwrap();
         let config = format!(
             "state_dir = {:?}\nscontrol = {:?}\ndeliver = 'never'\n",
             path.join("state"),

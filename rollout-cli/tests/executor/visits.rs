@@ -1,4 +1,4 @@
-//! Times of visits that earlier rollouts tell.
+//! Times of visits that earlier rollouts tell: windows and ResumeTimeout.
 
 use crate::site::{Site, tick};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -95,4 +95,62 @@ fn only_the_newest_of_many_rollouts_are_read() {
         fs::remove_dir_all(site.path(&format!("state/closed/old{number}"))).unwrap();
     }
     assert_eq!(planned_s(&site), 1000);
+}
+
+/// The limits of the manifest add up to 35 minutes.
+#[test]
+fn a_rollout_is_started_only_if_slurm_waits_long_enough() {
+    let longer = "driver: n[1-6] of partition batch: ResumeTimeout is 600 s, but such nodes take 13 min from hand-over \
+                  to registration (one earlier update: n1 in old): Slurm would give up nodes that are only slow; set \
+                  ResumeTimeout in slurm.conf to at least 780, better 1800, or start it with --accept-resume-timeout\n";
+    let limits = "n[1-6] of partition batch: ResumeTimeout is 600 s, and the time limits of the manifest add up to \
+                  35 min; no earlier rollout tells how long it takes: a node that needs more is lost, unless you set \
+                  ResumeTimeout in slurm.conf to 2100\n";
+    let started = "driver: started for 6 nodes: n[1-6]\n";
+    let warned = |text: &str| format!("{started}slurm-rollout: warning: {text}");
+    for (past_s, timeout, arguments, code, shown) in [
+        (Some(780), "600 sec", "start driver", 1, format!("slurm-rollout: {longer}")),
+        (
+            Some(780),
+            "600 sec",
+            "start driver --accept-resume-timeout",
+            0,
+            warned(&longer["driver: ".len()..]),
+        ),
+        (Some(780), "1800 sec", "start driver", 0, started.to_owned()),
+        (None, "600 sec", "start driver", 0, warned(limits)),
+        (None, "2100 sec", "start driver", 0, started.to_owned()),
+    ] {
+        let site = Site::new("");
+        fs::write(site.path("resume-timeout"), timeout).unwrap();
+        if let Some(past_s) = past_s {
+            site.add_past("old", past_s);
+        }
+        let (plan_code, plan) = site.run("plan driver");
+        assert_eq!(plan_code, if shown == started { 0 } else { 3 }, "{past_s:?} {timeout}: {plan}");
+        let json: Value = serde_json::from_str(&site.run("plan --json driver").1).unwrap();
+        if shown == started {
+            assert_eq!(json["resume_timeout"], Value::Array(Vec::new()));
+        } else {
+            let (text, refuses) = (json["resume_timeout"][0]["text"].as_str().unwrap(), past_s.is_some());
+            assert!(shown.contains(text), "{text}");
+            assert_eq!(json["resume_timeout"][0]["refuses"], refuses);
+            let what = if refuses { "would be refused" } else { "warning" };
+            assert!(plan.starts_with(&format!("driver: {what}: {text}\n")), "{plan}");
+        }
+        assert_eq!(site.run(arguments), (code, shown), "{past_s:?} {timeout}");
+    }
+}
+
+#[test]
+fn nodes_that_are_not_taken_need_no_time() {
+    let site = Site::new("[strategy]\nnever = 'n1'\n");
+    fs::write(site.path("resume-timeout"), "60 sec").unwrap();
+    let (code, out) = site.run("start driver");
+    assert!(code == 0 && out.contains("warning: n[2-6] of partition batch: "), "{out}");
+    // Nobody asked Slurm.
+    let site = Site::new("");
+    fs::write(site.path("away"), "").unwrap();
+    let (code, out) = site.run("start driver");
+    assert!(code == 0 && out.contains("warning: n[1-6]: Slurm's ResumeTimeout is not known: "), "{out}");
 }

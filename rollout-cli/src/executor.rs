@@ -7,10 +7,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`usage`] | jobs, partitions and reservations |
-//! | [`rules`] | limits and strategies |
+//! | [`rules`] | limits, strategies and expected visits |
+//! | [`history`] | visits of earlier rollouts |
 //! | [`effect`] | what is asked of Slurm |
 
 pub mod effect;
+pub mod history;
 pub mod rules;
 pub mod usage;
 
@@ -121,6 +123,7 @@ impl Executor {
             return Ok(Tick::Held(by));
         }
         self.has_lease = true;
+        self.rules.read_history(&self.store, &snapshot);
         let mut report = Report::default();
         let mut answer = self.ask_nodes(&mut report)?;
         // Afterwards the nodes are asked about again: what is requested depends on them most.

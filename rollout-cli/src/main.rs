@@ -1,6 +1,7 @@
 //! `slurm-rollout`: what an admin types. One file a verb; what is decided is decided in rollout-core.
 
 mod after_staging;
+mod before_start;
 mod conducting;
 mod context;
 mod failure;

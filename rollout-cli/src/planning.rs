@@ -1,5 +1,6 @@
 //! Plans for display: from live data of Slurm, as the executor makes them. Nothing is written.
 
+use crate::before_start::doubts;
 use crate::context::Context;
 use crate::table::local_time;
 use jiff::tz::TimeZone;
@@ -9,6 +10,7 @@ use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
 use rollout_core::rollout::journal::ConductState;
 use rollout_host::clock;
+use rollout_plan::budget::Doubt;
 use rollout_plan::forecast::{Forecast, forecast};
 use rollout_plan::plan::{Input, Plan, plan};
 use rollout_plan::why::Why;
@@ -26,7 +28,7 @@ pub(crate) struct Planning {
 }
 
 impl Planning {
-    /// Asks Slurm, and reads limits and strategies. Parts that are not known are warned of.
+    /// Asks Slurm, and reads limits, strategies and the visits of earlier rollouts. Parts that are not known are warned of.
     pub(crate) fn read(context: &Context, snapshot: Snapshot) -> Self {
         let scontrol = context.config.scontrol().within(SLURM_LIMIT);
         let mut warnings = Vec::new();
@@ -39,6 +41,7 @@ impl Planning {
         let mut rules = Rules::default();
         warnings.extend(rules.read_limits(&context.config).err());
         rules.read_strategies(&context.store, &snapshot);
+        rules.read_history(&context.store, &snapshot);
         for warning in warnings {
             eprintln!("slurm-rollout: warning: {warning}");
         }
@@ -49,6 +52,13 @@ impl Planning {
 
     pub(crate) fn input(&self) -> Input<'_> {
         self.rules.input(&self.view, &self.usage)
+    }
+
+    /// Returns the doubts that Slurm waits long enough for the nodes of a rollout.
+    pub(crate) fn doubts(&self, rollout: &RolloutState) -> Vec<Doubt> {
+        let Some(Ok(strategy)) = self.rules.strategy(&rollout.id) else { return Vec::new() };
+        let expected = self.rules.expected(&rollout.id);
+        doubts(&self.view.snapshot, rollout, strategy, self.usage.settings(), expected)
     }
 
     pub(crate) fn plan(&self) -> Plan {

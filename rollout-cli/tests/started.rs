@@ -163,3 +163,39 @@ fn a_site_is_frozen_and_thawed() {
     assert!(!site.done("status").contains("frozen"));
     assert_eq!(site.json("resume driver")["changed"], false);
 }
+
+#[test]
+fn a_rollout_that_would_come_after_one_that_never_was_is_not_started() {
+    let site = Site::new();
+    let stage = |name: &str, node: &str, after: &str| {
+        let text = format!(
+            "name = '{name}'\nnodes = '{node}'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n\
+             [strategy]\nafter = '{after}'\n"
+        );
+        std::fs::write(site.dir().join("manifest.toml"), text).unwrap();
+    };
+    stage("image", "cn5", "drver");
+    let (code, out, _) = site.run("plan manifest.toml");
+    let why = "strategy.after: drver: no such rollout was ever staged; similar: driver";
+    assert_eq!(code, 3, "{out}");
+    assert!(out.starts_with(&format!("image: would be refused: {why}\n")), "{out}");
+    site.done("stage manifest.toml");
+    let (code, out, _) = site.run("plan image --json");
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &plan["refused"]), (3, &json!([why])), "{out}");
+    let refused = site.refused("start image");
+    assert_eq!(
+        refused,
+        format!("image: {why}; stage that one first, or unstage image and correct its manifest")
+    );
+    assert!(site.done("show image").contains("staged") && !site.was_woken());
+    // One that is over is no mistake. Neither is an id.
+    site.done("unstage image");
+    site.done("unstage driver");
+    for (number, after) in ["driver", "driver@1", "image@1"].iter().enumerate() {
+        let name = format!("next{number}");
+        stage(&name, &format!("cn{number}"), after);
+        site.done("stage manifest.toml");
+        assert!(site.done(&format!("start {name}")).starts_with(&format!("{name}: started for 1 node")));
+    }
+}

@@ -161,7 +161,8 @@ impl Report {
 }
 
 /// Formats seconds for people.
-pub(crate) fn duration(seconds: u64) -> String {
+#[must_use]
+pub fn duration(seconds: u64) -> String {
     match (seconds / 60, seconds % 60) {
         (0, seconds) => format!("{seconds} s"),
         (minutes, 0) if seconds >= 180 => format!("{minutes} min"),

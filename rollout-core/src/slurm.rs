@@ -8,6 +8,7 @@
 //! | [`jobs`] | `squeue`, and when the jobs of a node end |
 //! | [`partitions`] | `scontrol show part` |
 //! | [`reservations`] | `scontrol show res` |
+//! | [`patience`] | ResumeTimeout, compared with the time that nodes take |
 //! | [`parsed`] | records that were read, and lines that could not be |
 //! | [`next_state`] | drains from before a reboot, as Slurm remembers them |
 //! | [`groups`] | groups of nodes: partitions, features, states |
@@ -33,5 +34,6 @@ pub mod node;
 pub mod node_name;
 pub mod parsed;
 pub mod partitions;
+pub mod patience;
 pub mod reason;
 pub mod reservations;

@@ -1,4 +1,4 @@
-//! Text from elsewhere: made fit for logs, terminals and Slurm's Reasons, and split into words.
+//! Text from elsewhere: made fit for logs, terminals and Slurm's Reasons, split into words, and compared.
 
 /// Returns the text as one line of at most `max` characters, without control characters.
 ///
@@ -52,6 +52,25 @@ pub fn shell_words(text: &str) -> Vec<String> {
     words
 }
 
+/// Returns the number of letters to insert, delete or replace to get from `a` to `b` (Levenshtein distance).
+#[must_use]
+pub fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = *above;
+            *above = changed.min(left + 1).min(diagonal + 1);
+            left = *above;
+        }
+        row.splice(..1, [i + 1]);
+    }
+    row.last().copied().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +89,19 @@ mod tests {
             ("a\\", &["a"]),
         ] {
             assert_eq!(shell_words(text), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn typos_are_counted() {
+        for (a, b, letters) in [
+            ("port", "port", 0),
+            ("prt", "port", 1),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(edit_distance(a, b), letters, "{a} {b}");
         }
     }
 

@@ -5,10 +5,12 @@
 //! system's time zone database. Afterwards the zone is a value like any other.
 
 pub mod amount;
+pub mod budget;
 pub mod exclusive;
 pub mod floor;
 pub mod forecast;
 pub mod group;
+pub mod history;
 pub mod limits;
 mod node_sets;
 pub mod period;

@@ -41,7 +41,7 @@ pub use step::{Effect, Step};
 
 use crate::limits::Limits;
 use crate::standing::{Member, Skip, Standing};
-use crate::strategy::{Down, Strategy};
+use crate::strategy::{Down, Strategy, is_meant};
 use crate::why::Why;
 use cluster::Cluster;
 use rollout_core::controller::view::View;
@@ -72,8 +72,8 @@ pub struct Input<'a> {
     /// Strategies by rollout. A rollout without one, or whose strategy cannot be read, requests nothing.
     pub strategies: &'a BTreeMap<String, Result<Strategy, String>>,
     pub limits: &'a Limits,
-    /// The expected time from the hand-over of a node to its return, by rollout. If it is missing, the rollout's own
-    /// nodes tell, and [`DEFAULT_VISIT`] stands for the first ones.
+    /// The time from the hand-over of a node to its return by earlier rollouts, for each rollout. It counts until a node
+    /// of the rollout itself is back. If it is missing, [`DEFAULT_VISIT`] stands for it.
     pub visits: &'a BTreeMap<String, Duration>,
 }
 
@@ -317,10 +317,4 @@ impl<'a> Tick<'_, 'a> {
         let summary = RolloutPlan { wave, waves: of, counts, blocked };
         self.plan.rollouts.insert(rollout.id().to_owned(), summary);
     }
-}
-
-/// Returns whether `after`, a name or an id, means the rollout with this id.
-fn is_meant(after: &str, id: &str) -> bool {
-    let name = id.split('@').next().unwrap_or(id);
-    after == id || after == name
 }

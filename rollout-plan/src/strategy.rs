@@ -14,6 +14,8 @@ mod sequence;
 mod waves;
 mod written;
 
+pub(crate) use after::is_meant;
+pub use after::{UnknownAfter, check_known};
 pub use halt::Halt;
 pub use jobs::{Deadline, Jobs, Then, Wait};
 pub use sequence::Order;

@@ -10,7 +10,12 @@ nodes that are out at once, and the reason for which each other node waits now.
 Nothing is recorded or requested.
 
 The times assume that jobs last until their limits and that no job starts
-meanwhile. Times of approvals, other rollouts and failures are left out.
+meanwhile. Times of approvals, other rollouts and failures are left out. Nodes
+are away as long as nine of ten were in this rollout, else in earlier ones with
+the same kinds of changes, else in those with the same nodes, else 15 minutes.
+
+A reason for which start would refuse the rollout is shown, and a ResumeTimeout
+of Slurm that is, or may be, too short for its nodes.
 
 FILE is a manifest: a path that contains a slash, ends in .toml or is - for
 standard input. Everything else is the name of a rollout.
@@ -26,8 +31,8 @@ Exit codes:
   1  not planned, for example because the manifest has an error; standard error
      has the reason
   2  invalid command line
-  3  planned, but some nodes would be refused, or nobody knows when they are
-     free")]
+  3  planned, but it or some nodes would be refused, nobody knows when some are
+     free, or ResumeTimeout may be too short")]
 pub struct PlanArgs {
     /// A manifest, or a rollout; without @NUMBER the newest of this name
     #[arg(value_name = "FILE|ROLLOUT")]
@@ -35,7 +40,7 @@ pub struct PlanArgs {
     /// The times of each node
     #[arg(short = 'N', long)]
     pub nodes: bool,
-    /// JSON: rollout, conduct, frozen, refused, plan, forecast, waiting
+    /// JSON: rollout, conduct, frozen, refused, plan, forecast, resume_timeout, waiting
     #[arg(long)]
     pub json: bool,
 }

@@ -10,19 +10,28 @@ It ends by itself when all its nodes have ended: as staged, or rolled back. If
 something fails repeatedly it halts, and waits for resume or stop. A rollout
 that was started already is left as it is.
 
+A rollout whose strategy.after names one that was never staged is refused: it
+would wait for nothing. So is one whose nodes, by earlier rollouts, take longer
+than ResumeTimeout in slurm.conf: Slurm would give up nodes that are only slow.
+If the time limits of the manifest alone add up to more, there is a warning.
+
 Examples:
+  slurm-rollout plan driver-580      show how it would go, and any refusal
   slurm-rollout start driver-580
   slurm-rollout status driver-580    show how far it is
   slurm-rollout pause driver-580
 
 Exit codes:
   0  started, or running already
-  1  not started, for example because no node waits; standard error has the
-     reason
+  1  not started, for example because no node waits, or ResumeTimeout is too
+     short; standard error has the reason
   2  invalid command line")]
 pub struct StartArgs {
     /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
+    /// Start it although its nodes take longer than ResumeTimeout
+    #[arg(long)]
+    pub accept_resume_timeout: bool,
     /// JSON: rollout, changed, report, conduct, frozen
     #[arg(long)]
     pub json: bool,

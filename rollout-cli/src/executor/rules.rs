@@ -1,11 +1,15 @@
-//! Rules by which nodes are requested: the limits of the site, and the strategies of rollouts.
+//! Rules by which nodes are requested: the limits of the site, the strategies of rollouts, and the time that nodes took
+//! in earlier ones.
 
+use super::history;
 use super::usage::Usage;
 use crate::groups::SiteGroups;
 use rollout_control::config::Config;
 use rollout_control::store::StoreReader;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
+use rollout_core::rollout::journal::ConductState;
+use rollout_plan::history::Expected;
 use rollout_plan::limits::Limits;
 use rollout_plan::plan::Input;
 use rollout_plan::strategy::{self, Strategy};
@@ -21,7 +25,8 @@ pub struct Rules {
     /// The reason for which no limits are known: then no rollout has a strategy.
     no_limits: Option<String>,
     strategies: BTreeMap<String, Result<Strategy, String>>,
-    /// Empty: the planner learns the time of a visit from each rollout.
+    /// What to expect of the nodes of each rollout whose history was read.
+    expected: BTreeMap<String, Option<Expected>>,
     visits: BTreeMap<String, Duration>,
 }
 
@@ -71,6 +76,31 @@ impl Rules {
                 self.add(rollout, text);
             }
         }
+    }
+
+    /// Reads what earlier rollouts tell about those that were started since the last call.
+    pub fn read_history(&mut self, store: &StoreReader, snapshot: &Snapshot) {
+        self.expected.retain(|id, _| snapshot.rollout(id).is_some());
+        self.visits.retain(|id, _| snapshot.rollout(id).is_some());
+        let is_planned =
+            |rollout: &&RolloutState| rollout.conduct.state != ConductState::NotStarted && !rollout.is_over();
+        let is_new = |rollout: &&RolloutState| !self.expected.contains_key(&rollout.id);
+        let new: Vec<&RolloutState> = snapshot.rollouts.iter().filter(is_planned).filter(is_new).collect();
+        if new.is_empty() {
+            return;
+        }
+        let mut found = history::read(store, snapshot, &new);
+        for rollout in new {
+            let expected = found.remove(&rollout.id);
+            self.visits.extend(expected.iter().map(|expected| (rollout.id.clone(), expected.takes())));
+            self.expected.insert(rollout.id.clone(), expected);
+        }
+    }
+
+    /// Returns what earlier rollouts tell about this one.
+    #[must_use]
+    pub fn expected(&self, id: &str) -> Option<&Expected> {
+        self.expected.get(id)?.as_ref()
     }
 
     /// Takes the strategy in the text of a rollout's manifest.

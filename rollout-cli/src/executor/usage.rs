@@ -1,10 +1,12 @@
 //! Jobs, partitions and reservations, as Slurm shows them.
 
+use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::jobs::{Job, JobEnds};
 use rollout_core::slurm::parsed::Parsed;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::Reservation;
 use rollout_host::scontrol::Scontrol;
+use rollout_plan::budget::Settings;
 use rollout_plan::plan::KnownJobs;
 use std::fmt::Display;
 
@@ -14,6 +16,7 @@ pub struct Usage {
     jobs: Option<(Vec<Job>, JobEnds)>,
     pub partitions: Option<Vec<Partition>>,
     pub reservations: Option<Vec<Reservation>>,
+    config: Option<SlurmConfig>,
     /// The reasons for which a part is missing.
     pub trouble: Vec<String>,
 }
@@ -22,18 +25,10 @@ impl Usage {
     /// Asks Slurm.
     #[must_use]
     pub fn read(scontrol: &Scontrol) -> Self {
-        let mut usage = Self::default();
-        usage.partitions = usage.complete("partitions", scontrol.show_partitions());
+        let mut usage = Self::read_settings(scontrol);
         usage.reservations = usage.complete("reservations", scontrol.show_reservations());
         let jobs = usage.complete("jobs", scontrol.jobs());
-        let config = match scontrol.show_config() {
-            Ok(config) => Some(config),
-            Err(error) => {
-                usage.missing("settings", &error);
-                None
-            }
-        };
-        let ends = config.zip(usage.partitions.as_deref()).map(|(config, list)| JobEnds::new(&config, list));
+        let ends = usage.settings().map(|Settings { config, partitions }| JobEnds::new(config, partitions));
         usage.jobs = jobs.zip(ends);
         usage
     }
@@ -41,6 +36,24 @@ impl Usage {
     /// Reads the reservations again.
     pub fn read_reservations(&mut self, scontrol: &Scontrol) {
         self.reservations = self.complete("reservations", scontrol.show_reservations());
+    }
+
+    /// Asks Slurm for its settings alone. The rest is missing.
+    #[must_use]
+    pub fn read_settings(scontrol: &Scontrol) -> Self {
+        let mut usage = Self::default();
+        usage.partitions = usage.complete("partitions", scontrol.show_partitions());
+        match scontrol.show_config() {
+            Ok(config) => usage.config = Some(config),
+            Err(error) => usage.missing("settings", &error),
+        }
+        usage
+    }
+
+    /// Returns Slurm's settings, if they and the partitions are known.
+    #[must_use]
+    pub fn settings(&self) -> Option<Settings<'_>> {
+        Some(Settings { config: self.config.as_ref()?, partitions: self.partitions.as_deref()? })
     }
 
     /// Returns the jobs, if their ends are known as well.

@@ -1,5 +1,6 @@
 //! `plan FILE|ROLLOUT`: how a rollout would go, from live data of Slurm. Writes nothing.
 
+use crate::before_start::unknown_after;
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::manifest_file::ManifestFile;
@@ -15,6 +16,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Conduct, ConductState, NodeRecord, Progress};
 use rollout_host::clock;
 use rollout_host::exit_code::Exit;
+use rollout_plan::budget::Doubt;
 use rollout_plan::forecast::{Forecast, Visit};
 use rollout_plan::plan::RolloutPlan;
 use rollout_plan::why::Why;
@@ -34,7 +36,7 @@ struct Subject {
     text: Option<String>,
     /// Its state. `None` if it is not started.
     conduct: Option<ConductSummary>,
-    /// The reason for which it could not be staged.
+    /// Reasons for which it could not be staged or started.
     refused: Vec<String>,
 }
 
@@ -47,8 +49,19 @@ struct Planned<'a> {
     refused: &'a [String],
     plan: Option<&'a RolloutPlan>,
     forecast: &'a Forecast,
+    /// Doubts that Slurm waits long enough for rebooted nodes.
+    resume_timeout: Vec<Doubtful<'a>>,
     /// Reasons for which nodes wait now, the most decisive first.
     waiting: BTreeMap<&'a str, &'a [Why]>,
+}
+
+#[derive(Serialize)]
+struct Doubtful<'a> {
+    #[serde(flatten)]
+    doubt: &'a Doubt,
+    /// `start` refuses it.
+    refuses: bool,
+    text: String,
 }
 
 pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failure> {
@@ -62,10 +75,17 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
         planning.rules.add(&rollout, Ok(text));
         subject.refused.extend(unknown_nodes(&planning, &rollout));
     }
-    if let Some(Err(error)) = planning.rules.strategy(id) {
-        return Err(Failure(format!("{id}: {error}")));
+    match planning.rules.strategy(id) {
+        Some(Err(error)) => return Err(Failure(format!("{id}: {error}"))),
+        Some(Ok(strategy)) if subject.conduct.is_none() => {
+            subject.refused.extend(unknown_after(context, id, strategy)?);
+        }
+        Some(Ok(_)) | None => {}
     }
     let (plan, forecast) = (planning.plan(), planning.forecast(id).unwrap_or_default());
+    let doubts = planning.doubts(&rollout);
+    let is_new = subject.conduct.is_none();
+    let doubtful = |doubt| Doubtful { doubt, refuses: is_new && doubt.refuses(), text: doubt.to_string() };
     let waiting = plan.waiting.iter().filter(|(node, _)| rollout.records.contains_key(*node));
     let planned = Planned {
         rollout: id,
@@ -74,6 +94,7 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
         refused: &subject.refused,
         plan: plan.rollouts.get(id),
         forecast: &forecast,
+        resume_timeout: doubts.iter().map(doubtful).collect(),
         waiting: waiting.map(|(node, whys)| (node.as_str(), whys.as_slice())).collect(),
     };
     if args.json {
@@ -81,7 +102,7 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
     } else {
         print(&planned, &rollout, planning.view.now_ms, args.nodes);
     }
-    let is_doubtful = !subject.refused.is_empty() || !forecast.unknown.is_empty();
+    let is_doubtful = !subject.refused.is_empty() || !forecast.unknown.is_empty() || !doubts.is_empty();
     Ok(if is_doubtful { Exit::NeedsAttention } else { Exit::Success }.into())
 }
 
@@ -140,6 +161,9 @@ fn print(planned: &Planned<'_>, state: &RolloutState, now_ms: u64, with_nodes: b
     let line = |text: String| out(&(one_line(&text) + "\n"));
     for refused in planned.refused {
         line(format!("{rollout}: would be refused: {refused}"));
+    }
+    for Doubtful { refuses, text, .. } in &planned.resume_timeout {
+        line(format!("{rollout}: {}: {text}", if *refuses { "would be refused" } else { "warning" }));
     }
     let conduct = planned.conduct.map(|conduct| conduct.describe(&local_time(conduct.since_ms)));
     line(format!(

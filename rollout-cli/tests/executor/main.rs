@@ -10,3 +10,4 @@ mod reserved;
 mod shown;
 mod site;
 mod ticks;
+mod visits;

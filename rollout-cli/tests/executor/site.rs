@@ -8,7 +8,7 @@ use rollout_core::controller::conduct::{Decision, Refusal};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::Entry;
+use rollout_core::rollout::journal::{Entry, Line};
 use rollout_core::rollout::manifest::Manifest;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ impl Site {
         }
         fs::write(path.join("jobs"), "").unwrap();
         fs::write(path.join("calls"), "").unwrap();
+        fs::write(path.join("resume-timeout"), "INFINITE").unwrap();
         let config = format!(
             "state_dir = {:?}\nscontrol = {:?}\ndeliver = 'never'\n",
             path.join("state"),
@@ -55,6 +56,28 @@ impl Site {
             site.set(&format!("n{number}"), "IDLE", "");
         }
         site
+    }
+
+    /// Adds a rollout of n1 that is over: its node was back after this time.
+    pub fn add_past(&self, name: &str, took_s: u64) {
+        let nodes = NodeSet::parse("n1").unwrap();
+        let order = OrderId::from_random(7);
+        let (phase, error, notes) = (Phase::Updated, None, Vec::new());
+        let entries = [
+            (0, Entry::Staged { nodes: nodes.clone() }),
+            (0, Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: u64::MAX }),
+            (took_s * 1000, Entry::Seen { nodes, order, phase, error, notes }),
+        ];
+        let lines = entries.map(|(t_ms, entry)| {
+            serde_json::to_string(&Line { t_ms, by: "ann@here".to_owned(), entry }).unwrap() + "\n"
+        });
+        let dir = self.path("state/closed").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("journal"), lines.concat()).unwrap();
+        let text = format!(
+            "name = '{name}'\nnodes = 'n1'\n[[change]]\nkind = 'symlink'\npath = '/c'\ntarget = '/d'\n"
+        );
+        fs::write(dir.join("manifest.toml"), text).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -41,6 +41,7 @@ case "$1 $2" in
 'show config')
     echo "SlurmctldHost[0]        = $(uname -n)"
     echo 'KillWait                = 30 sec'
+    echo "ResumeTimeout           = $(cat "$d/resume-timeout")"
     ;;
 'show node')
     for file in "$d"/nodes/*; do

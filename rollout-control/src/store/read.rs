@@ -109,7 +109,17 @@ impl StoreReader {
         Ok(ids)
     }
 
-    /// Reads the same, and the closed rollouts that have any of these nodes.
+    /// Returns the ids of all rollouts that there ever were, also of archived ones until they are deleted.
+    ///
+    /// # Errors
+    /// Fails if the directory exists and cannot be read.
+    pub fn ids_ever(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut ids = self.all_ids()?;
+        ids.extend(self.names_in(&self.archive_dir())?);
+        Ok(ids)
+    }
+
+    /// Reads everything about rollouts that are not closed, and about closed ones that have any of these nodes.
     ///
     /// # Errors
     /// As for [`StoreReader::snapshot`].

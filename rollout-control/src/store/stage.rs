@@ -131,11 +131,7 @@ impl super::StoreReader {
         match check(manifest, snapshot) {
             Verdict::Already(id) => Ok(Staged::Already(id)),
             Verdict::Taken { nodes, rollout } => Err(StageError::Taken { nodes, rollout }),
-            Verdict::Free => {
-                let mut known = self.all_ids()?;
-                known.extend(self.names_in(&self.archive_dir())?);
-                Ok(Staged::New(new_id(&manifest.name, &known)))
-            }
+            Verdict::Free => Ok(Staged::New(new_id(&manifest.name, &self.ids_ever()?))),
         }
     }
 }

@@ -35,6 +35,7 @@ fn an_archived_rollout_is_kept_and_no_longer_read() {
     let ids = ["driver", "open", "no-such", "../closed/kernel"].map(str::to_owned);
     assert_eq!(store.archive(&ids).unwrap().archived, [driver.as_str()], "only a closed rollout");
     assert_eq!(archived(&dir), ["driver"]);
+    assert_eq!(Vec::from_iter(store.ids_ever().unwrap()), ["driver", "kernel", "open"]);
     assert_eq!(fs::read(dir.path().join("archive/driver/journal")).unwrap(), journal);
     let manifest = fs::read_to_string(dir.path().join("archive/driver/manifest.toml")).unwrap();
     assert_eq!(manifest, text("driver", "n[1-3]"));

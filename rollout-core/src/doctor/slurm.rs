@@ -7,6 +7,7 @@ use crate::slurm::config::{DEFAULT_RESUME_TIMEOUT_S, Release, ResumeTimeout, Slu
 use crate::slurm::controllers::ControllerHosts;
 use crate::slurm::hand_over_mode::HandOverMode;
 use crate::slurm::node::NodeInfo;
+use crate::slurm::patience::{Room, recommended_s};
 use std::collections::BTreeMap;
 
 /// Path of the installed RebootProgram.
@@ -346,11 +347,12 @@ pub fn resume_timeout(config: &SlurmConfig, took: &[(String, u64)], deadline_s: 
     let what = format!("ResumeTimeout is {seconds} s{of_last}");
     let why = "the clock runs from the moment Slurm hands a node over until it registers; a node that is late goes \
                DOWN (\"reboot timed out\"), and jobs that wait for it are lost to it";
-    let better = longest.map_or(1800, |(_, longest)| (longest * 2).next_multiple_of(60)).max(1800);
+    let takes_s = longest.map(|(_, seconds)| *seconds);
+    let better = recommended_s(takes_s);
     let cure = format!("in slurm.conf: ResumeTimeout={better}\nthen `scontrol reconfigure`");
-    let by_length = match longest {
-        Some((_, longest)) if *longest > seconds => Finding::problem(CHECK, what),
-        Some((_, longest)) if longest * 2 > seconds => Finding::warning(CHECK, what),
+    let by_length = match takes_s.map(|takes_s| timeout.room(takes_s)) {
+        Some(Room::Missing) => Finding::problem(CHECK, what),
+        Some(Room::Tight) => Finding::warning(CHECK, what),
         _ if seconds == DEFAULT_RESUME_TIMEOUT_S => Finding::warning(CHECK, what + ": Slurm's default"),
         _ => {
             return [Finding::ok(CHECK, what)]

@@ -123,27 +123,36 @@ fn parse_timeout(value: &str) -> Result<PartitionTimeout, String> {
     }
 }
 
+/// ResumeTimeout that applies to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeTimeout<'a> {
+    pub timeout: ResumeTimeout,
+    /// The partition that sets it. `None` if it is the global one.
+    pub partition: Option<&'a str>,
+}
+
 /// Returns how long Slurm waits for a node to register after a reboot. `None` if Slurm does not report it.
 ///
 /// From 26.05 it is the longest ResumeTimeout that a partition of the node sets, else the global one. An unknown
 /// release counts as one before that, as does a partition whose ResumeTimeout is not shown.
 #[must_use]
-pub fn resume_timeout_of(
+pub fn resume_timeout_of<'a>(
     node: &str,
     config: &SlurmConfig,
-    partitions: &[Partition],
-) -> Option<ResumeTimeout> {
+    partitions: &'a [Partition],
+) -> Option<NodeTimeout<'a>> {
+    let global = || Some(NodeTimeout { timeout: config.resume_timeout()?, partition: None });
     let release = config.version().and_then(Release::parse);
     if release.is_none_or(|release| release < TIMEOUT_OF_PARTITIONS) {
-        return config.resume_timeout();
+        return global();
     }
     let own = partitions.iter().filter(|partition| partition.nodes.contains(node)).filter_map(|partition| {
         match partition.resume_timeout {
-            PartitionTimeout::Own(timeout) => Some(timeout),
+            PartitionTimeout::Own(timeout) => Some(NodeTimeout { timeout, partition: Some(&partition.name) }),
             PartitionTimeout::Global | PartitionTimeout::NotShown => None,
         }
     });
-    own.max().or_else(|| config.resume_timeout())
+    own.max_by_key(|own| own.timeout).or_else(global)
 }
 
 #[cfg(test)]
@@ -267,7 +276,11 @@ PowerDownOnIdle=NO";
             ("26.11.0-0rc1", "n6", Some(ResumeTimeout::Infinite)),
             ("26.05.5", "n7", seconds(600)),
         ] {
-            assert_eq!(resume_timeout_of(node, &config(version), &partitions), expected, "{version} {node}");
+            let config = config(version);
+            let found = resume_timeout_of(node, &config, &partitions);
+            assert_eq!(found.map(|found| found.timeout), expected, "{version} {node}");
+            let sets_it = found.and_then(|found| found.partition).is_some();
+            assert_eq!(sets_it, expected != seconds(600), "{version} {node}");
         }
         assert_eq!(resume_timeout_of("n2", &SlurmConfig::default(), &partitions), None);
     }

@@ -1,5 +1,6 @@
 //! Positions of keys in a TOML file, for error messages, and suggestions for unknown keys.
 
+use rollout_core::text::edit_distance;
 use std::ops::Range;
 use toml::de::DeTable;
 
@@ -51,29 +52,11 @@ pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 
 /// Returns the error message for an unknown key.
 pub(super) fn unknown_key(key: &str, known: &[String]) -> String {
-    let nearest = known.iter().map(|known| (distance(key, known), known)).min();
+    let nearest = known.iter().map(|known| (edit_distance(key, known), known)).min();
     let suggestion = nearest.filter(|(typos, known)| *typos <= MAX_TYPOS && *typos < known.len() / 2 + 1);
     let suggestion = suggestion.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
     let known: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
     format!("unknown key; {suggestion}expected one of {}", known.join(", "))
-}
-
-/// Returns the number of letters to insert, delete or replace to get from `a` to `b` (Levenshtein distance).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (y, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = *above;
-            *above = changed.min(left + 1).min(diagonal + 1);
-            left = *above;
-        }
-        row.splice(..1, [i + 1]);
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -82,15 +65,6 @@ mod tests {
 
     #[test]
     fn keys_are_taken_for_one_another_only_when_they_look_alike() {
-        for (a, b, letters) in [
-            ("port", "port", 0),
-            ("prt", "port", 1),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), letters, "{a} {b}");
-        }
         let known = ["agent_port", "deadline"].map(str::to_owned);
         assert!(unknown_key("agent-port", &known).contains("did you mean agent_port?"));
         assert_eq!(unknown_key("x", &known), "unknown key; expected one of `agent_port`, `deadline`");

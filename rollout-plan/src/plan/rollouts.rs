@@ -2,6 +2,7 @@
 
 use super::cluster::Cluster;
 use super::units::{self, Unit};
+use crate::history::nine_of_ten;
 use crate::standing::{Member, Standing};
 use crate::strategy::{Down, Strategy};
 use crate::why::Why;
@@ -11,7 +12,7 @@ use rollout_core::text::one_line;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// The expected time of a node's reboot and update, if no earlier ones are known.
+/// The expected time of a node's reboot and update, if neither its rollout nor earlier ones tell.
 pub const DEFAULT_VISIT: Duration = Duration::from_secs(15 * 60);
 
 /// Length limit of the error about a strategy, in characters.
@@ -59,8 +60,8 @@ impl<'a> Rollout<'a> {
         let limits = cluster.input.limits;
         let units =
             strategy.map(|strategy| units::of(strategy, limits, &members, &by_name)).unwrap_or_default();
-        let known = cluster.input.visits.get(&state.id).copied();
-        let visit = known.or_else(|| own_visit(&members)).unwrap_or(DEFAULT_VISIT);
+        let of_others = || cluster.input.visits.get(&state.id).copied();
+        let visit = own_visit(&members).or_else(of_others).unwrap_or(DEFAULT_VISIT);
         Self { state, strategy, stance, members, by_name, units, visit }
     }
 
@@ -93,8 +94,7 @@ fn own_visit(members: &[Member<'_>]) -> Option<Duration> {
     let mut visits: Vec<u64> =
         updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?)).collect();
     visits.sort_unstable();
-    let longest = visits.get(visits.len().saturating_mul(9) / 10).or(visits.last())?;
-    Some(Duration::from_millis(*longest))
+    nine_of_ten(&visits).map(|longest| Duration::from_millis(*longest))
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.

@@ -54,6 +54,19 @@ fn waves_soak_and_windows_take_their_time() {
 }
 
 #[test]
+fn nodes_of_the_rollout_itself_tell_before_earlier_rollouts() {
+    let begin = "node n[1-2] IDLE\nrollout driver n[1-2] {\n}\n";
+    let updated = "-30m driver ordering n1\n-30m driver ordered n1\n-26m driver updated n1\n";
+    for (script, expected) in [
+        (begin.to_owned(), &["n1: 0, 0, 15", "n2: 15, 15, 30"][..]),
+        (format!("{begin}visit driver 10m\n"), &["n1: 0, 0, 10", "n2: 10, 10, 20"]),
+        (format!("{begin}visit driver 10m\n{updated}"), &["n2: 0, 0, 4"]),
+    ] {
+        assert_eq!(visits(&of(&script)), expected, "{script}");
+    }
+}
+
+#[test]
 fn nodes_without_a_known_end_are_left_out() {
     let forecast = of(
         "node n1 IDLE\nnode n2 MIXED\njob 1 R n2 -1h none\nrollout driver n[1-3] {\n}\nvisit driver 10m\n",

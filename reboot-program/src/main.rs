@@ -7,6 +7,8 @@
 mod arguments;
 mod log;
 mod process;
+#[cfg(all(panic = "abort", target_feature = "crt-static"))]
+mod unwinder;
 
 use arguments::Arguments;
 use log::Log;

@@ -1,7 +1,7 @@
 //! Takes the place of libgcc's unwinder, in a program that unwinds nothing.
 //!
 //! Without tables for unwinding (`packaging/no-unwinding.ld`), libgcc's would find no frame either. The optimizer sees
-//! that this one finds none, and leaves out std's code for the names of a backtrace's frames, which is large.
+//! that this one finds none, and leaves out std's code for the names of a backtrace's frames: 0.2 MB.
 //!
 //! libgcc has these functions in two files (`unwind-dw2.c` and `unwind-c.c`). All of them are here, so that the linker
 //! takes neither file, which would define the others twice.
@@ -16,7 +16,10 @@ const END_OF_STACK: c_int = 5;
 // JUSTIFICATION: std cannot be told to print no backtrace before the program is built.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
-extern "C" fn _Unwind_Backtrace(_: extern "C" fn(*mut c_void, *mut c_void) -> c_int, _: *mut c_void) -> c_int {
+extern "C" fn _Unwind_Backtrace(
+    _: extern "C" fn(*mut c_void, *mut c_void) -> c_int,
+    _: *mut c_void,
+) -> c_int {
     END_OF_STACK
 }
 

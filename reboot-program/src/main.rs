@@ -7,6 +7,10 @@
 mod arguments;
 mod log;
 mod process;
+#[cfg(all(panic = "abort", target_feature = "crt-static"))]
+mod stack_bounds;
+#[cfg(all(panic = "abort", target_feature = "crt-static"))]
+mod unwinder;
 
 use arguments::Arguments;
 use log::Log;

@@ -12,4 +12,5 @@ pub mod address;
 pub mod ask_all;
 pub mod client;
 pub mod dispatch;
+mod http;
 pub mod seal;

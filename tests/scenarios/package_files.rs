@@ -178,7 +178,7 @@ fn the_packages_hold_these_files_and_no_others() {
 }
 
 #[test]
-fn reboot_program_needs_no_library_in_either_kind() {
+fn reboot_program_is_small_and_needs_no_library_in_either_kind() {
     let built = BuiltPackages::build().unwrap();
     let program = "./usr/libexec/slurm-rollout/reboot-program";
     let from_rpm = r#"rpm2cpio "$1" | cpio --quiet -i --to-stdout "$2" >"$3""#;
@@ -187,7 +187,9 @@ fn reboot_program_needs_no_library_in_either_kind() {
         let file = built.directory.join(format!("reboot-program-{}", std::process::id()));
         run(&["sh", "-c", script, "sh", text(package), program, text(&file)]);
         let elf = run(&["readelf", "--wide", "--file-header", "--program-headers", "--dynamic", text(&file)]);
+        let bytes = fs::metadata(&file).unwrap().len();
         fs::remove_file(&file).unwrap();
+        assert!(bytes < 1_900_000, "{package:?}: {bytes} bytes");
         assert!(elf.contains("Class:"), "{elf}");
         assert!(!elf.contains("INTERP") && !elf.contains("(NEEDED)"), "{package:?}: {elf}");
     }

@@ -1,16 +1,13 @@
 //! One HTTP exchange with one agent: an order, or a question about its node.
 
 use crate::agents::address::HostAddresses;
+use crate::agents::http::{self, Request};
 use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::protocol::answer::{AgentStatus, Answer, MAX_NOTES, ORDER_PATH, PAST_PATH, STATUS_PATH};
 use rollout_core::text::one_line;
-use std::net::SocketAddr;
-use std::time::Duration;
-use ureq::config::Config;
-use ureq::http::{Response, Uri};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Body};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 /// Length limit of the answer to an order and of a status, in bytes. Their longest parts are error texts.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -19,9 +16,8 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// distribution's update changes some thousand packages, with two names of about 60 bytes each.
 const MAX_PAST: u64 = 8 * 1024 * 1024;
 
-/// Buffer size of a connection. Hundreds are open at the same time, and an exchange is short. By default each has two
-/// buffers of 128 KiB.
-const BUFFER: usize = 8 * 1024;
+/// Number of addresses of a host that are tried.
+const MAX_ADDRESSES: usize = 8;
 
 /// Length limit of an agent's texts for people, in characters. They go to journals, terminals and Slurm's Reasons, and
 /// their origin is not proven, so they are brought to one line without control characters.
@@ -86,8 +82,8 @@ impl NoAnswer {
 /// An HTTP client for agents, by their addresses.
 #[derive(Debug, Clone)]
 pub struct AgentClient {
-    config: Config,
     port: u16,
+    limit: Duration,
     connect_within: Option<Duration>,
 }
 
@@ -95,17 +91,7 @@ impl AgentClient {
     /// Returns a client for agents on this port, with a time limit for each exchange.
     #[must_use]
     pub fn new(port: u16, limit: Duration) -> Self {
-        let config = Agent::config_builder()
-            .timeout_global(Some(limit))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .max_idle_connections(0)
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
-            .user_agent(concat!("slurm-rollout/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { config, port, connect_within: None }
+        Self { port, limit, connect_within: None }
     }
 
     /// Sets a separate limit for connecting. The kernels establish a connection, so it takes no longer than the network
@@ -120,11 +106,8 @@ impl AgentClient {
     /// # Errors
     /// If there is no answer, or it is not an agent's.
     pub fn order(&self, host: &HostAddresses, sealed: &str) -> Result<Answer, NoAnswer> {
-        let (http, url) = self.to(host, ORDER_PATH);
-        let request = http.post(url).content_type("text/plain");
-        let response = request.config().timeout_connect(self.connect_within).build().send(sealed);
-        let answer = read(response, MAX_ANSWER)?;
-        Ok(match answer {
+        let request = Request { path: ORDER_PATH, post: Some(sealed), max: MAX_ANSWER };
+        Ok(match self.ask(host, &request)? {
             Answer::Refused { why, order, transient } => {
                 Answer::Refused { why: one_line(&why, MAX_WHY), order, transient }
             }
@@ -137,10 +120,8 @@ impl AgentClient {
     /// # Errors
     /// If there is no answer, or it is not an agent's.
     pub fn status(&self, host: &HostAddresses) -> Result<AgentStatus, NoAnswer> {
-        let (http, url) = self.to(host, STATUS_PATH);
-        let request = http.get(url).config();
-        let response = request.timeout_connect(self.connect_within).build().call();
-        let mut status: AgentStatus = read(response, MAX_ANSWER)?;
+        let request = Request { path: STATUS_PATH, post: None, max: MAX_ANSWER };
+        let mut status: AgentStatus = self.ask(host, &request)?;
         // Any of these texts may be shown on a terminal.
         for text in [&mut status.version, &mut status.node] {
             *text = one_line(text, MAX_NAME);
@@ -165,75 +146,44 @@ impl AgentClient {
     /// # Errors
     /// If there is no answer, or it is not an agent's.
     pub fn pasts(&self, host: &HostAddresses) -> Result<Vec<NodeChanges>, NoAnswer> {
-        let (http, url) = self.to(host, PAST_PATH);
-        let request = http.get(url).config();
-        read(request.timeout_connect(self.connect_within).build().call(), MAX_PAST)
+        self.ask(host, &Request { path: PAST_PATH, post: None, max: MAX_PAST })
     }
 
-    /// Returns an HTTP client that connects to the first of these addresses that can be reached, and the URL.
-    fn to(&self, host: &HostAddresses, path: &str) -> (Agent, String) {
-        let addresses: Vec<SocketAddr> = host.at_port(self.port).collect();
-        // The interface of a link-local address has no place in a URL.
-        let name = addresses.first().map(|address| SocketAddr::new(address.ip(), self.port).to_string());
-        let url = format!("http://{}{path}", name.unwrap_or_default());
-        let http = Agent::with_parts(self.config.clone(), DefaultConnector::default(), Literal(addresses));
-        (http, url)
+    /// Sends a request to the first of the addresses that can be reached, and reads the answer.
+    fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        host: &HostAddresses,
+        request: &Request<'_>,
+    ) -> Result<T, NoAnswer> {
+        let by = Instant::now() + self.limit;
+        let stream = self.connect(host, by)?;
+        let response = http::exchange(stream, request, by).map_err(NoAnswer::from)?;
+        let foreign = || NoAnswer::Other(format!("HTTP {}, which no agent says", response.status));
+        let text = std::str::from_utf8(&response.body).map_err(|_| foreign())?;
+        serde_json::from_str(text).map_err(|_| foreign())
+    }
+
+    fn connect(&self, host: &HostAddresses, by: Instant) -> Result<TcpStream, NoAnswer> {
+        let addresses: Vec<SocketAddr> = host.at_port(self.port).take(MAX_ADDRESSES).collect();
+        let connect_by = self.connect_within.map(|limit| Instant::now() + limit).filter(|limit| *limit < by);
+        http::connect(&addresses, connect_by.unwrap_or(by)).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut if connect_by.is_some() => {
+                NoAnswer::HostSilent { why: "its host does not answer".to_owned(), connected: Connected::No }
+            }
+            _ => error.into(),
+        })
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(
-    response: Result<Response<Body>, ureq::Error>,
-    max: u64,
-) -> Result<T, NoAnswer> {
-    let mut response = response.map_err(NoAnswer::from)?;
-    let text = response.body_mut().with_config().limit(max).read_to_string().map_err(NoAnswer::from)?;
-    let foreign = |_| format!("HTTP {}, which no agent says", response.status().as_u16());
-    serde_json::from_str(&text).map_err(foreign).map_err(NoAnswer::Other)
-}
-
-impl From<ureq::Error> for NoAnswer {
-    fn from(error: ureq::Error) -> Self {
-        use std::io::ErrorKind;
-        let kind = match &error {
-            ureq::Error::Io(error) => Some(error.kind()),
-            _ => None,
-        };
-        let nobody_listens = kind == Some(ErrorKind::ConnectionRefused);
-        let host_silent = matches!(error, ureq::Error::Timeout(_))
-            || matches!(
-                kind,
-                Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut)
-            );
-        let connected = match error {
-            ureq::Error::Timeout(ureq::Timeout::Connect) => Connected::No,
-            _ => Connected::Unknown,
-        };
-        let why = match error {
-            ureq::Error::Io(error) => error.to_string(),
-            ureq::Error::Timeout(ureq::Timeout::Connect) => "its host does not answer".to_owned(),
-            ureq::Error::Timeout(_) => "it did not come in time".to_owned(),
-            other => other.to_string(),
-        };
-        let why = one_line(&why, MAX_WHY);
-        match (nobody_listens, host_silent) {
-            (true, _) => Self::NobodyListens(why),
-            (false, true) => Self::HostSilent { why, connected },
-            (false, false) => Self::Other(why),
+impl From<io::Error> for NoAnswer {
+    fn from(error: io::Error) -> Self {
+        let silent = |why| Self::HostSilent { why, connected: Connected::Unknown };
+        let why = one_line(&error.to_string(), MAX_WHY);
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Self::NobodyListens(why),
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => silent(why),
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => silent("it did not come in time".to_owned()),
+            _ => Self::Other(why),
         }
-    }
-}
-
-/// Knows the addresses already, so that no name service is linked in.
-#[derive(Debug)]
-struct Literal(Vec<SocketAddr>);
-
-/// Number of addresses of a host that are tried. ureq has room for 16.
-const MAX_ADDRESSES: usize = 8;
-
-impl Resolver for Literal {
-    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let mut found = self.empty();
-        self.0.iter().take(MAX_ADDRESSES).for_each(|address| found.push(*address));
-        Ok(found)
     }
 }

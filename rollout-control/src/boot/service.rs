@@ -2,13 +2,13 @@
 
 use super::BootSource;
 use super::command;
+use http::Uri;
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::config::{InvalidValue, is_absolute};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use ureq::http::Uri;
 
-/// The program that talks to services. It contains TLS, which would make RebootProgram half as large again.
+/// The program that talks to services. It contains TLS, which would make RebootProgram two thirds larger.
 const PROGRAM: &str = "/usr/libexec/slurm-rollout/boot-service";
 
 /// A service's table in `controller.toml`.

@@ -91,8 +91,8 @@ fn read_value(node: &mut NodeInfo, key: &str, value: &str) {
 
 /// Returns the length of a value before the Reason.
 fn value_length(key: &str, text: &str) -> usize {
-    let end_of_os = || text.find(" RealMemory=").filter(|_| key == "OS");
-    end_of_os().or_else(|| find_key(text, |_| true)).unwrap_or(text.len())
+    let end_of_os = if key == "OS" { text.find(" RealMemory=") } else { None };
+    end_of_os.or_else(|| find_key(text, |_| true)).unwrap_or(text.len())
 }
 
 fn read_reason(node: &mut NodeInfo, text: &str) {

@@ -10,7 +10,10 @@ pub mod group;
 pub mod limits;
 mod node_sets;
 pub mod period;
+pub mod plan;
+pub mod standing;
 pub mod strategy;
+pub mod why;
 pub mod window;
 
 pub use node_sets::Resolve;

@@ -6,6 +6,7 @@
 pub mod amount;
 pub mod exclusive;
 pub mod floor;
+pub mod forecast;
 pub mod group;
 pub mod limits;
 mod node_sets;

@@ -29,10 +29,11 @@ mod requests;
 pub(crate) mod rollouts;
 mod scopes;
 mod step;
-mod units;
+pub(crate) mod units;
 mod waves;
 mod withdrawals;
 
+pub(crate) use candidates::likely_end_ms;
 pub use rollouts::DEFAULT_VISIT;
 pub use step::{Effect, Step};
 

@@ -70,9 +70,6 @@ impl<'a> Rollout<'a> {
         unit.members.iter().filter_map(|member| self.members.get(*member))
     }
 
-    pub(crate) fn count(&self, is: impl Fn(Standing) -> bool) -> usize {
-        self.members.iter().filter(|member| is(member.standing)).count()
-    }
 
     pub(crate) fn was_started(&self) -> bool {
         self.state.conduct.state != ConductState::NotStarted

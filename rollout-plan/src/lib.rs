@@ -6,11 +6,15 @@
 pub mod amount;
 pub mod exclusive;
 pub mod floor;
+pub mod forecast;
 pub mod group;
 pub mod limits;
 mod node_sets;
 pub mod period;
+pub mod plan;
+pub mod standing;
 pub mod strategy;
+pub mod why;
 pub mod window;
 
 pub use node_sets::Resolve;

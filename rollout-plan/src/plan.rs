@@ -1,0 +1,312 @@
+//! The plan of one tick: what is requested from Slurm, withdrawn or recorded for all started rollouts, and why each of
+//! their other nodes waits.
+//!
+//! [`plan`] is a pure function. Everything that it knows is read back from the journals and from Slurm at each tick, so
+//! a plan may be carried out in part, or not at all.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cluster`] | nodes, jobs and reservations, found by node |
+//! | [`rollouts`] | the treatment of each rollout, and the standing of its nodes |
+//! | [`evidence`] | requests that Slurm shows, or no longer shows |
+//! | [`halts`] | whether the failures of a rollout are too many |
+//! | [`withdrawals`] | requests that must not go on |
+//! | [`deadlines`] | jobs that are on requested nodes for too long |
+//! | [`drains`] | drains of ours: stragglers, and groups that come back in order |
+//! | [`units`] | nodes that are requested together |
+//! | [`waves`] | the wave that a rollout is in |
+//! | [`scopes`] | limits as counters |
+//! | [`candidates`] | whether and how a node can be requested |
+//! | [`requests`] | the nodes that are requested |
+
+mod candidates;
+pub(crate) mod cluster;
+mod deadlines;
+mod drains;
+mod evidence;
+mod halts;
+mod requests;
+pub(crate) mod rollouts;
+mod scopes;
+mod step;
+pub(crate) mod units;
+mod waves;
+mod withdrawals;
+
+pub(crate) use candidates::likely_end_ms;
+pub use rollouts::DEFAULT_VISIT;
+pub use step::{Effect, Step};
+
+use crate::limits::Limits;
+use crate::standing::{Skip, Standing};
+use crate::strategy::{Down, Strategy};
+use crate::why::Why;
+use cluster::Cluster;
+use rollout_core::controller::view::View;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Entry, NodeRecord};
+use rollout_core::slurm::jobs::{Job, JobEnds};
+use rollout_core::slurm::partitions::Partition;
+use rollout_core::slurm::reservations::Reservation;
+use rollouts::{Rollout, Stance};
+use scopes::Scopes;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use waves::Waves;
+
+/// Everything that a plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The state directory, Slurm's nodes, and agents as far as they were asked. Without Slurm's nodes there is no step.
+    pub view: &'a View,
+    /// `None` if they are not known. Nothing that needs them is decided then.
+    pub jobs: Option<KnownJobs<'a>>,
+    /// `None` if they are not known. Floors of partitions let no node go then.
+    pub partitions: Option<&'a [Partition]>,
+    /// `None` if they are not known. Nodes that Slurm shows as reserved wait then.
+    pub reservations: Option<&'a [Reservation]>,
+    /// Strategies by rollout. A rollout without one, or whose strategy cannot be read, requests nothing.
+    pub strategies: &'a BTreeMap<String, Result<Strategy, String>>,
+    pub limits: &'a Limits,
+    /// The expected time from the hand-over of a node to its return, by rollout. [`DEFAULT_VISIT`] if it is missing.
+    pub visits: &'a BTreeMap<String, Duration>,
+}
+
+/// Slurm's jobs, and its settings for their ends.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownJobs<'a> {
+    pub list: &'a [Job],
+    pub ends: &'a JobEnds,
+    /// The part of its time limit that a job uses, in percent, by past jobs. `None` if it is not known.
+    pub used_percent: Option<u8>,
+}
+
+/// What is to be done now, and what each node waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// In the order in which they are carried out.
+    pub steps: Vec<Step>,
+    /// Reasons for which nodes of started rollouts are not updated yet, the most decisive first.
+    pub waiting: BTreeMap<String, Vec<Why>>,
+    /// Started rollouts by their id.
+    pub rollouts: BTreeMap<String, RolloutPlan>,
+    /// The earliest time at which something may change without an event, in milliseconds since 1970.
+    pub look_again_ms: Option<u64>,
+}
+
+/// A started rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RolloutPlan {
+    /// The number of its current wave, counted from 1. 0 if its strategy cannot be read.
+    pub wave: usize,
+    /// The number of its waves.
+    pub waves: usize,
+    pub counts: Counts,
+    /// The reason for which the whole rollout requests nothing.
+    pub blocked: Option<Why>,
+}
+
+/// Numbers of nodes by their standing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub waiting: usize,
+    pub requested: usize,
+    pub out: usize,
+    pub updated: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+/// Returns the steps that are due, and the reasons for all that is not.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let cluster = Cluster::new(input);
+    let mut tick = Tick { cluster: &cluster, plan: Plan::default(), requested: 0 };
+    let snapshot = &input.view.snapshot;
+    let relevant = snapshot.rollouts.iter().filter(|rollout| {
+        let has_traces = rollout.records.values().any(NodeRecord::has_traces_in_slurm);
+        has_traces || rollout.conduct.state != rollout_core::rollout::journal::ConductState::NotStarted
+    });
+    let mut rollouts: Vec<Rollout<'_>> = relevant.map(|rollout| Rollout::new(&cluster, rollout)).collect();
+    if input.view.slurm.is_empty() {
+        tick.without_slurm(&rollouts);
+        return tick.plan;
+    }
+    for rollout in &mut rollouts {
+        tick.halt(rollout);
+    }
+    for rollout in &rollouts {
+        tick.settle(rollout);
+    }
+    let mut scopes = Scopes::new(&cluster, &rollouts);
+    for (index, rollout) in rollouts.iter().enumerate() {
+        tick.advance(index, rollout, &mut scopes);
+    }
+    tick.plan
+}
+
+/// A plan in the making.
+pub(crate) struct Tick<'b, 'a> {
+    pub(crate) cluster: &'b Cluster<'a>,
+    pub(crate) plan: Plan,
+    /// Number of nodes that are requested in this tick.
+    requested: usize,
+}
+
+impl<'a> Tick<'_, 'a> {
+    fn push(&mut self, step: Step) {
+        self.plan.steps.push(step);
+    }
+
+    fn record(&mut self, rollout: &Rollout<'_>, entry: Entry) {
+        self.push(Step { rollout: rollout.id().to_owned(), before: Some(entry), effect: None, after: None });
+    }
+
+    /// Adds a reason for a node, unless there is a more decisive one.
+    fn wait(&mut self, node: &str, why: Why) {
+        match self.plan.waiting.get_mut(node) {
+            Some(whys) => whys.push(why),
+            None => drop(self.plan.waiting.insert(node.to_owned(), vec![why])),
+        }
+    }
+
+    fn look_again(&mut self, at_ms: Option<u64>) {
+        let at_ms = at_ms.filter(|at_ms| *at_ms > self.cluster.now_ms);
+        self.plan.look_again_ms = match (self.plan.look_again_ms, at_ms) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// Slurm is not known: nothing is decided.
+    fn without_slurm(&mut self, rollouts: &[Rollout<'_>]) {
+        for rollout in rollouts.iter().filter(|rollout| rollout.was_started()) {
+            let standings = rollout.members.iter().filter(|member| member.standing != Standing::Updated);
+            for member in standings {
+                self.wait(member.name, Why::SlurmNotKnown);
+            }
+            self.summarize(rollout, None, Some(Why::SlurmNotKnown));
+        }
+    }
+
+    /// Halts a rollout with too many failures.
+    fn halt(&mut self, rollout: &mut Rollout<'_>) {
+        use rollout_core::rollout::journal::ConductState as S;
+        if !matches!(rollout.state.conduct.state, S::Running | S::Paused { .. }) {
+            return;
+        }
+        if let Some(why) = halts::due(rollout) {
+            self.record(rollout, Entry::Halted { why: why.clone() });
+            rollout.stance = Stance::Withdraw(Why::Halted { why });
+        }
+    }
+
+    /// Records what Slurm shows, and takes back what must not go on.
+    fn settle(&mut self, rollout: &Rollout<'a>) {
+        self.record_evidence(rollout);
+        self.withdraw(rollout);
+        self.meet_deadlines(rollout);
+        self.let_in(rollout);
+        self.unstage(rollout);
+    }
+
+    /// Requests what may go, and explains everything else.
+    fn advance(&mut self, index: usize, rollout: &Rollout<'a>, scopes: &mut Scopes) {
+        let (Stance::Request, Some(strategy)) = (&rollout.stance, rollout.strategy) else {
+            let blocked = match &rollout.stance {
+                Stance::Withdraw(why) | Stance::End(Some(why)) => Some(why.clone()),
+                Stance::Request | Stance::End(None) => None,
+            };
+            self.explain(rollout, blocked.as_ref());
+            if rollout.was_started() {
+                self.summarize(rollout, None, blocked);
+            }
+            return;
+        };
+        let blocked = self.comes_after(rollout, strategy);
+        let mut waves = Waves::new(self.cluster, rollout, strategy);
+        self.keep_out(rollout, strategy);
+        self.request(index, rollout, strategy, blocked.as_ref(), scopes, &mut waves);
+        self.look_again(waves.opens_ms);
+        let blocked = blocked.or_else(|| self.closed_window(rollout, strategy)).or_else(|| waves.closed.clone());
+        self.summarize(rollout, Some((&waves, strategy)), blocked);
+    }
+
+    /// Returns the reason if another rollout comes first and is not over.
+    fn comes_after(&self, rollout: &Rollout<'_>, strategy: &Strategy) -> Option<Why> {
+        let after = strategy.after.as_ref()?;
+        let snapshot = &self.cluster.input.view.snapshot;
+        let open = snapshot.rollouts.iter().filter(|other| !other.is_over()).map(|other| &other.id);
+        let unreadable = snapshot.unreadable.iter().map(|other| &other.id);
+        let mut others = open.chain(unreadable).filter(|id| *id != rollout.id());
+        let first = others.find(|id| is_meant(after, id))?;
+        Some(Why::After { rollout: first.clone() })
+    }
+
+    /// Takes nodes out of a rollout that was stopped, and those that are down if the strategy cancels such nodes.
+    fn unstage(&mut self, rollout: &Rollout<'a>) {
+        let is_stopped = matches!(rollout.stance, Stance::End(Some(_)));
+        let cancels_down = rollout.stance == Stance::Request
+            && rollout.strategy.is_some_and(|strategy| strategy.down == Down::Cancel);
+        let goes = |standing: Standing| match standing {
+            Standing::Waiting | Standing::Failed(_) | Standing::Skipped(_) => is_stopped,
+            Standing::Requested | Standing::Out | Standing::Updated => false,
+        };
+        let mut nodes: Vec<String> = Vec::new();
+        for member in &rollout.members {
+            let is_pending = member.record.progress.may_be_ordered(self.cluster.now_ms);
+            // A request or a drain is taken back first, since their record goes as well.
+            let has_traces = member.record.has_traces_in_slurm();
+            if is_pending && goes(member.standing) && (!has_traces || has_no_trace_left(member, rollout.id())) {
+                nodes.push(member.name.to_owned());
+            }
+        }
+        for unit in rollout.units.iter().filter(|_| cancels_down) {
+            let mut members = rollout.members_of(unit);
+            if members.any(|member| member.standing == Standing::Skipped(Skip::Down)) {
+                let left = rollout.members_of(unit).filter(|member| !member.has_begun());
+                let left = left.filter(|member| member.record.progress.may_be_ordered(self.cluster.now_ms));
+                nodes.extend(left.map(|member| member.name.to_owned()));
+            }
+        }
+        if !nodes.is_empty() {
+            self.record(rollout, Entry::Unstaged { nodes: NodeSet::from_iter(nodes) });
+        }
+    }
+
+    fn summarize(
+        &mut self,
+        rollout: &Rollout<'_>,
+        waves: Option<(&Waves<'_>, &Strategy)>,
+        blocked: Option<Why>,
+    ) {
+        let mut counts = Counts::default();
+        for member in &rollout.members {
+            let count = match member.standing {
+                Standing::Waiting => &mut counts.waiting,
+                Standing::Requested => &mut counts.requested,
+                Standing::Out => &mut counts.out,
+                Standing::Updated => &mut counts.updated,
+                Standing::Failed(_) => &mut counts.failed,
+                Standing::Skipped(_) => &mut counts.skipped,
+            };
+            *count = count.saturating_add(1);
+        }
+        let wave = waves.map_or(0, |(waves, _)| waves.current.saturating_add(1));
+        let of = waves.map_or(0, |(_, strategy)| strategy.waves.len());
+        let summary = RolloutPlan { wave, waves: of, counts, blocked };
+        self.plan.rollouts.insert(rollout.id().to_owned(), summary);
+    }
+}
+
+/// Returns whether `after`, a name or an id, means the rollout with this id.
+fn is_meant(after: &str, id: &str) -> bool {
+    let name = id.split('@').next().unwrap_or(id);
+    after == id || after == name
+}
+
+/// Returns whether nothing of a rollout is left in Slurm, whatever its journal has.
+fn has_no_trace_left(member: &crate::standing::Member<'_>, rollout: &str) -> bool {
+    !member.is_queued() && !member.has_our_drain(rollout)
+}

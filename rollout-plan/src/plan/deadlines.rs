@@ -1,0 +1,153 @@
+//! Deadlines: jobs that are on requested nodes for longer than the strategy waits.
+//!
+//! Users are warned first. A job whose warning came late has the whole time of it from then on.
+
+use super::Tick;
+use super::cluster::{Cluster, Free};
+use super::rollouts::{Rollout, Stance};
+use super::step::{Effect, Step};
+use crate::standing::{Member, Standing};
+use crate::strategy::{Deadline, Strategy, Then};
+use crate::why::Why;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Entry, JobEnd, JobRecord};
+use rollout_core::slurm::jobs::Job;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The time within which a job leaves its nodes once it is ended, KillWait included. Its end is repeated meanwhile.
+/// Afterwards the job cannot be ended, such as a job that was submitted with `--no-requeue`.
+const ENDING_MS: u64 = 120_000;
+
+/// A job on requested nodes of a rollout.
+struct Waited<'a> {
+    job: &'a Job,
+    nodes: Vec<String>,
+    /// Time of the first request, in milliseconds since 1970.
+    since_ms: u64,
+}
+
+impl<'a> Tick<'_, 'a> {
+    /// Warns users of jobs and ends them.
+    pub(super) fn meet_deadlines(&mut self, rollout: &Rollout<'a>) {
+        let Some(deadline) = rollout.strategy.and_then(|strategy| strategy.jobs.deadline) else { return };
+        if rollout.stance != Stance::Request || deadline.then == Then::Leave {
+            return;
+        }
+        for waited in self.waited_for(rollout).into_values() {
+            self.meet(rollout, deadline, &waited);
+        }
+    }
+
+    /// Returns the jobs that requested nodes wait for, by their record.
+    fn waited_for(&self, rollout: &Rollout<'a>) -> BTreeMap<u32, Waited<'a>> {
+        let mut found: BTreeMap<u32, Waited<'a>> = BTreeMap::new();
+        let groups = rollout.units.iter().filter(|unit| unit.bring_up().is_some());
+        let drained = groups.flat_map(|unit| rollout.members_of(unit)).filter_map(|member| {
+            let since_ms = member.record.kept_out.as_ref()?.since_ms;
+            let is_drained = member.standing == Standing::Waiting && member.has_our_drain(rollout.id());
+            is_drained.then_some((member, since_ms))
+        });
+        let requested = rollout.members.iter().filter_map(|member| {
+            let since_ms = member.record.request.as_ref()?.at_ms;
+            let is_requested = member.standing == Standing::Requested && member.is_queued();
+            (is_requested && self.to_withdraw(rollout, member).is_none()).then_some((member, since_ms))
+        });
+        for (member, since_ms) in requested.chain(drained) {
+            let jobs = self.cluster.jobs_on(member.name).unwrap_or_default();
+            for job in jobs.iter().filter(|job| !job.is_completing()) {
+                let new = Waited { job, nodes: Vec::new(), since_ms };
+                let waited = found.entry(job.record).or_insert(new);
+                waited.nodes.push(member.name.to_owned());
+                waited.since_ms = waited.since_ms.min(since_ms);
+            }
+        }
+        found
+    }
+
+    fn meet(&mut self, rollout: &Rollout<'a>, deadline: Deadline, waited: &Waited<'a>) {
+        let (now_ms, record) = (self.cluster.now_ms, waited.job.record);
+        let known = rollout.state.conduct.jobs.get(&record).copied();
+        // What is recorded from before the request is about an earlier run of the job.
+        let warned_ms = known.and_then(|known| known.warned_ms).filter(|at_ms| *at_ms >= waited.since_ms);
+        let ended_ms = known.and_then(|known| known.ended).map(|(at_ms, _)| at_ms);
+        let ended_ms = ended_ms.filter(|at_ms| *at_ms >= waited.since_ms);
+        let end_ms = waited.since_ms.saturating_add(millis(deadline.at_most));
+        let nodes = NodeSet::from_iter(waited.nodes.iter().cloned());
+        if let (Some(warn), None) = (deadline.warn, warned_ms) {
+            let warn_ms = end_ms.saturating_sub(millis(warn));
+            if warn_ms > now_ms {
+                return self.look_again(Some(warn_ms));
+            }
+            let effect = Effect::Warn { record, ends_ms: end_ms.max(now_ms.saturating_add(millis(warn))) };
+            // Written afterwards: rather warned twice than not at all.
+            let after = Some(Entry::JobWarned { job: record, nodes });
+            return self.push(Step { rollout: rollout.id().to_owned(), before: None, effect: Some(effect), after });
+        }
+        let promised_ms = warned_ms.zip(deadline.warn).map_or(0, |(at_ms, warn)| at_ms.saturating_add(millis(warn)));
+        let end_ms = end_ms.max(promised_ms);
+        if end_ms > now_ms {
+            return self.look_again(Some(end_ms));
+        }
+        let how = if deadline.then == Then::Requeue { JobEnd::Requeued } else { JobEnd::Cancelled };
+        let before = ended_ms.is_none().then_some(Entry::JobEnded { job: record, nodes, how });
+        if ended_ms.is_some_and(|at_ms| is_hopeless(at_ms, now_ms)) {
+            return;
+        }
+        let effect = Some(Effect::End { job: waited.job.id, how });
+        self.push(Step { rollout: rollout.id().to_owned(), before, effect, after: None });
+    }
+}
+
+/// Returns whether a job that was ended at this time cannot be.
+fn is_hopeless(ended_ms: u64, now_ms: u64) -> bool {
+    now_ms > ended_ms.saturating_add(ENDING_MS)
+}
+
+/// Returns the job on a node that was ended and did not go.
+pub(super) fn stays(cluster: &Cluster<'_>, rollout: &Rollout<'_>, name: &str) -> Option<Why> {
+    let ended = |job: &&Job| {
+        let JobRecord { ended, .. } = rollout.state.conduct.jobs.get(&job.record)?;
+        let (at_ms, how) = (*ended)?;
+        // A requeued job that runs again has started since.
+        let is_same_run = job.start_s.is_none_or(|start_s| start_s.saturating_mul(1000) <= at_ms);
+        let is_left = is_same_run && !job.is_completing() && is_hopeless(at_ms, cluster.now_ms);
+        is_left.then(|| Why::JobStays { job: job.id.to_string(), how: how.name().to_owned(), since_ms: at_ms })
+    };
+    cluster.jobs_on(name)?.iter().find_map(ended)
+}
+
+/// Returns the reason for which a requested node no longer waits for its jobs.
+pub(super) fn gives_up(
+    cluster: &Cluster<'_>,
+    rollout: &Rollout<'_>,
+    strategy: &Strategy,
+    member: &Member<'_>,
+) -> Option<Why> {
+    let (deadline, request) = (strategy.jobs.deadline?, member.record.request.as_ref()?);
+    let (info, at_most_ms) = (member.info?, millis(deadline.at_most));
+    let is_over = cluster.now_ms > request.at_ms.saturating_add(at_most_ms);
+    let is_free = cluster.free(info) == Free::Now;
+    match deadline.then {
+        Then::Leave => (is_over && !is_free).then_some(Why::JobsBeyondDeadline { at_most_ms }),
+        Then::Requeue | Then::Cancel => stays(cluster, rollout, member.name).filter(|_| is_over),
+    }
+}
+
+/// Returns the latest time from now on at which jobs leave the node by themselves or are ended, in milliseconds since
+/// 1970. `None` if there is no such time.
+pub(super) fn latest_free(cluster: &Cluster<'_>, strategy: &Strategy, free: Free) -> Option<u64> {
+    let by_deadline = strategy.jobs.deadline.filter(|deadline| deadline.then != Then::Leave).map(|deadline| {
+        cluster.now_ms.saturating_add(millis(deadline.at_most)).saturating_add(ENDING_MS)
+    });
+    let by_themselves = match free {
+        Free::Now => Some(cluster.now_ms),
+        Free::At(at_ms) => Some(at_ms),
+        Free::Unknown(_) | Free::JobsNotKnown => None,
+    };
+    by_themselves.into_iter().chain(by_deadline).min()
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,69 @@
+//! Steps: a journal line, and its effect in Slurm.
+
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Entry, JobEnd, Way};
+use rollout_core::slurm::jobs::JobId;
+use rollout_core::slurm::reason::Reason;
+use serde::{Serialize, Serializer};
+
+/// One step. Each part may be missing. A process that is killed between them, or whose effect fails, finds the same step
+/// or the next one in its next plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Id of the rollout.
+    pub rollout: String,
+    /// The line that must be on disk before the effect. Missing if it is there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// The line that is written once the effect has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Entry>,
+}
+
+/// An effect in Slurm. Each may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Effect {
+    /// Request a reboot. Its Reason is the rollout's id.
+    Request { nodes: NodeSet, way: Way },
+    /// Cancel requests that Slurm has not issued.
+    Cancel { nodes: NodeSet },
+    /// The same for nodes that must stay drained, with this Reason.
+    CancelKeepingDrain {
+        nodes: NodeSet,
+        #[serde(serialize_with = "as_text")]
+        reason: Reason,
+    },
+    /// Drain nodes.
+    Drain {
+        nodes: NodeSet,
+        #[serde(serialize_with = "as_text")]
+        reason: Reason,
+    },
+    /// Remove the drain, if the Reason is still this one. Nodes that are down get their earlier Reason back, by which
+    /// Slurm decides whether they may return by themselves.
+    Undrain {
+        nodes: NodeSet,
+        #[serde(serialize_with = "as_text")]
+        ours: Reason,
+        earlier: Option<String>,
+    },
+    /// Tell the users of a job that it will be ended at a time, in milliseconds since 1970.
+    Warn { record: u32, ends_ms: u64 },
+    /// Requeue or cancel a job.
+    End {
+        #[serde(serialize_with = "as_job")]
+        job: JobId,
+        how: JobEnd,
+    },
+}
+
+fn as_text<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(reason)
+}
+
+fn as_job<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(job)
+}

@@ -1,0 +1,93 @@
+//! Withdrawals: requests that must not go on and that Slurm has not issued.
+//!
+//! A withdrawal is recorded when it is seen: Slurm no longer shows the request. Until then it is repeated, which harms
+//! nothing. If its line came first and the process died, nothing would tell our request from one that an admin made with
+//! the same Reason.
+
+use super::cluster::kept_out_reason;
+use super::rollouts::{Rollout, Stance};
+use super::step::{Effect, Step};
+use super::{Tick, deadlines};
+use crate::standing::{Member, Standing};
+use crate::why::Why;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Entry, Request, Way};
+use rollout_core::slurm::reason::Reason;
+use std::collections::BTreeMap;
+
+/// The time within which a request reaches Slurm if the process that wrote its line lives on.
+pub(super) const IN_FLIGHT_MS: u64 = 30_000;
+
+impl<'a> Tick<'_, 'a> {
+    /// Cancels requests in Slurm, and records those that are gone.
+    pub(super) fn withdraw(&mut self, rollout: &Rollout<'a>) {
+        let mut cancel: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+        let mut gone: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for member in &rollout.members {
+            let Some((why, request)) = self.to_withdraw(rollout, member).zip(member.record.request.as_ref())
+            else {
+                continue;
+            };
+            let name = member.name.to_owned();
+            if member.is_queued() || !request.taken && self.is_in_flight(request) {
+                cancel.entry(self.drain_to_keep(rollout, member, request)).or_default().push(name);
+                self.look_again(Some(request.at_ms.saturating_add(IN_FLIGHT_MS).saturating_add(1)));
+            } else {
+                gone.entry(why.to_string()).or_default().push(name);
+            }
+        }
+        for (reason, nodes) in cancel {
+            let nodes = NodeSet::from_iter(nodes);
+            let effect = match reason {
+                Some(reason) => Effect::CancelKeepingDrain { nodes, reason: Reason::restored(&reason) },
+                None => Effect::Cancel { nodes },
+            };
+            let rollout = rollout.id().to_owned();
+            self.push(Step { rollout, before: None, effect: Some(effect), after: None });
+        }
+        for (why, nodes) in gone {
+            let nodes = NodeSet::from_iter(nodes);
+            self.record(rollout, Entry::Withdrawn { nodes, why, cancelled: false });
+        }
+    }
+
+    pub(super) fn is_in_flight(&self, request: &Request) -> bool {
+        self.cluster.now_ms <= request.at_ms.saturating_add(IN_FLIGHT_MS)
+    }
+
+    /// Returns the reason for which the request of a node must not go on.
+    pub(super) fn to_withdraw(&self, rollout: &Rollout<'a>, member: &Member<'a>) -> Option<Why> {
+        if member.standing != Standing::Requested {
+            return None;
+        }
+        match &rollout.stance {
+            Stance::Withdraw(why) | Stance::End(Some(why)) => return Some(why.clone()),
+            Stance::End(None) => return Some(Why::Stopped { by: rollout.state.conduct.by.clone() }),
+            Stance::Request => {}
+        }
+        let (strategy, request) = (rollout.strategy?, member.record.request.as_ref()?);
+        let windows = strategy.windows.and(&self.cluster.input.limits.windows);
+        if !windows.fits(self.cluster.now_ms, rollout.visit, rollout.id()) {
+            let opens_ms = windows.next_fit(self.cluster.now_ms, rollout.visit, rollout.id());
+            return Some(Why::Window { opens_ms });
+        }
+        if request.way != Way::Drained
+            && let Some((reason, by)) = member.info.and_then(|info| self.cluster.foreign_drain(rollout.id(), info))
+        {
+            return Some(Why::Drained { by: by.map(str::to_owned), reason: reason.to_owned() });
+        }
+        let is_never = self.cluster.input.limits.never.contains(member.name);
+        if is_never || strategy.never.contains(member.name) {
+            return Some(Why::Never);
+        }
+        deadlines::gives_up(self.cluster, rollout, strategy, member)
+    }
+
+    /// Returns the Reason of the drain that must stay: that of somebody else, or ours.
+    fn drain_to_keep(&self, rollout: &Rollout<'a>, member: &Member<'a>, request: &Request) -> Option<String> {
+        let foreign = member.info.and_then(|info| self.cluster.foreign_drain(rollout.id(), info));
+        let drained = || request.drained.clone().filter(|_| request.way == Way::Drained);
+        let ours = || member.record.kept_out.as_ref().map(|_| kept_out_reason(rollout.id()).as_str().to_owned());
+        foreign.map(|(reason, _)| reason.to_owned()).or_else(drained).or_else(ours)
+    }
+}

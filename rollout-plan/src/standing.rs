@@ -1,0 +1,249 @@
+//! The standing of a node in a started rollout: derived from its journal record, Slurm and the agents, never stored.
+
+use crate::plan::cluster::{Cluster, is_down, is_ours, unavailable};
+use crate::strategy::Down;
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::snapshot::RolloutState;
+use rollout_core::controller::view::ROUNDING_MS;
+use rollout_core::rollout::journal::{NodeRecord, Progress};
+use rollout_core::slurm::availability::Unavailable;
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::Reason;
+use serde::Serialize;
+
+/// The standing of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It has not been requested.
+    Waiting,
+    /// Its reboot is requested, and Slurm has not issued it.
+    Requested,
+    /// Slurm has issued its reboot, or its order has not ended.
+    Out,
+    Updated,
+    Failed(Failure),
+    /// It is left out, and does not keep the rollout from ending.
+    Skipped(Skip),
+}
+
+/// The kind of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    RolledBack,
+    Held,
+    Lost,
+    /// Its agent refused the order.
+    Refused,
+    /// It rebooted and got no order.
+    NoOrder,
+}
+
+/// The reason for leaving a node out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Skip {
+    /// Slurm sees it down.
+    Down,
+    /// It is powered down to save power.
+    Asleep,
+    /// Slurm knows no such node yet.
+    NoNode,
+    /// Another rollout was staged over this one, or it had another order since.
+    Superseded,
+    /// An admin released it.
+    Released,
+}
+
+/// A node of a rollout.
+#[derive(Debug, Clone)]
+pub(crate) struct Member<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) record: &'a NodeRecord,
+    /// `None` if Slurm does not show it.
+    pub(crate) info: Option<&'a NodeInfo>,
+    pub(crate) standing: Standing,
+    /// Start of the standing if that is an end, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
+    /// It is out through this rollout.
+    pub(crate) holds_slot: bool,
+}
+
+impl<'a> Member<'a> {
+    /// Returns a node of the rollout that has this record.
+    pub(crate) fn new(
+        cluster: &Cluster<'a>,
+        rollout: &'a RolloutState,
+        (name, record): (&'a str, &'a NodeRecord),
+        down: Down,
+    ) -> Self {
+        let info = cluster.node(name);
+        let (standing, since_ms) = match record.progress {
+            _ if !owns(cluster, rollout, name) => (Standing::Skipped(Skip::Superseded), record.since_ms),
+            Progress::Seen(phase) => (of_phase(phase), record.since_ms),
+            Progress::Ordered => (Standing::Out, record.since_ms),
+            Progress::Lost => (Standing::Failed(Failure::Lost), record.since_ms),
+            Progress::Covered | Progress::Superseded => (Standing::Skipped(Skip::Superseded), record.since_ms),
+            Progress::Staged | Progress::Ordering { .. } | Progress::Refused | Progress::Unreachable => {
+                let member = Pending { cluster, rollout, name, record, info };
+                member.standing(down)
+            }
+        };
+        let member = Self { name, record, info, standing, since_ms, holds_slot: false };
+        let holds_slot = member.is_out_through(&rollout.id);
+        Self { holds_slot, ..member }
+    }
+
+    /// Returns whether the node is out through this rollout.
+    fn is_out_through(&self, rollout: &str) -> bool {
+        match self.standing {
+            Standing::Requested | Standing::Out | Standing::Failed(Failure::Held | Failure::Lost) => true,
+            Standing::Skipped(Skip::Superseded | Skip::Asleep | Skip::NoNode) => false,
+            // A straggler is out for a reason of its own until it returns.
+            Standing::Skipped(Skip::Down) => false,
+            Standing::Waiting => {
+                let is_requested = self.info.is_some_and(|info| info.has("REBOOT_REQUESTED"));
+                self.record.kept_out.is_some() || is_requested
+            }
+            Standing::Updated | Standing::Failed(_) | Standing::Skipped(Skip::Released) => {
+                self.info.is_some_and(|info| unavailable(info).is_some() && is_of_our_reboot(rollout, info))
+            }
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.standing, Standing::Updated | Standing::Failed(_))
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_ended() || matches!(self.standing, Standing::Requested | Standing::Out)
+    }
+
+    /// Returns the time at which the node was requested or ordered, as far as known, in milliseconds since 1970.
+    pub(crate) fn begun_ms(&self) -> u64 {
+        let requested = self.record.request.as_ref().map(|request| request.at_ms);
+        let kept_out = self.record.kept_out.as_ref().map(|kept_out| kept_out.since_ms);
+        let unknown = if self.has_ended() { self.since_ms } else { u64::MAX };
+        requested.or(self.record.ordering_ms).or(kept_out).unwrap_or(unknown)
+    }
+
+    /// Returns whether Slurm shows a requested reboot that it has not issued.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.info.is_some_and(|info| info.has("REBOOT_REQUESTED") && !info.has("REBOOT_ISSUED"))
+    }
+
+    /// Returns whether our drain is on the node.
+    pub(crate) fn has_our_drain(&self, rollout: &str) -> bool {
+        self.record.kept_out.is_some()
+            && self.info.is_some_and(|info| {
+                info.has("DRAIN") && !info.has("REBOOT_ISSUED") && is_ours(rollout, info)
+            })
+    }
+}
+
+/// Returns whether the rollout is the one that was staged for the node last.
+fn owns(cluster: &Cluster<'_>, rollout: &RolloutState, name: &str) -> bool {
+    let snapshot = &cluster.input.view.snapshot;
+    match &snapshot.rollouts[..] {
+        [_] => true,
+        _ => snapshot.owner(name).is_none_or(|of| of.rollout_id() == Some(rollout.id.as_str())),
+    }
+}
+
+/// Returns whether what keeps jobs away is our reboot and nobody else.
+fn is_of_our_reboot(rollout: &str, info: &NodeInfo) -> bool {
+    let reason = info.reason.as_deref().unwrap_or_default();
+    info.has("REBOOT_ISSUED") || is_ours(rollout, info) || Reason::classify(reason).is_of_a_reboot()
+}
+
+fn of_phase(phase: Phase) -> Standing {
+    match phase {
+        Phase::Updated => Standing::Updated,
+        Phase::RolledBack => Standing::Failed(Failure::RolledBack),
+        Phase::Held => Standing::Failed(Failure::Held),
+        Phase::Released => Standing::Skipped(Skip::Released),
+        Phase::Applying
+        | Phase::Rebooting
+        | Phase::Verifying
+        | Phase::Registering
+        | Phase::Undoing
+        | Phase::RebootingBack
+        | Phase::VerifyingOld => Standing::Out,
+    }
+}
+
+/// A node that waits for its rollout, as far as its journal records it.
+struct Pending<'b, 'a> {
+    cluster: &'b Cluster<'a>,
+    rollout: &'a RolloutState,
+    name: &'a str,
+    record: &'a NodeRecord,
+    info: Option<&'a NodeInfo>,
+}
+
+impl Pending<'_, '_> {
+    fn standing(&self, down: Down) -> (Standing, u64) {
+        let record = self.record;
+        let requested = if record.request.is_some() { Standing::Requested } else { Standing::Waiting };
+        let is_being_ordered =
+            matches!(record.progress, Progress::Ordering { until_ms } if until_ms > self.cluster.now_ms);
+        let Some(info) = self.info else {
+            return (if is_being_ordered { Standing::Out } else { requested }, record.since_ms);
+        };
+        if is_being_ordered || info.has("REBOOT_ISSUED") {
+            return (Standing::Out, record.since_ms);
+        }
+        if let Some((failure, at_ms)) = self.failure(info) {
+            // A failure before `resume` no longer counts: the node waits again.
+            if at_ms > self.rollout.conduct.counted_from_ms {
+                return (Standing::Failed(failure), at_ms);
+            }
+            return (self.unrequested(info, down), record.since_ms);
+        }
+        match self.unrequested(info, down) {
+            Standing::Waiting => (requested, record.since_ms),
+            skipped => (skipped, record.since_ms),
+        }
+    }
+
+    /// Returns the failure of a request that led to no order, and its time.
+    fn failure(&self, info: &NodeInfo) -> Option<(Failure, u64)> {
+        let record = self.record;
+        if record.progress == Progress::Refused && record.request.is_none() {
+            return Some((Failure::Refused, record.since_ms));
+        }
+        let is_outcome_unknown = record.progress.is_outcome_unknown(self.cluster.now_ms);
+        let ordered_ms = record.ordering_ms.filter(|_| is_outcome_unknown);
+        let begun_ms = record.request.as_ref().map(|request| request.at_ms).or(ordered_ms)?;
+        if info.timed_out_waiting_for_our_reboot() {
+            let at_ms = info.reason_s.unwrap_or(0).saturating_mul(1000);
+            return (at_ms >= begun_ms).then_some((Failure::Lost, at_ms));
+        }
+        let booted_ms = self.cluster.input.view.node(self.name).booted_ms()?;
+        let has_booted = booted_ms > begun_ms.saturating_add(ROUNDING_MS) && !info.has("REBOOT_REQUESTED");
+        has_booted.then_some((Failure::NoOrder, booted_ms))
+    }
+
+    /// Returns the standing of a node without a request.
+    fn unrequested(&self, info: &NodeInfo, down: Down) -> Standing {
+        match unavailable(info) {
+            Some(Unavailable::Asleep) => Standing::Skipped(Skip::Asleep),
+            Some(Unavailable::NoNode) => Standing::Skipped(Skip::NoNode),
+            Some(_) if is_down(info) && down != Down::Include && !self.has_returned(info) => {
+                Standing::Skipped(Skip::Down)
+            }
+            _ => Standing::Waiting,
+        }
+    }
+
+    /// Returns whether a straggler is up, although Slurm keeps it down: with ReturnToService=1 Slurm does, because our
+    /// drain has replaced the Reason `Not responding` (`validate_node_specs` in `src/slurmctld/node_mgr.c`, 22.05 to
+    /// 26.05).
+    fn has_returned(&self, info: &NodeInfo) -> bool {
+        let Some(kept_out) = &self.record.kept_out else { return false };
+        let since_s = kept_out.since_ms / 1000;
+        let has_started = info.slurmd_start_s.max(info.boot_s).is_some_and(|start_s| start_s > since_s);
+        has_started && !info.has("NOT_RESPONDING") && !info.has("UNKNOWN")
+    }
+}

@@ -1,0 +1,284 @@
+//! Properties of any plan: of random clusters, whose nodes are in random states, with random journals and strategies.
+
+use crate::script;
+use crate::world::World;
+use proptest::prelude::*;
+use rollout_core::agent::phase::Phase;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Entry, NodeRecord, Progress, Way};
+use rollout_core::slurm::availability::Availability;
+use rollout_plan::plan::{Effect, Plan};
+use std::collections::BTreeSet;
+
+const NODES: usize = 12;
+
+/// The state of a node in Slurm, and what its journal has.
+fn nodes() -> impl Strategy<Value = String> {
+    let states = prop::sample::select(vec![
+        "IDLE",
+        "IDLE",
+        "IDLE",
+        "IDLE",
+        "MIXED",
+        "ALLOCATED",
+        "IDLE+DRAIN by bob: bad DIMM",
+        "MIXED+DRAIN by bob: bad DIMM",
+        "DOWN+DRAIN by bob: bad DIMM",
+        "MIXED+DRAIN+REBOOT_REQUESTED by bob: bad DIMM",
+        "IDLE+FAIL by bob: bad DIMM",
+        "DOWN by slurm: Not responding",
+        "IDLE+DRAIN+REBOOT_REQUESTED by root: a",
+        "MIXED+DRAIN+REBOOT_REQUESTED by root: b",
+        "MIXED+REBOOT_REQUESTED by root: a",
+        "DOWN+DRAIN+REBOOT_ISSUED by root: a : reboot issued",
+        "IDLE+DRAIN by slurm: slurm-rollout a: kept out of service until its update",
+        "DOWN+DRAIN boot -5m by slurm: slurm-rollout b: kept out of service until its update",
+        "DOWN+DRAIN at -5m by root: a : reboot issued : reboot timed out",
+        "IDLE boot -5m",
+        "IDLE+CLOUD+POWERED_DOWN",
+        "IDLE+CLOUD+POWERING_UP",
+        "IDLE+NOT_RESPONDING",
+        "IDLE+PLANNED",
+        "IDLE+QUARANTINED",
+        "",
+    ]);
+    let lines = prop::sample::select(vec![
+        "",
+        "",
+        "",
+        "requested N asap",
+        "requested N drained bad DIMM",
+        "requested N down",
+        "requested N asap;taken N",
+        "requested N drained bad DIMM;taken N",
+        "kept-out N Not responding",
+        "kept-out N",
+        "kept-out N;requested N asap;taken N",
+        "ordering N",
+        "ordering N;ordered N",
+        "ordering N;ordered N;updated N",
+        "ordering N;ordered N;rolled-back N no such package",
+        "ordering N;ordered N;held N nhc failed",
+        "ordering N;ordered N;lost N silent",
+        "ordering N;refused N ledger full",
+        "ordering N;unreachable N no answer",
+        "cancelled N",
+    ]);
+    let job = prop::sample::select(vec!["", "", "R -1h +1h", "R -1h +9h", "R -1h none", "S -1h +1h", "CG -2h -1h"]);
+    let node = (states, lines, job, 1..3600_u32);
+    prop::collection::vec(node, NODES).prop_map(|nodes| {
+        let mut text = String::new();
+        let mut journal = String::new();
+        for (number, (state, lines, job, ago_s)) in (1..).zip(nodes) {
+            let rollout = if number <= 8 { "a" } else { "b" };
+            if !state.is_empty() {
+                text.push_str(&format!("node n{number} {state}\n"));
+            }
+            if let [state, start, end] = job.split(' ').collect::<Vec<_>>()[..] {
+                text.push_str(&format!("job {number} {state} n{number} {start} {end}\n"));
+            }
+            for line in lines.split(';').filter(|line| !line.is_empty()) {
+                journal.push_str(&format!("-{ago_s}s {rollout} {}\n", line.replace('N', &format!("n{number}"))));
+            }
+        }
+        format!("{text}ROLLOUTS\n{journal}")
+    })
+}
+
+fn strategies() -> impl Strategy<Value = String> {
+    let max_out = 1..5_u32;
+    let more = prop::sample::subsequence(
+        vec![
+            "floor = [{ nodes = \"n[2-6]\", available = 3 }]",
+            "exclusive = [{ nodes = \"n[1-4]\" }]",
+            "never = \"n3\"",
+            "down = \"include\"",
+            "waves = [2]",
+            "soak = \"1h\"",
+            "halt.failed = 99",
+            "order = \"as-written\"",
+            "jobs = { at_most = \"30m\", then = \"requeue\", warn = \"5m\" }",
+        ],
+        0..9,
+    );
+    let window = prop::sample::select(vec!["", "", "from = \"19:00\", to = \"23:00\"", "from = \"03:00\", to = \"05:00\""]);
+    let group = prop::sample::select(vec!["", "", "bring_up = [\"n7\"]", "bring_up = []"]);
+    (max_out, more, window, group).prop_map(|(max_out, more, window, group)| {
+        let mut text = format!("max_out = {}\n{}\n", max_out.max(if group.is_empty() { 1 } else { 2 }), more.join("\n"));
+        if !window.is_empty() {
+            text.push_str(&format!("window = [{{ {window}, zone = \"UTC\" }}]\n"));
+        }
+        if !group.is_empty() {
+            text.push_str(&format!("group = [{{ name = \"g\", nodes = \"n[7-8]\", {group} }}]\n"));
+        }
+        text
+    })
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    let limits = prop::sample::select(vec![
+        "",
+        "limits {\nmax_out = 5\n}\n",
+        "limits {\nfloor = [{ nodes = \"n[5-12]\", available = \"50%\" }]\nnever = \"n2\"\n}\n",
+        "limits {\nexclusive = [{ nodes = \"n[5-12]\", at_once = 2 }]\nrequests_per_tick = 2\n}\n",
+    ]);
+    let steering = prop::sample::select(vec!["", "", "", "-1s a paused x\n", "-1s a stopped\n", "frozen bob: smoke\n"]);
+    (nodes(), strategies(), limits, steering, 0..10_u32).prop_map(|(nodes, strategy, limits, steering, more)| {
+        let b = format!("rollout b n[9-12] {{\nmax_out = {}\n}}\n", more % 4 + 1);
+        let rollouts = format!("rollout a n[1-8] {{\n{strategy}}}\n{b}");
+        let jobs = if more == 0 { "jobs unknown\n" } else { "" };
+        script::read(&format!("{limits}{}{steering}{jobs}", nodes.replace("ROLLOUTS\n", &rollouts)))
+    })
+}
+
+/// Nodes that the plan takes out of service: of each rollout, those with a new line.
+fn goes(plan: &Plan) -> BTreeSet<(String, String)> {
+    let taken = plan.steps.iter().filter_map(|step| match &step.before {
+        Some(Entry::Requested { nodes, .. }) => Some((&step.rollout, nodes)),
+        Some(Entry::KeptOut { nodes, reason: None }) => Some((&step.rollout, nodes)),
+        _ => None,
+    });
+    taken.flat_map(|(rollout, nodes)| nodes.iter().map(|node| (rollout.clone(), node.to_owned()))).collect()
+}
+
+fn requested(plan: &Plan) -> BTreeSet<String> {
+    let nodes = plan.steps.iter().filter_map(|step| match &step.effect {
+        Some(Effect::Request { nodes, .. }) => Some(nodes),
+        _ => None,
+    });
+    nodes.flat_map(|nodes| nodes.iter().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+fn is_available(world: &World, node: &str) -> bool {
+    let records = world.rollouts.iter().filter_map(|rollout| rollout.state().records.get(node).cloned());
+    let is_requested = records.into_iter().any(|record| record.request.is_some() && record.progress == Progress::Staged);
+    let info = world.nodes.get(node);
+    !is_requested && info.is_some_and(|info| Availability::of(info).is_available() && !info.has("REBOOT_REQUESTED"))
+}
+
+fn holds_slot(record: &NodeRecord) -> bool {
+    record.request.is_some() || matches!(record.progress, Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held))
+}
+
+fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
+    let goes = goes(plan);
+    let nodes: BTreeSet<&str> = goes.iter().map(|(_, node)| node.as_str()).collect();
+    let newly: BTreeSet<&str> = nodes.iter().copied().filter(|node| is_available(world, node)).collect();
+    let left = |of: &NodeSet| of.iter().filter(|node| is_available(world, node) && !newly.contains(node)).count();
+    let mut floors = Vec::new();
+    for rollout in &world.rollouts {
+        let (strategy, state) = (rollout.strategy().unwrap(), rollout.state());
+        let own: Vec<&String> = goes.iter().filter(|(id, _)| *id == rollout.id).map(|(_, node)| node).collect();
+        let held = state.records.iter().filter(|(name, record)| holds_slot(record) && !own.contains(name)).count();
+        prop_assert!(own.is_empty() || held + own.len() <= strategy.max_out, "max_out: {own:?} and {held}");
+        for node in &own {
+            prop_assert!(!strategy.never.contains(node) && !world.limits.never.contains(node), "never: {node}");
+            prop_assert!(strategy.windows.open_at(world.now_ms, &rollout.id).is_some(), "window: {node}");
+        }
+        floors.extend(strategy.floors.iter().cloned().map(|floor| (own.clone(), floor)));
+        for set in strategy.exclusive.iter().chain(&world.limits.exclusive) {
+            let is_out = |member: &&NodeSet| {
+                member.iter().any(|node| !is_available(world, node) || nodes.contains(node))
+            };
+            let out = set.members.iter().filter(is_out).count();
+            let is_of = own.iter().any(|node| set.members.iter().any(|member| member.contains(node)));
+            prop_assert!(!is_of || out <= set.at_once, "exclusive {}: {out} out", set.label);
+        }
+    }
+    let all: Vec<&String> = goes.iter().map(|(_, node)| node).collect();
+    floors.extend(world.limits.floors.iter().cloned().map(|floor| (all.clone(), floor)));
+    for (own, floor) in floors {
+        let rollout_plan::floor::Part::Nodes(set) = &floor.of else { continue };
+        let touches = own.iter().any(|node| set.contains(node) && newly.contains(node.as_str()));
+        prop_assert!(!touches || left(set) >= floor.available.floor_of(set.len()), "floor of {set}: {}", left(set));
+    }
+    if let Some(max_out) = world.limits.max_out {
+        let out = world.nodes.keys().filter(|node| !is_available(world, node) || newly.contains(node.as_str())).count();
+        prop_assert!(newly.is_empty() || out <= max_out.limit_of(world.nodes.len()), "max_out of the site: {out}");
+    }
+    prop_assert!(nodes.len() <= world.limits.requests_per_tick.max(2), "too many in one tick");
+    Ok(())
+}
+
+/// No drain of somebody else is removed, replaced, or lost in a boot.
+fn check_drains(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
+    let is_foreign = |node: &str| {
+        world.nodes.get(node).is_some_and(|info| info.reason.as_deref() == Some("bad DIMM"))
+    };
+    for step in &plan.steps {
+        let (nodes, is_kept) = match &step.effect {
+            Some(Effect::Request { nodes, way }) => (nodes, *way == Way::Drained),
+            Some(Effect::CancelKeepingDrain { nodes, reason }) => (nodes, reason.as_str() == "bad DIMM"),
+            Some(Effect::Cancel { nodes } | Effect::Drain { nodes, .. } | Effect::Undrain { nodes, .. }) => {
+                (nodes, false)
+            }
+            _ => continue,
+        };
+        // A request that Slurm does not show is cancelled as well, in case that it is on its way.
+        let is_shown = |node: &str| world.nodes.get(node).is_some_and(|info| info.has("DRAIN") || info.has("FAIL"));
+        let touched = nodes.iter().find(|node| is_foreign(node) && is_shown(node) && !is_kept);
+        prop_assert!(touched.is_none(), "{touched:?}: {step:?}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_step_breaks_a_limit_or_touches_a_drain_of_others(world in worlds()) {
+        let plan = world.plan();
+        check_limits(&world, &plan)?;
+        check_drains(&world, &plan)?;
+    }
+
+    #[test]
+    fn a_plan_is_the_same_after_its_lines_and_before_its_effects(world in worlds()) {
+        let plan = world.plan();
+        let mut after = world.clone();
+        for step in &plan.steps {
+            if let Some(line) = &step.before {
+                after.write(&step.rollout, line.clone());
+            }
+        }
+        let again = after.plan();
+        prop_assert!(goes(&again).is_empty(), "{:?}\nthen {:?}", plan.steps, again.steps);
+        let halted = again.rollouts.iter().any(|(id, rollout)| rollout.blocked != plan.rollouts[id].blocked);
+        if !halted {
+            let (before, after) = (requested(&plan), requested(&again));
+            prop_assert!(before == after, "{:?}\nthen {:?}", plan.steps, again.steps);
+        }
+    }
+
+    #[test]
+    fn nothing_happens_while_slurm_is_not_known(world in worlds()) {
+        let world = World { nodes: Default::default(), ..world };
+        prop_assert_eq!(world.plan().steps, []);
+    }
+
+    #[test]
+    fn nothing_is_requested_while_frozen_paused_or_stopped(world in worlds(), how in 0..3_u8) {
+        let mut world = world;
+        let rollouts: Vec<String> = world.rollouts.iter().map(|rollout| rollout.id.clone()).collect();
+        for id in rollouts {
+            match how {
+                0 => world.write(&id, Entry::Paused { why: None }),
+                1 => world.write(&id, Entry::Stopped),
+                _ => world.write(&id, Entry::Halted { why: "x".into() }),
+            }
+        }
+        let plan = world.plan();
+        prop_assert!(requested(&plan).is_empty() && goes(&plan).is_empty(), "{:?}", plan.steps);
+    }
+
+    #[test]
+    fn every_node_that_is_not_updated_has_a_reason(world in worlds()) {
+        let plan = world.plan();
+        for rollout in &world.rollouts {
+            for (name, record) in &rollout.state().records {
+                let is_updated = record.progress == Progress::Seen(Phase::Updated);
+                prop_assert!(is_updated || plan.waiting.contains_key(name), "{name}");
+            }
+        }
+    }
+}

@@ -64,9 +64,11 @@ pub fn forecast(input: &Input<'_>, rollout: &str) -> Option<Forecast> {
     let (latest, _) = Schedule::run(&cluster, &rollout, strategy, Ends::Latest);
     let end = |visits: &[Visit]| visits.iter().map(|visit| visit.back_ms).max();
     let all = |_: &str| true;
-    let partitions = input.partitions.unwrap_or_default().iter().map(|partition| {
-        (partition.name.clone(), peak(&likely, |node| partition.nodes.contains(node)))
-    });
+    let partitions = input
+        .partitions
+        .unwrap_or_default()
+        .iter()
+        .map(|partition| (partition.name.clone(), peak(&likely, |node| partition.nodes.contains(node))));
     Some(Forecast {
         likely_ms: end(&likely),
         latest_ms: end(&latest),
@@ -97,7 +99,8 @@ impl<'a> Schedule<'_, 'a> {
         strategy: &'a Strategy,
         ends: Ends,
     ) -> (Vec<Visit>, Vec<String>) {
-        let slots = (0..strategy.max_out.min(rollout.members.len())).map(|_| Reverse(cluster.now_ms)).collect();
+        let slots =
+            (0..strategy.max_out.min(rollout.members.len())).map(|_| Reverse(cluster.now_ms)).collect();
         let (visits, unknown) = (Vec::new(), Vec::new());
         let mut schedule = Schedule { cluster, rollout, strategy, ends, slots, visits, unknown };
         schedule.go_on();
@@ -113,7 +116,9 @@ impl<'a> Schedule<'_, 'a> {
             let handed_over_ms = match member.standing {
                 Standing::Requested => self.free_ms(member),
                 Standing::Out => Some(now_ms),
-                Standing::Waiting | Standing::Updated | Standing::Failed(_) | Standing::Skipped(_) => continue,
+                Standing::Waiting | Standing::Updated | Standing::Failed(_) | Standing::Skipped(_) => {
+                    continue;
+                }
             };
             self.slots.pop();
             match handed_over_ms {
@@ -127,7 +132,7 @@ impl<'a> Schedule<'_, 'a> {
     fn begin_all(&mut self) {
         let mut left: Vec<(u64, &Unit<'a>)> = Vec::new();
         for unit in &self.rollout.units {
-            let waiting = || self.waiting(unit);
+            let waiting = || waiting(self.rollout, unit);
             let free: Option<Vec<u64>> = waiting().map(|member| self.free_ms(member)).collect();
             match free.map(|free| free.into_iter().max()) {
                 Some(Some(free_ms)) => left.push((free_ms, unit)),
@@ -145,17 +150,23 @@ impl<'a> Schedule<'_, 'a> {
         let mut taken = self.rollout.members.iter().filter(|member| member.has_begun()).count();
         let mut opens_ms = self.cluster.now_ms;
         for (index, wave) in self.strategy.waves.iter().enumerate() {
-            let later: Vec<&NodeSet> =
-                self.strategy.waves.iter().skip(index.saturating_add(1)).filter_map(|wave| wave.named.as_ref()).collect();
+            let later: Vec<&NodeSet> = self
+                .strategy
+                .waves
+                .iter()
+                .skip(index.saturating_add(1))
+                .filter_map(|wave| wave.named.as_ref())
+                .collect();
             let mut rest = Vec::new();
             for (free_ms, unit) in std::mem::take(&mut left) {
-                let is_of = |set: &NodeSet| self.waiting(unit).any(|member| set.contains(member.name));
+                let is_of =
+                    |set: &NodeSet| waiting(self.rollout, unit).any(|member| set.contains(member.name));
                 let fits = match &wave.named {
                     Some(nodes) => is_of(nodes),
                     None => taken < wave.end && !later.iter().any(|set| is_of(set)),
                 };
                 if fits {
-                    taken = taken.saturating_add(self.waiting(unit).count());
+                    taken = taken.saturating_add(waiting(self.rollout, unit).count());
                     self.begin(unit, index.saturating_add(1), opens_ms.max(self.cluster.now_ms), free_ms);
                 } else {
                     rest.push((free_ms, unit));
@@ -169,7 +180,8 @@ impl<'a> Schedule<'_, 'a> {
 
     /// Schedules the nodes of a unit, which need a slot each.
     fn begin(&mut self, unit: &Unit<'a>, wave: usize, opens_ms: u64, free_ms: u64) {
-        let members: Vec<&Member<'a>> = self.waiting(unit).collect();
+        let rollout = self.rollout;
+        let members: Vec<&Member<'a>> = waiting(rollout, unit).collect();
         let mut requested_ms = opens_ms;
         for _ in &members {
             let Some(Reverse(slot_ms)) = self.slots.pop() else { break };
@@ -200,13 +212,6 @@ impl<'a> Schedule<'_, 'a> {
         self.visits.push(Visit { requested_ms, handed_over_ms, back_ms, node: member.name.to_owned(), wave });
     }
 
-    fn waiting(&self, unit: &Unit<'a>) -> impl Iterator<Item = &Member<'a>> {
-        unit.members
-            .iter()
-            .filter_map(|member| self.rollout.members.get(*member))
-            .filter(|member| member.standing == Standing::Waiting)
-    }
-
     /// Returns the time from which a node has no jobs.
     fn free_ms(&self, member: &Member<'a>) -> Option<u64> {
         let (info, now_ms) = (member.info?, self.cluster.now_ms);
@@ -218,11 +223,20 @@ impl<'a> Schedule<'_, 'a> {
                 let likely = used.filter(|_| self.ends == Ends::Likely).and_then(|used| {
                     jobs.iter().map(|job| likely_end_ms(job, used, now_ms)).collect::<Option<Vec<u64>>>()
                 });
-                Some(likely.and_then(|ends| ends.into_iter().max()).map_or(latest_ms, |end| end.min(latest_ms)))
+                Some(
+                    likely
+                        .and_then(|ends| ends.into_iter().max())
+                        .map_or(latest_ms, |end| end.min(latest_ms)),
+                )
             }
             Free::Unknown(_) | Free::JobsNotKnown => None,
         }
     }
+}
+
+/// Returns the nodes of a unit that wait.
+fn waiting<'b, 'a>(rollout: &'b Rollout<'a>, unit: &'b Unit<'a>) -> impl Iterator<Item = &'b Member<'a>> {
+    rollout.members_of(unit).filter(|member| member.standing == Standing::Waiting)
 }
 
 /// Returns the largest number of these nodes that are out at once.

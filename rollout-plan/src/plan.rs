@@ -58,7 +58,8 @@ use waves::Waves;
 /// Everything that a plan depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// The state directory, Slurm's nodes, and agents as far as they were asked. Without Slurm's nodes there is no step.
+    /// The state directory, Slurm's nodes, and agents as far as they were asked. Without Slurm's nodes there is no
+    /// step.
     pub view: &'a View,
     /// `None` if they are not known. Nothing that needs them is decided then.
     pub jobs: Option<KnownJobs<'a>>,
@@ -82,7 +83,7 @@ pub struct KnownJobs<'a> {
     pub used_percent: Option<u8>,
 }
 
-/// What is to be done now, and what each node waits for.
+/// The steps that are due now, and the reasons for which nodes wait.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// In the order in which they are carried out.
@@ -163,10 +164,15 @@ impl<'a> Tick<'_, 'a> {
         self.push(Step { rollout: rollout.id().to_owned(), before: Some(entry), effect: None, after: None });
     }
 
-    /// Adds a reason for a node, unless there is a more decisive one.
+    /// Adds a reason for a node. That another rollout has it is none, if that one has a reason as well.
     fn wait(&mut self, node: &str, why: Why) {
+        let is_elsewhere = |why: &Why| matches!(why, Why::Skipped { skip: Skip::Superseded, .. });
         match self.plan.waiting.get_mut(node) {
-            Some(whys) => whys.push(why),
+            Some(_) if is_elsewhere(&why) => {}
+            Some(whys) => {
+                whys.retain(|why| !is_elsewhere(why));
+                whys.push(why);
+            }
             None => drop(self.plan.waiting.insert(node.to_owned(), vec![why])),
         }
     }
@@ -220,17 +226,22 @@ impl<'a> Tick<'_, 'a> {
             };
             self.explain(rollout, blocked.as_ref());
             if rollout.was_started() {
-                self.summarize(rollout, None, blocked);
+                let waves = rollout.strategy.map(|strategy| Waves::new(self.cluster, rollout, strategy));
+                self.summarize(rollout, waves.as_ref(), blocked);
             }
             return;
         };
         let blocked = self.comes_after(rollout, strategy);
         let mut waves = Waves::new(self.cluster, rollout, strategy);
-        self.keep_out(rollout, strategy);
+        let window = self.closed_window(rollout, strategy);
+        let blocked = blocked.or(window);
+        if blocked.is_none() {
+            self.keep_out(rollout, strategy, &waves);
+        }
         self.request(index, rollout, strategy, blocked.as_ref(), scopes, &mut waves);
         self.look_again(waves.opens_ms);
-        let blocked = blocked.or_else(|| self.closed_window(rollout, strategy)).or_else(|| waves.closed.clone());
-        self.summarize(rollout, Some((&waves, strategy)), blocked);
+        let blocked = blocked.or_else(|| waves.closed.clone());
+        self.summarize(rollout, Some(&waves), blocked);
     }
 
     /// Returns the reason if another rollout comes first and is not over.
@@ -258,7 +269,8 @@ impl<'a> Tick<'_, 'a> {
             let is_pending = member.record.progress.may_be_ordered(self.cluster.now_ms);
             // A request or a drain is taken back first, since their record goes as well.
             let has_traces = member.record.has_traces_in_slurm();
-            if is_pending && goes(member.standing) && (!has_traces || has_no_trace_left(member, rollout.id())) {
+            if is_pending && goes(member.standing) && (!has_traces || has_no_trace_left(member, rollout.id()))
+            {
                 nodes.push(member.name.to_owned());
             }
         }
@@ -275,12 +287,7 @@ impl<'a> Tick<'_, 'a> {
         }
     }
 
-    fn summarize(
-        &mut self,
-        rollout: &Rollout<'_>,
-        waves: Option<(&Waves<'_>, &Strategy)>,
-        blocked: Option<Why>,
-    ) {
+    fn summarize(&mut self, rollout: &Rollout<'_>, waves: Option<&Waves<'_>>, blocked: Option<Why>) {
         let mut counts = Counts::default();
         for member in &rollout.members {
             let count = match member.standing {
@@ -293,8 +300,8 @@ impl<'a> Tick<'_, 'a> {
             };
             *count = count.saturating_add(1);
         }
-        let wave = waves.map_or(0, |(waves, _)| waves.current.saturating_add(1));
-        let of = waves.map_or(0, |(_, strategy)| strategy.waves.len());
+        let wave = waves.map_or(0, |waves| waves.current.saturating_add(1));
+        let of = waves.map_or(0, Waves::number);
         let summary = RolloutPlan { wave, waves: of, counts, blocked };
         self.plan.rollouts.insert(rollout.id().to_owned(), summary);
     }

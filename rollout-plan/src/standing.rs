@@ -84,7 +84,9 @@ impl<'a> Member<'a> {
             Progress::Seen(phase) => (of_phase(phase), record.since_ms),
             Progress::Ordered => (Standing::Out, record.since_ms),
             Progress::Lost => (Standing::Failed(Failure::Lost), record.since_ms),
-            Progress::Covered | Progress::Superseded => (Standing::Skipped(Skip::Superseded), record.since_ms),
+            Progress::Covered | Progress::Superseded => {
+                (Standing::Skipped(Skip::Superseded), record.since_ms)
+            }
             Progress::Staged | Progress::Ordering { .. } | Progress::Refused | Progress::Unreachable => {
                 let member = Pending { cluster, rollout, name, record, info };
                 member.standing(down)
@@ -136,9 +138,9 @@ impl<'a> Member<'a> {
     /// Returns whether our drain is on the node.
     pub(crate) fn has_our_drain(&self, rollout: &str) -> bool {
         self.record.kept_out.is_some()
-            && self.info.is_some_and(|info| {
-                info.has("DRAIN") && !info.has("REBOOT_ISSUED") && is_ours(rollout, info)
-            })
+            && self
+                .info
+                .is_some_and(|info| info.has("DRAIN") && !info.has("REBOOT_ISSUED") && is_ours(rollout, info))
     }
 }
 
@@ -192,7 +194,9 @@ impl Pending<'_, '_> {
             return (if is_being_ordered { Standing::Out } else { requested }, record.since_ms);
         };
         if is_being_ordered || info.has("REBOOT_ISSUED") {
-            return (Standing::Out, record.since_ms);
+            let issued_ms = info.handed_over_s().map(|s| s.saturating_mul(1000));
+            let requested_ms = record.request.as_ref().map(|request| request.at_ms);
+            return (Standing::Out, issued_ms.or(requested_ms).unwrap_or(record.since_ms));
         }
         if let Some((failure, at_ms)) = self.failure(info) {
             // A failure before `resume` no longer counts: the node waits again.

@@ -52,7 +52,10 @@ impl<'a> Candidates<'_, 'a> {
         match member.standing {
             Standing::Waiting => {}
             Standing::Skipped(skip) => {
-                return Err(Why::Skipped { skip, kept_out: skip == Skip::Down && member.record.kept_out.is_some() });
+                return Err(Why::Skipped {
+                    skip,
+                    kept_out: skip == Skip::Down && member.record.kept_out.is_some(),
+                });
             }
             _ => return Err(explain(self.cluster, member)),
         }
@@ -130,10 +133,13 @@ impl<'a> Candidates<'_, 'a> {
     pub(super) fn preference(&self, member: &Member<'a>, way: Way) -> Preference {
         let Some(info) = member.info else { return (u8::MAX, 0) };
         let free = self.cluster.free(info);
-        let is_out_already = member.record.kept_out.is_some() || unavailable(info) == Some(Unavailable::Booting);
+        let is_out_already =
+            member.record.kept_out.is_some() || unavailable(info) == Some(Unavailable::Booting);
         match free {
             _ if is_out_already => (0, 0),
-            Free::Now | Free::JobsNotKnown if is_idle(info) && way == Way::Asap && !info.has("PLANNED") => (1, 0),
+            Free::Now | Free::JobsNotKnown if is_idle(info) && way == Way::Asap && !info.has("PLANNED") => {
+                (1, 0)
+            }
             _ if way == Way::Drained => (2, 0),
             Free::Now | Free::JobsNotKnown if is_idle(info) => (3, 0),
             Free::At(at_ms) => (4, at_ms),
@@ -164,8 +170,8 @@ pub(super) fn jobs(cluster: &Cluster<'_>, member: &Member<'_>) -> Why {
     }
 }
 
-/// Returns the likely end of a job, in milliseconds since 1970, if jobs use this part of their limits. One that has used
-/// more may end any time until its limit.
+/// Returns the likely end of a job, in milliseconds since 1970, if jobs use this part of their limits. One that has
+/// used more may end any time until its limit.
 pub(crate) fn likely_end_ms(job: &Job, used_percent: u8, now_ms: u64) -> Option<u64> {
     let start_ms = job.start_s?.saturating_mul(1000);
     let limit_ms = job.end_s?.saturating_mul(1000);

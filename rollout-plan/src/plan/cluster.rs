@@ -81,7 +81,11 @@ impl<'a> Cluster<'a> {
     }
 
     /// Returns the drain of a node that is neither ours nor that of a reboot: the Reason, and the user who set it.
-    pub(crate) fn foreign_drain(&self, rollout: &str, info: &'a NodeInfo) -> Option<(&'a str, Option<&'a str>)> {
+    pub(crate) fn foreign_drain(
+        &self,
+        rollout: &str,
+        info: &'a NodeInfo,
+    ) -> Option<(&'a str, Option<&'a str>)> {
         if !info.has("DRAIN") && !info.has("FAIL") || is_ours(rollout, info) {
             return None;
         }
@@ -89,6 +93,10 @@ impl<'a> Cluster<'a> {
             return Some((&drain.reason, drain.by.as_deref()));
         }
         let reason = info.reason.as_deref().unwrap_or_default();
+        // A drain has a Reason. Without one, this is a reboot's.
+        if reason.is_empty() && info.has("REBOOT_REQUESTED") {
+            return None;
+        }
         // Slurm's note of a reboot hides whose Reason it was appended to. Without a known drain it is nobody's.
         let is_of_a_reboot = Reason::classify(reason).is_of_a_reboot();
         (!is_of_a_reboot).then_some((reason, info.reason_user.as_deref()))
@@ -115,7 +123,8 @@ pub(crate) fn is_ours(rollout: &str, info: &NodeInfo) -> bool {
 }
 
 fn is_kept_out(rollout: &str, reason: &str) -> bool {
-    matches!(Reason::classify(reason).kind, ReasonKind::Ours { subject, text } if subject == rollout && text == KEPT_OUT)
+    let kind = Reason::classify(reason).kind;
+    matches!(kind, ReasonKind::Ours { subject, text } if subject == rollout && text == KEPT_OUT)
 }
 
 /// Returns whether Slurm sees the node down.

@@ -68,7 +68,7 @@ impl<'a> Tick<'_, 'a> {
     fn meet(&mut self, rollout: &Rollout<'a>, deadline: Deadline, waited: &Waited<'a>) {
         let (now_ms, record) = (self.cluster.now_ms, waited.job.record);
         let known = rollout.state.conduct.jobs.get(&record).copied();
-        // What is recorded from before the request is about an earlier run of the job.
+        // A record from before the request is about an earlier run of the job.
         let warned_ms = known.and_then(|known| known.warned_ms).filter(|at_ms| *at_ms >= waited.since_ms);
         let ended_ms = known.and_then(|known| known.ended).map(|(at_ms, _)| at_ms);
         let ended_ms = ended_ms.filter(|at_ms| *at_ms >= waited.since_ms);
@@ -82,9 +82,15 @@ impl<'a> Tick<'_, 'a> {
             let effect = Effect::Warn { record, ends_ms: end_ms.max(now_ms.saturating_add(millis(warn))) };
             // Written afterwards: rather warned twice than not at all.
             let after = Some(Entry::JobWarned { job: record, nodes });
-            return self.push(Step { rollout: rollout.id().to_owned(), before: None, effect: Some(effect), after });
+            return self.push(Step {
+                rollout: rollout.id().to_owned(),
+                before: None,
+                effect: Some(effect),
+                after,
+            });
         }
-        let promised_ms = warned_ms.zip(deadline.warn).map_or(0, |(at_ms, warn)| at_ms.saturating_add(millis(warn)));
+        let promised_ms =
+            warned_ms.zip(deadline.warn).map_or(0, |(at_ms, warn)| at_ms.saturating_add(millis(warn)));
         let end_ms = end_ms.max(promised_ms);
         if end_ms > now_ms {
             return self.look_again(Some(end_ms));
@@ -112,7 +118,11 @@ pub(super) fn stays(cluster: &Cluster<'_>, rollout: &Rollout<'_>, name: &str) ->
         // A requeued job that runs again has started since.
         let is_same_run = job.start_s.is_none_or(|start_s| start_s.saturating_mul(1000) <= at_ms);
         let is_left = is_same_run && !job.is_completing() && is_hopeless(at_ms, cluster.now_ms);
-        is_left.then(|| Why::JobStays { job: job.id.to_string(), how: how.name().to_owned(), since_ms: at_ms })
+        is_left.then(|| Why::JobStays {
+            job: job.id.to_string(),
+            how: how.name().to_owned(),
+            since_ms: at_ms,
+        })
     };
     cluster.jobs_on(name)?.iter().find_map(ended)
 }
@@ -137,9 +147,10 @@ pub(super) fn gives_up(
 /// Returns the latest time from now on at which jobs leave the node by themselves or are ended, in milliseconds since
 /// 1970. `None` if there is no such time.
 pub(super) fn latest_free(cluster: &Cluster<'_>, strategy: &Strategy, free: Free) -> Option<u64> {
-    let by_deadline = strategy.jobs.deadline.filter(|deadline| deadline.then != Then::Leave).map(|deadline| {
-        cluster.now_ms.saturating_add(millis(deadline.at_most)).saturating_add(ENDING_MS)
-    });
+    let by_deadline =
+        strategy.jobs.deadline.filter(|deadline| deadline.then != Then::Leave).map(|deadline| {
+            cluster.now_ms.saturating_add(millis(deadline.at_most)).saturating_add(ENDING_MS)
+        });
     let by_themselves = match free {
         Free::Now => Some(cluster.now_ms),
         Free::At(at_ms) => Some(at_ms),

@@ -7,6 +7,7 @@ use super::cluster::{Free, kept_out_reason};
 use super::deadlines::millis;
 use super::rollouts::{Rollout, Stance};
 use super::step::{Effect, Step};
+use super::waves::Waves;
 use crate::standing::{Failure, Member, Skip, Standing};
 use crate::strategy::{Down, Strategy, Then};
 use rollout_core::hostlist::NodeSet;
@@ -14,15 +15,18 @@ use rollout_core::rollout::journal::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 impl<'a> Tick<'_, 'a> {
-    /// Drains stragglers.
-    pub(super) fn keep_out(&mut self, rollout: &Rollout<'a>, strategy: &Strategy) {
+    /// Drains stragglers whose turn has come.
+    pub(super) fn keep_out(&mut self, rollout: &Rollout<'a>, strategy: &Strategy, waves: &Waves<'a>) {
         let limits = self.cluster.input.limits;
         let is_touched = |name: &str| strategy.nodes.contains(name) && !limits.never.contains(name);
         let mut new: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
         let mut again: Vec<String> = Vec::new();
         for member in rollout.members.iter().filter(|_| strategy.down == Down::Skip) {
-            let is_straggler = member.standing == Standing::Skipped(Skip::Down);
-            let Some(info) = member.info.filter(|_| is_straggler && is_touched(member.name)) else { continue };
+            let is_straggler =
+                member.standing == Standing::Skipped(Skip::Down) && waves.blocks(member.name).is_none();
+            let Some(info) = member.info.filter(|_| is_straggler && is_touched(member.name)) else {
+                continue;
+            };
             // One that somebody drained takes no jobs either way.
             if info.has("DRAIN") || info.has("FAIL") {
                 continue;
@@ -55,7 +59,9 @@ impl<'a> Tick<'_, 'a> {
         for member in &rollout.members {
             let Some(kept_out) = &member.record.kept_out else { continue };
             let is_group = groups.all.contains(member.name) && !groups.staying.contains(member.name);
-            let is_needless = is_needless(rollout, member, is_group) || is_group && self.gives_up(rollout, member);
+            let stays = groups.staying.contains(member.name);
+            let is_needless =
+                is_needless(rollout, member, is_group) || !stays && self.gives_up(rollout, member, is_group);
             if member.info.is_none() || !is_needless {
                 continue;
             }
@@ -77,12 +83,12 @@ impl<'a> Tick<'_, 'a> {
         }
     }
 
-    /// Returns whether a group no longer drains, because its window has no room for it or its jobs last too long.
-    fn gives_up(&self, rollout: &Rollout<'a>, member: &Member<'a>) -> bool {
+    /// Returns whether a node no longer waits for its update in a drain: its window has no room for it, or its group
+    /// has jobs that last too long.
+    fn gives_up(&self, rollout: &Rollout<'a>, member: &Member<'a>, is_group: bool) -> bool {
         let (Some(strategy), Some(info)) = (rollout.strategy, member.info) else { return false };
-        let Some(kept_out) = member.record.kept_out.as_ref().filter(|_| member.standing == Standing::Waiting) else {
-            return false;
-        };
+        let is_due = matches!(member.standing, Standing::Waiting | Standing::Skipped(Skip::Down));
+        let Some(kept_out) = member.record.kept_out.as_ref().filter(|_| is_due) else { return false };
         let windows = strategy.windows.and(&self.cluster.input.limits.windows);
         if !windows.fits(self.cluster.now_ms, rollout.visit, rollout.id()) {
             return true;
@@ -90,7 +96,7 @@ impl<'a> Tick<'_, 'a> {
         let deadline = strategy.jobs.deadline.filter(|deadline| deadline.then == Then::Leave);
         let until_ms = deadline.map(|deadline| kept_out.since_ms.saturating_add(millis(deadline.at_most)));
         let is_over = until_ms.is_some_and(|until_ms| self.cluster.now_ms > until_ms);
-        is_over && self.cluster.free(info) != Free::Now
+        is_group && is_over && self.cluster.free(info) != Free::Now
     }
 }
 
@@ -124,7 +130,9 @@ fn is_needless(rollout: &Rollout<'_>, member: &Member<'_>, is_group: bool) -> bo
     match member.standing {
         Standing::Requested | Standing::Out => false,
         // It is still to be updated before it takes jobs.
-        Standing::Failed(Failure::Refused | Failure::NoOrder) => is_ending || !member.has_our_drain(rollout.id()),
+        Standing::Failed(Failure::Refused | Failure::NoOrder) => {
+            is_ending || !member.has_our_drain(rollout.id())
+        }
         Standing::Updated | Standing::Failed(_) => true,
         Standing::Skipped(Skip::Superseded | Skip::Released | Skip::NoNode) => true,
         Standing::Waiting | Standing::Skipped(Skip::Down | Skip::Asleep) => match &rollout.stance {

@@ -27,7 +27,11 @@ impl<'a> Tick<'_, 'a> {
         fates.sort_unstable();
         for fates in fates.chunk_by(|a, b| a.0 == b.0) {
             let nodes: NodeSet = fates.iter().map(|(_, name)| (*name).to_owned()).collect();
-            let gone = |why: &str, cancelled| Entry::Withdrawn { nodes: nodes.clone(), why: why.to_owned(), cancelled };
+            let gone = |why: &str, cancelled| Entry::Withdrawn {
+                nodes: nodes.clone(),
+                why: why.to_owned(),
+                cancelled,
+            };
             let entry = match fates.first().map(|(fate, _)| fate) {
                 Some(Fate::Taken) => Entry::RequestTaken { nodes },
                 Some(Fate::Cancelled) => gone("somebody cancelled it in Slurm", true),

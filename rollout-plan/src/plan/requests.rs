@@ -19,6 +19,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Way};
 use rollout_core::slurm::availability::Unavailable;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Nodes by the way of their request, and by the Reason of the drain that stays.
 type Requests = BTreeMap<(Way, Option<String>), Vec<String>>;
@@ -30,7 +31,7 @@ struct Candidate<'b, 'a> {
     goes: Goes<'b, 'a>,
 }
 
-/// What a unit does when its turn comes.
+/// The next step of a unit when its turn comes.
 enum Goes<'b, 'a> {
     /// These nodes are requested.
     Request(Vec<(&'b Member<'a>, Way)>),
@@ -49,9 +50,9 @@ impl<'a> Tick<'_, 'a> {
         scopes: &mut Scopes,
         waves: &mut Waves<'a>,
     ) {
-        let window = self.closed_window(rollout, strategy);
         let windows = strategy.windows.and(&self.cluster.input.limits.windows);
-        let closes_ms = windows.open_at(self.cluster.now_ms, rollout.id()).filter(|_| !windows.is_always_open());
+        let closes_ms =
+            windows.open_at(self.cluster.now_ms, rollout.id()).filter(|_| !windows.is_always_open());
         if let Some(closes_ms) = closes_ms {
             self.look_again(Some(closes_ms.saturating_sub(rollout.visit_ms()).saturating_add(1)));
         }
@@ -59,7 +60,7 @@ impl<'a> Tick<'_, 'a> {
         self.explain_others(&candidates);
         let mut requests = Requests::new();
         self.repeat(&candidates, &mut requests);
-        let mut ready = self.ready(&candidates, blocked.or(window.as_ref()), waves);
+        let mut ready = self.ready(&candidates, blocked, waves);
         if strategy.order == Order::SoonestFree {
             ready.sort_by_key(|candidate| candidate.preference);
         }
@@ -126,7 +127,9 @@ impl<'a> Tick<'_, 'a> {
     fn repeat(&mut self, candidates: &Candidates<'_, 'a>, requests: &mut Requests) {
         let mut repeated: BTreeMap<Way, Vec<String>> = BTreeMap::new();
         for member in &candidates.rollout.members {
-            let Some(request) = member.record.request.as_ref().filter(|request| !request.taken) else { continue };
+            let Some(request) = member.record.request.as_ref().filter(|request| !request.taken) else {
+                continue;
+            };
             let is_shown = member.info.is_none() || member.is_queued();
             if member.standing != Standing::Requested || is_shown {
                 continue;
@@ -146,7 +149,12 @@ impl<'a> Tick<'_, 'a> {
         }
         for (way, nodes) in repeated {
             let effect = Some(Effect::Request { nodes: NodeSet::from_iter(nodes), way });
-            self.push(Step { rollout: candidates.rollout.id().to_owned(), before: None, effect, after: None });
+            self.push(Step {
+                rollout: candidates.rollout.id().to_owned(),
+                before: None,
+                effect,
+                after: None,
+            });
         }
     }
 
@@ -210,8 +218,7 @@ impl<'a> Tick<'_, 'a> {
         match unit.bring_up() {
             None => Ok((preference, Goes::Request(ways))),
             Some(group) => {
-                if let Some(closes_ms) = self.closes_too_soon(candidates, group, &ways) {
-                    let why = Why::JobsBeyondWindow { closes_ms };
+                if let Some(why) = self.closes_too_soon(candidates, group, &ways) {
                     return Err(waiting.iter().map(|_| why.clone()).collect());
                 }
                 Ok((preference, self.in_order(candidates, group, unit, ways)?))
@@ -219,21 +226,27 @@ impl<'a> Tick<'_, 'a> {
         }
     }
 
-    /// Returns the end of the window if it has no room for the visits of the sets that are left.
+    /// Returns the reason if the window has no room for the visits of the sets that are left.
     fn closes_too_soon(
         &self,
         candidates: &Candidates<'_, 'a>,
         group: &Group,
         ways: &[(&Member<'a>, Way)],
-    ) -> Option<u64> {
-        let closes_ms = candidates.closes_ms?;
+    ) -> Option<Why> {
+        let (closes_ms, now_ms) = (candidates.closes_ms?, self.cluster.now_ms);
         let is_left = |set: &&NodeSet| ways.iter().any(|(member, _)| set.contains(member.name));
         let sets = u64::try_from(group.bring_up.iter().filter(is_left).count()).unwrap_or(u64::MAX);
         let free = ways.iter().filter_map(|(member, _)| Some(self.cluster.free(member.info?)));
         let free = free.filter_map(|free| latest_free(self.cluster, candidates.strategy, free)).max();
-        let from_ms = free.unwrap_or(self.cluster.now_ms);
+        let from_ms = free.unwrap_or(now_ms);
         let back_ms = from_ms.saturating_add(sets.saturating_mul(candidates.rollout.visit_ms()));
-        (back_ms > closes_ms).then_some(closes_ms)
+        if back_ms <= closes_ms {
+            return None;
+        }
+        let takes_ms = back_ms.saturating_sub(now_ms);
+        let windows = candidates.strategy.windows.and(&self.cluster.input.limits.windows);
+        let fits_ms = windows.next_fit(now_ms, Duration::from_millis(takes_ms), candidates.rollout.id());
+        Some(Why::WindowTooShort { takes_ms, fits_ms })
     }
 
     /// Returns what is due for a group whose nodes come back one after another.
@@ -246,9 +259,8 @@ impl<'a> Tick<'_, 'a> {
     ) -> Result<Goes<'b, 'a>, Vec<Why>> {
         let rollout = candidates.rollout;
         // All nodes stop taking jobs first: users of the later nodes may need the first ones.
-        let takes_jobs = |(member, way): &&(&Member<'_>, Way)| {
-            *way == Way::Asap && !member.has_our_drain(rollout.id())
-        };
+        let takes_jobs =
+            |(member, way): &&(&Member<'_>, Way)| *way == Way::Asap && !member.has_our_drain(rollout.id());
         let open: Vec<&Member<'a>> = ways.iter().filter(takes_jobs).map(|(member, _)| *member).collect();
         if !open.is_empty() {
             return Ok(Goes::Drain(group, open));
@@ -260,7 +272,7 @@ impl<'a> Tick<'_, 'a> {
         };
         let busy = ways.iter().filter(|(_, way)| *way == Way::Asap).find(has_jobs);
         if let Some((member, _)) = busy {
-            return Err(all(&Why::GroupDrains { group: group.name.clone(), node: member.name.to_owned() }));
+            return Err(all(&Why::GroupDrains { group: group.name.clone(), node: Some(member.name.to_owned()) }));
         }
         for set in &group.bring_up {
             let members = rollout.members_of(unit).filter(|member| set.contains(member.name));
@@ -290,9 +302,8 @@ impl<'a> Tick<'_, 'a> {
         (scopes, waves): (&mut Scopes, &mut Waves<'a>),
         requests: &mut Requests,
     ) {
-        let waiting = || {
-            rollout.members_of(candidate.unit).filter(|member| member.standing == Standing::Waiting)
-        };
+        let waiting =
+            || rollout.members_of(candidate.unit).filter(|member| member.standing == Standing::Waiting);
         let names = || waiting().map(|member| member.name);
         let limit = self.cluster.input.limits.requests_per_tick;
         let nodes = match &candidate.goes {
@@ -302,7 +313,8 @@ impl<'a> Tick<'_, 'a> {
         let is_full = self.requested > 0 && self.requested.saturating_add(nodes) > limit;
         // An earlier unit may have filled the wave.
         let why = names().find_map(|name| waves.blocks(name));
-        let why = why.or_else(|| scopes.blocked(index, names())).map(|why| self.too_large(rollout, candidate, why));
+        let why =
+            why.or_else(|| scopes.blocked(index, names())).map(|why| self.too_large(rollout, candidate, why));
         if let Some(why) = why.or_else(|| is_full.then_some(Why::NextTick { limit })) {
             for name in names() {
                 self.wait(name, why.clone());
@@ -332,8 +344,7 @@ impl<'a> Tick<'_, 'a> {
                 let line = is_new.then(|| Entry::KeptOut { nodes: nodes.clone(), reason: None });
                 self.drain(rollout, nodes, line);
                 for member in waiting() {
-                    let (group, node) = (group.name.clone(), member.name.to_owned());
-                    self.wait(member.name, Why::GroupDrains { group, node });
+                    self.wait(member.name, Why::GroupDrains { group: group.name.clone(), node: None });
                 }
             }
         }

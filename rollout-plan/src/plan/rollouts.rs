@@ -2,23 +2,27 @@
 
 use super::cluster::Cluster;
 use super::units::{self, Unit};
-use crate::standing::{Member, Standing};
+use crate::standing::Member;
 use crate::strategy::{Down, Strategy};
 use crate::why::Why;
 use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::rollout::journal::ConductState;
+use rollout_core::text::one_line;
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// The expected time of a node's reboot and update, if no earlier ones are known.
 pub const DEFAULT_VISIT: Duration = Duration::from_secs(15 * 60);
 
+/// Length limit of the error about a strategy, in characters.
+const MAX_ERROR: usize = 200;
+
 /// The treatment of a rollout in this tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stance {
     /// Nodes may be requested.
     Request,
-    /// Nothing is requested, and what Slurm has not issued is withdrawn.
+    /// No node is requested, and what Slurm has not issued is withdrawn.
     Withdraw(Why),
     /// The same, and none of its drains stays.
     End(Option<Why>),
@@ -50,9 +54,11 @@ impl<'a> Rollout<'a> {
             .iter()
             .map(|(name, record)| Member::new(cluster, state, (name, record), down))
             .collect();
-        let by_name: HashMap<&str, usize> = members.iter().enumerate().map(|(index, member)| (member.name, index)).collect();
+        let by_name: HashMap<&str, usize> =
+            members.iter().enumerate().map(|(index, member)| (member.name, index)).collect();
         let limits = cluster.input.limits;
-        let units = strategy.map(|strategy| units::of(strategy, limits, &members, &by_name)).unwrap_or_default();
+        let units =
+            strategy.map(|strategy| units::of(strategy, limits, &members, &by_name)).unwrap_or_default();
         let visit = cluster.input.visits.get(&state.id).copied().unwrap_or(DEFAULT_VISIT);
         Self { state, strategy, stance, members, by_name, units, visit }
     }
@@ -70,7 +76,6 @@ impl<'a> Rollout<'a> {
         unit.members.iter().filter_map(|member| self.members.get(*member))
     }
 
-
     pub(crate) fn was_started(&self) -> bool {
         self.state.conduct.state != ConductState::NotStarted
     }
@@ -82,11 +87,7 @@ impl<'a> Rollout<'a> {
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.
-fn stance(
-    cluster: &Cluster<'_>,
-    state: &RolloutState,
-    strategy: Option<Result<(), &String>>,
-) -> Stance {
+fn stance(cluster: &Cluster<'_>, state: &RolloutState, strategy: Option<Result<(), &String>>) -> Stance {
     let conduct = &state.conduct;
     let by = conduct.by.clone();
     match &conduct.state {
@@ -105,5 +106,5 @@ fn stance(
         (Some(Err(error)), _) | (_, Err(error)) => error.clone(),
         (None, Ok(_)) => "it was not read".to_owned(),
     };
-    Stance::Withdraw(Why::Strategy { error })
+    Stance::Withdraw(Why::Strategy { error: one_line(&error, MAX_ERROR) })
 }

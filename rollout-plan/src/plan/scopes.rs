@@ -217,7 +217,10 @@ impl Scope {
                 available: total.saturating_sub(self.out),
             }),
             Limit::FloorNotKnown { of } => Some(Why::FloorNotKnown { of: of.clone() }),
-            Limit::Exclusive { set } => other.map(|node| Why::Exclusive { set: set.clone(), node }),
+            Limit::Exclusive { set } => Some(match other {
+                Some(node) => Why::Exclusive { set: set.clone(), node },
+                None => Why::GroupInSet { set: set.clone(), at_once: self.at_most },
+            }),
         }
     }
 }

@@ -6,8 +6,8 @@ use rollout_core::slurm::jobs::JobId;
 use rollout_core::slurm::reason::Reason;
 use serde::{Serialize, Serializer};
 
-/// One step. Each part may be missing. A process that is killed between them, or whose effect fails, finds the same step
-/// or the next one in its next plan.
+/// One step. Each part may be missing. A process that is killed between them, or whose effect fails, finds the same
+/// step or the next one in its next plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// Id of the rollout.

@@ -29,16 +29,19 @@ pub(super) fn of<'a>(
     members: &[Member<'a>],
     by_name: &HashMap<&'a str, usize>,
 ) -> Vec<Unit<'a>> {
-    // Those of the strategy come last and replace those of the site.
+    // Groups of the strategy come last and replace those of the site.
     let groups = limits.groups.iter().chain(&strategy.groups);
     let group_of: HashMap<&str, &'a Group> =
         groups.flat_map(|group| group.nodes.iter().map(move |node| (node, group))).collect();
     let mut units: Vec<Unit<'a>> = Vec::new();
     let mut of_group: HashMap<&str, usize> = HashMap::new();
     for name in strategy.sequence.iter().map(String::as_str) {
-        let Some(member) = by_name.get(name).copied().filter(|member| *member < members.len()) else { continue };
+        let Some(member) = by_name.get(name).copied().filter(|member| *member < members.len()) else {
+            continue;
+        };
         let group = group_of.get(name).copied();
-        match group.and_then(|group| of_group.get(group.name.as_str())).and_then(|unit| units.get_mut(*unit)) {
+        match group.and_then(|group| of_group.get(group.name.as_str())).and_then(|unit| units.get_mut(*unit))
+        {
             Some(unit) => unit.members.push(member),
             None => {
                 if let Some(group) = group {

@@ -1,7 +1,7 @@
 //! Waves: which one a rollout is in, and whether it may go on.
 //!
-//! A wave that is an amount takes any nodes that no wave names. Which ones it took is not recorded: nodes belong to such
-//! waves in the order in which they were requested, because the next wave begins only after all nodes of the ones
+//! A wave that is an amount takes any nodes that no wave names. It is not recorded which ones it took: nodes belong to
+//! such waves in the order in which they were requested, because the next wave begins only after all nodes of the ones
 //! before have ended.
 
 use super::cluster::{Cluster, unavailable};
@@ -89,6 +89,11 @@ impl<'a> Waves<'a> {
     pub(crate) fn take<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let taken = nodes.filter(|name| !self.named.contains_key(name) && !self.begun.contains_key(name));
         self.room = self.room.saturating_sub(taken.count());
+    }
+
+    /// Returns the number of waves.
+    pub(crate) fn number(&self) -> usize {
+        self.waves.len()
     }
 
     pub(crate) fn label(&self, wave: usize) -> String {

@@ -1,7 +1,7 @@
 //! Withdrawals: requests that must not go on and that Slurm has not issued.
 //!
-//! A withdrawal is recorded when it is seen: Slurm no longer shows the request. Until then it is repeated, which harms
-//! nothing. If its line came first and the process died, nothing would tell our request from one that an admin made with
+//! A withdrawal is recorded when it is seen: Slurm no longer shows the request. Until then it is repeated, which does no
+//! harm. If its line came first and the process died, nothing would tell our request from one that an admin made with
 //! the same Reason.
 
 use super::cluster::kept_out_reason;
@@ -72,7 +72,8 @@ impl<'a> Tick<'_, 'a> {
             return Some(Why::Window { opens_ms });
         }
         if request.way != Way::Drained
-            && let Some((reason, by)) = member.info.and_then(|info| self.cluster.foreign_drain(rollout.id(), info))
+            && let Some((reason, by)) =
+                member.info.and_then(|info| self.cluster.foreign_drain(rollout.id(), info))
         {
             return Some(Why::Drained { by: by.map(str::to_owned), reason: reason.to_owned() });
         }
@@ -87,7 +88,8 @@ impl<'a> Tick<'_, 'a> {
     fn drain_to_keep(&self, rollout: &Rollout<'a>, member: &Member<'a>, request: &Request) -> Option<String> {
         let foreign = member.info.and_then(|info| self.cluster.foreign_drain(rollout.id(), info));
         let drained = || request.drained.clone().filter(|_| request.way == Way::Drained);
-        let ours = || member.record.kept_out.as_ref().map(|_| kept_out_reason(rollout.id()).as_str().to_owned());
+        let ours =
+            || member.record.kept_out.as_ref().map(|_| kept_out_reason(rollout.id()).as_str().to_owned());
         foreign.map(|(reason, _)| reason.to_owned()).or_else(drained).or_else(ours)
     }
 }

@@ -55,7 +55,9 @@ impl Text<'_> {
             Why::JobsBeyondWindow { closes_ms } => {
                 write!(f, "its jobs may last until the window closes {}", self.time(*closes_ms))
             }
-            Why::Soak { wave, until_ms } => write!(f, "soak after wave {wave} until {}", self.time(*until_ms)),
+            Why::Soak { wave, until_ms } => {
+                write!(f, "soak after wave {wave} until {}", self.time(*until_ms))
+            }
             Why::Job { job, uid, about_ms: Some(about_ms), limit_ms } => {
                 let (about, limit) = (self.time(*about_ms), self.time(*limit_ms));
                 write!(f, "job {job} of uid {uid} until about {about} (limit {limit})")
@@ -98,7 +100,9 @@ impl Text<'_> {
             Why::Approval { wave, number } => {
                 write!(f, "approval wanted after wave {number} ({wave})")
             }
-            Why::LaterWave { wave, number, of } => write!(f, "its turn comes after wave {number} of {of} ({wave})"),
+            Why::LaterWave { wave, number, of } => {
+                write!(f, "its turn comes after wave {number} of {of} ({wave})")
+            }
             Why::NoEnd { why } => f.write_str(why),
             Why::JobsNotKnown => f.write_str("Slurm's jobs could not be read"),
             Why::JobsBeyondDeadline { at_most_ms } => {
@@ -109,8 +113,12 @@ impl Text<'_> {
                 write!(f, "drained by {}: {reason}", by.as_deref().unwrap_or("an unknown user"))
             }
             Why::Unavailable { what } => f.write_str(what),
-            Why::RequestedByOthers => f.write_str("somebody else requested its reboot, which will apply the rollout"),
-            Why::Cancelled => f.write_str("somebody cancelled its reboot in Slurm; `slurm-rollout resume` requests it again"),
+            Why::RequestedByOthers => {
+                f.write_str("somebody else requested its reboot, which will apply the rollout")
+            }
+            Why::Cancelled => f.write_str(
+                "somebody cancelled its reboot in Slurm; `slurm-rollout resume` requests it again",
+            ),
             _ => self.write_limits(f),
         }
     }
@@ -123,9 +131,13 @@ impl Text<'_> {
             Why::BringUp { group, node, standing } => {
                 write!(f, "group {group}: {node} comes back before it and {}", describe(*standing))
             }
-            Why::GroupDrains { group, node } => write!(f, "group {group}: {node} still has jobs"),
+            Why::GroupDrains { group, node: Some(node) } => write!(f, "group {group}: {node} still has jobs"),
+            Why::GroupDrains { group, node: None } => write!(f, "the nodes of group {group} stop taking jobs"),
             Why::GroupTooLarge { group, nodes, max_out } => {
                 write!(f, "group {group} has {nodes} nodes, and max_out is {max_out}")
+            }
+            Why::GroupInSet { set, at_once } => {
+                write!(f, "exclusive set {set}: {at_once} at once, and its group has more of them")
             }
             Why::Exclusive { set, node } => write!(f, "exclusive set {set}: {node} is out"),
             Why::Floor { of, floor, available } => {
@@ -142,7 +154,11 @@ impl Text<'_> {
             }
             Why::Skipped { skip, kept_out } => {
                 f.write_str(describe_skip(*skip))?;
-                if *kept_out { f.write_str("; drained, so that it takes no jobs before its update") } else { Ok(()) }
+                if *kept_out {
+                    f.write_str("; drained, so that it takes no jobs before its update")
+                } else {
+                    Ok(())
+                }
             }
             // The others have their text above.
             _ => Ok(()),

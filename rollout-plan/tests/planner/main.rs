@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod forecast;
 mod properties;
 mod scenarios;
 mod script;

@@ -1,7 +1,7 @@
 //! Properties of any plan: of random clusters, whose nodes are in random states, with random journals and strategies.
 
 use crate::script;
-use crate::world::World;
+use crate::world::{World, Written};
 use proptest::prelude::*;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
@@ -64,7 +64,8 @@ fn nodes() -> impl Strategy<Value = String> {
         "ordering N;unreachable N no answer",
         "cancelled N",
     ]);
-    let job = prop::sample::select(vec!["", "", "R -1h +1h", "R -1h +9h", "R -1h none", "S -1h +1h", "CG -2h -1h"]);
+    let job =
+        prop::sample::select(vec!["", "", "R -1h +1h", "R -1h +9h", "R -1h none", "S -1h +1h", "CG -2h -1h"]);
     let node = (states, lines, job, 1..3600_u32);
     prop::collection::vec(node, NODES).prop_map(|nodes| {
         let mut text = String::new();
@@ -78,7 +79,8 @@ fn nodes() -> impl Strategy<Value = String> {
                 text.push_str(&format!("job {number} {state} n{number} {start} {end}\n"));
             }
             for line in lines.split(';').filter(|line| !line.is_empty()) {
-                journal.push_str(&format!("-{ago_s}s {rollout} {}\n", line.replace('N', &format!("n{number}"))));
+                journal
+                    .push_str(&format!("-{ago_s}s {rollout} {}\n", line.replace('N', &format!("n{number}"))));
             }
         }
         format!("{text}ROLLOUTS\n{journal}")
@@ -101,10 +103,16 @@ fn strategies() -> impl Strategy<Value = String> {
         ],
         0..9,
     );
-    let window = prop::sample::select(vec!["", "", "from = \"19:00\", to = \"23:00\"", "from = \"03:00\", to = \"05:00\""]);
+    let window = prop::sample::select(vec![
+        "",
+        "",
+        "from = \"19:00\", to = \"23:00\"",
+        "from = \"03:00\", to = \"05:00\"",
+    ]);
     let group = prop::sample::select(vec!["", "", "bring_up = [\"n7\"]", "bring_up = []"]);
     (max_out, more, window, group).prop_map(|(max_out, more, window, group)| {
-        let mut text = format!("max_out = {}\n{}\n", max_out.max(if group.is_empty() { 1 } else { 2 }), more.join("\n"));
+        let mut text =
+            format!("max_out = {}\n{}\n", max_out.max(if group.is_empty() { 1 } else { 2 }), more.join("\n"));
         if !window.is_empty() {
             text.push_str(&format!("window = [{{ {window}, zone = \"UTC\" }}]\n"));
         }
@@ -122,13 +130,16 @@ fn worlds() -> impl Strategy<Value = World> {
         "limits {\nfloor = [{ nodes = \"n[5-12]\", available = \"50%\" }]\nnever = \"n2\"\n}\n",
         "limits {\nexclusive = [{ nodes = \"n[5-12]\", at_once = 2 }]\nrequests_per_tick = 2\n}\n",
     ]);
-    let steering = prop::sample::select(vec!["", "", "", "-1s a paused x\n", "-1s a stopped\n", "frozen bob: smoke\n"]);
-    (nodes(), strategies(), limits, steering, 0..10_u32).prop_map(|(nodes, strategy, limits, steering, more)| {
-        let b = format!("rollout b n[9-12] {{\nmax_out = {}\n}}\n", more % 4 + 1);
-        let rollouts = format!("rollout a n[1-8] {{\n{strategy}}}\n{b}");
-        let jobs = if more == 0 { "jobs unknown\n" } else { "" };
-        script::read(&format!("{limits}{}{steering}{jobs}", nodes.replace("ROLLOUTS\n", &rollouts)))
-    })
+    let steering =
+        prop::sample::select(vec!["", "", "", "-1s a paused x\n", "-1s a stopped\n", "frozen bob: smoke\n"]);
+    (nodes(), strategies(), limits, steering, 0..10_u32).prop_map(
+        |(nodes, strategy, limits, steering, more)| {
+            let b = format!("rollout b n[9-12] {{\nmax_out = {}\n}}\n", more % 4 + 1);
+            let rollouts = format!("rollout a n[1-8] {{\n{strategy}}}\n{b}");
+            let jobs = if more == 0 { "jobs unknown\n" } else { "" };
+            script::read(&format!("{limits}{}{steering}{jobs}", nodes.replace("ROLLOUTS\n", &rollouts)))
+        },
+    )
 }
 
 /// Nodes that the plan takes out of service: of each rollout, those with a new line.
@@ -149,30 +160,49 @@ fn requested(plan: &Plan) -> BTreeSet<String> {
     nodes.flat_map(|nodes| nodes.iter().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-fn is_available(world: &World, node: &str) -> bool {
-    let records = world.rollouts.iter().filter_map(|rollout| rollout.state().records.get(node).cloned());
-    let is_requested = records.into_iter().any(|record| record.request.is_some() && record.progress == Progress::Staged);
+/// Returns whether a request or a drain of a node is written and may be in effect: the node has not booted since, and is
+/// not down.
+fn is_taken(world: &World, node: &str, record: &NodeRecord) -> bool {
+    let is_written = record.request.is_some() || record.kept_out.is_some();
     let info = world.nodes.get(node);
-    !is_requested && info.is_some_and(|info| Availability::of(info).is_available() && !info.has("REBOOT_REQUESTED"))
+    let is_over = info.is_some_and(|info| info.boot_s != Some(1) || info.has("DOWN") || info.has("POWERED_DOWN"));
+    is_written && !is_over && matches!(record.progress, Progress::Staged)
 }
 
-fn holds_slot(record: &NodeRecord) -> bool {
-    record.request.is_some() || matches!(record.progress, Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held))
+fn is_available(world: &World, node: &str) -> bool {
+    let states = world.rollouts.iter().map(Written::state);
+    let is_taken = states.filter_map(|state| state.records.get(node).cloned()).any(|record| is_taken(world, node, &record));
+    let info = world.nodes.get(node);
+    !is_taken && info.is_some_and(|info| Availability::of(info).is_available() && !info.has("REBOOT_REQUESTED"))
+}
+
+/// Returns whether a node is out through its rollout.
+fn holds_slot(world: &World, node: &str, record: &NodeRecord) -> bool {
+    let is_out = matches!(record.progress, Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held));
+    is_out || is_taken(world, node, record)
 }
 
 fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     let goes = goes(plan);
     let nodes: BTreeSet<&str> = goes.iter().map(|(_, node)| node.as_str()).collect();
     let newly: BTreeSet<&str> = nodes.iter().copied().filter(|node| is_available(world, node)).collect();
-    let left = |of: &NodeSet| of.iter().filter(|node| is_available(world, node) && !newly.contains(node)).count();
+    let left =
+        |of: &NodeSet| of.iter().filter(|node| is_available(world, node) && !newly.contains(node)).count();
     let mut floors = Vec::new();
     for rollout in &world.rollouts {
         let (strategy, state) = (rollout.strategy().unwrap(), rollout.state());
+        let held = |name: &str| state.records.get(name).is_some_and(|record| holds_slot(world, name, record));
         let own: Vec<&String> = goes.iter().filter(|(id, _)| *id == rollout.id).map(|(_, node)| node).collect();
-        let held = state.records.iter().filter(|(name, record)| holds_slot(record) && !own.contains(name)).count();
-        prop_assert!(own.is_empty() || held + own.len() <= strategy.max_out, "max_out: {own:?} and {held}");
+        // A request that is written anew takes no more room, and neither does that of a straggler.
+        let is_kept_out = |name: &str| state.records.get(name).is_some_and(|record| record.kept_out.is_some());
+        let own: Vec<&String> = own.into_iter().filter(|node| !held(node) && !is_kept_out(node)).collect();
+        let out = state.records.keys().filter(|name| held(name)).count();
+        prop_assert!(own.is_empty() || out + own.len() <= strategy.max_out, "max_out: {own:?} and {out}");
         for node in &own {
-            prop_assert!(!strategy.never.contains(node) && !world.limits.never.contains(node), "never: {node}");
+            prop_assert!(
+                !strategy.never.contains(node) && !world.limits.never.contains(node),
+                "never: {node}"
+            );
             prop_assert!(strategy.windows.open_at(world.now_ms, &rollout.id).is_some(), "window: {node}");
         }
         floors.extend(strategy.floors.iter().cloned().map(|floor| (own.clone(), floor)));
@@ -190,21 +220,31 @@ fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     for (own, floor) in floors {
         let rollout_plan::floor::Part::Nodes(set) = &floor.of else { continue };
         let touches = own.iter().any(|node| set.contains(node) && newly.contains(node.as_str()));
-        prop_assert!(!touches || left(set) >= floor.available.floor_of(set.len()), "floor of {set}: {}", left(set));
+        prop_assert!(
+            !touches || left(set) >= floor.available.floor_of(set.len()),
+            "floor of {set}: {}",
+            left(set)
+        );
     }
     if let Some(max_out) = world.limits.max_out {
-        let out = world.nodes.keys().filter(|node| !is_available(world, node) || newly.contains(node.as_str())).count();
-        prop_assert!(newly.is_empty() || out <= max_out.limit_of(world.nodes.len()), "max_out of the site: {out}");
+        let out = world
+            .nodes
+            .keys()
+            .filter(|node| !is_available(world, node) || newly.contains(node.as_str()))
+            .count();
+        prop_assert!(
+            newly.is_empty() || out <= max_out.limit_of(world.nodes.len()),
+            "max_out of the site: {out}"
+        );
     }
-    prop_assert!(nodes.len() <= world.limits.requests_per_tick.max(2), "too many in one tick");
+    prop_assert!(newly.len() <= world.limits.requests_per_tick, "too many in one tick");
     Ok(())
 }
 
 /// No drain of somebody else is removed, replaced, or lost in a boot.
 fn check_drains(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
-    let is_foreign = |node: &str| {
-        world.nodes.get(node).is_some_and(|info| info.reason.as_deref() == Some("bad DIMM"))
-    };
+    let is_foreign =
+        |node: &str| world.nodes.get(node).is_some_and(|info| info.reason.as_deref() == Some("bad DIMM"));
     for step in &plan.steps {
         let (nodes, is_kept) = match &step.effect {
             Some(Effect::Request { nodes, way }) => (nodes, *way == Way::Drained),
@@ -215,7 +255,8 @@ fn check_drains(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
             _ => continue,
         };
         // A request that Slurm does not show is cancelled as well, in case that it is on its way.
-        let is_shown = |node: &str| world.nodes.get(node).is_some_and(|info| info.has("DRAIN") || info.has("FAIL"));
+        let is_shown =
+            |node: &str| world.nodes.get(node).is_some_and(|info| info.has("DRAIN") || info.has("FAIL"));
         let touched = nodes.iter().find(|node| is_foreign(node) && is_shown(node) && !is_kept);
         prop_assert!(touched.is_none(), "{touched:?}: {step:?}");
     }
@@ -223,8 +264,6 @@ fn check_drains(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-
     #[test]
     fn no_step_breaks_a_limit_or_touches_a_drain_of_others(world in worlds()) {
         let plan = world.plan();
@@ -236,18 +275,14 @@ proptest! {
     fn a_plan_is_the_same_after_its_lines_and_before_its_effects(world in worlds()) {
         let plan = world.plan();
         let mut after = world.clone();
-        for step in &plan.steps {
+        for step in plan.steps.iter().filter(|step| step.effect.is_some()) {
             if let Some(line) = &step.before {
                 after.write(&step.rollout, line.clone());
             }
         }
         let again = after.plan();
         prop_assert!(goes(&again).is_empty(), "{:?}\nthen {:?}", plan.steps, again.steps);
-        let halted = again.rollouts.iter().any(|(id, rollout)| rollout.blocked != plan.rollouts[id].blocked);
-        if !halted {
-            let (before, after) = (requested(&plan), requested(&again));
-            prop_assert!(before == after, "{:?}\nthen {:?}", plan.steps, again.steps);
-        }
+        prop_assert!(requested(&plan) == requested(&again), "{:?}\nthen {:?}", plan.steps, again.steps);
     }
 
     #[test]

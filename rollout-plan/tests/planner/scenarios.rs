@@ -1,5 +1,5 @@
-//! Scripted scenarios: text in, text out. `tests/scenarios/*.txt` are reviewed like code. With `BLESS=1`, they are written
-//! anew.
+//! Scripted scenarios: text in, text out. `tests/scenarios/*.txt` are reviewed like code. With `BLESS=1`, they are
+//! written anew.
 
 use crate::script;
 use crate::world::World;
@@ -38,7 +38,10 @@ fn each_scenario_has_its_plan() {
             continue;
         }
         let lines = now.lines().zip(before.lines().chain(std::iter::repeat("")));
-        let changed: Vec<String> = lines.filter(|(now, before)| now != before).map(|(now, before)| format!("{before}\n→ {now}")).collect();
+        let changed: Vec<String> = lines
+            .filter(|(now, before)| now != before)
+            .map(|(now, before)| format!("{before}\n→ {now}"))
+            .collect();
         different.push(format!("{}:\n{}", file.display(), changed.join("\n")));
     }
     assert!(different.is_empty(), "{}\nBLESS=1 accepts these plans", different.join("\n"));
@@ -51,11 +54,12 @@ fn bless(file: &Path, text: &str) {
 
 /// Returns the text with the plans of now.
 fn replayed(text: &str) -> String {
-    let mut parts = text.split(&format!("\n{TITLE}"));
+    let (title, plan) = (format!("\n{TITLE}"), format!("\n{PLAN}\n"));
+    let mut parts = text.split(title.as_str());
     let mut replayed = parts.next().unwrap().trim_end().to_owned();
     for scenario in parts {
         let (title, rest) = scenario.split_once('\n').unwrap();
-        let script = rest.split(&format!("\n{PLAN}\n")).next().unwrap().trim_end();
+        let script = rest.split(plan.as_str()).next().unwrap().trim_end();
         let world = script::read(script);
         let plan = print(&world, &world.plan());
         let _ = write!(replayed, "\n\n{TITLE}{title}\n{script}\n{PLAN}\n{}", plan.trim_end());
@@ -75,9 +79,13 @@ fn print(world: &World, plan: &Plan) -> String {
             ("failed", rollout.counts.failed),
             ("skipped", rollout.counts.skipped),
         ];
-        let counts: Vec<String> =
-            counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
-        let blocked = rollout.blocked.as_ref().map(|why| format!("; {}", why.text(&TimeZone::UTC, world.now_ms)));
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        let blocked =
+            rollout.blocked.as_ref().map(|why| format!("; {}", why.text(&TimeZone::UTC, world.now_ms)));
         let (wave, of, counts) = (rollout.wave, rollout.waves, counts.join(", "));
         let _ = writeln!(text, "{id}: wave {wave} of {of}: {counts}{}", blocked.unwrap_or_default());
     }
@@ -93,7 +101,9 @@ fn print(world: &World, plan: &Plan) -> String {
     let mut lines: Vec<String> =
         waiting.into_iter().map(|(whys, nodes)| format!("{}: {whys}", NodeSet::from_iter(nodes))).collect();
     lines.sort();
-    lines.iter().for_each(|line| drop(writeln!(text, "{line}")));
+    for line in lines {
+        let _ = writeln!(text, "{line}");
+    }
     if let Some(again_ms) = plan.look_again_ms {
         let _ = writeln!(text, "again in {} s", (again_ms - world.now_ms).div_ceil(1000));
     }
@@ -102,7 +112,8 @@ fn print(world: &World, plan: &Plan) -> String {
 
 fn describe(world: &World, step: &Step) -> String {
     let line = |line: &Option<Entry>| line.as_ref().map(|line| format!("[{}]", line.describe()));
-    let parts = [line(&step.before), step.effect.as_ref().map(|effect| done(world, effect)), line(&step.after)];
+    let parts =
+        [line(&step.before), step.effect.as_ref().map(|effect| done(world, effect)), line(&step.after)];
     parts.into_iter().flatten().collect::<Vec<String>>().join(" ")
 }
 
@@ -112,7 +123,9 @@ fn done(world: &World, effect: &Effect) -> String {
         Effect::Request { nodes, way: Way::Down } => format!("reboot nextstate=resume {nodes}"),
         Effect::Request { nodes, way: Way::Drained } => format!("reboot {nodes}"),
         Effect::Cancel { nodes } => format!("cancel {nodes}"),
-        Effect::CancelKeepingDrain { nodes, reason } => format!("cancel {nodes} and keep it drained: {reason}"),
+        Effect::CancelKeepingDrain { nodes, reason } => {
+            format!("cancel {nodes} and keep it drained: {reason}")
+        }
         Effect::Drain { nodes, reason } => format!("drain {nodes}: {reason}"),
         Effect::Undrain { nodes, earlier, .. } => {
             format!("undrain {nodes}, Reason {}", earlier.as_deref().unwrap_or("as it is"))

@@ -3,7 +3,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `now 2026-12-01T02:00` | the present, in UTC. Monday, 2026-11-30T20:00, if there is none |
-//! | `node n[1-4] IDLE+DRAIN by bob: bad DIMM` | nodes as Slurm shows them; `at TIME` is that of the Reason, `boot TIME` the last boot |
+//! | `node n[1-4] IDLE+DRAIN by bob: bad DIMM` | nodes as Slurm shows them; `at` and `boot` give times |
 //! | `features n1 a100` | features of nodes |
 //! | `drained n1 by bob: bad DIMM` | a drain that the state directory knows |
 //! | `job 7 R n[1-2] -1h +30m` | a job with its state, nodes, start and end; `none` is no limit |
@@ -60,7 +60,8 @@ pub fn read(script: &str) -> World {
                 world.rollouts.push(rollout(world.now_ms, id, nodes, &text));
             }
             ["visit", id, time] => {
-                world.rollouts.iter_mut().find(|rollout| rollout.id == id).unwrap().visit = Some(period(time));
+                world.rollouts.iter_mut().find(|rollout| rollout.id == id).unwrap().visit =
+                    Some(period(time));
             }
             _ => fact(&mut world, line, &words),
         }
@@ -78,7 +79,8 @@ fn fact(world: &mut World, line: &str, words: &[&str]) {
         }
         ["features", nodes, features] => {
             for name in set(nodes).iter() {
-                world.nodes.get_mut(name).unwrap().features = features.split(',').map(str::to_owned).collect();
+                world.nodes.get_mut(name).unwrap().features =
+                    features.split(',').map(str::to_owned).collect();
             }
         }
         ["drained", nodes, "by", rest @ ..] => {
@@ -214,7 +216,9 @@ fn entry(words: &[&str]) -> Entry {
         ["ordering", nodes] => Entry::Ordering { nodes: set(nodes), order, until_ms: 0 },
         ["ordered", nodes] => Entry::Ordered { nodes: set(nodes), order, volatile: false },
         ["refused", nodes, why @ ..] => Entry::Refused { nodes: set(nodes), order, why: why.join(" ") },
-        ["unreachable", nodes, why @ ..] => Entry::Unreachable { nodes: set(nodes), order, why: why.join(" ") },
+        ["unreachable", nodes, why @ ..] => {
+            Entry::Unreachable { nodes: set(nodes), order, why: why.join(" ") }
+        }
         ["lost", nodes, why @ ..] => Entry::Lost { nodes: set(nodes), order, why: why.join(" ") },
         [phase, nodes, error @ ..] => {
             let phase = Phase::ALL.into_iter().find(|known| known.name() == *phase).unwrap();

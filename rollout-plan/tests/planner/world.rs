@@ -76,12 +76,17 @@ impl World {
     pub fn with_input<T>(&self, use_it: impl FnOnce(&Input<'_>) -> T) -> T {
         let (slurm, now_ms) = (self.nodes.clone(), self.now_ms);
         let view = View { snapshot: self.snapshot(), slurm, agents: BTreeMap::new(), now_ms };
-        let config = SlurmConfig::parse("OverTimeLimit = 0 min\nKillWait = 0 sec\nUnkillableStepTimeout = 60 sec\n");
+        let config =
+            SlurmConfig::parse("OverTimeLimit = 0 min\nKillWait = 0 sec\nUnkillableStepTimeout = 60 sec\n");
         let ends = JobEnds::new(&config, self.partitions.as_deref().unwrap_or_default());
         let visits = self.rollouts.iter().filter_map(|rollout| Some((rollout.id.clone(), rollout.visit?)));
         use_it(&Input {
             view: &view,
-            jobs: self.jobs.as_ref().map(|list| KnownJobs { list, ends: &ends, used_percent: self.used_percent }),
+            jobs: self.jobs.as_ref().map(|list| KnownJobs {
+                list,
+                ends: &ends,
+                used_percent: self.used_percent,
+            }),
             partitions: self.partitions.as_deref(),
             reservations: self.reservations.as_deref(),
             strategies: &self.strategies(),

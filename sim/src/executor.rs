@@ -1,39 +1,51 @@
-//! The executor: reads Slurm, plans, and carries out each step as a journal line and its effect. It may be killed
-//! between any two of them.
+//! The executor: reads Slurm, plans under the lock of the state directory and writes the lines of all steps, then
+//! carries out their effects. It may be killed between any two of these, and may be slow at each.
 
 use crate::invariants;
 use crate::slurm::By;
 use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::node::Next;
 use crate::world::{Event, World};
+use rollout_core::agent::phase::Phase;
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict, decide};
+use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::View;
-use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{JobEnd, Way};
+use rollout_core::rollout::journal::{JobEnd, NodeRecord, Progress, Way};
 use rollout_core::slurm::jobs::{Job, JobEnds};
-use rollout_core::slurm::reason::without_notes;
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::partitions::Partition;
+use rollout_core::slurm::reservations::Reservation;
 use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, plan};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// Interval between two looks.
 const TICK_MS: u64 = 3_000;
 
-/// Time after which it plans although nothing has changed. A plan tells by itself when time alone changes something;
-/// this makes up for one that does not.
+/// Time after which it plans although nothing has changed. The real one plans at every look; a plan tells by itself when
+/// time alone changes something.
 const REPLAN_MS: u64 = 60_000;
 
-/// Age up to which a plan is carried out.
-const STALE_MS: u64 = 10_000;
+/// Age of Slurm's answer up to which it is planned with.
+const ANSWER_MAX_AGE_MS: u64 = 25_000;
 
-/// Age up to which jobs are not read again.
-const JOBS_MS: u64 = 30_000;
+/// Time from the lines of a plan within which each of its effects begins, and the time limit of one.
+const EFFECTS_BEGIN_MS: u64 = 8_000;
+const EFFECT_LIMIT_MS: u64 = 15_000;
 
-/// The part of a step that comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Before,
-    Effect,
-    After,
+/// Age up to which jobs are not read again, unless the working set has changed.
+const USAGE_MAX_AGE_MS: u64 = 30_000;
+
+/// Slurm's nodes, and the time at which it was asked for them.
+type Answer = (u64, BTreeMap<String, NodeInfo>);
+
+/// Jobs, partitions and reservations.
+#[derive(Debug, Clone)]
+struct Usage {
+    read_ms: u64,
+    jobs: Vec<Job>,
+    partitions: Vec<Partition>,
+    reservations: Vec<Reservation>,
 }
 
 #[derive(Debug, Clone)]
@@ -42,13 +54,18 @@ pub struct Executor {
     pub is_running: bool,
     /// Grows with its death, so that earlier events about it are void.
     pub epoch: u32,
+    /// Steps whose lines are written and whose effects are due.
     pub steps: VecDeque<Step>,
-    part: Part,
+    /// The first of them has begun: it takes place, if nobody kills the process.
+    has_begun: bool,
+    lines_ms: u64,
     planned_ms: u64,
+    answer: Option<Answer>,
     /// Versions of Slurm and of the state directory at the last plan.
     seen: Option<(u64, u64)>,
     look_again_ms: Option<u64>,
-    jobs: Option<(u64, Vec<Job>)>,
+    usage: Option<Usage>,
+    working_set: BTreeSet<(String, [bool; 4])>,
     /// It does not run on before this time.
     pub stalled_until_ms: u64,
 }
@@ -56,18 +73,20 @@ pub struct Executor {
 impl Executor {
     #[must_use]
     pub fn new(number: usize) -> Self {
-        let pid = 100;
-        let holder = Holder { host: format!("ctl{number}"), boot_id: format!("ctl{number}-boot"), pid };
+        let holder = Holder { host: format!("ctl{number}"), boot_id: format!("ctl{number}-boot"), pid: 100 };
         Self {
             holder,
             is_running: false,
             epoch: 0,
             steps: VecDeque::new(),
-            part: Part::Before,
+            has_begun: false,
+            lines_ms: 0,
             planned_ms: 0,
+            answer: None,
             seen: None,
             look_again_ms: None,
-            jobs: None,
+            usage: None,
+            working_set: BTreeSet::new(),
             stalled_until_ms: 0,
         }
     }
@@ -81,12 +100,9 @@ impl World {
         let Some(executor) = self.executors.get_mut(index).filter(|executor| !executor.is_running) else {
             return;
         };
-        executor.is_running = true;
-        executor.holder.pid = executor.holder.pid.wrapping_add(1);
-        executor.part = Part::Before;
-        executor.seen = None;
-        executor.jobs = None;
-        let epoch = executor.epoch;
+        let pid = executor.holder.pid.wrapping_add(1);
+        let (holder, epoch) = (Holder { pid, ..executor.holder.clone() }, executor.epoch);
+        *executor = Executor { holder, epoch, is_running: true, ..Executor::new(index) };
         self.plan_in(100, Event::Tick { executor: index, epoch });
     }
 
@@ -104,14 +120,18 @@ impl World {
         self.plan_in(delay_ms, Event::ExecutorStarts(index));
     }
 
-    fn is_stalled(&mut self, index: usize, event: impl FnOnce(usize, u32) -> Event) -> bool {
-        let Some(executor) = self.executors.get(index) else { return true };
-        let (until_ms, epoch) = (executor.stalled_until_ms, executor.epoch);
-        let is_stalled = until_ms > self.now_ms;
-        if is_stalled {
-            self.plan_at(until_ms, event(index, epoch));
+    /// Returns an executor for which this event still holds. One that is stalled gets the event later.
+    fn executor(&mut self, index: usize, epoch: u32, again: Event) -> Option<&mut Executor> {
+        let executor = self.executors.get(index)?;
+        if !executor.is_running || executor.epoch != epoch {
+            return None;
         }
-        is_stalled
+        let until_ms = executor.stalled_until_ms;
+        if until_ms > self.now_ms {
+            self.plan_at(until_ms, again);
+            return None;
+        }
+        self.executors.get_mut(index)
     }
 
     /// Takes or renews the lease. Returns whether this executor has it.
@@ -129,128 +149,130 @@ impl World {
         }
     }
 
+    /// Asks Slurm, if there is news. The plan follows when the answer has come.
     pub(crate) fn tick(&mut self, index: usize, epoch: u32) {
-        let now_ms = self.now_ms;
-        let versions = (self.slurm.version, self.store.version);
-        let is_due = |executor: &&Executor| executor.is_running && executor.epoch == epoch;
-        let Some(executor) = self.executors.get(index).filter(is_due) else { return };
+        let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
+        let Some(executor) = self.executor(index, epoch, Event::Tick { executor: index, epoch }) else { return };
         let is_news = executor.seen != Some(versions)
             || executor.look_again_ms.is_some_and(|at_ms| at_ms <= now_ms)
             || now_ms.saturating_sub(executor.planned_ms) >= REPLAN_MS;
-        if self.is_stalled(index, |executor, epoch| Event::Tick { executor, epoch }) {
-            return;
-        }
-        self.plan_in(TICK_MS, Event::Tick { executor: index, epoch });
-        let has_steps = self.executors.get(index).is_some_and(|executor| !executor.steps.is_empty());
-        if !self.has_lease(index) || !is_news || has_steps {
-            return;
-        }
-        let plan = self.make_plan(index);
-        self.summary.plans = self.summary.plans.saturating_add(1);
-        let Some(executor) = self.executors.get_mut(index) else { return };
         executor.seen = Some(versions);
-        executor.planned_ms = now_ms;
-        executor.look_again_ms = plan.look_again_ms;
-        executor.part = Part::Before;
-        executor.steps = plan.steps.clone().into();
-        if !plan.steps.is_empty() {
-            invariants::check_plan(self, &plan);
-            let delay_ms = self.rng.between(20, 400);
-            self.plan_in(delay_ms, Event::Step { executor: index, epoch });
+        if !is_news || !self.has_lease(index) {
+            self.plan_in(TICK_MS, Event::Tick { executor: index, epoch });
+            return;
         }
-        self.last_plan = (now_ms, plan);
+        let Some(infos) = self.ask_slurm() else {
+            self.plan_in(TICK_MS, Event::Tick { executor: index, epoch });
+            return;
+        };
+        self.store.learn_drains(&infos.values().cloned().collect::<Vec<_>>());
+        if let Some(executor) = self.executors.get_mut(index) {
+            executor.answer = Some((now_ms, infos));
+        }
+        let is_slow = self.strikes(self.chances.slow_answer);
+        let delay_ms = if is_slow { self.rng.between(1_000, 40_000) } else { self.rng.between(20, 300) };
+        self.plan_in(delay_ms, Event::Plan { executor: index, epoch });
     }
 
-    /// Makes a plan from what Slurm shows now. Jobs may be half a minute old.
-    fn make_plan(&mut self, index: usize) -> Plan {
-        let slurm = self.ask_slurm().unwrap_or_default();
-        let is_answered = !slurm.is_empty();
-        if is_answered {
-            let infos: Vec<_> = slurm.values().cloned().collect();
-            self.store.learn_drains(&infos);
-        }
-        let snapshot = self.store.snapshot();
-        let nodes: NodeSet = snapshot.nodes();
-        let agents = if self.rng.chance(500) { self.ask_agents(&nodes) } else { BTreeMap::new() };
+    /// Plans under the lock, and writes the lines of the plan.
+    pub(crate) fn plan_steps(&mut self, index: usize, epoch: u32) {
         let now_ms = self.now_ms;
-        let view = View { snapshot, slurm, agents, now_ms };
-        let reads_again = self.rng.chance(700);
-        let Some(executor) = self.executors.get_mut(index) else { return Plan::default() };
-        let is_old = |read_ms: u64| now_ms.saturating_sub(read_ms) >= JOBS_MS;
-        if is_answered && (reads_again || executor.jobs.as_ref().is_none_or(|(read_ms, _)| is_old(*read_ms))) {
-            executor.jobs = Some((now_ms, self.slurm.show_jobs()));
+        let Some(executor) = self.executor(index, epoch, Event::Plan { executor: index, epoch }) else { return };
+        let answer = executor.answer.take();
+        let next = Event::Tick { executor: index, epoch };
+        let by = format!("executor on {}", executor.holder.host);
+        let is_fresh = |asked_ms: u64| now_ms.saturating_sub(asked_ms) <= ANSWER_MAX_AGE_MS;
+        let Some((_, infos)) = answer.filter(|(asked_ms, _)| is_fresh(*asked_ms)) else {
+            self.plan_in(TICK_MS, next);
+            return;
+        };
+        if !self.has_lease(index) {
+            self.plan_in(TICK_MS, next);
+            return;
         }
-        let jobs = executor.jobs.clone().filter(|(read_ms, _)| !is_old(*read_ms));
-        let partitions = is_answered.then(|| self.slurm.show_partitions());
-        let reservations = is_answered.then(|| self.slurm.show_reservations(now_ms));
-        let ends = JobEnds::new(&self.slurm.show_config(), partitions.as_deref().unwrap_or_default());
-        let strategies = self.store.strategies();
+        let plan = self.make_plan(index, infos.clone());
+        self.summary.plans = self.summary.plans.saturating_add(1);
+        invariants::check_plan(self, &plan, &infos);
+        for step in &plan.steps {
+            let Some(entry) = step.before.clone() else { continue };
+            invariants::check_line(self, &step.rollout, &entry);
+            self.record(Some(&step.rollout), entry, &by);
+        }
+        let Some(executor) = self.executors.get_mut(index) else { return };
+        executor.planned_ms = now_ms;
+        executor.lines_ms = now_ms;
+        executor.has_begun = false;
+        executor.look_again_ms = plan.look_again_ms;
+        executor.steps = plan.steps.iter().filter(|step| step.effect.is_some()).cloned().collect();
+        self.last_plan = (now_ms, plan);
+        self.plan_in(5, Event::Step { executor: index, epoch });
+        if self.strikes(self.chances.executor_killed) {
+            self.kill_executor(index);
+        }
+    }
+
+    /// Makes a plan from what Slurm has shown. Jobs may be half a minute old.
+    fn make_plan(&mut self, index: usize, slurm: BTreeMap<String, NodeInfo>) -> Plan {
+        let (now_ms, answers) = (self.now_ms, self.slurm.answers(self.now_ms));
+        let view = View { snapshot: self.store.snapshot(), slurm, agents: BTreeMap::new(), now_ms };
+        let working_set = working_set(&view);
+        let Some(executor) = self.executors.get_mut(index) else { return Plan::default() };
+        let is_old = |read_ms: u64| now_ms.saturating_sub(read_ms) >= USAGE_MAX_AGE_MS;
+        if executor.usage.as_ref().is_none_or(|usage| is_old(usage.read_ms)) {
+            executor.usage = answers.then(|| Usage {
+                read_ms: now_ms,
+                jobs: self.slurm.show_jobs(),
+                partitions: self.slurm.show_partitions(),
+                reservations: self.slurm.show_reservations(now_ms),
+            });
+        }
+        let usage = executor.usage.clone();
+        if executor.working_set != working_set {
+            executor.working_set = working_set;
+            executor.usage = None;
+        }
+        let partitions = usage.as_ref().map(|usage| usage.partitions.as_slice());
+        let ends = JobEnds::new(&self.slurm.show_config(), partitions.unwrap_or_default());
+        let visits = view.snapshot.rollouts.iter().filter_map(|state| Some((state.id.clone(), visit(state)?)));
         plan(&Input {
             view: &view,
-            jobs: jobs.as_ref().map(|(_, list)| KnownJobs { list, ends: &ends, used_percent: None }),
-            partitions: partitions.as_deref(),
-            reservations: reservations.as_deref(),
-            strategies: &strategies,
+            jobs: usage.as_ref().map(|usage| KnownJobs { list: &usage.jobs, ends: &ends, used_percent: None }),
+            partitions,
+            reservations: usage.as_ref().map(|usage| usage.reservations.as_slice()),
+            strategies: &self.store.strategies(),
             limits: &self.limits,
-            visits: &BTreeMap::new(),
+            visits: &visits.collect(),
         })
     }
 
-    /// Carries out the next part of the first step.
+    /// Carries out the effect of the first step, or begins to.
     pub(crate) fn step(&mut self, index: usize, epoch: u32) {
-        let is_due = |executor: &&Executor| executor.is_running && executor.epoch == epoch;
-        if self.executors.get(index).filter(is_due).is_none()
-            || self.is_stalled(index, |executor, epoch| Event::Step { executor, epoch })
-        {
-            return;
-        }
-        let has_lease = self.has_lease(index);
         let now_ms = self.now_ms;
-        let Some(executor) = self.executors.get_mut(index) else { return };
-        let is_stale = now_ms.saturating_sub(executor.planned_ms) > STALE_MS;
-        let Some(step) = executor.steps.front().cloned() else { return };
-        let (part, by) = (executor.part, format!("executor on {}", executor.holder.host));
-        // What was planned earlier may no longer be right. An effect whose line is written is repeated by the next plan.
-        if !has_lease || is_stale {
+        let Some(executor) = self.executor(index, epoch, Event::Step { executor: index, epoch }) else { return };
+        let is_late = now_ms.saturating_sub(executor.lines_ms) > EFFECTS_BEGIN_MS;
+        let (has_begun, by) = (executor.has_begun, format!("executor on {}", executor.holder.host));
+        if is_late && !has_begun {
             executor.steps.clear();
-            executor.part = Part::Before;
-            executor.seen = None;
+        }
+        let Some(step) = executor.steps.front().cloned() else {
+            self.plan_in(TICK_MS, Event::Tick { executor: index, epoch });
             return;
-        }
-        let next = match part {
-            Part::Before => Some(Part::Effect),
-            Part::Effect => Some(Part::After),
-            Part::After => None,
         };
-        executor.part = next.unwrap_or(Part::Before);
-        if next.is_none() {
+        executor.has_begun = !has_begun;
+        if has_begun {
             executor.steps.pop_front();
-        }
-        match part {
-            Part::Before => {
-                if let Some(entry) = step.before {
-                    invariants::check_line(self, &step.rollout, &entry);
-                    self.record(Some(&step.rollout), entry, &by);
-                }
-            }
-            Part::Effect => {
-                let failed = step.effect.is_some_and(|effect| self.carry_out(&step.rollout, &effect).is_err());
-                if let Some(executor) = self.executors.get_mut(index).filter(|_| failed) {
-                    executor.steps.pop_front();
-                    executor.part = Part::Before;
-                }
-            }
-            Part::After => {
-                if let Some(entry) = step.after {
-                    self.record(Some(&step.rollout), entry, &by);
-                }
+            let is_done = step.effect.is_none_or(|effect| self.carry_out(&step.rollout, &effect).is_ok());
+            if let Some(entry) = step.after.filter(|_| is_done) {
+                self.record(Some(&step.rollout), entry, &by);
             }
         }
         if self.strikes(self.chances.executor_killed) {
             self.kill_executor(index);
             return;
         }
-        let delay_ms = self.rng.between(5, 300);
+        let is_slow = !has_begun && self.strikes(self.chances.slow_answer);
+        let last_ms = if is_slow { EFFECT_LIMIT_MS } else { 300 };
+        let delay_ms = self.rng.between(5, last_ms);
         self.plan_in(delay_ms, Event::Step { executor: index, epoch });
     }
 
@@ -293,8 +315,9 @@ impl World {
             }
             Effect::Undrain { nodes, ours, earlier } => {
                 let is_ours = |node: &usize| {
-                    let reason = self.slurm.nodes.get(*node).and_then(|node| node.reason.as_ref());
-                    reason.is_some_and(|reason| without_notes(&reason.text) == ours.as_str())
+                    let node = self.slurm.nodes.get(*node).filter(|node| node.drain);
+                    let reason = node.and_then(|node| node.reason.as_ref());
+                    reason.is_some_and(|reason| reason.text == ours.as_str())
                 };
                 let nodes: Vec<usize> = self.slurm.indices(nodes).into_iter().filter(is_ours).collect();
                 self.slurm.update(&nodes, &Update::Undrain, By::Us, now_ms)?;
@@ -327,4 +350,30 @@ impl World {
         };
         !nodes.iter().any(is_foreign)
     }
+}
+
+/// Nodes that are requested, kept out or under way, with those words of their state that change what they wait for.
+fn working_set(view: &View) -> BTreeSet<(String, [bool; 4])> {
+    let is_at_work = |record: &NodeRecord| {
+        let is_ordered = matches!(record.progress, Progress::Ordering { .. } | Progress::Ordered);
+        is_ordered || record.has_traces_in_slurm()
+    };
+    let records = view.snapshot.rollouts.iter().flat_map(|rollout| &rollout.records);
+    let at_work = records.filter(|(_, record)| is_at_work(record)).map(|(name, _)| {
+        let words = ["ALLOCATED", "MIXED", "COMPLETING", "REBOOT_ISSUED"];
+        (name.clone(), words.map(|word| view.slurm.get(name).is_some_and(|info| info.has(word))))
+    });
+    at_work.collect()
+}
+
+/// Returns the time within which nine of ten nodes of the rollout came back. `None` before the first one.
+fn visit(rollout: &RolloutState) -> Option<Duration> {
+    let took = |record: &NodeRecord| {
+        let is_updated = record.progress == Progress::Seen(Phase::Updated);
+        is_updated.then(|| record.since_ms.checked_sub(record.ordering_ms?)).flatten()
+    };
+    let mut times: Vec<u64> = rollout.records.values().filter_map(took).collect();
+    times.sort_unstable();
+    let rank = times.len().saturating_mul(9).div_ceil(10).saturating_sub(1);
+    times.get(rank).copied().map(Duration::from_millis)
 }

@@ -24,12 +24,13 @@ use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{ConductState, Entry, Progress};
 use rollout_core::slurm::availability::Availability;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_plan::exclusive::ExclusiveSet;
 use rollout_plan::floor::{Floor, Part};
 use rollout_plan::plan::{DEFAULT_VISIT, Effect, Plan};
 use rollout_plan::strategy::Then;
 use rollout_plan::why::Why;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Time for which a request may still reach Slurm after an admin has stopped it.
@@ -90,12 +91,8 @@ fn is_out_through(world: &World, rollout: &Rollout, name: &str) -> bool {
     is_requested && node.request.is_some_and(|request| request.by == By::Us)
 }
 
-/// Checks the limits of a plan against what Slurm shows at the same moment.
-pub fn check_plan(world: &mut World, plan: &Plan) {
-    let Some(slurm) = world.ask_slurm() else {
-        world.violate("blind", "a plan has steps, although Slurm is not known".to_owned());
-        return;
-    };
+/// Checks the limits of a plan against what Slurm had shown.
+pub fn check_plan(world: &mut World, plan: &Plan, slurm: &BTreeMap<String, NodeInfo>) {
     let is_available =
         |name: &str| slurm.get(name).is_some_and(|info| Availability::of(info).is_available());
     let mut taken: BTreeSet<&str> = BTreeSet::new();
@@ -114,7 +111,7 @@ pub fn check_plan(world: &mut World, plan: &Plan) {
         for floor in floors {
             let part = part(world, floor);
             let left = part.iter().filter(|name| is_left(name)).count();
-            if part.iter().any(|name| new.contains(name)) && left < floor.available.floor_of(part.len()) {
+            if part.iter().any(|name| new.contains(name.as_str())) && left < floor.available.floor_of(part.len()) {
                 found = Some(("floor", format!("{step:?}: {left} of {} are left", part.len())));
             }
         }

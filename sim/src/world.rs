@@ -19,7 +19,7 @@ use rollout_plan::plan::Plan;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-/// Number of events that a violation shows.
+/// Number of events that a violation shows, unless the caller wants more.
 const SHOWN: usize = 60;
 
 /// Start of every run: Monday, 2026-11-30T00:00 UTC.
@@ -51,6 +51,7 @@ pub enum Event {
     Reconcile,
     ExecutorStarts(usize),
     Tick { executor: usize, epoch: u32 },
+    Plan { executor: usize, epoch: u32 },
     Step { executor: usize, epoch: u32 },
     Fault(Fault),
     CleanUp,
@@ -119,6 +120,8 @@ pub struct World {
     issued_version: u64,
     checked: (u64, u64),
     pub(crate) log: VecDeque<String>,
+    /// Number of events that a violation shows.
+    pub shown: usize,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -153,6 +156,7 @@ impl World {
             issued_version: u64::MAX,
             checked: (u64::MAX, u64::MAX),
             log: VecDeque::new(),
+            shown: SHOWN,
             violation: None,
         };
         for rollout in &rollouts {
@@ -196,7 +200,7 @@ impl World {
     pub fn say(&mut self, text: &str) {
         let s = self.now_ms.saturating_sub(START_MS) / 1000;
         let ms = self.now_ms % 1000;
-        if self.log.len() >= SHOWN {
+        if self.log.len() >= self.shown {
             self.log.pop_front();
         }
         self.log.push_back(format!("{:02}:{:02}:{:02}.{ms:03} {text}", s / 3600, s / 60 % 60, s % 60));
@@ -351,6 +355,7 @@ impl World {
             Event::Reconcile => self.reconcile(),
             Event::ExecutorStarts(executor) => self.executor_starts(executor),
             Event::Tick { executor, epoch } => self.tick(executor, epoch),
+            Event::Plan { executor, epoch } => self.plan_steps(executor, epoch),
             Event::Step { executor, epoch } => self.step(executor, epoch),
             Event::Fault(fault) => self.strike(fault),
             Event::CleanUp => self.clean_up(),

@@ -83,7 +83,7 @@ impl World {
 
     /// Plans the end of the action that the agent of a node has begun.
     pub fn plan_work(&mut self, node: usize) {
-        let (fast, slow) = (self.chances.is_fast, self.chances.slow_boot);
+        let fast = self.chances.is_fast;
         let Some((action, epoch)) = self.hosts.get(node).and_then(|host| {
             let working = host.working.as_ref().filter(|working| working.since_ms == self.now_ms)?;
             Some((working.action, host.epoch))
@@ -97,7 +97,6 @@ impl World {
             Action::Verify | Action::VerifyOld | Action::Undo => (1_000, 20_000),
             Action::Register | Action::Hold | Action::OpenGate => (100, 1_500),
         };
-        let _ = slow;
         let delay_ms = self.rng.between(first_ms, last_ms);
         self.plan_in(delay_ms, Event::Works { node, epoch });
     }
@@ -263,13 +262,16 @@ impl World {
         let (boot_id, epoch) = (host.boot_id(), host.power_epoch);
         let Some(working) = &host.working else { return Outcome::Ended };
         let opening = working.ledger.opening(false, &boot_id, now_ms / 1000);
-        if opening.start_slurmd && host.slurmd_ms.is_none() {
+        let starts = opening.start_slurmd && host.slurmd_ms.is_none();
+        if starts {
             host.slurmd_ms = Some(now_ms);
-            self.plan_in(800, Event::Registers { node, epoch });
         }
         if opening.resume_if_late {
             host.takes_back_until_ms = now_ms.saturating_add(TAKE_BACK_MS);
             self.plan_in(2_000, Event::TakesBack { node, epoch });
+        }
+        if starts {
+            self.plan_in(800, Event::Registers { node, epoch });
         }
         Outcome::Ended
     }

@@ -15,8 +15,10 @@
 //! | [`faults`] | what can go wrong |
 //! | [`load`], [`scenario`] | jobs and runs from a seed |
 //! | [`invariants`] | what must hold |
+//! | [`compare`] | strategies on the same seeds |
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod executor;
 pub mod faults;
 pub mod host;

@@ -4,6 +4,7 @@ mod admin;
 mod control;
 mod hosts;
 
+use crate::compare::{Meter, Rival};
 use crate::executor::Executor;
 use crate::faults::Fault;
 use crate::host::Host;
@@ -55,6 +56,7 @@ pub enum Event {
     Step { executor: usize, epoch: u32 },
     Fault(Fault),
     CleanUp,
+    Rival,
 }
 
 /// An event with its time. Of two at the same time, the one that was planned first comes first.
@@ -122,6 +124,9 @@ pub struct World {
     pub(crate) log: VecDeque<String>,
     /// Number of events that a violation shows.
     pub shown: usize,
+    /// In comparisons: what a rollout costs, and somebody else who takes the nodes.
+    pub meter: Option<Meter>,
+    pub rival: Option<Rival>,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -157,6 +162,8 @@ impl World {
             checked: (u64::MAX, u64::MAX),
             log: VecDeque::new(),
             shown: SHOWN,
+            meter: None,
+            rival: None,
             violation: None,
         };
         for rollout in &rollouts {
@@ -218,6 +225,9 @@ impl World {
     pub fn run(&mut self) -> Result<Summary, Violation> {
         while let Some(Reverse(Due { at_ms, event, .. })) = self.queue.pop() {
             self.now_ms = at_ms;
+            if let Some(meter) = self.meter.as_mut() {
+                meter.count(&self.slurm, at_ms);
+            }
             self.summary.events = self.summary.events.saturating_add(1);
             self.happen(event);
             self.spread_news();
@@ -230,7 +240,9 @@ impl World {
                 break;
             }
         }
-        invariants::check_end(self);
+        if self.rival.is_none() {
+            invariants::check_end(self);
+        }
         match self.violation.take() {
             Some(violation) => Err(Violation { trace: self.log.iter().cloned().collect(), ..violation }),
             None => {
@@ -254,6 +266,9 @@ impl World {
 
     /// Returns whether all rollouts have come to an end, by a plan that was made after the last fault.
     fn is_over(&self) -> bool {
+        if self.rival.is_some() {
+            return self.now_ms > self.faults_until_ms && self.rival_is_done();
+        }
         let (planned_ms, plan) = &self.last_plan;
         let is_recent = *planned_ms > self.faults_until_ms.saturating_add(MINUTE_MS);
         let is_idle = plan.steps.is_empty() && self.executors.iter().all(|executor| executor.steps.is_empty());
@@ -358,7 +373,9 @@ impl World {
             Event::Plan { executor, epoch } => self.plan_steps(executor, epoch),
             Event::Step { executor, epoch } => self.step(executor, epoch),
             Event::Fault(fault) => self.strike(fault),
+            Event::CleanUp if self.rival.is_some() => {}
             Event::CleanUp => self.clean_up(),
+            Event::Rival => self.rival_looks(),
         }
     }
 

@@ -256,14 +256,18 @@ impl Host {
         }
     }
 
-    /// Begins the proof that Slurm accepts the node.
-    pub fn begin_registering(&mut self, info: Option<&NodeInfo>, now_ms: u64) {
-        let Some(working) = self.working.as_mut() else { return };
-        if working.ledger.before_start.is_none() {
-            working.ledger.before_start = info.map(BeforeStart::from);
+    /// Records Slurm's view of the node from before slurmd may start.
+    pub fn look_before_start(&mut self, info: &NodeInfo) {
+        if let Some(working) = self.working.as_mut() {
+            working.ledger.before_start = Some(BeforeStart::from(info));
+            self.ledger = Some(working.ledger.clone());
         }
+    }
+
+    /// Begins the proof that Slurm accepts the node.
+    pub fn begin_registering(&mut self, now_ms: u64) {
+        let Some(working) = self.working.as_mut() else { return };
         working.registration = Some(Registration::of(&working.ledger));
-        self.ledger = Some(working.ledger.clone());
         self.slurmd_ms.get_or_insert(now_ms);
     }
 

@@ -80,13 +80,16 @@ pub fn check(world: &mut World) {
     }
 }
 
-/// Returns whether a node is out because this rollout requested it and Slurm has taken that.
+/// Returns whether a node is out because this rollout requested it and Slurm has taken that. A straggler that was
+/// drained on its return was out before, whatever the limit.
 fn is_out_through(world: &World, rollout: &Rollout, name: &str) -> bool {
     let Some(node) = world.slurm.index(name).and_then(|index| world.slurm.nodes.get(index)) else {
         return false;
     };
     let is_requested = rollout.state.records.get(name).is_some_and(|record| {
-        record.request.is_some() || record.ordering_ms.is_some() && !matches!(record.progress, Progress::Seen(_))
+        record.kept_out.is_none()
+            && (record.request.is_some()
+                || record.ordering_ms.is_some() && !matches!(record.progress, Progress::Seen(_)))
     });
     is_requested && node.request.is_some_and(|request| request.by == By::Us)
 }

@@ -70,9 +70,10 @@ fn strategy(
         }
     }
     if rng.chance(300) {
-        // Admins see to it that a floor leaves room for one node.
-        let percent = 100 * count.saturating_sub(1) / count.max(1);
-        let percent = rng.between(0, u64::try_from(percent).unwrap_or(0));
+        // Admins see to it that a floor leaves room for what goes together. The partition has other nodes as well.
+        let least = usize::try_from(least).unwrap_or(1);
+        let percent = 100 * count.saturating_sub(least) / count.max(1);
+        let percent = rng.between(1, u64::try_from(percent).unwrap_or(1).max(1));
         writeln!(text, "[[strategy.floor]]\npartition = \"batch\"\navailable = \"{percent}%\"")?;
     }
     if count > 3 && rng.chance(250) {

@@ -9,7 +9,13 @@ use crate::slurm::{By, News, Reservation};
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::conduct::{self, Decision, Refusal};
 use rollout_core::controller::freeze::Freeze;
+use rollout_core::controller::held;
 use rollout_core::controller::snapshot::Snapshot;
+use rollout_core::controller::view::View;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::answer::Answer;
+use rollout_core::protocol::order::{Order, OrderId, OrderKind};
+use rollout_core::rollout::journal::{Entry, Progress};
 
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
@@ -216,6 +222,35 @@ impl World {
         }
     }
 
+    /// Releases held nodes, and gives up lost ones.
+    fn decide_about_failures(&mut self) {
+        let view = View { snapshot: self.store.snapshot(), now_ms: self.now_ms, ..View::default() };
+        for rollout in &view.snapshot.rollouts {
+            for (name, record) in &rollout.records {
+                let nodes = NodeSet::from_iter([name.clone()]);
+                let Some(node) = self.slurm.index(name) else { continue };
+                if record.progress == Progress::Lost && self.now_ms > self.faults_until_ms + HOUR_MS {
+                    self.record(Some(&rollout.id), Entry::Unstaged { nodes }, "ann");
+                    continue;
+                }
+                let hold = held::hold(view.node(name)).filter(|hold| {
+                    hold.rollout.as_deref() == Some(rollout.id.as_str()) && self.is_held(node)
+                });
+                let Some(hold) = hold else { continue };
+                self.orders = self.orders.wrapping_add(1);
+                let id = OrderId::from_random(self.orders);
+                let order = Order::new(id, nodes.clone(), OrderKind::Release);
+                let now_ms = self.now_ms;
+                let answer = self.hosts.get_mut(node).and_then(|host| host.take(&order, now_ms));
+                self.plan_work(node);
+                if let Some(Answer::Accepted { .. }) = answer {
+                    let entry = Entry::Released { nodes, order: hold.order };
+                    self.record(Some(&rollout.id), entry, "ann");
+                }
+            }
+        }
+    }
+
     /// Admins repair everything, and have all rollouts go on. Nothing fails afterwards.
     pub(super) fn clean_up(&mut self) {
         self.say("admins clean up");
@@ -237,6 +272,7 @@ impl World {
         }
         self.slurm.reservations.clear();
         self.resume_jobs();
+        self.decide_about_failures();
         let rollouts: Vec<String> = self.store.rollouts.iter().map(|rollout| rollout.id.clone()).collect();
         for id in rollouts {
             self.strike(Fault::Start(id.clone()));

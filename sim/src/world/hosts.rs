@@ -117,12 +117,13 @@ impl World {
             }
             Action::Verify | Action::VerifyOld if fails => Some(failed("the proof fails")),
             Action::Verify | Action::VerifyOld => {
-                let keeps = self.keep_drain(node);
-                if !keeps && self.now_ms.saturating_sub(since_ms) < AWAY_LIMIT_MS {
+                let is_told = self.keep_drain(node) && self.look_before_start(node);
+                if !is_told && self.now_ms.saturating_sub(since_ms) < AWAY_LIMIT_MS {
                     self.plan_in(5_000, Event::Works { node, epoch });
                     return;
                 }
                 let proof = |host: &Host| match action {
+                    Action::Verify if !is_told => failed("Slurm cannot be asked"),
                     Action::Verify => host.verify(),
                     _ => host.verify_old(),
                 };
@@ -203,13 +204,22 @@ impl World {
         true
     }
 
+    /// Looks at Slurm before slurmd may start. Returns whether it answered.
+    fn look_before_start(&mut self, node: usize) -> bool {
+        let info = self.info(node);
+        if let (Some(info), Some(host)) = (&info, self.hosts.get_mut(node)) {
+            host.look_before_start(info);
+        }
+        info.is_some()
+    }
+
     fn look_at_registration(&mut self, node: usize, since_ms: u64) {
         let (now_ms, info) = (self.now_ms, self.info(node));
         let Some(host) = self.hosts.get_mut(node) else { return };
         let (epoch, power_epoch) = (host.epoch, host.power_epoch);
         let is_new = host.working.as_ref().is_some_and(|working| working.registration.is_none());
         if is_new {
-            host.begin_registering(info.as_ref(), now_ms);
+            host.begin_registering(now_ms);
             self.plan_in(1_000, Event::Registers { node, epoch: power_epoch });
             self.plan_in(1_500, Event::Works { node, epoch });
             return;
@@ -221,8 +231,11 @@ impl World {
         match registration.look(elapsed, &Unit::Runs, Some(&answer)) {
             Next::Accepted => self.finish(node, Outcome::Registered),
             Next::Failed(why) => {
+                // Jobs may have started just now: Slurm is asked once more when slurmd is stopped.
+                let is_accepted = answer.as_ref().is_ok_and(|info| registration.is_accepted(info));
                 host.slurmd_ms = None;
-                self.finish(node, Outcome::Failed(why));
+                let outcome = if is_accepted { Outcome::Registered } else { Outcome::Failed(why) };
+                self.finish(node, outcome);
             }
             Next::Start | Next::Restart => {
                 host.slurmd_ms = Some(now_ms);

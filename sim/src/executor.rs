@@ -24,7 +24,7 @@ const TICK_MS: u64 = 3_000;
 
 /// Time after which it plans although nothing has changed. The real one plans at every look; a plan tells by itself when
 /// time alone changes something.
-const REPLAN_MS: u64 = 60_000;
+const REPLAN_MS: u64 = 300_000;
 
 /// Age of Slurm's answer up to which it is planned with.
 const ANSWER_MAX_AGE_MS: u64 = 25_000;

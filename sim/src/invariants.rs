@@ -6,12 +6,13 @@
 //! | `floor`, `site-max-out`, `exclusive` | plans | no node is requested that takes a limit beyond its bound |
 //! | `window` | lines | no node is requested outside a window |
 //! | `conduct` | lines, effects | no node is requested after a halt, a pause, a freeze or a stop |
+//! | `withdrawn` | each 30 s | no request is left long after a halt, a pause, a freeze, a stop or the end of a window |
 //! | `twice` | effects | no node is requested while its earlier request is not over, or once it is updated |
 //! | `our-drain` | end | none of our requests and drains is left |
 //! | `foreign-drain` | always | no drain of somebody else is removed |
 //! | `job-lost` | always | no job is lost but by the deadline of the strategy |
 //! | `unproven` | always | no job starts on a node that is not proven |
-//! | `reason` | end | every node that is not updated has a reason |
+//! | `reason` | plans, end | every node that is not updated has a reason |
 //! | `terminates` | always | every rollout ends |
 //! | `replay` | starts | a journal that is read again means the same |
 //! | `agent`, `follow-up`, `journal` | always | no part of the product fails in a way that it takes for a bug |
@@ -35,6 +36,9 @@ use std::fmt;
 
 /// Time for which a request may still reach Slurm after an admin has stopped it.
 const RACE_MS: u64 = 15_000;
+
+/// Time within which a request is withdrawn, whatever fails meanwhile.
+const WITHDRAWN_MS: u64 = 25 * 60_000;
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,14 @@ pub fn check_plan(world: &mut World, plan: &Plan, slurm: &BTreeMap<String, NodeI
             }
         }
     }
+    for rollout in world.store.rollouts.iter().filter(|rollout| plan.rollouts.contains_key(&rollout.id)) {
+        for (name, record) in &rollout.state.records {
+            let is_updated = record.progress == Progress::Seen(Phase::Updated);
+            if !is_updated && plan.waiting.get(name).is_none_or(Vec::is_empty) {
+                found = Some(("reason", format!("{}: {name} is {:?}", rollout.id, record.progress)));
+            }
+        }
+    }
     if let Some((name, text)) = found {
         world.violate(name, text);
     }
@@ -147,6 +159,36 @@ fn part(world: &World, floor: &Floor) -> Vec<String> {
         }
         Part::Feature(_) => Vec::new(),
         Part::Nodes(nodes) => nodes.iter().map(str::to_owned).collect(),
+    }
+}
+
+/// Checks that no request of ours is left long after it should have been withdrawn.
+pub fn check_withdrawn(world: &mut World) {
+    let now_ms = world.now_ms;
+    let is_late = |since_ms: u64| now_ms > since_ms.saturating_add(WITHDRAWN_MS);
+    let is_frozen = world.store.frozen.as_ref().is_some_and(|freeze| is_late(freeze.since_ms));
+    let mut found = None;
+    for rollout in &world.store.rollouts {
+        let conduct = &rollout.state.conduct;
+        let is_over = conduct.state != ConductState::Running && is_late(conduct.since_ms);
+        let is_closed = rollout.strategy.as_ref().is_ok_and(|strategy| {
+            let windows = strategy.windows.and(&world.limits.windows);
+            let mut times = (0..=5).map(|step| now_ms.saturating_sub(step * WITHDRAWN_MS / 5));
+            times.all(|ms| windows.open_at(ms, &rollout.id).is_none()) && !windows.is_always_open()
+        });
+        for (name, record) in rollout.state.records.iter().filter(|_| is_over || is_frozen || is_closed) {
+            let node = world.slurm.index(name).and_then(|index| world.slurm.nodes.get(index));
+            let is_left = node.is_some_and(|node| {
+                node.requested && node.request.is_some_and(|request| request.by == By::Us)
+            });
+            if is_left && record.request.as_ref().is_some_and(|request| is_late(request.at_ms)) {
+                let text = format!("{}: {name} is still requested, while {:?}", rollout.id, conduct.state);
+                found = Some(text);
+            }
+        }
+    }
+    if let Some(text) = found {
+        world.violate("withdrawn", text);
     }
 }
 

@@ -24,12 +24,15 @@ fn main() -> ExitCode {
     }
     let begun = Instant::now();
     let (mut failed, mut happened, mut plans, mut requests) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut updated, mut not_updated) = (0_usize, 0_usize);
     for seed in first..first.saturating_add(runs) {
         match run_showing(seed, shown) {
             Ok(summary) => {
                 happened = happened.saturating_add(summary.events);
                 plans = plans.saturating_add(summary.plans);
                 requests = requests.saturating_add(summary.requests);
+                updated = updated.saturating_add(summary.updated);
+                not_updated = not_updated.saturating_add(summary.failed);
             }
             Err(violation) => {
                 println!("seed {seed}:\n{violation}\n");
@@ -41,7 +44,10 @@ fn main() -> ExitCode {
         }
     }
     let took = begun.elapsed().as_secs_f64();
-    println!("{runs} runs in {took:.1} s: {happened} events, {plans} plans, {requests} requests, {failed} failed");
+    println!(
+        "{runs} runs in {took:.1} s: {happened} events, {plans} plans, {requests} requests, {updated} nodes updated, \
+         {not_updated} not; {failed} runs failed"
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -399,6 +399,7 @@ impl World {
                 self.slurm.news.push(News::AsksToRegister { node });
             }
         }
+        invariants::check_withdrawn(self);
         self.plan_in(30_000, Event::Timers);
     }
 

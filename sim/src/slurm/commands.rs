@@ -140,3 +140,6 @@ fn drain(node: &mut Node, reason: &str, user: &str, by: By, now_ms: u64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

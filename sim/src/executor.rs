@@ -152,7 +152,9 @@ impl World {
     /// Asks Slurm, if there is news. The plan follows when the answer has come.
     pub(crate) fn tick(&mut self, index: usize, epoch: u32) {
         let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
-        let Some(executor) = self.executor(index, epoch, Event::Tick { executor: index, epoch }) else { return };
+        let Some(executor) = self.executor(index, epoch, Event::Tick { executor: index, epoch }) else {
+            return;
+        };
         let is_news = executor.seen != Some(versions)
             || executor.look_again_ms.is_some_and(|at_ms| at_ms <= now_ms)
             || now_ms.saturating_sub(executor.planned_ms) >= REPLAN_MS;
@@ -177,7 +179,9 @@ impl World {
     /// Plans under the lock, and writes the lines of the plan.
     pub(crate) fn plan_steps(&mut self, index: usize, epoch: u32) {
         let now_ms = self.now_ms;
-        let Some(executor) = self.executor(index, epoch, Event::Plan { executor: index, epoch }) else { return };
+        let Some(executor) = self.executor(index, epoch, Event::Plan { executor: index, epoch }) else {
+            return;
+        };
         let answer = executor.answer.take();
         let next = Event::Tick { executor: index, epoch };
         let by = format!("executor on {}", executor.holder.host);
@@ -233,10 +237,15 @@ impl World {
         }
         let partitions = usage.as_ref().map(|usage| usage.partitions.as_slice());
         let ends = JobEnds::new(&self.slurm.show_config(), partitions.unwrap_or_default());
-        let visits = view.snapshot.rollouts.iter().filter_map(|state| Some((state.id.clone(), visit(state)?)));
+        let visits =
+            view.snapshot.rollouts.iter().filter_map(|state| Some((state.id.clone(), visit(state)?)));
         plan(&Input {
             view: &view,
-            jobs: usage.as_ref().map(|usage| KnownJobs { list: &usage.jobs, ends: &ends, used_percent: None }),
+            jobs: usage.as_ref().map(|usage| KnownJobs {
+                list: &usage.jobs,
+                ends: &ends,
+                used_percent: None,
+            }),
             partitions,
             reservations: usage.as_ref().map(|usage| usage.reservations.as_slice()),
             strategies: &self.store.strategies(),
@@ -248,7 +257,9 @@ impl World {
     /// Carries out the effect of the first step, or begins to.
     pub(crate) fn step(&mut self, index: usize, epoch: u32) {
         let now_ms = self.now_ms;
-        let Some(executor) = self.executor(index, epoch, Event::Step { executor: index, epoch }) else { return };
+        let Some(executor) = self.executor(index, epoch, Event::Step { executor: index, epoch }) else {
+            return;
+        };
         let is_late = now_ms.saturating_sub(executor.lines_ms) > EFFECTS_BEGIN_MS;
         let (has_begun, by) = (executor.has_begun, format!("executor on {}", executor.holder.host));
         if is_late && !has_begun {

@@ -100,7 +100,9 @@ impl Host {
     /// Returns whether jobs may run: no order is under way, or the node is proven and only Slurm has to accept it.
     #[must_use]
     pub fn may_run_jobs(&self) -> bool {
-        self.ledger.as_ref().is_none_or(|ledger| ledger.phase.is_settled() || ledger.phase == Phase::Registering)
+        self.ledger
+            .as_ref()
+            .is_none_or(|ledger| ledger.phase.is_settled() || ledger.phase == Phase::Registering)
     }
 
     /// Returns the phase of its last order.

@@ -63,9 +63,13 @@ pub fn check(world: &mut World) {
     let mut found = None;
     for rollout in &world.store.rollouts {
         let Ok(strategy) = &rollout.strategy else { continue };
-        let out: Vec<&str> = rollout.state.records.keys().map(String::as_str).filter(|name| {
-            is_out_through(world, rollout, name)
-        }).collect();
+        let out: Vec<&str> = rollout
+            .state
+            .records
+            .keys()
+            .map(String::as_str)
+            .filter(|name| is_out_through(world, rollout, name))
+            .collect();
         if out.len() > strategy.max_out {
             let text = format!("{}: {} are out, and {} may be", rollout.id, out.join(","), strategy.max_out);
             found = Some(("max-out", text));
@@ -100,8 +104,7 @@ fn is_out_through(world: &World, rollout: &Rollout, name: &str) -> bool {
 
 /// Checks the limits of a plan against what Slurm had shown.
 pub fn check_plan(world: &mut World, plan: &Plan, slurm: &BTreeMap<String, NodeInfo>) {
-    let is_available =
-        |name: &str| slurm.get(name).is_some_and(|info| Availability::of(info).is_available());
+    let is_available = |name: &str| slurm.get(name).is_some_and(|info| Availability::of(info).is_available());
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     let mut found = None;
     for step in &plan.steps {
@@ -118,7 +121,9 @@ pub fn check_plan(world: &mut World, plan: &Plan, slurm: &BTreeMap<String, NodeI
         for floor in floors {
             let part = part(world, floor);
             let left = part.iter().filter(|name| is_left(name)).count();
-            if part.iter().any(|name| new.contains(name.as_str())) && left < floor.available.floor_of(part.len()) {
+            if part.iter().any(|name| new.contains(name.as_str()))
+                && left < floor.available.floor_of(part.len())
+            {
                 found = Some(("floor", format!("{step:?}: {left} of {} are left", part.len())));
             }
         }
@@ -237,8 +242,6 @@ pub fn check_request(world: &mut World, id: &str, nodes: &NodeSet) {
 pub fn check_start(world: &mut World, job: usize) {
     let Some(started) = world.slurm.jobs.get(job) else { return };
     let unproven = started.nodes.iter().filter_map(|node| world.hosts.get(*node));
-    let unproven = unproven.filter(|host| !host.may_run_jobs() || host.slurmd_ms.is_none());
-    // A node that has just died is found out later.
     let unproven = unproven.filter(|host| !host.may_run_jobs());
     let names: Vec<String> = unproven.map(|host| format!("{} {:?}", host.name, host.phase())).collect();
     if !names.is_empty() {
@@ -281,7 +284,8 @@ pub fn check_reboot(world: &mut World, node: usize) {
 /// Returns whether a rollout has come to an end: every node that the plan does not leave out has ended.
 #[must_use]
 pub fn has_ended(rollout: &Rollout, plan: &Plan) -> bool {
-    let has_traces = rollout.state.records.values().any(rollout_core::rollout::journal::NodeRecord::has_traces_in_slurm);
+    let has_traces =
+        rollout.state.records.values().any(rollout_core::rollout::journal::NodeRecord::has_traces_in_slurm);
     if has_traces {
         return false;
     }

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
     let Arguments { runs, seed: first, events: shown, compared } = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("rollout-sim: {error}\nUsage: rollout-sim [--runs N] [--seed S] [--events E] [--compare N]");
+            eprintln!(
+                "rollout-sim: {error}\nUsage: rollout-sim [--runs N] [--seed S] [--events E] [--compare N]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -58,7 +60,10 @@ fn compare(first: u64, seeds: u64) -> ExitCode {
         Setting { nodes: 64, at_once: 6, utilization: 0.8, shared: 700 },
     ];
     for setting in settings {
-        println!("{setting:?}\n{:20} {:>8} {:>8} {:>8} {:>8} {:>8}", "", "lost h", "took h", "out", "jobs", "wait h");
+        println!(
+            "{setting:?}\n{:20} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            "", "lost h", "took h", "out", "jobs", "wait h"
+        );
         println!("{:20} {}", "lower bound", bound(setting));
         for strategy in Strategy::ALL {
             for seed in first..first.saturating_add(seeds) {

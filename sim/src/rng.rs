@@ -98,7 +98,10 @@ mod tests {
     fn a_seed_gives_the_numbers_of_the_reference_implementation() {
         let mut rng = Rng::new(1_234_567);
         let numbers = [rng.next(), rng.next(), rng.next()];
-        assert_eq!(numbers, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            numbers,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 
     #[test]

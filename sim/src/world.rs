@@ -271,7 +271,8 @@ impl World {
         }
         let (planned_ms, plan) = &self.last_plan;
         let is_recent = *planned_ms > self.faults_until_ms.saturating_add(MINUTE_MS);
-        let is_idle = plan.steps.is_empty() && self.executors.iter().all(|executor| executor.steps.is_empty());
+        let is_idle =
+            plan.steps.is_empty() && self.executors.iter().all(|executor| executor.steps.is_empty());
         is_recent && is_idle && self.store.rollouts.iter().all(|rollout| invariants::has_ended(rollout, plan))
     }
 
@@ -341,9 +342,11 @@ impl World {
                 if self.slurm.answers(self.now_ms) {
                     self.slurm.schedule(self.now_ms);
                 }
-                let is_waiting = self.slurm.open.iter().any(|job| {
-                    self.slurm.jobs.get(*job).is_some_and(|job| job.nodes.is_empty())
-                });
+                let is_waiting = self
+                    .slurm
+                    .open
+                    .iter()
+                    .any(|job| self.slurm.jobs.get(*job).is_some_and(|job| job.nodes.is_empty()));
                 if is_waiting && !self.schedule_due {
                     self.schedule_due = true;
                     self.plan_in(30_000, Event::Schedule);

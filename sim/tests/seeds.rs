@@ -6,8 +6,9 @@ use rollout_sim::run;
 const SEEDS: u64 = 200;
 
 fn check(seeds: impl Iterator<Item = u64>) {
-    let failures: Vec<String> =
-        seeds.filter_map(|seed| run(seed).err().map(|violation| format!("seed {seed}:\n{violation}"))).collect();
+    let failures: Vec<String> = seeds
+        .filter_map(|seed| run(seed).err().map(|violation| format!("seed {seed}:\n{violation}")))
+        .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 

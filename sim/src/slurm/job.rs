@@ -8,7 +8,9 @@ pub enum State {
     Running,
     Suspended,
     /// Its processes end, or its epilog runs. Afterwards it is over, or waits again.
-    Completing { requeued: bool },
+    Completing {
+        requeued: bool,
+    },
     Over,
 }
 

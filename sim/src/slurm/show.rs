@@ -124,7 +124,11 @@ impl Slurm {
                 nodes: self.names(&reservation.nodes),
                 start_s: reservation.start_ms / 1000,
                 end_s: reservation.end_ms / 1000,
-                flags: [flag, "SPEC_NODES"].into_iter().filter(|f| !f.is_empty()).map(str::to_owned).collect(),
+                flags: [flag, "SPEC_NODES"]
+                    .into_iter()
+                    .filter(|f| !f.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
                 users: vec![user.to_owned()],
             }
         });

@@ -123,9 +123,11 @@ impl World {
                 }
             }
             Fault::SetResume(node) => {
-                let is_broken = self.slurm.nodes.get(node).is_some_and(|node| {
-                    node.base == Base::Down && !node.issued && !node.requested
-                });
+                let is_broken = self
+                    .slurm
+                    .nodes
+                    .get(node)
+                    .is_some_and(|node| node.base == Base::Down && !node.issued && !node.requested);
                 if is_broken && !self.is_held(node) {
                     drop(self.slurm.update(&[node], &Update::Resume, By::Others, now_ms));
                 }
@@ -168,9 +170,11 @@ impl World {
             Fault::PowerDown(node) => {
                 let is_idle = self.slurm.jobs_on(node).next().is_none();
                 let is_quiet = !self.is_ordered(node);
-                let found = self.slurm.nodes.get_mut(node).filter(|node| {
-                    node.accepts_jobs() && !node.requested && is_idle && is_quiet
-                });
+                let found = self
+                    .slurm
+                    .nodes
+                    .get_mut(node)
+                    .filter(|node| node.accepts_jobs() && !node.requested && is_idle && is_quiet);
                 if let Some(node) = found {
                     node.power = Saving::Off;
                     self.slurm.changed();

@@ -80,7 +80,10 @@ impl World {
         }
         let handed = infos.iter().filter(|info| info.has("REBOOT_REQUESTED") || info.has("REBOOT_ISSUED"));
         let undrain = |name: &str| {
-            self.slurm.index(name).and_then(|node| self.slurm.nodes.get(node)).is_some_and(|node| node.undrain)
+            self.slurm
+                .index(name)
+                .and_then(|node| self.slurm.nodes.get(node))
+                .is_some_and(|node| node.undrain)
         };
         handed.map(|info| (info.name.clone(), !undrain(&info.name))).collect()
     }
@@ -180,9 +183,11 @@ impl World {
                     false if order.rollout().is_none() => {
                         Entry::Covered { nodes, order: order_id, by: under_way }
                     }
-                    false => {
-                        Entry::Refused { nodes, order: order_id, why: "another order is under way".to_owned() }
-                    }
+                    false => Entry::Refused {
+                        nodes,
+                        order: order_id,
+                        why: "another order is under way".to_owned(),
+                    },
                 }
             }
             Answer::Refused { why, .. } => Entry::Refused { nodes, order: order_id, why },
@@ -229,10 +234,8 @@ impl World {
                 (Remedy::Record, Some(order)) => {
                     let report = status.as_ref().and_then(|status| status.order.as_ref());
                     let ended = report.filter(|report| report.phase.has_ended());
-                    let outcome = ended.map_or(
-                        follow_up::Outcome::Accepted { volatile: false },
-                        follow_up::Outcome::ended,
-                    );
+                    let outcome = ended
+                        .map_or(follow_up::Outcome::Accepted { volatile: false }, follow_up::Outcome::ended);
                     let nodes = NodeSet::from_iter([lost.node.clone()]);
                     if let Some(entry) = outcome.entry(nodes, Some(order)) {
                         self.record(lost.rollout.as_deref(), entry, "reconcile");

@@ -39,9 +39,8 @@ impl World {
 
     pub(super) fn agent_starts(&mut self, node: usize, epoch: u32) {
         let now_ms = self.now_ms;
-        let is_due = |host: &&mut Host| {
-            host.power_epoch == epoch && host.power == Power::Up && host.agent.is_none()
-        };
+        let is_due =
+            |host: &&mut Host| host.power_epoch == epoch && host.power == Power::Up && host.agent.is_none();
         let Some(host) = self.hosts.get_mut(node).filter(is_due) else { return };
         if let Err(error) = host.start_agent(now_ms) {
             self.violate("agent", error);

@@ -60,7 +60,9 @@ fn a_cancel_removes_the_drain_that_the_release_removes() {
 #[test]
 fn a_cancel_returns_a_node_that_was_in_service() {
     for release in RELEASES {
-        for request in [call(false, None, None), call(true, None, None), call(true, Some(Next::Resume), Some("R"))] {
+        for request in
+            [call(false, None, None), call(true, None, None), call(true, Some(Next::Resume), Some("R"))]
+        {
             let mut slurm = slurm(release);
             slurm.reboot(&[0], &request, 2_000);
             assert_eq!(shown(&slurm).0, request.asap, "{release:?} {request:?}");
@@ -113,7 +115,10 @@ fn a_node_that_does_not_boot_in_time_is_down() {
         assert!(slurm.show_nodes(603_000).remove(0).has("REBOOT_ISSUED"));
         slurm.look_at_timers(603_001);
         let info = slurm.show_nodes(603_001).remove(0);
-        assert_eq!((info.has("DOWN"), info.has("REBOOT_ISSUED"), info.has("DRAIN")), (true, false, is_drained));
+        assert_eq!(
+            (info.has("DOWN"), info.has("REBOOT_ISSUED"), info.has("DRAIN")),
+            (true, false, is_drained)
+        );
         assert_eq!(info.reason.as_deref(), Some("R : reboot issued : reboot timed out"));
     }
 }

@@ -22,8 +22,8 @@ use std::time::Duration;
 /// Interval between two looks.
 const TICK_MS: u64 = 3_000;
 
-/// Time after which it plans although nothing has changed. The real one plans at every look; a plan tells by itself when
-/// time alone changes something.
+/// Time after which it plans although nothing has changed. The real one plans at every look; a plan tells by itself
+/// when time alone changes something.
 const REPLAN_MS: u64 = 300_000;
 
 /// Age of Slurm's answer up to which it is planned with.

@@ -1,4 +1,4 @@
-//! What must hold in every run. Each invariant has a name.
+//! Invariants, which hold in every run. Each has a name.
 //!
 //! | name | checked | it holds that |
 //! |---|---|---|

@@ -2,7 +2,7 @@
 //! with a virtual clock.
 //!
 //! One seed is one run: a cluster with its jobs, rollouts with their strategies, faults, and admins who act by hand.
-//! Nothing but the seed decides what happens, so that every failure can be repeated.
+//! The seed alone decides what happens, so that every failure can be repeated.
 //!
 //! | module | holds |
 //! |---|---|

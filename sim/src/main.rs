@@ -1,5 +1,5 @@
-//! `rollout-sim --runs N --seed S`: runs seeds from S on, and prints the first failures with their last events, of which
-//! `--events E` sets the number.
+//! `rollout-sim --runs N --seed S`: runs seeds from S on, and prints the first failures with their last events.
+//! `--events E` sets the number of these.
 //!
 //! `rollout-sim --compare N --seed S`: compares strategies on N seeds.
 

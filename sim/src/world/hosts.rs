@@ -1,4 +1,4 @@
-//! What happens on the nodes: boots, slurmd, and the work of their agents.
+//! Events on the nodes: boots, slurmd, and the work of their agents.
 
 use super::{Event, MINUTE_MS, World};
 use crate::host::{Host, Power};

@@ -1,4 +1,4 @@
-//! What live tests of 22.05.8, 24.11.5 and 26.05.5 have shown.
+//! Behavior that live tests of 22.05.8, 24.11.5 and 26.05.5 have shown.
 
 use super::*;
 use crate::slurm::registration::Registration;

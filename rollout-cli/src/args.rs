@@ -4,8 +4,10 @@
 //! `rollout_manual::help` reads: paragraphs, headings that end in a colon, lists indented by two, verbatim text by
 //! four.
 
+mod looking;
 mod steering;
 
+pub use looking::{PlanArgs, WhyArgs};
 pub use steering::{ApproveArgs, FreezeArgs, PauseArgs, ResumeArgs, StartArgs, StopArgs, ThawArgs};
 
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueHint};
@@ -76,6 +78,10 @@ pub enum Verb {
     Thaw(ThawArgs),
     /// Cancel staged changes that are not ordered yet
     Unstage(UnstageArgs),
+    /// Show how a rollout would go, from live data of Slurm
+    Plan(PlanArgs),
+    /// Show why nodes are not updated yet
+    Why(WhyArgs),
     /// Show a rollout's manifest and all its events
     Show(ShowArgs),
     /// List all rollouts, oldest first
@@ -102,7 +108,7 @@ pub enum Verb {
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["stage", "start", "status", "undo"]),
     ("Steering", &["pause", "resume", "stop", "approve", "freeze", "thaw", "unstage"]),
-    ("Looking", &["show", "history"]),
+    ("Looking", &["plan", "why", "show", "history"]),
     ("Nodes that need a hand", &["retry", "release"]),
     ("Background and installation", &["reconcile", "archive", "doctor", "config"]),
 ];
@@ -195,6 +201,7 @@ Examples:
   slurm-rollout status                 unfinished rollouts, and the newest one
   slurm-rollout status driver-580      this rollout
   slurm-rollout status -N cn[001-004]  these nodes in full, one line per node
+  slurm-rollout status --watch         until all of them are over
   slurm-rollout status --json | jq '.[] | select(.phase == \"held\")'
                                        held nodes in full
 
@@ -219,8 +226,9 @@ Phases:
   superseded   it has had another order since; how this one ended was not seen
 
 Above the table is the state of rollouts that were started: running, paused,
-halted, stopped or done. The NOTE gives the failure, or the event being waited for. Slurm's Reason
-(`sinfo -R`) has it too while the node is out of service.
+halted, stopped or done, with their wave, the number of nodes by their standing,
+the likely end, and the event that the whole rollout waits for. The NOTE gives the failure, or the event being waited
+for. Slurm's Reason (`sinfo -R`) has it too while the node is out of service.
 
 Exit codes:
   0  no node needs attention
@@ -235,6 +243,9 @@ pub struct StatusArgs {
     /// One line per node, with its state in Slurm
     #[arg(short = 'N', long)]
     pub nodes: bool,
+    /// Look again every 5 s until all rollouts shown are over; in a pipe, print only lines that are new
+    #[arg(short = 'w', long, conflicts_with = "json")]
+    pub watch: bool,
     /// JSON, one object per node: node, rollout, phase, since_ms, slurm_state, boot_id, note, conduct
     #[arg(long)]
     pub json: bool,
@@ -261,7 +272,8 @@ pub struct ShowArgs {
 #[command(after_help = "\
 One line per rollout: the time it was staged and the user who staged it, its
 nodes, its state if it was started, and the number of nodes in each phase
-according to its journal. Asks neither agents nor Slurm. For the present state of nodes, use status.
+according to its journal. Asks neither agents nor Slurm. For the present state
+of nodes, use status.
 
 Examples:
   slurm-rollout history
@@ -328,6 +340,10 @@ disk after its boot what it should be. If a node did not come back, or rolled
 back, it puts back the node's previous boot source. RebootProgram has
 slurm-rollout-reconcile.path start it, with --wait, if there are such nodes.
 
+With --wait it also executes rollouts that were started: every 3 s it asks Slurm
+and requests, withdraws or records what is due. One process does so at a time,
+on one SlurmctldHost. If it is killed, the next one continues.
+
 Examples:
   slurm-rollout reconcile
   systemctl status slurm-rollout-reconcile.timer
@@ -341,7 +357,7 @@ pub struct ReconcileArgs {
     /// JSON: lost, ordered, and failed nodes by their reasons
     #[arg(long)]
     pub json: bool,
-    /// Run until no node under way needs a follow-up
+    /// Run until no node under way needs a follow-up and no rollout runs
     #[arg(long)]
     pub wait: bool,
 }

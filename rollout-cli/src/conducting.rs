@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::planning::{Planning, progress};
 use crate::table::{json, local_time, one_line, out};
 use rollout_control::store::{Changed, StoreWriter};
 use rollout_core::controller::conduct::{ConductSummary, Decision, Refusal, summary};
@@ -99,17 +100,28 @@ pub(crate) fn finish_freeze(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the freeze of the site, and the state of those of these rollouts that were started.
-pub(crate) fn print_states<'a>(frozen: Option<&Freeze>, rollouts: impl Iterator<Item = &'a RolloutState>) {
+/// Returns the state of those of these rollouts that were started, with their progress if a plan was made, and the
+/// freeze of the site, one line each and a blank line below them.
+pub(crate) fn states<'a>(
+    frozen: Option<&Freeze>,
+    rollouts: impl Iterator<Item = &'a RolloutState>,
+    planning: Option<&Planning>,
+) -> String {
     let mut lines: Vec<String> = Vec::new();
+    let plan = planning.map(Planning::plan);
     for rollout in rollouts {
-        if let Some(conduct) = summary(rollout) {
-            lines.push(format!("{}: {}", rollout.id, conduct.describe(&local_time(conduct.since_ms))));
+        let Some(conduct) = summary(rollout) else { continue };
+        lines.push(format!("{}: {}", rollout.id, conduct.describe(&local_time(conduct.since_ms))));
+        if let Some((planning, plan)) =
+            planning.zip(plan.as_ref().and_then(|plan| plan.rollouts.get(&rollout.id)))
+        {
+            let forecast = planning.forecast(&rollout.id);
+            lines.push(format!("  {}", progress(plan, forecast.as_ref(), planning.view.now_ms)));
         }
     }
     lines.extend(frozen.map(|freeze| format!("this site is {}", freeze.describe())));
-    if !lines.is_empty() {
-        lines.iter().for_each(|line| out(&(one_line(line) + "\n")));
-        out("\n");
+    if lines.is_empty() {
+        return String::new();
     }
+    lines.iter().map(|line| one_line(line) + "\n").chain(["\n".to_owned()]).collect()
 }

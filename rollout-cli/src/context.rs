@@ -15,6 +15,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::controllers::HostRole;
 use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time limits for one agent, and for all of them together. A node that reboots answers nothing, and a person waits.
@@ -27,6 +28,7 @@ const SLURM_LIMIT: Duration = Duration::from_secs(5);
 /// The common ground of all verbs.
 pub(crate) struct Context {
     pub(crate) config: Config,
+    pub(crate) config_path: PathBuf,
     pub(crate) store: StoreReader,
     host: OnceCell<Host>,
 }
@@ -35,7 +37,7 @@ impl Context {
     pub(crate) fn new(args: &Args) -> Result<Self, Failure> {
         let config = Config::load(&args.config)?;
         let store = StoreReader::new(&config.state_dir);
-        Ok(Self { config, store, host: OnceCell::new() })
+        Ok(Self { config, config_path: args.config.clone(), store, host: OnceCell::new() })
     }
 
     /// Returns the rollout of this id or name.

@@ -1,5 +1,6 @@
 //! Parts of `slurm-rollout` that are a library: the command line, from which manual pages and completions are made as
-//! well, and the groups of nodes.
+//! well, the groups of nodes, and the executor of started rollouts.
 
 pub mod args;
+pub mod executor;
 pub mod groups;

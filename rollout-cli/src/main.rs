@@ -6,6 +6,8 @@ mod context;
 mod failure;
 mod host;
 mod images;
+mod manifest_file;
+mod planning;
 mod status_of;
 mod table;
 mod unstaging;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         Verb::Thaw(args) => context().and_then(|context| verb::thaw::run(&context, args)),
         Verb::Unstage(args) => context().and_then(|context| verb::unstage::run(&context, args)),
         Verb::Status(args) => context().and_then(|context| verb::status::run(&context, args)),
+        Verb::Plan(args) => context().and_then(|context| verb::plan::run(&context, args)),
+        Verb::Why(args) => context().and_then(|context| verb::why::run(&context, args)),
         Verb::Show(args) => context().and_then(|context| verb::show::run(&context, args)),
         Verb::History(args) => context().and_then(|context| verb::history::run(&context, args)),
         Verb::Retry(args) => context().and_then(|context| verb::retry::run(&context, args)),

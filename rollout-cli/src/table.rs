@@ -10,7 +10,7 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
 }
 
 /// Lays out a table with one line for each row: a Reason of Slurm may have several.
-fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();

@@ -164,6 +164,15 @@ impl Scontrol {
         self.update(nodes, &["State=UNDRAIN"])
     }
 
+    /// Removes DRAIN from nodes that are down, and sets their Reason with the same RPC, which leaves them down
+    /// (`update_node` in `src/slurmctld/node_mgr.c`, 26.11).
+    ///
+    /// # Errors
+    /// If scontrol fails or does not answer in time.
+    pub fn undrain_with_reason(&self, nodes: &NodeSet, reason: &Reason) -> Result<(), RunError> {
+        self.update(nodes, &["State=UNDRAIN", &format!("Reason={reason}")])
+    }
+
     /// Puts nodes back into service.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Everything that is decided about started rollouts: the strategy of a rollout and the limits of the site.
+//! Everything that is decided about started rollouts: the strategy of a rollout, the limits of the site, and the plan of
+//! a tick.
 //!
 //! Nothing here does I/O or reads the clock. The one exception is in parsing: [`window`] looks a time zone up in the
 //! system's time zone database. Afterwards the zone is a value like any other.

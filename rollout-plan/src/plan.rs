@@ -6,18 +6,18 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`cluster`] | nodes, jobs and reservations, found by node |
-//! | [`rollouts`] | the treatment of each rollout, and the standing of its nodes |
-//! | [`evidence`] | requests that Slurm shows, or no longer shows |
-//! | [`halts`] | whether the failures of a rollout are too many |
-//! | [`withdrawals`] | requests that must not go on |
-//! | [`deadlines`] | jobs that are on requested nodes for too long |
-//! | [`drains`] | drains of ours: stragglers, and groups that come back in order |
-//! | [`units`] | nodes that are requested together |
-//! | [`waves`] | the wave that a rollout is in |
-//! | [`scopes`] | limits as counters |
-//! | [`candidates`] | whether and how a node can be requested |
-//! | [`requests`] | the nodes that are requested |
+//! | `cluster` | nodes, jobs and reservations, found by node |
+//! | `rollouts` | the treatment of each rollout, and the standing of its nodes |
+//! | `evidence` | requests that Slurm shows, or no longer shows |
+//! | `halts` | whether the failures of a rollout are too many |
+//! | `withdrawals` | requests that must not go on |
+//! | `deadlines` | jobs that are on requested nodes for too long |
+//! | `drains` | drains of ours: stragglers, and groups that come back in order |
+//! | `units` | nodes that are requested together |
+//! | `waves` | the wave that a rollout is in |
+//! | `scopes` | limits as counters |
+//! | `candidates` | whether and how a node can be requested |
+//! | `requests` | the nodes that are requested |
 
 mod candidates;
 pub(crate) mod cluster;
@@ -70,7 +70,8 @@ pub struct Input<'a> {
     /// Strategies by rollout. A rollout without one, or whose strategy cannot be read, requests nothing.
     pub strategies: &'a BTreeMap<String, Result<Strategy, String>>,
     pub limits: &'a Limits,
-    /// The expected time from the hand-over of a node to its return, by rollout. [`DEFAULT_VISIT`] if it is missing.
+    /// The expected time from the hand-over of a node to its return, by rollout. If it is missing, the rollout's own
+    /// nodes tell, and [`DEFAULT_VISIT`] stands for the first ones.
     pub visits: &'a BTreeMap<String, Duration>,
 }
 

@@ -6,7 +6,8 @@
 //!    same server (10,000, with Slurm and the whole of reboot-program: `--bench scale`).
 //! 3. `idle`, the idle agent: resident memory, and context switches in a minute.
 //! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same
-//!    lab.
+//!    lab, and seconds from slurmd's start until it is ready, and to the end of the order, which waits for Slurm to
+//!    accept the node.
 //! 5. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order
 //!    and without.
 //! 6. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst
@@ -17,8 +18,8 @@
 use rollout_control::agents::client::AgentClient;
 use rollout_control::agents::dispatch::dispatch;
 use rollout_lab::{
-    AGENT_UNIT, ClusterSpec, Flood, GATE_UNIT, MINUTES, Manifest, ManyAgents, NetImage, Node, NodeRoot,
-    Product, REBOOT_PROGRAM, RECONCILE_TIMER, Site,
+    AGENT_UNIT, ClusterSpec, Flood, GATE_UNIT, LAST_FILE, MINUTES, Manifest, ManyAgents, NetImage, Node,
+    NodeRoot, Product, REBOOT_PROGRAM, RECONCILE_TIMER, Site,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
@@ -249,6 +250,7 @@ fn out_of_service(site: &Site) {
         begun.elapsed().as_secs_f64()
     };
     let (mut plain, mut ours, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ready, mut accepted) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         with_slurmds_own_reboot(site, true);
         plain.push(seconds());
@@ -259,6 +261,10 @@ fn out_of_service(site: &Site) {
         site.stage(Manifest::tool(version).named(&format!("round-{round}")).nodes("cn01")).unwrap();
         changed.push(seconds());
         assert_eq!(site.tool("cn01").unwrap(), format!("/opt/app/{link} {version}"));
+        site.wait_phase(&format!("round-{round}"), "cn01", "updated").unwrap();
+        let [is_ready, has_ended] = from_slurmds_start(site.cluster.node("cn01"));
+        ready.push(is_ready);
+        accepted.push(has_ended);
     }
     let (plain, ours, changed) = (median(plain), median(ours), median(changed));
     println!(
@@ -267,6 +273,27 @@ fn out_of_service(site: &Site) {
         ours - plain,
         changed - plain
     );
+    println!(
+        "from slurmd's start until systemd has it ready {:.2} s, to the end of the order, with the proof of its \
+         registration, {:.2} s (medians of {ROUNDS})",
+        median(ready),
+        median(accepted)
+    );
+}
+
+/// Seconds from the start of slurmd until systemd has it ready, and until the end of the order, by the time of the
+/// settled ledger.
+fn from_slurmds_start(node: &Node) -> [f64; 2] {
+    node.wait_active("slurmd.service").unwrap();
+    let at_s = |name| node.property("slurmd.service", name).unwrap().parse::<f64>().unwrap() / 1e6;
+    let (started_s, ready_s) =
+        (at_s("ExecMainStartTimestampMonotonic"), at_s("ActiveEnterTimestampMonotonic"));
+    let settled = node.run(&["stat", "--format=%.6Y", LAST_FILE]).unwrap();
+    // The node has a monotonic clock of its own, which starts at its boot.
+    let clocks = node.run(&["sh", "-c", "cut -d' ' -f1 /proc/uptime; date +%s.%N"]).unwrap();
+    let clocks: Vec<f64> = clocks.lines().map(|line| line.parse().unwrap()).collect();
+    let booted_s = clocks[1] - clocks[0];
+    [ready_s, settled.trim().parse::<f64>().unwrap() - booted_s].map(|at_s| at_s - started_s)
 }
 
 fn with_slurmds_own_reboot(site: &Site, own: bool) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{LabError, Result};
 
 /// Limit of every wait for a step of a rollout. A step takes seconds; this much is for a machine of two cores on which
-/// four clusters boot at the same time. A wait ends as soon as its condition holds.
+/// five clusters boot at the same time. A wait ends as soon as its condition holds.
 pub const MINUTES: Duration = Duration::from_secs(400);
 
 const POLL: Duration = Duration::from_millis(200);

@@ -50,6 +50,7 @@ mod reconcile;
 mod rollout;
 mod security_page;
 mod slurm_conf;
+mod started;
 mod undo;
 mod untidy;
 mod ways;

@@ -202,7 +202,7 @@ impl Executor {
         }
         self.keep_drain(ledger)?;
         if ledger.must_register() {
-            ledger.before_start = Some(self.look_before_start()?);
+            ledger.before_start = self.look_before_start()?;
         }
         Ok(Outcome::Verified)
     }

@@ -42,6 +42,8 @@ pub(super) struct State {
     /// Flag that Slurm shows.
     pub(super) slurm_sets: &'static str,
     pub(super) slurmctld_away: bool,
+    /// scontrol gets no answer while slurmd is down.
+    pub(super) commands_need_slurmd: bool,
     /// Time for which scontrol gets no answer once slurmd was started, although slurmd can register.
     pub(super) silent_after_start: Option<Duration>,
     /// scontrol gets its next answer at this time.
@@ -220,12 +222,17 @@ impl Tools for FakeNode {
 
     fn ask_slurm(&self) -> Result<NodeInfo, String> {
         let state = self.state();
-        if state.slurmctld_away || state.paused < state.silent_until {
+        let cannot_ask = state.commands_need_slurmd && !state.slurmd_runs;
+        if cannot_ask || state.slurmctld_away || state.paused < state.silent_until {
             return Err("slurmctld is away".to_owned());
         }
         let words = ["IDLE", state.slurm_sets].into_iter().filter(|word| !word.is_empty());
         let slurmd_start_s = Some(state.registered_s);
         Ok(NodeInfo { state: words.map(str::to_owned).collect(), slurmd_start_s, ..NodeInfo::default() })
+    }
+
+    fn commands_need_slurmd(&self) -> bool {
+        self.state().commands_need_slurmd
     }
 
     fn boot_default(&self) -> Option<BootDefault> {

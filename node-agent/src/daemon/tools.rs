@@ -41,6 +41,8 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn slurmd(&self) -> Result<(Slurmd, Unit), String>;
     /// Returns Slurm's view of this node.
     fn ask_slurm(&self) -> Result<NodeInfo, String>;
+    /// Returns whether Slurm's commands may work only while slurmd runs.
+    fn commands_need_slurmd(&self) -> bool;
 
     /// Returns the boot loader's default, if it has one that can be set.
     fn boot_default(&self) -> Option<BootDefault>;
@@ -126,6 +128,10 @@ impl Tools for NodeTools {
 
     fn ask_slurm(&self) -> Result<NodeInfo, String> {
         self.slurm.info_within(QUESTION_LIMIT)
+    }
+
+    fn commands_need_slurmd(&self) -> bool {
+        SlurmNode::commands_need_slurmd()
     }
 
     fn boot_default(&self) -> Option<BootDefault> {

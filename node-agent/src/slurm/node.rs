@@ -10,6 +10,7 @@ use rollout_core::slurm::drains::was_drained_meanwhile;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::{Reason, without_notes};
 use rollout_host::scontrol::Scontrol;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -25,6 +26,9 @@ const RETRIED_OFTEN: Duration = Duration::from_secs(300);
 /// Time limit for asking Slurm whether somebody has drained the node, if no drain is known. A known one is not given up
 /// that early.
 const DRAIN_QUERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Keys of `AuthType=auth/slurm` (`src/plugins/auth/slurm`, 23.11 and later).
+const SLURM_KEYS: [&str; 2] = ["/etc/slurm/slurm.key", "/etc/slurm/slurm.jwks"];
 
 /// Time between two log lines about a slurmctld that does not answer.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
@@ -90,14 +94,23 @@ impl SlurmNode {
         });
     }
 
+    /// Returns whether Slurm's commands may work only while slurmd runs: with auth/slurm, it seals for them.
+    pub(crate) fn commands_need_slurmd() -> bool {
+        SLURM_KEYS.iter().any(|key| Path::new(key).exists())
+    }
+
     /// Returns the Reason with which somebody else drained this node: the one that Slurm shows now, else `known` from
-    /// before, unless somebody has removed that drain. Asks Slurm for a minute. If a drain is known, asks longer: a
-    /// node that registers without it would come into service.
+    /// before, unless somebody has removed that drain. Asks Slurm for a minute, or once if only slurmd lets it ask. If
+    /// a drain is known, asks longer: a node that registers without it would come into service.
     ///
     /// # Errors
     /// If a drain is known and Slurm does not answer within the time limit.
     pub(crate) fn drained_by_others(&self, known: Option<&str>) -> Result<Option<String>, String> {
-        let limit = known.map_or(DRAIN_QUERY_LIMIT, |_| AWAY_LIMIT);
+        let limit = match known {
+            Some(_) => AWAY_LIMIT,
+            None if Self::commands_need_slurmd() => Duration::ZERO,
+            None => DRAIN_QUERY_LIMIT,
+        };
         self.drained_by_others_within(known, limit)
     }
 

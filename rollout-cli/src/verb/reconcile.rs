@@ -1,11 +1,13 @@
-//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, and closes rollouts
-//! that are over. A timer runs it, so it prints nothing if there is nothing to do.
+//! `reconcile`: sends the orders that Slurm lost on the way, follows up nodes whose order was sent, closes rollouts
+//! that are over, and with `--wait` executes those that were started. A timer runs it, so it prints nothing if there is
+//! nothing to do.
 
 use crate::context::{Context, who};
 use crate::failure::Failure;
 use crate::host;
 use crate::table::{json, out};
 use rollout_cli::args::ReconcileArgs;
+use rollout_cli::executor::{Executor, Report as Ticked, Tick};
 use rollout_control::config::Config;
 use rollout_control::follow_up::{FollowedUp, Scope, follow_up};
 use rollout_control::hand_over::Report;
@@ -23,25 +25,98 @@ use std::time::{Duration, Instant};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
 
+/// The same while a rollout runs: the end of an update lets the next node go.
+const ASK_SLURM_WHILE_RUNNING: Duration = Duration::from_secs(10);
+
+/// Time from one tick of the executor to the next.
+const TICK: Duration = Duration::from_secs(3);
+
 pub(crate) fn run(context: &Context, args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     if let Some(report) = context.host().is_no_controller() {
         return leave_it_to_controllers(context, report);
     }
     let store = context.writer()?;
     let mut printer = Printer { quiet: args.json, failed: Vec::new() };
-    let (mut ordered, mut followed_up) = once(context, &store, args, &mut printer)?;
+    let mut looked = once(context, &store, args, &mut printer);
+    if args.wait {
+        let mut executing = Executing::new(context, &store, args)?;
+        let ended = wait(context, &store, args, (&mut printer, &mut executing), &mut looked);
+        executing.executor.finish()?;
+        ended?;
+    }
+    let (ordered, followed_up) = looked?;
+    Ok(outcome(ordered, &followed_up).into())
+}
+
+/// The result of looking at everything once.
+type Looked = Result<(Exit, FollowedUp), Failure>;
+
+/// Looks again and again, as long as a node under way needs a follow-up or a rollout runs.
+fn wait(
+    context: &Context,
+    store: &StoreWriter,
+    args: &ReconcileArgs,
+    (printer, executing): (&mut Printer, &mut Executing),
+    looked: &mut Looked,
+) -> Result<(), Failure> {
     let mut asked_slurm = Instant::now();
-    while args.wait && !followed_up.on_their_way.is_empty() {
+    loop {
+        let runs = executing.tick_if_due()?;
+        let is_awaited = looked.as_ref().is_ok_and(|(_, followed_up)| !followed_up.on_their_way.is_empty());
+        if !runs && !is_awaited {
+            return Ok(());
+        }
         thread::sleep(LOOK_AGAIN);
-        if asked_slurm.elapsed() < ASK_SLURM_AGAIN {
-            followed_up = follow_up(&context.config, &store, Scope::Urgent)?;
-            printer.print_steps(&followed_up);
-        } else {
-            (ordered, followed_up) = once(context, &store, args, &mut printer)?;
+        let pause = if runs { ASK_SLURM_WHILE_RUNNING } else { ASK_SLURM_AGAIN };
+        if asked_slurm.elapsed() >= pause {
+            *looked = once(context, store, args, printer);
             asked_slurm = Instant::now();
+        } else if let Ok((_, followed_up)) = looked {
+            *followed_up = follow_up(&context.config, store, Scope::Urgent)?;
+            printer.print_steps(followed_up);
+        }
+        // A rollout goes on all the same, and the last failure is returned.
+        if let (Err(Failure(why)), true) = (&*looked, runs) {
+            executing.trouble.print_failures(std::slice::from_ref(why));
         }
     }
-    Ok(outcome(ordered, &followed_up).into())
+}
+
+/// The executor of started rollouts, and its reports.
+struct Executing {
+    executor: Executor,
+    printer: Printer,
+    /// Prints the failures of everything else, while a rollout runs.
+    trouble: Printer,
+    ticked: Option<Instant>,
+    /// A rollout needs the executor, and this process is it.
+    runs: bool,
+}
+
+impl Executing {
+    fn new(context: &Context, store: &StoreWriter, args: &ReconcileArgs) -> Result<Self, Failure> {
+        let store = store.by(&format!("reconcile by {}", who()));
+        let executor = Executor::new(context.config.clone(), context.config_path.clone(), store)?;
+        let printer = || Printer { quiet: args.json, failed: Vec::new() };
+        Ok(Self { executor, printer: printer(), trouble: printer(), ticked: None, runs: false })
+    }
+
+    /// Has the executor tick if it is time. Returns whether it is to tick again.
+    fn tick_if_due(&mut self) -> Result<bool, Failure> {
+        if self.ticked.is_some_and(|ticked| ticked.elapsed() < TICK) {
+            return Ok(self.runs);
+        }
+        self.runs = match self.executor.tick()? {
+            Tick::Idle | Tick::Held(_) => false,
+            Tick::Done(Ticked { done, failed }) => {
+                self.printer.print_done(&done);
+                self.printer.print_failures(&failed);
+                true
+            }
+        };
+        self.ticked = Some(Instant::now());
+        Ok(self.runs)
+    }
 }
 
 /// Returns the outcome of the last look. Earlier failures have been overcome, or are among the last ones.
@@ -63,12 +138,7 @@ fn leave_it_to_controllers(context: &Context, report: String) -> Result<ExitCode
 }
 
 /// Does everything once.
-fn once(
-    context: &Context,
-    store: &StoreWriter,
-    args: &ReconcileArgs,
-    printer: &mut Printer,
-) -> Result<(Exit, FollowedUp), Failure> {
+fn once(context: &Context, store: &StoreWriter, args: &ReconcileArgs, printer: &mut Printer) -> Looked {
     // Trouble with one part is told, and keeps no other part from its work.
     let infos = ask_slurm(&context.config, store);
     let mut trouble = pre_stage_missing(context, store, args);
@@ -148,10 +218,18 @@ struct Printer {
 
 impl Printer {
     fn print_steps(&mut self, followed_up: &FollowedUp) {
-        for line in followed_up.done.iter().filter(|_| !self.quiet) {
+        self.print_done(&followed_up.done);
+        self.print_failures(&followed_up.failed);
+    }
+
+    fn print_done(&self, done: &[String]) {
+        for line in done.iter().filter(|_| !self.quiet) {
             out(&format!("{line}\n"));
         }
-        for line in self.new_failures(&followed_up.failed) {
+    }
+
+    fn print_failures(&mut self, failed: &[String]) {
+        for line in self.new_failures(failed) {
             eprintln!("slurm-rollout: {line}");
         }
     }

@@ -31,6 +31,6 @@ pub(crate) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode, Failur
     table::out(&format!("{id}\n\n{}\n\n", manifest.trim()));
     let row = |line: &Line| vec![local_time(line.t_ms), line.by.clone(), line.entry.describe()];
     table::print(&["TIME", "BY", "WHAT"], &rollout.lines.iter().map(row).collect::<Vec<_>>());
-    images::print(&images);
+    table::out(&images::table(&images));
     Ok(ExitCode::SUCCESS)
 }

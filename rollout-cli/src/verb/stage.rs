@@ -5,29 +5,20 @@ mod image;
 use crate::after_staging::pre_stage_and_print_next;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::manifest_file::ManifestFile;
 use crate::table::out;
 use rollout_cli::args::StageArgs;
-use rollout_cli::groups::SiteGroups;
 use rollout_control::store::Staged;
 use rollout_core::controller::node_states::{check_one_slurmd_per_host, doubts};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::manifest::{MAX_BYTES, Manifest, expand};
 use rollout_core::slurm::node::NodeInfo;
-use rollout_plan::strategy;
-use std::fs::File;
-use std::io::{self, Read};
 use std::process::ExitCode;
 
 pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failure> {
     let file = args.file.display();
     // Read first, with the groups: a writer of the state directory has no access to root's own files any more.
-    let text = read(args).map_err(|error| Failure(format!("{file}: {error}")))?;
-    let groups = SiteGroups::new(&context.config);
-    let set = |set: &str| groups.resolve(set).map_err(|error| error.to_string());
-    let text = expand(&text, set).map_err(|error| Failure(format!("{file}: {error}")))?;
+    let ManifestFile { text, manifest } = ManifestFile::read(&context.config, &args.file)?;
     let store = if args.dry_run { None } else { Some(context.writer()?) };
-    let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
-    strategy::of_manifest(&text, &manifest.nodes).map_err(|error| Failure(format!("{file}: {error}")))?;
     let in_file = |Failure(why)| Failure(format!("{file}: {why}"));
     let drains = context.store.drains();
     let infos = known_to_slurm(context, &manifest.nodes).map_err(in_file)?;
@@ -58,18 +49,6 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
         pre_stage_and_print_next(context, store, &id, nodes)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(args: &StageArgs) -> io::Result<String> {
-    let mut text = String::new();
-    // One byte more than allowed, so that a longer file is recognized.
-    let limit = MAX_BYTES as u64 + 1;
-    if args.file.as_os_str() == "-" {
-        io::stdin().take(limit).read_to_string(&mut text)?;
-    } else {
-        File::open(&args.file)?.take(limit).read_to_string(&mut text)?;
-    }
-    Ok(text)
 }
 
 /// Returns Slurm's report about the nodes, and refuses nodes that it does not have.

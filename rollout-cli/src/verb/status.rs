@@ -1,42 +1,110 @@
 //! `status [ROLLOUT|NODES]`: the present state of nodes. Writes nothing.
 
-use crate::conducting::print_states;
+use crate::conducting::states;
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::images;
+use crate::planning::{Planning, is_planned};
 use crate::status_of;
-use crate::table::{self, local_time};
+use crate::table::{self, local_time, out};
 use rollout_cli::args::StatusArgs;
 use rollout_control::store::StoreError;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::status::{NodeStatus, by_phase};
 use rollout_core::hostlist::NodeSet;
 use rollout_host::exit_code::Exit;
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+/// Pause between two looks of `--watch`.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Has a terminal start anew at its first line, and clear the rest.
+const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
 
 pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let mut shown = look(context, args)?;
+    if !args.watch {
+        out(&shown.text);
+        return Ok(shown.exit());
+    }
+    let is_terminal = io::stdout().is_terminal();
+    let mut before = String::new();
+    loop {
+        match is_terminal {
+            true => out(&format!("{HOME_AND_CLEAR}{}", shown.text)),
+            false => out(&new_lines(&before, &shown.text)),
+        }
+        if shown.is_over {
+            return Ok(shown.exit());
+        }
+        before = shown.text;
+        thread::sleep(LOOK_AGAIN);
+        shown = look(context, args)?;
+    }
+}
+
+/// Returns the lines that are not in the text before.
+fn new_lines(before: &str, text: &str) -> String {
+    let before: BTreeSet<&str> = before.lines().collect();
+    text.lines().filter(|line| !before.contains(line)).map(|line| format!("{line}\n")).collect()
+}
+
+/// The result of one look.
+struct Shown {
+    text: String,
+    needs_attention: bool,
+    /// All rollouts of it are over.
+    is_over: bool,
+}
+
+impl Shown {
+    fn exit(&self) -> ExitCode {
+        let exit = if self.needs_attention { Exit::NeedsAttention } else { Exit::Success };
+        exit.into()
+    }
+}
+
+fn look(context: &Context, args: &StatusArgs) -> Result<Shown, Failure> {
     let Selection { snapshot, rollouts, only } = select(context, args.what.as_deref())?;
     warn_of_unreadable(&snapshot);
     if rollouts.is_empty() && !args.json {
-        print_states(snapshot.frozen.as_ref(), std::iter::empty());
         eprintln!("slurm-rollout: nothing is staged; see `slurm-rollout stage --help`");
-        return Ok(ExitCode::SUCCESS);
+        let text = states(snapshot.frozen.as_ref(), std::iter::empty(), None);
+        return Ok(Shown { text, needs_attention: false, is_over: true });
     }
     let shown = |name: &String| only.as_ref().is_none_or(|only| only.contains(name));
-    let selected = snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
-    let asked: NodeSet =
-        selected.flat_map(|rollout| rollout.records.keys()).filter(|name| shown(name)).cloned().collect();
+    let selected = |snapshot: &'_ Snapshot| -> Vec<RolloutState> {
+        snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id)).cloned().collect()
+    };
+    let asked: NodeSet = selected(&snapshot)
+        .iter()
+        .flat_map(|rollout| rollout.records.keys())
+        .filter(|name| shown(name))
+        .cloned()
+        .collect();
     let view = context.survey(snapshot, &asked);
-    let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
+    let selected = selected(&view.snapshot);
     let statuses: Vec<NodeStatus> =
-        selected.flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();
-    if !args.json {
-        let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
-        print_states(view.snapshot.frozen.as_ref(), selected);
+        selected.iter().flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();
+    let needs_attention = statuses.iter().any(|status| status.phase.needs_attention());
+    let is_over = selected.iter().all(RolloutState::is_over);
+    if args.json {
+        let text = serde_json::to_string_pretty(&statuses)? + "\n";
+        return Ok(Shown { text, needs_attention, is_over });
     }
-    print(&statuses, args)?;
-    let attention = statuses.iter().any(|status| status.phase.needs_attention());
-    Ok(if attention { Exit::NeedsAttention } else { Exit::Success }.into())
+    // Without Slurm a plan would only repeat that.
+    let is_planned = !view.slurm.is_empty() && selected.iter().any(is_planned);
+    let planning = is_planned.then(|| Planning::read(context, view.snapshot.clone()));
+    let states = states(view.snapshot.frozen.as_ref(), selected.iter(), planning.as_ref());
+    let text = match args.nodes {
+        true => states + &of_nodes(&statuses) + &images::table(&statuses),
+        false => states + &of_phases(&statuses),
+    };
+    Ok(Shown { text, needs_attention, is_over })
 }
 
 /// The rollouts to show.
@@ -83,19 +151,7 @@ fn select(context: &Context, what: Option<&str>) -> Result<Selection, Failure> {
     }
 }
 
-fn print(statuses: &[NodeStatus], args: &StatusArgs) -> Result<(), Failure> {
-    if args.json {
-        table::json(&statuses)?;
-    } else if args.nodes {
-        print_nodes(statuses);
-        images::print(statuses);
-    } else {
-        print_phases(statuses);
-    }
-    Ok(())
-}
-
-fn print_nodes(statuses: &[NodeStatus]) {
+fn of_nodes(statuses: &[NodeStatus]) -> String {
     let row = |status: &NodeStatus| {
         vec![
             status.node.clone(),
@@ -107,10 +163,10 @@ fn print_nodes(statuses: &[NodeStatus]) {
         ]
     };
     let rows: Vec<_> = statuses.iter().map(row).collect();
-    table::print(&["NODE", "ROLLOUT", "PHASE", "SINCE", "SLURM", "NOTE"], &rows);
+    table::layout(&["NODE", "ROLLOUT", "PHASE", "SINCE", "SLURM", "NOTE"], &rows)
 }
 
-fn print_phases(statuses: &[NodeStatus]) {
+fn of_phases(statuses: &[NodeStatus]) -> String {
     let rows: Vec<_> = by_phase(statuses)
         .into_iter()
         .map(|(rollout, phase, nodes, note)| {
@@ -123,5 +179,21 @@ fn print_phases(statuses: &[NodeStatus]) {
             ]
         })
         .collect();
-    table::print(&["ROLLOUT", "PHASE", "NODES", "NODELIST", "NOTE"], &rows);
+    table::layout(&["ROLLOUT", "PHASE", "NODES", "NODELIST", "NOTE"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_gets_the_lines_that_are_new() {
+        let before = "a: running\n\nROLLOUT PHASE\na staged\n";
+        for (text, printed) in
+            [(before, ""), ("a: running\n\nROLLOUT PHASE\na updated\n", "a updated\n"), ("", "")]
+        {
+            assert_eq!(new_lines(before, text), printed);
+        }
+        assert_eq!(new_lines("", before), before);
+    }
 }

@@ -52,9 +52,10 @@ impl StoreWriter {
         before: &Drains,
         cured: &CuredByReboot<'_>,
     ) -> Result<(), StoreError> {
+        let rollouts = self.open_ids()?;
         let asked: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         let drains = |known: &Drains| {
-            let mut next = observe(known, nodes, cured);
+            let mut next = observe(known, nodes, &rollouts, cured);
             // RebootProgram may have found a drain meanwhile that was set after Slurm's answer.
             let is_newer = |name: &str, drain: &Drain| before.get(name) != Some(drain);
             let kept =
@@ -65,7 +66,7 @@ impl StoreWriter {
         let left = |known: &BTreeSet<String>| {
             let mut next = known.clone();
             next.retain(|name| !asked.contains(name.as_str()));
-            next.extend(observe_left_by_reboots(known, nodes));
+            next.extend(observe_left_by_reboots(known, nodes, &rollouts));
             next
         };
         self.update(&self.drains_path(), || self.drains(), drains)?;

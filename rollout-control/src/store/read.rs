@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 /// File of a closed rollout.
 pub(super) const SUMMARY: &str = "summary.json";
 
+/// Number of looks at a rollout that cannot be read or moves meanwhile.
+const LOOKS: usize = 5;
+
 /// The state directory, to be read only.
 #[derive(Debug, Clone)]
 pub struct StoreReader {
@@ -130,13 +133,8 @@ impl StoreReader {
         let frozen = self.frozen();
         let mut snapshot = Snapshot { plain_reboots, drains, addresses, frozen, ..Snapshot::default() };
         for id in ids {
-            let place = self.rollout_dir(&id);
-            let mut read = self.open_rollout(&id, early.rollouts.remove(&id).unwrap_or_default());
-            // A reader without the lock may see it closed, and thereby moved, or archived meanwhile.
-            if self.rollout_dir(&id) != place {
-                read = self.open_rollout(&id, OpenRollout::default());
-            }
-            match read {
+            let mut read_before = early.rollouts.remove(&id);
+            match self.look(&id, || self.open_rollout(&id, read_before.take().unwrap_or_default())) {
                 Ok(rollout) => snapshot.rollouts.push(rollout),
                 Err(_) if !self.rollout_dir(&id).exists() => {}
                 Err(error) => {
@@ -147,6 +145,23 @@ impl StoreReader {
         }
         snapshot.rollouts.sort_by(|one, other| (one.staged_ms, &one.id).cmp(&(other.staged_ms, &other.id)));
         Ok(snapshot)
+    }
+
+    /// Reads a rollout as it is at one place. A reader without the lock may see it closed or opened, and thereby moved,
+    /// so one that is not whole is looked at again.
+    fn look(
+        &self,
+        id: &str,
+        mut read: impl FnMut() -> Result<RolloutState, StoreError>,
+    ) -> Result<RolloutState, StoreError> {
+        for _ in 1..LOOKS {
+            let (place, rollout) = (self.rollout_dir(id), read());
+            let is_whole = rollout.as_ref().is_ok_and(|rollout| rollout.manifest.is_ok());
+            if is_whole && self.rollout_dir(id) == place {
+                return rollout;
+            }
+        }
+        read()
     }
 
     fn open_rollout(&self, id: &str, mut early: OpenRollout) -> Result<RolloutState, StoreError> {
@@ -185,18 +200,16 @@ impl StoreReader {
     /// # Errors
     /// Fails if there is no such rollout, or its journal cannot be read.
     pub fn rollout(&self, id: &str) -> Result<Rollout, StoreError> {
-        let (place, read) = (self.rollout_dir(id), self.read_rollout(id));
-        // As in a snapshot, it may be closed meanwhile.
-        if self.rollout_dir(id) == place { read } else { self.read_rollout(id) }
-    }
-
-    fn read_rollout(&self, id: &str) -> Result<Rollout, StoreError> {
-        let journal = self.journal(Some(id));
-        if !journal.exists() {
-            return Err(StoreError::NoSuchRollout(id.to_owned()));
-        }
-        let lines = journal.read()?;
-        let state = state(id, lines.first().map(Written::of), self.manifest(id), lines.iter().collect());
+        let mut lines = Vec::new();
+        let read = || {
+            let journal = self.journal(Some(id));
+            if !journal.exists() {
+                return Err(StoreError::NoSuchRollout(id.to_owned()));
+            }
+            lines = journal.read()?;
+            Ok(state(id, lines.first().map(Written::of), self.manifest(id), lines.iter().collect()))
+        };
+        let state = self.look(id, read)?;
         Ok(Rollout { state, lines })
     }
 

@@ -5,6 +5,7 @@ use rollout_control::store::{Changed, ConductError, this_process};
 use rollout_core::controller::conduct::{Decision, Refusal, pause, start, stop};
 use rollout_core::controller::freeze::Freeze;
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict};
+use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::rollout::journal::{ConductState, Way};
 use rollout_host::clock;
 use std::process::Command;
@@ -123,6 +124,33 @@ fn a_freeze_that_cannot_be_read_is_a_freeze() {
     fs::create_dir(&path).unwrap();
     assert!(why(store.frozen()).contains("cannot be read"));
     assert!(store.thaw().is_err(), "an admin looks at that");
+}
+
+#[test]
+fn only_the_holder_of_the_lease_plans_and_its_lines_are_written_at_once() {
+    let (dir, store) = store();
+    let driver = staged(&store, "driver", "n[1-3]");
+    let me = this_process().unwrap();
+    let request = |snapshot: Snapshot| {
+        let waiting = snapshot.rollout("driver").unwrap().records.len();
+        (waiting, vec![("driver".to_owned(), requested("n1")), ("driver".to_owned(), requested("n2"))])
+    };
+    let before = lines(&store, &driver);
+    assert_eq!(store.plan(&me, request).unwrap(), None, "it has no lease");
+    let other = Holder { host: "ctl2".to_owned(), ..me.clone() };
+    store.take_lease(&other).unwrap();
+    assert_eq!(store.plan(&me, request).unwrap(), None);
+    store.return_lease(&other).unwrap();
+    let over = Lease { holder: me.clone(), until_ms: clock::now_ms() - 1 };
+    fs::write(dir.path().join("lease.json"), serde_json::to_vec(&over).unwrap()).unwrap();
+    assert_eq!(store.plan(&me, request).unwrap(), None, "it is over");
+    assert_eq!(lines(&store, &driver), before);
+    store.take_lease(&me).unwrap();
+    assert_eq!(store.plan(&me, request).unwrap(), Some(3));
+    assert_eq!(lines(&store, &driver), before + 2);
+    assert!(record_of(&store, &driver, "n2").request.is_some());
+    let lost = store.plan(&me, |_| ((), vec![("other".to_owned(), requested("n1"))]));
+    assert!(lost.is_err(), "there is no such rollout");
 }
 
 /// Returns a process of this host that does not exist.

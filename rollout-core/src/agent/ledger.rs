@@ -65,7 +65,7 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slurmd: Option<Slurmd>,
     /// Slurm's view of the node before slurmd was started for the last proof. `None` until then, if Slurm need not
-    /// accept the node, and in ledgers of older agents.
+    /// accept the node or only slurmd lets anybody ask, and in ledgers of older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_start: Option<BeforeStart>,
     /// The boot loader before the first change. `None` until that is begun, without a loader whose default can be set,

@@ -80,10 +80,10 @@ impl From<&NodeInfo> for BeforeStart {
 #[derive(Debug, Clone)]
 pub struct Registration {
     limit: TimeLimit,
-    /// `None` in a ledger of an older agent.
+    /// `None` if nobody could ask before slurmd ran, and in a ledger of an older agent.
     before: Option<BeforeStart>,
-    /// Earliest time at which slurmd may have been started, by a clock that may have been set since. Only for such a
-    /// ledger.
+    /// Earliest time at which slurmd may have been started, by a clock that may have been set since. Only used without
+    /// `before`.
     since_s: u64,
     /// Start of the time in which slurmd must register.
     counted_from: Duration,

@@ -197,8 +197,8 @@ impl Ledger {
         self.desired().map_or_else(|| Reboot::default().timeout, |desired| desired.reboot.timeout)
     }
 
-    /// Returns the site's program that reboots the node into what was staged, with its arguments. Empty if there is none,
-    /// and on the way back.
+    /// Returns the site's program that reboots the node into what was staged, with its arguments. Empty if there is
+    /// none, and on the way back.
     #[must_use]
     pub fn reboot_command(&self) -> &[String] {
         let desired = self.desired().filter(|_| self.phase == Phase::Rebooting);

@@ -31,9 +31,9 @@ struct Evaluation<'g> {
 }
 
 impl Key {
-    /// Returns the group as it is written.
+    /// Returns the group as it is written, for a message. A file may name a source with any character.
     fn written(&self) -> String {
-        format!("@{}:{}", self.source, self.group.as_deref().unwrap_or("*"))
+        format!("@{}:{}", self.source.escape_debug(), self.group.as_deref().unwrap_or("*").escape_debug())
     }
 }
 

@@ -84,8 +84,8 @@ pub struct Symlink {
 pub struct Reboot {
     #[serde(default)]
     pub method: RebootMethod,
-    /// Program of the site with its arguments, run without a shell to reboot the node into what was staged, by kexec for
-    /// example. Empty leaves it to [`Reboot::method`], and so does a program that fails.
+    /// Program of the site with its arguments, run without a shell to reboot the node into what was staged, by kexec
+    /// for example. Empty leaves it to [`Reboot::method`], and so does a program that fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Time limit for the orderly shutdown, after which the node is rebooted by force.

@@ -67,13 +67,19 @@ impl Drain {
     }
 }
 
-/// Returns the drains known after Slurm has reported all its nodes.
+/// Returns the drains known after Slurm has reported all its nodes. `rollouts` are the ids that open rollouts have, and
+/// the Reasons of their requests.
 #[must_use]
-pub fn observe(known: &Drains, nodes: &[NodeInfo], cured: &CuredByReboot<'_>) -> Drains {
+pub fn observe(
+    known: &Drains,
+    nodes: &[NodeInfo],
+    rollouts: &BTreeSet<String>,
+    cured: &CuredByReboot<'_>,
+) -> Drains {
     let seen = nodes.iter().filter(|node| node.has("DRAIN")).filter_map(|node| {
         let reported = || Some(cured.drain(node.reason.as_deref()?, node.reason_user.as_deref()));
         // During a reboot the DRAIN may belong to the reboot, and so may the DRAIN left behind by one that timed out.
-        let drain = match being_rebooted(node) || is_of_a_reboot(node) {
+        let drain = match being_rebooted(node) || is_of_a_reboot(node) || is_of_a_request(node, rollouts) {
             true => known.get(&node.name).cloned(),
             false => reported(),
         };
@@ -85,11 +91,15 @@ pub fn observe(known: &Drains, nodes: &[NodeInfo], cured: &CuredByReboot<'_>) ->
 /// Returns the nodes whose DRAIN an earlier reboot or slurm-rollout has left, after Slurm has reported all its nodes.
 /// During a reboot nothing is learned: its own DRAIN looks the same.
 #[must_use]
-pub fn observe_left_by_reboots(known: &BTreeSet<String>, nodes: &[NodeInfo]) -> BTreeSet<String> {
+pub fn observe_left_by_reboots(
+    known: &BTreeSet<String>,
+    nodes: &[NodeInfo],
+    rollouts: &BTreeSet<String>,
+) -> BTreeSet<String> {
     let drained = nodes.iter().filter(|node| node.has("DRAIN"));
     let is_left = |node: &&NodeInfo| match being_rebooted(node) {
         true => known.contains(&node.name),
-        false => is_of_a_reboot(node),
+        false => is_of_a_reboot(node) || is_of_a_request(node, rollouts),
     };
     drained.filter(is_left).map(|node| node.name.clone()).collect()
 }
@@ -152,6 +162,12 @@ fn is_of_a_reboot(node: &NodeInfo) -> bool {
     node.classified_reason().as_ref().is_some_and(Classified::is_of_a_reboot)
 }
 
+/// Returns whether the Reason of a node is that of a request for one of these rollouts. It stays, with a DRAIN from
+/// before, if somebody cancels the request (`update_node` in `src/slurmctld/node_mgr.c`, 26.11).
+fn is_of_a_request(node: &NodeInfo, rollouts: &BTreeSet<String>) -> bool {
+    node.reason.as_deref().is_some_and(|reason| rollouts.contains(reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +180,10 @@ mod tests {
             reason_user: Some("root".to_owned()),
             ..NodeInfo::default()
         }
+    }
+
+    fn rollouts() -> BTreeSet<String> {
+        ["driver-580".to_owned()].into()
     }
 
     const CURED: CuredByReboot<'_> = CuredByReboot { reasons: &[], by: &[] };
@@ -190,10 +210,10 @@ mod tests {
             ("Kill task failed", "root", Some("DOWN"), true),
         ] {
             let before = NodeInfo { reason_user: Some(user.to_owned()), ..node("IDLE+DRAIN", reason) };
-            let known = observe(&Drains::new(), &[before], &cured);
+            let known = observe(&Drains::new(), &[before], &rollouts(), &cured);
             let mut issued = node("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued");
             issued.next_state = next_state.map(str::to_owned);
-            let known = observe(&known, std::slice::from_ref(&issued), &cured);
+            let known = observe(&known, std::slice::from_ref(&issued), &rollouts(), &cured);
             assert_eq!(still_drained(&known, &issued).is_some(), kept, "{reason} {user} {next_state:?}");
         }
     }
@@ -257,9 +277,14 @@ mod tests {
             ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued", true),
             ("IDLE+DRAIN", "slurm-rollout driver: held: nhc", true),
             ("IDLE+DRAIN", "bad DIMM", false),
+            // The drain of a started rollout, for a node that was down, with and without its request.
+            ("DOWN+DRAIN", "slurm-rollout driver-580: kept out of service until its update", true),
+            ("DOWN+DRAIN+REBOOT_REQUESTED", "driver-580", true),
+            ("DOWN+DRAIN", "driver-580", true),
+            ("IDLE", "driver-580", false),
             ("IDLE+DRAIN+REBOOT_REQUESTED", "driver", false),
         ] {
-            left = observe_left_by_reboots(&left, &[node(state, reason)]);
+            left = observe_left_by_reboots(&left, &[node(state, reason)], &rollouts());
             assert_eq!(!left.is_empty(), expected, "{state} {reason}");
         }
     }
@@ -278,13 +303,23 @@ mod tests {
             ("DOWN+DRAIN", "slurm-rollout driver: held: nhc", Some("bad disk, ticket 7")),
             ("IDLE+DRAIN", "bad disk, ticket 7", Some("bad disk, ticket 7")),
             ("IDLE", "", None),
+            // Requested by a started rollout, and cancelled by somebody: the DRAIN from before is still theirs.
+            ("IDLE+DRAIN", "bad disk", Some("bad disk")),
+            ("IDLE+DRAIN+REBOOT_REQUESTED", "driver-580", Some("bad disk")),
+            ("IDLE+DRAIN", "driver-580", Some("bad disk")),
+            ("IDLE", "", None),
+            // The drains of a started rollout.
+            ("DOWN+DRAIN", "slurm-rollout driver-580: kept out of service until its update", None),
+            ("IDLE+DRAIN+REBOOT_REQUESTED", "driver-580", None),
+            ("IDLE+DRAIN", "driver-580", None),
+            ("IDLE", "", None),
             // The drain of a rollout: nobody else drained it.
             ("IDLE+DRAIN+REBOOT_REQUESTED", "Reboot ASAP", None),
             ("DOWN+DRAIN+REBOOT_ISSUED", "Reboot ASAP : reboot issued", None),
             ("DOWN+DRAIN", "Reboot ASAP : reboot issued : reboot timed out", None),
             ("DOWN", "Not responding", None),
         ] {
-            known = observe(&known, &[node(state, reason)], &CURED);
+            known = observe(&known, &[node(state, reason)], &rollouts(), &CURED);
             assert_eq!(known.get("n1").map(|drain| drain.reason.as_str()), expected, "{state} {reason}");
         }
     }

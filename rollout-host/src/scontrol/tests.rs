@@ -172,6 +172,13 @@ fn partitions_and_reservations_are_read() {
 }
 
 #[test]
+fn a_node_that_is_down_gets_its_reason_back_with_the_end_of_its_drain() {
+    let fake = Fake::running("");
+    fake.scontrol().undrain_with_reason(&set("cn1"), &Reason::restored("Not responding")).unwrap();
+    assert_eq!(fake.calls(), "scontrol [update] [NodeName=cn1] [State=UNDRAIN] [Reason=Not responding]\n");
+}
+
+#[test]
 fn jobs_are_notified_signalled_requeued_and_cancelled() {
     let fake = Fake::running("");
     let (scontrol, task) = (fake.scontrol(), JobId::Task { array: 148, task: 5 });

@@ -50,7 +50,10 @@ impl<'a> Tick<'_, 'a> {
         match member.standing {
             // If it is to be withdrawn anyway, that explains why it is gone.
             Standing::Requested if self.to_withdraw(rollout, member).is_some() => None,
-            Standing::Requested if is_cancelled(member) => Some(Fate::Cancelled),
+            Standing::Requested if is_gone(member) => {
+                let is_cancelled = is_cancelled(rollout, member);
+                Some(if is_cancelled { Fate::Cancelled } else { Fate::Over })
+            }
             Standing::Waiting | Standing::Skipped(_) => {
                 let is_settled = request.taken || !self.is_in_flight(request);
                 is_settled.then_some(Fate::Over)
@@ -60,8 +63,16 @@ impl<'a> Tick<'_, 'a> {
     }
 }
 
-/// Returns whether Slurm showed the request of a node and no longer does, for no reason of ours.
-pub(super) fn is_cancelled(member: &Member<'_>) -> bool {
+/// Returns whether somebody cancelled the request of a node. One from before `resume` may have been withdrawn for a
+/// pause, without a tick in between to record that.
+pub(super) fn is_cancelled(rollout: &Rollout<'_>, member: &Member<'_>) -> bool {
+    let request = member.record.request.as_ref();
+    let is_new = request.is_some_and(|request| request.at_ms >= rollout.state.conduct.counted_from_ms);
+    is_gone(member) && is_new
+}
+
+/// Returns whether Slurm showed the request of a node and no longer does.
+fn is_gone(member: &Member<'_>) -> bool {
     let is_taken = member.record.request.as_ref().is_some_and(|request| request.taken);
     member.standing == Standing::Requested && is_taken && !member.is_queued()
 }

@@ -58,8 +58,8 @@ impl<'a> Tick<'_, 'a> {
         }
         let candidates = Candidates { cluster: self.cluster, rollout, strategy, closes_ms };
         self.explain_others(&candidates);
+        self.repeat(&candidates);
         let mut requests = Requests::new();
-        self.repeat(&candidates, &mut requests);
         let mut ready = self.ready(&candidates, blocked, waves);
         if strategy.order == Order::SoonestFree {
             ready.sort_by_key(|candidate| candidate.preference);
@@ -114,8 +114,9 @@ impl<'a> Tick<'_, 'a> {
                 Standing::Waiting => continue,
                 Standing::Requested => match self.to_withdraw(candidates.rollout, member) {
                     Some(why) => why,
-                    None if is_cancelled(member) => Why::Cancelled,
-                    None => jobs(self.cluster, member),
+                    None if is_cancelled(candidates.rollout, member) => Why::Cancelled,
+                    None if member.is_queued() => jobs(self.cluster, member),
+                    None => Why::Now,
                 },
                 _ => explain(self.cluster, member),
             };
@@ -123,9 +124,11 @@ impl<'a> Tick<'_, 'a> {
         }
     }
 
-    /// Repeats requests that are written and that Slurm does not show: they may never have been made.
-    fn repeat(&mut self, candidates: &Candidates<'_, 'a>, requests: &mut Requests) {
+    /// Repeats requests that are written and that Slurm does not show: they may never have been made. One that no
+    /// longer suits the state of its node is given up, and the node waits again.
+    fn repeat(&mut self, candidates: &Candidates<'_, 'a>) {
         let mut repeated: BTreeMap<Way, Vec<String>> = BTreeMap::new();
+        let mut unsuited: Vec<String> = Vec::new();
         for member in &candidates.rollout.members {
             let Some(request) = member.record.request.as_ref().filter(|request| !request.taken) else {
                 continue;
@@ -142,19 +145,19 @@ impl<'a> Tick<'_, 'a> {
                 Ok(way) if way == request.way => {
                     repeated.entry(way).or_default().push(member.name.to_owned());
                 }
-                // Its state has changed: it is requested anew, in the way that fits.
-                Ok(way) => add(requests, self.cluster_drain(candidates.rollout, member), member.name, way),
+                Ok(_) if self.is_in_flight(request) => {}
+                Ok(_) => unsuited.push(member.name.to_owned()),
                 Err(why) => self.wait(member.name, why),
             }
         }
         for (way, nodes) in repeated {
             let effect = Some(Effect::Request { nodes: NodeSet::from_iter(nodes), way });
-            self.push(Step {
-                rollout: candidates.rollout.id().to_owned(),
-                before: None,
-                effect,
-                after: None,
-            });
+            let rollout = candidates.rollout.id().to_owned();
+            self.push(Step { rollout, before: None, effect, after: None });
+        }
+        if !unsuited.is_empty() {
+            let (nodes, why) = (NodeSet::from_iter(unsuited), "the state of the node has changed".to_owned());
+            self.record(candidates.rollout, Entry::Withdrawn { nodes, why, cancelled: false });
         }
     }
 
@@ -272,7 +275,10 @@ impl<'a> Tick<'_, 'a> {
         };
         let busy = ways.iter().filter(|(_, way)| *way == Way::Asap).find(has_jobs);
         if let Some((member, _)) = busy {
-            return Err(all(&Why::GroupDrains { group: group.name.clone(), node: Some(member.name.to_owned()) }));
+            return Err(all(&Why::GroupDrains {
+                group: group.name.clone(),
+                node: Some(member.name.to_owned()),
+            }));
         }
         for set in &group.bring_up {
             let members = rollout.members_of(unit).filter(|member| set.contains(member.name));
@@ -324,6 +330,13 @@ impl<'a> Tick<'_, 'a> {
         scopes.take(names());
         waves.take(names());
         self.requested = self.requested.saturating_add(nodes);
+        self.go(rollout, candidate, requests);
+    }
+
+    /// Requests or drains the nodes of a unit.
+    fn go(&mut self, rollout: &Rollout<'a>, candidate: &Candidate<'_, 'a>, requests: &mut Requests) {
+        let members = rollout.members_of(candidate.unit);
+        let waiting = members.filter(|member| member.standing == Standing::Waiting);
         match &candidate.goes {
             Goes::Request(ways) => {
                 for (member, way) in ways {
@@ -331,7 +344,7 @@ impl<'a> Tick<'_, 'a> {
                     self.wait(member.name, Why::Now);
                 }
                 let first = ways.first().map(|(member, _)| *member);
-                let later = waiting().filter(|member| ways.iter().all(|(goes, _)| goes.name != member.name));
+                let later = waiting.filter(|member| ways.iter().all(|(goes, _)| goes.name != member.name));
                 for (member, first) in later.zip(std::iter::repeat(first)) {
                     let (Some(group), Some(first)) = (candidate.unit.group, first) else { continue };
                     let (group, node) = (group.name.clone(), first.name.to_owned());
@@ -343,7 +356,7 @@ impl<'a> Tick<'_, 'a> {
                 let is_new = members.iter().any(|member| member.record.kept_out.is_none());
                 let line = is_new.then(|| Entry::KeptOut { nodes: nodes.clone(), reason: None });
                 self.drain(rollout, nodes, line);
-                for member in waiting() {
+                for member in waiting {
                     self.wait(member.name, Why::GroupDrains { group: group.name.clone(), node: None });
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::cluster::Cluster;
 use super::units::{self, Unit};
-use crate::standing::Member;
+use crate::standing::{Member, Standing};
 use crate::strategy::{Down, Strategy};
 use crate::why::Why;
 use rollout_core::controller::snapshot::RolloutState;
@@ -59,7 +59,8 @@ impl<'a> Rollout<'a> {
         let limits = cluster.input.limits;
         let units =
             strategy.map(|strategy| units::of(strategy, limits, &members, &by_name)).unwrap_or_default();
-        let visit = cluster.input.visits.get(&state.id).copied().unwrap_or(DEFAULT_VISIT);
+        let known = cluster.input.visits.get(&state.id).copied();
+        let visit = known.or_else(|| own_visit(&members)).unwrap_or(DEFAULT_VISIT);
         Self { state, strategy, stance, members, by_name, units, visit }
     }
 
@@ -84,6 +85,16 @@ impl<'a> Rollout<'a> {
     pub(crate) fn visit_ms(&self) -> u64 {
         u64::try_from(self.visit.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Returns the time within which nine of ten nodes of a rollout were back. `None` if none is yet.
+fn own_visit(members: &[Member<'_>]) -> Option<Duration> {
+    let updated = members.iter().filter(|member| member.standing == Standing::Updated);
+    let mut visits: Vec<u64> =
+        updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?)).collect();
+    visits.sort_unstable();
+    let longest = visits.get(visits.len().saturating_mul(9) / 10).or(visits.last())?;
+    Some(Duration::from_millis(*longest))
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.

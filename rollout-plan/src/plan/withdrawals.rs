@@ -1,8 +1,8 @@
 //! Withdrawals: requests that must not go on and that Slurm has not issued.
 //!
-//! A withdrawal is recorded when it is seen: Slurm no longer shows the request. Until then it is repeated, which does no
-//! harm. If its line came first and the process died, nothing would tell our request from one that an admin made with
-//! the same Reason.
+//! A withdrawal is recorded when it is seen: Slurm no longer shows the request. Until then it is repeated, which does
+//! no harm. If its line came first and the process died, nothing would tell our request from one that an admin made
+//! with the same Reason.
 
 use super::cluster::kept_out_reason;
 use super::rollouts::{Rollout, Stance};

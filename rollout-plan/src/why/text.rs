@@ -132,7 +132,9 @@ impl Text<'_> {
                 write!(f, "group {group}: {node} comes back before it and {}", describe(*standing))
             }
             Why::GroupDrains { group, node: Some(node) } => write!(f, "group {group}: {node} still has jobs"),
-            Why::GroupDrains { group, node: None } => write!(f, "the nodes of group {group} stop taking jobs"),
+            Why::GroupDrains { group, node: None } => {
+                write!(f, "the nodes of group {group} stop taking jobs")
+            }
             Why::GroupTooLarge { group, nodes, max_out } => {
                 write!(f, "group {group} has {nodes} nodes, and max_out is {max_out}")
             }

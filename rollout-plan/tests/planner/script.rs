@@ -223,7 +223,7 @@ fn entry(words: &[&str]) -> Entry {
         [phase, nodes, error @ ..] => {
             let phase = Phase::ALL.into_iter().find(|known| known.name() == *phase).unwrap();
             let error = (!error.is_empty()).then(|| error.join(" "));
-            Entry::Seen { nodes: set(nodes), order, phase, error }
+            Entry::Seen { nodes: set(nodes), order, phase, error, notes: Vec::new() }
         }
         _ => panic!("{words:?}: no line of a journal"),
     }

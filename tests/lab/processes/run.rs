@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -175,7 +176,7 @@ impl Command {
         let Some((program, args)) = all.split_first() else {
             return Err(LabError::Setup("an empty command".into()));
         };
-        let mut command = std::process::Command::new(program);
+        let mut command = std::process::Command::new(found_on_path(program));
         command.args(args).env_clear().envs([("PATH", PATH), ("HOME", "/root"), ("LC_ALL", "C.UTF-8")]);
         command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
         command.spawn().map_err(|e| self.failed(e))
@@ -191,6 +192,13 @@ impl Command {
         let program = self.way.iter().chain(&self.argv).next().cloned().unwrap_or_default();
         LabError::Io { what: format!("cannot start {program} for `{}`", self.shown()), source }
     }
+}
+
+/// Returns the path of a program. std starts a program with a path by posix_spawn, and need not copy the page tables of
+/// the whole test for each of the thousands of commands.
+fn found_on_path(program: &str) -> PathBuf {
+    let mut paths = PATH.split(':').map(|directory| Path::new(directory).join(program));
+    paths.find(|path| path.exists()).unwrap_or_else(|| program.into())
 }
 
 /// A command whose mounts end with it, and which is killed with all its children when this process ends.

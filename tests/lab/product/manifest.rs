@@ -14,6 +14,8 @@ pub struct Manifest {
     verify_keys: Vec<(String, String)>,
     on_failure: Option<String>,
     reboot_timeout: Option<String>,
+    /// Tables of the strategy, as TOML.
+    strategy: String,
 }
 
 /// A `[[change]]`: its keys in order, and the keys of an image's `values`. All are TOML already.
@@ -120,6 +122,11 @@ impl Manifest {
         Manifest { reboot_timeout: Some(limit.into()), ..self }
     }
 
+    /// Sets the tables of the strategy, as TOML.
+    pub fn strategy(self, tables: &str) -> Manifest {
+        Manifest { strategy: tables.into(), ..self }
+    }
+
     fn change(mut self, kind: &str) -> Manifest {
         self.changes.push(Change::default());
         self.with("kind", kind)
@@ -139,7 +146,10 @@ impl Display for Manifest {
         }
         self.verify_keys.iter().try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))?;
         self.on_failure.iter().try_for_each(|end| writeln!(f, "on_failure = {}", toml(end)))?;
-        self.reboot_timeout.iter().try_for_each(|limit| writeln!(f, "[reboot]\ntimeout = {}", toml(limit)))
+        self.reboot_timeout
+            .iter()
+            .try_for_each(|limit| writeln!(f, "[reboot]\ntimeout = {}", toml(limit)))?;
+        f.write_str(&self.strategy)
     }
 }
 
@@ -182,7 +192,8 @@ commands = [["/usr/bin/grep","-q","^1.1$","/usr/share/tool/version"]]
             .verify_with("timeout", "3s")
             .verify_with("mounts", &["/home"])
             .on_failure("hold")
-            .reboot_timeout("10s");
+            .reboot_timeout("10s")
+            .strategy("[strategy]\nmax_out = 2\n");
         let parsed = rollout_core::rollout::manifest::Manifest::parse(&all.to_string());
         assert!(parsed.is_ok(), "{parsed:?}\n{all}");
     }

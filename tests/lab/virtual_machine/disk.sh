@@ -14,9 +14,10 @@ echo vm01 >root/etc/hostname
 echo 0123456789abcdef0123456789abcdef >root/etc/machine-id
 kind=ext4
 [ "$loader" = grub ] || kind=vfat
+# An emulated processor that is shared finds its disks late.
 cat >root/etc/fstab <<END
-/dev/vda1 /boot $kind defaults 0 0
-/dev/vda4 /var/lib/slurm-rollout-agent ext4 defaults 0 0
+/dev/vda1 /boot $kind defaults,x-systemd.device-timeout=600 0 0
+/dev/vda4 /var/lib/slurm-rollout-agent ext4 defaults,x-systemd.device-timeout=600 0 0
 END
 # Slurm is not there. What it would say is that nobody has drained the node.
 cat >root/usr/bin/scontrol <<'END'

@@ -98,8 +98,12 @@ impl<'a> Attempt<'a> {
             let state = self.site.cluster.node_state(name)?;
             // In this order: a settled ledger stays settled.
             let stands = self.stands()?;
-            // Slurm has accepted the node, and the agent sees that in a moment.
-            let is_accepted = || self.ledger("order.json").is_none_or(|ledger| ledger["registering"] == true);
+            // Slurm has accepted the node, and the agent sees that in a moment. After a power cut in that moment, Slurm
+            // shows the node as it was before.
+            let is_accepted = || {
+                self.case.place == Place::Failpoint("registering")
+                    || self.ledger("order.json").is_none_or(|ledger| ledger["registering"] == true)
+            };
             if state == "IDLE" && !(stands == "verifying" && is_accepted()) {
                 ensure(stands == phase, || format!("IDLE, and {stands}"))?;
                 break;

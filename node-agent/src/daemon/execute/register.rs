@@ -12,8 +12,11 @@ use std::time::Duration;
 
 impl Executor {
     /// Asks Slurm for its view of the node before slurmd may start. A node on which Slurm cannot be asked goes back
-    /// now, while it has no jobs.
-    pub(super) fn look_before_start(&self) -> Result<BeforeStart, Stop> {
+    /// now, while it has no jobs. Returns `None` if only a running slurmd lets Slurm's commands ask.
+    pub(super) fn look_before_start(&self) -> Result<Option<BeforeStart>, Stop> {
+        if self.tools.commands_need_slurmd() {
+            return Ok(self.tools.ask_slurm().ok().as_ref().map(BeforeStart::from));
+        }
         let begun = self.tools.clock();
         let info = self.ask_slurm(|elapsed| elapsed < AWAY_LIMIT).map_err(|error| {
             let within = TimeLimit::from_secs(self.tools.clock().saturating_sub(begun).as_secs());
@@ -22,7 +25,7 @@ impl Executor {
                  {error}"
             )
         })?;
-        Ok(BeforeStart::from(&info))
+        Ok(Some(BeforeStart::from(&info)))
     }
 
     /// Starts slurmd, and proves that Slurm accepts the node.
@@ -72,11 +75,17 @@ impl Executor {
     }
 
     /// Gives the node up, unless Slurm has accepted it: it may have jobs then. Stops slurmd first, so that none begin
-    /// after the answer.
+    /// after the answer, except where nobody can ask once slurmd is down.
     fn give_up(&self, ledger: &Ledger, proof: &Registration, why: String) -> Result<Outcome, Stop> {
-        self.stop_slurmd()?;
-        let info = self.ask_slurm(|_| true)?;
-        if !proof.is_accepted(&info) {
+        let is_accepted = match self.tools.commands_need_slurmd() {
+            true => self.tools.ask_slurm().is_ok_and(|info| proof.is_accepted(&info)),
+            false => {
+                self.stop_slurmd()?;
+                proof.is_accepted(&self.ask_slurm(|_| true)?)
+            }
+        };
+        if !is_accepted {
+            self.stop_slurmd()?;
             return Err(Stop::Failed(why));
         }
         self.start_slurmd(ledger);

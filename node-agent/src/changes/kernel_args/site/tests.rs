@@ -232,11 +232,8 @@ fn proven_arguments_last_and_can_be_taken_back_exactly() {
 }
 
 /// The next order comes before the next boot: the one entry that booted the system is gone.
-#[test]
-fn arguments_are_changed_again_in_the_boot_that_proved_them() {
-    let mut lab = Lab::systemd_boot();
-    lab.loader.set_default(Some("id-5.14.conf")).unwrap();
-    let before = lab.everything();
+/// Has the arguments tried by systemd-boot, booted and proven, twice as after a crash.
+fn prove(lab: &mut Lab) {
     let saved = lab.site().observe(None).unwrap();
     lab.site().apply(&args(), &saved).unwrap();
     lab.loader.booted = Some(TRIAL_FILE);
@@ -244,6 +241,14 @@ fn arguments_are_changed_again_in_the_boot_that_proved_them() {
     for _ in 0..2 {
         lab.site().confirm(&args(), &saved).unwrap();
     }
+}
+
+#[test]
+fn arguments_are_changed_again_in_the_boot_that_proved_them() {
+    let mut lab = Lab::systemd_boot();
+    lab.loader.set_default(Some("id-5.14.conf")).unwrap();
+    let before = lab.everything();
+    prove(&mut lab);
     let back = KernelArgs { add: args().remove, remove: args().add };
     assert!(lab.site().is_satisfied(&args()).unwrap() && !lab.site().is_satisfied(&back).unwrap());
     let saved = lab.site().observe(None).unwrap();
@@ -407,13 +412,7 @@ fn the_entry_that_was_tried_is_looked_for_where_it_was_written() {
             fs::write(other.join("other.conf"), text).unwrap();
         }
         lab.loader.set_default(Some("id-5.14.conf")).unwrap();
-        let saved = lab.site().observe(None).unwrap();
-        lab.site().apply(&args(), &saved).unwrap();
-        lab.loader.booted = Some(TRIAL_FILE);
-        lab.loader.set_next(None).unwrap();
-        for _ in 0..2 {
-            lab.site().confirm(&args(), &saved).unwrap();
-        }
+        prove(&mut lab);
         assert!(lab.site().is_satisfied(&args()).unwrap());
         let options = texts::value(&lab.text("efi/loader/entries/id-5.14.conf"), "options");
         assert_eq!(options, "root=UUID=1 ro nosmt");

@@ -51,6 +51,23 @@ fn a_node_that_slurm_does_not_accept_goes_back() {
 }
 
 #[test]
+fn a_node_on_which_only_slurmd_lets_anybody_ask_loses_no_time() {
+    let rig = Rig::new();
+    rig.node.state().commands_need_slurmd = true;
+    rig.life(&[apply(1, LINKS)]);
+    rig.live_on();
+    assert_eq!((rig.ledger().phase, rig.node.state().boot), (Phase::Updated, 2));
+    assert!(rig.node.state().paused < Duration::from_secs(5), "{:?}", rig.node.state().paused);
+    // Its slurmd does not come up, and nobody can ever ask.
+    let rig = Rig::new();
+    (rig.node.state().commands_need_slurmd, rig.node.state().slurmd_dies_with) = (true, Some("/new-a"));
+    rig.life(&[apply(1, LINKS)]);
+    rig.live_on();
+    assert_eq!(rig.ledger().phase, Phase::RolledBack, "{:?}", rig.ledger().error);
+    assert_eq!(rig.node.state().paused.as_secs() / 60, 5);
+}
+
+#[test]
 fn a_node_that_may_have_jobs_waits_for_slurms_answer() {
     // The change has broken scontrol, or slurmctld is away, and the node may have been accepted meanwhile.
     for hours in [1, 24] {

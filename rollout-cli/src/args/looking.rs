@@ -1,0 +1,66 @@
+//! The verbs that look ahead.
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Asks Slurm for nodes, jobs, partitions and reservations, and plans as a started
+rollout does: the waves, the likely times of each node, the largest number of
+nodes that are out at once, and the reason for which each other node waits now.
+Nothing is recorded or requested.
+
+The times assume that jobs last until their limits and that no job starts
+meanwhile. Times of approvals, other rollouts and failures are left out.
+
+FILE is a manifest: a path that contains a slash, ends in .toml or is - for
+standard input. Everything else is the name of a rollout.
+
+Examples:
+  slurm-rollout plan driver.toml      before it is staged
+  slurm-rollout plan driver-580       staged or started
+  slurm-rollout plan -N driver-580    with the times of each node
+  slurm-rollout plan --json driver-580 | jq .forecast.latest_ms
+
+Exit codes:
+  0  planned
+  1  not planned, for example because the manifest has an error; standard error
+     has the reason
+  2  invalid command line
+  3  planned, but some nodes would be refused, or nobody knows when they are
+     free")]
+pub struct PlanArgs {
+    /// A manifest, or a rollout; without @NUMBER the newest of this name
+    #[arg(value_name = "FILE|ROLLOUT")]
+    pub what: String,
+    /// The times of each node
+    #[arg(short = 'N', long)]
+    pub nodes: bool,
+    /// JSON: rollout, conduct, frozen, refused, plan, forecast, waiting
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One line per node, with its rollout and the reasons, the most decisive first: a
+job and its limit, a limit or floor, a window, a wave, an approval, a drain, a
+failure. Asks Slurm, and neither records nor requests anything.
+
+Examples:
+  slurm-rollout why cn017
+  slurm-rollout why cn[001-004] gpu7
+  slurm-rollout why '@partition:gpu'
+  slurm-rollout why --json cn017 | jq -r '.[].why[].is'
+
+Exit codes:
+  0  shown
+  1  not shown; standard error has the reason
+  2  invalid command line")]
+pub struct WhyArgs {
+    /// Nodes, as hostlists or node sets
+    #[arg(value_name = "NODES", required = true)]
+    pub nodes: Vec<String>,
+    /// JSON, one object per node: node, rollout, phase, why (kind, data and text of each reason)
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,311 @@
+//! The executor: carries out the plans of started rollouts, one tick after another.
+//!
+//! A tick reads Slurm, plans with what the state directory holds under its lock, and writes the lines of all steps
+//! before it releases that. Their effects in Slurm follow. The process may be killed anywhere: the next tick finds the
+//! lines, and Slurm as it is, and plans what is left. One process executes, the holder of the lease.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`usage`] | jobs, partitions and reservations |
+//! | [`rules`] | limits and strategies |
+//! | [`effect`] | what is asked of Slurm |
+
+pub mod effect;
+pub mod rules;
+pub mod usage;
+
+use rollout_control::config::Config;
+use rollout_control::pre_stage::take_back;
+use rollout_control::reconcile::{ReconcileError, ask_slurm};
+use rollout_control::store::{StoreError, StoreWriter, this_process};
+use rollout_core::controller::lease::{Holder, Verdict};
+use rollout_core::controller::snapshot::{RolloutState, Snapshot};
+use rollout_core::controller::view::View;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{Entry, NodeRecord, Progress};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_host::clock;
+use rollout_host::scontrol::Scontrol;
+use rollout_plan::plan::{Plan, Step, plan};
+use rules::Rules;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use usage::Usage;
+
+/// Age from which jobs, partitions, reservations and limits are read again.
+const USAGE_MAX_AGE: Duration = Duration::from_secs(30);
+
+/// Time limit for each of these questions. All together take less time than the lease lasts.
+const USAGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Time from the lines of a plan within which each of its effects begins, and the time limit of one. Both together are
+/// below the time after which the planner takes a request that Slurm does not show for one that was never made, and
+/// below that of the lease.
+const EFFECTS_BEGIN: Duration = Duration::from_secs(8);
+const EFFECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Age of Slurm's answer from which it is no longer planned with.
+const ANSWER_MAX_AGE: Duration = Duration::from_secs(25);
+
+/// Carries out plans.
+#[derive(Debug)]
+pub struct Executor {
+    config: Config,
+    /// The file of the configuration, which is read again: an admin may change the limits of rollouts that run.
+    config_path: PathBuf,
+    store: StoreWriter,
+    me: Holder,
+    /// It took the lease, and has not returned it.
+    has_lease: bool,
+    usage: Usage,
+    /// Time at which it was read. `None` if it must be read again.
+    usage_read: Option<Instant>,
+    rules: Rules,
+    working_set: WorkingSet,
+}
+
+/// Nodes that are requested, kept out or under way, with those words of their state that change what they wait for.
+type WorkingSet = BTreeSet<(String, [bool; 4])>;
+
+/// The outcome of a tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tick {
+    /// No rollout needs the executor.
+    Idle,
+    /// This process, on this host, executes.
+    Held(Holder),
+    Done(Report),
+}
+
+/// The steps of a tick, one line each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub done: Vec<String>,
+    /// Failures. The next tick tries again.
+    pub failed: Vec<String>,
+}
+
+impl Executor {
+    /// Returns an executor that does nothing yet. `store` names the writer of its lines.
+    ///
+    /// # Errors
+    /// Fails if the host's name or boot id cannot be read.
+    pub fn new(config: Config, config_path: PathBuf, store: StoreWriter) -> Result<Self, StoreError> {
+        Ok(Self {
+            config,
+            config_path,
+            store,
+            me: this_process()?,
+            has_lease: false,
+            usage: Usage::default(),
+            usage_read: None,
+            rules: Rules::default(),
+            working_set: WorkingSet::new(),
+        })
+    }
+
+    /// Takes the steps that are due, if a rollout needs any and no other process takes them.
+    ///
+    /// # Errors
+    /// Fails if the state directory cannot be used.
+    pub fn tick(&mut self) -> Result<Tick, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        if !snapshot.rollouts.iter().any(RolloutState::needs_executor) {
+            self.finish()?;
+            return Ok(Tick::Idle);
+        }
+        if let Verdict::Held { by, .. } = self.store.take_lease(&self.me)? {
+            self.has_lease = false;
+            return Ok(Tick::Held(by));
+        }
+        self.has_lease = true;
+        let mut report = Report::default();
+        let mut answer = self.ask_nodes(&mut report)?;
+        // Afterwards the nodes are asked about again: what is requested depends on them most.
+        if answer.is_some() && self.refresh(&mut report) {
+            answer = self.ask_nodes(&mut report)?;
+        }
+        let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };
+        self.rules.read_strategies(&self.store, &snapshot);
+        report.failed.extend(self.without_strategy(&snapshot));
+        let slurm = infos.into_iter().map(|info| (info.name.clone(), info)).collect();
+        let planned = self.plan(slurm, asked)?;
+        let Some(planned) = planned else { return Ok(Tick::Done(report)) };
+        if self.working_set != planned.working_set {
+            self.working_set = planned.working_set;
+            self.usage_read = None;
+        }
+        let lines = planned.plan.steps.iter().filter_map(|step| Some((&step.rollout, step.before.as_ref()?)));
+        report.done.extend(lines.map(|(id, entry)| format!("{id}: {}", entry.describe())));
+        self.unstage_pre_staged(&planned.pre_staged, &mut report)?;
+        self.carry_out(&planned.plan.steps, &mut report)?;
+        Ok(Tick::Done(report))
+    }
+
+    /// Returns the lease, if this process has it.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read or removed. Then it ends by itself.
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.has_lease) { self.store.return_lease(&self.me) } else { Ok(()) }
+    }
+
+    /// Returns Slurm's report about all nodes, and the time at which it was asked. `None` if it does not answer.
+    fn ask_nodes(&self, report: &mut Report) -> Result<Option<(Instant, Vec<NodeInfo>)>, StoreError> {
+        let asked = Instant::now();
+        match ask_slurm(&self.config, &self.store) {
+            Ok(infos) => Ok(Some((asked, infos))),
+            Err(ReconcileError::Store(error)) => Err(error),
+            Err(error) => {
+                report.failed.push(error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads again what changes slowly, or could not be read before. Returns whether that was due.
+    fn refresh(&mut self, report: &mut Report) -> bool {
+        let is_recent = self.usage_read.is_some_and(|read| read.elapsed() < USAGE_MAX_AGE);
+        if is_recent && self.usage.trouble.is_empty() {
+            return false;
+        }
+        self.usage = Usage::read(&self.config.scontrol().within(USAGE_LIMIT));
+        self.usage_read = Some(Instant::now());
+        let limits = match Config::load(&self.config_path) {
+            Ok(Config { limits, .. }) => {
+                self.config.limits = limits;
+                self.rules.read_limits(&self.config)
+            }
+            Err(error) => self.rules.set_limits(Err(error.to_string())),
+        };
+        self.usage.trouble.extend(limits.err());
+        report.failed.extend(self.usage.trouble.iter().cloned());
+        true
+    }
+
+    /// Returns the errors of rollouts that request nothing because they have no strategy.
+    fn without_strategy(&self, snapshot: &Snapshot) -> Vec<String> {
+        let waiting = snapshot.rollouts.iter().filter(|rollout| rollout.needs_executor());
+        let error = |rollout: &RolloutState| {
+            let error = self.rules.strategy(&rollout.id)?.as_ref().err()?;
+            Some(format!("{}: requests nothing: {error}", rollout.id))
+        };
+        waiting.filter_map(error).collect()
+    }
+
+    /// Plans under the lock, and writes the lines of the plan. `None` if another process has the lease by now, or Slurm
+    /// took too long to answer.
+    fn plan(&self, slurm: BTreeMap<String, NodeInfo>, asked: Instant) -> Result<Option<Planned>, StoreError> {
+        let (rules, usage) = (&self.rules, &self.usage);
+        let planned = self.store.plan(&self.me, move |snapshot| {
+            if asked.elapsed() > ANSWER_MAX_AGE {
+                return (None, Vec::new());
+            }
+            let view = View { snapshot, slurm, agents: BTreeMap::new(), now_ms: clock::now_ms() };
+            let mut planned = Planned {
+                plan: plan(&rules.input(&view, usage)),
+                pre_staged: BTreeMap::new(),
+                working_set: working_set(&view),
+            };
+            planned.set_pre_staged_apart(&view.snapshot);
+            let steps = planned.plan.steps.iter();
+            let lines = steps.filter_map(|step| Some((step.rollout.clone(), step.before.clone()?))).collect();
+            (Some(planned), lines)
+        })?;
+        Ok(planned.flatten())
+    }
+
+    /// Unstages nodes whose agents hold the order in advance: these forget it first.
+    fn unstage_pre_staged(
+        &self,
+        pre_staged: &BTreeMap<String, NodeSet>,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        for (id, nodes) in pre_staged {
+            match take_back(&self.config, &self.store, id, nodes) {
+                Ok(told) => {
+                    let kept = told.failed.into_iter().map(|(why, nodes)| {
+                        format!("{id}: {nodes}: its agent still has it, and it stays staged: {why}")
+                    });
+                    report.failed.extend(kept);
+                    if !told.nodes.is_empty() {
+                        let unstaged = self.store.unstage(id, Some(&told.nodes))?;
+                        report.done.push(format!("{id}: {unstaged} unstaged"));
+                    }
+                }
+                Err(error) => report.failed.push(format!("{id}: {nodes}: not unstaged: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out the effects of steps whose lines are written.
+    fn carry_out(&self, steps: &[Step], report: &mut Report) -> Result<(), StoreError> {
+        let (begin, scontrol) = (Instant::now(), self.scontrol());
+        for step in steps {
+            let Some(effect) = &step.effect else { continue };
+            if begin.elapsed() > EFFECTS_BEGIN {
+                break;
+            }
+            match effect::carry_out(&scontrol, &step.rollout, effect) {
+                Ok(()) => {
+                    if let Some(after) = step.after.clone() {
+                        report.done.push(format!("{}: {}", step.rollout, after.describe()));
+                        self.store.record(Some(&step.rollout), vec![after])?;
+                    }
+                }
+                Err(error) => {
+                    let what = effect::describe(effect);
+                    report.failed.push(format!("{}: {what}: {error}", step.rollout));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scontrol(&self) -> Scontrol {
+        self.config.scontrol().within(EFFECT_LIMIT)
+    }
+}
+
+/// A plan whose lines are written.
+struct Planned {
+    plan: Plan,
+    /// Nodes to unstage whose agents must be told first, by rollout.
+    pre_staged: BTreeMap<String, NodeSet>,
+    working_set: WorkingSet,
+}
+
+impl Planned {
+    /// Takes nodes whose agents hold the order in advance out of the steps that unstage nodes.
+    fn set_pre_staged_apart(&mut self, snapshot: &Snapshot) {
+        for step in &mut self.plan.steps {
+            let Some(Entry::Unstaged { nodes }) = &mut step.before else { continue };
+            let Some(rollout) = snapshot.rollout(&step.rollout) else { continue };
+            let is_pre_staged =
+                |name: &&str| rollout.records.get(*name).is_some_and(|record| record.pre_staged);
+            let held: NodeSet = nodes.iter().filter(is_pre_staged).map(str::to_owned).collect();
+            if !held.is_empty() {
+                *nodes = nodes.difference(&held);
+                self.pre_staged.insert(step.rollout.clone(), held);
+            }
+        }
+        let is_empty = |entry: &Entry| matches!(entry, Entry::Unstaged { nodes } if nodes.is_empty());
+        self.plan.steps.retain(|step| !step.before.as_ref().is_some_and(is_empty));
+    }
+}
+
+fn working_set(view: &View) -> WorkingSet {
+    let is_at_work = |record: &NodeRecord| {
+        let is_ordered = matches!(record.progress, Progress::Ordering { .. } | Progress::Ordered);
+        is_ordered || record.has_traces_in_slurm()
+    };
+    let records = view.snapshot.rollouts.iter().flat_map(|rollout| &rollout.records);
+    let at_work = records.filter(|(_, record)| is_at_work(record)).map(|(name, _)| {
+        let words = ["ALLOCATED", "MIXED", "COMPLETING", "REBOOT_ISSUED"];
+        let has = |word: &str| view.slurm.get(name).is_some_and(|info| info.has(word));
+        (name.clone(), words.map(has))
+    });
+    at_work.collect()
+}

@@ -1,0 +1,85 @@
+//! The effects of steps in Slurm.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::{JobEnd, Way};
+use rollout_core::slurm::node::NodeInfo;
+use rollout_core::slurm::reason::Reason;
+use rollout_host::run::RunError;
+use rollout_host::scontrol::{RebootRequest, Scontrol, SlurmError};
+use rollout_plan::plan::Effect;
+
+/// Has Slurm carry out an effect. Its outcome is read back at the next tick.
+///
+/// # Errors
+/// If Slurm was not asked, or refuses. The effect may have taken place all the same.
+pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<(), SlurmError> {
+    match effect {
+        Effect::Request { nodes, way } => scontrol.reboot(nodes, request(rollout, *way)),
+        Effect::Cancel { nodes } => scontrol.cancel_reboot(nodes),
+        Effect::CancelKeepingDrain { nodes, reason } => scontrol.cancel_reboot_keeping_drain(nodes, reason),
+        Effect::Drain { nodes, reason } => Ok(scontrol.drain(nodes, reason)?),
+        Effect::Undrain { nodes, ours, earlier } => {
+            Ok(undrain(scontrol, nodes, &[ours.as_str(), rollout], earlier.as_deref())?)
+        }
+        Effect::Warn { record, ends_ms } => scontrol.notify(*record, &warning(rollout, *ends_ms)),
+        Effect::End { job, how: JobEnd::Requeued } => scontrol.requeue(*job),
+        Effect::End { job, how: JobEnd::Cancelled } => scontrol.cancel(*job),
+    }
+}
+
+/// Returns the effect in words, for the report of a failure.
+#[must_use]
+pub fn describe(effect: &Effect) -> String {
+    match effect {
+        Effect::Request { nodes, .. } => format!("reboot of {nodes} not requested"),
+        Effect::Cancel { nodes } | Effect::CancelKeepingDrain { nodes, .. } => {
+            format!("reboot of {nodes} not cancelled")
+        }
+        Effect::Drain { nodes, .. } => format!("{nodes} not drained until the update"),
+        Effect::Undrain { nodes, .. } => format!("drain of {nodes} not removed"),
+        Effect::Warn { record, .. } => format!("users of job {record} not warned"),
+        Effect::End { job, how } => format!("job {job} not {}", how.name()),
+    }
+}
+
+fn request(rollout: &str, way: Way) -> RebootRequest<'_> {
+    match way {
+        Way::Asap => RebootRequest::Asap { reason: rollout },
+        Way::Drained => RebootRequest::KeepingDrain,
+        Way::Down => RebootRequest::WhenIdle { reason: rollout },
+    }
+}
+
+/// Removes the drain of nodes that still have one of our Reasons: that of the drain, or of a request after it. Those
+/// that are down get their earlier Reason back.
+fn undrain(
+    scontrol: &Scontrol,
+    nodes: &NodeSet,
+    ours: &[&str],
+    earlier: Option<&str>,
+) -> Result<(), RunError> {
+    let mut infos = scontrol.show_nodes(nodes)?;
+    infos.retain(|info| {
+        info.has("DRAIN") && info.reason.as_deref().is_some_and(|reason| ours.contains(&reason))
+    });
+    let names = |chosen: &dyn Fn(&NodeInfo) -> bool| -> NodeSet {
+        infos.iter().filter(|info| chosen(info)).map(|info| info.name.clone()).collect()
+    };
+    let is_given_back = |info: &NodeInfo| info.has("DOWN") && earlier.is_some();
+    let (down, up) = (names(&is_given_back), names(&|info| !is_given_back(info)));
+    if let Some(earlier) = earlier.filter(|_| !down.is_empty()) {
+        scontrol.undrain_with_reason(&down, &Reason::restored(earlier))?;
+    }
+    if up.is_empty() { Ok(()) } else { scontrol.undrain(&up) }
+}
+
+fn warning(rollout: &str, ends_ms: u64) -> String {
+    let at = i64::try_from(ends_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let at = at.map_or_else(
+        || "soon".to_owned(),
+        |at| format!("at {}", at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z")),
+    );
+    format!("This job will be ended {at}: its node is updated ({rollout}).")
+}

@@ -1,0 +1,178 @@
+//! A site with six nodes, a state directory and a rollout that is staged for all nodes.
+
+use rollout_cli::executor::{Executor, Report, Tick};
+use rollout_control::config::Config;
+use rollout_control::store::StoreWriter;
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::conduct::{Decision, Refusal};
+use rollout_core::controller::snapshot::{RolloutState, Snapshot};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::Entry;
+use rollout_core::rollout::manifest::Manifest;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub const ID: &str = "driver";
+
+/// Longer ago than any step of a test.
+const BOOTED: &str = "2026-01-01T00:00:00";
+
+pub struct Site {
+    dir: tempfile::TempDir,
+    pub store: StoreWriter,
+}
+
+impl Site {
+    /// `strategy` is the rest of the manifest.
+    pub fn new(strategy: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        for name in ["state", "bin", "nodes", "reasons", "boots"] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        let script = include_str!("slurm.sh").replace("DIR", &path.display().to_string());
+        for name in ["scontrol", "squeue"] {
+            let program = path.join("bin").join(name);
+            rollout_host::durable::replace(&program, script.as_bytes(), 0o755).unwrap();
+        }
+        fs::write(path.join("jobs"), "").unwrap();
+        fs::write(path.join("calls"), "").unwrap();
+        let config = format!(
+            "state_dir = {:?}\nscontrol = {:?}\ndeliver = 'never'\n",
+            path.join("state"),
+            path.join("bin/scontrol")
+        );
+        fs::write(path.join("controller.toml"), config).unwrap();
+        let store = StoreWriter::open(&path.join("state"), "ann@here").unwrap();
+        let text = format!(
+            "name = '{ID}'\nnodes = 'n[1-6]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n{strategy}"
+        );
+        store.stage(&text, &Manifest::parse(&text).unwrap()).unwrap();
+        let site = Self { dir, store };
+        for number in 1..=6 {
+            site.set(&format!("n{number}"), "IDLE", "");
+        }
+        site
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.path("controller.toml")
+    }
+
+    pub fn executor(&self) -> Executor {
+        let config = Config::load(&self.config_path()).unwrap();
+        Executor::new(config, self.config_path(), self.store.by("executor")).unwrap()
+    }
+
+    /// Has a verb decided about the rollout.
+    pub fn decide(&self, decide: impl FnOnce(&Snapshot, &str) -> Result<Decision, Refusal>) {
+        self.store.decide(ID, |snapshot| decide(snapshot, ID)).unwrap();
+    }
+
+    pub fn started(strategy: &str) -> Self {
+        let site = Self::new(strategy);
+        site.decide(rollout_core::controller::conduct::start);
+        site
+    }
+
+    pub fn set(&self, node: &str, state: &str, reason: &str) {
+        fs::write(self.path("reasons").join(node), reason).unwrap();
+        fs::write(self.path("boots").join(node), BOOTED).unwrap();
+        let (new, path) = (self.path("nodes").join(format!(".{node}")), self.path("nodes").join(node));
+        fs::write(&new, state).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    pub fn state(&self, node: &str) -> String {
+        fs::read_to_string(self.path("nodes").join(node)).unwrap()
+    }
+
+    pub fn reason(&self, node: &str) -> String {
+        fs::read_to_string(self.path("reasons").join(node)).unwrap()
+    }
+
+    /// Returns the nodes that take no jobs.
+    pub fn out(&self) -> Vec<String> {
+        let names = (1..=6).map(|number| format!("n{number}"));
+        names.filter(|name| self.state(name) != "IDLE").collect()
+    }
+
+    pub fn rollout(&self) -> RolloutState {
+        self.store.rollout(ID).unwrap().state
+    }
+
+    /// Returns the lines of the journal in words, without its first ones.
+    pub fn journal(&self) -> Vec<String> {
+        let lines = self.store.rollout(ID).unwrap().lines;
+        lines.iter().skip(2).map(|line| line.entry.describe()).collect()
+    }
+
+    /// Returns the changes that Slurm was asked for since the last time.
+    pub fn calls(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.path("calls")).unwrap();
+        fs::write(self.path("calls"), "").unwrap();
+        let is_change = |line: &&str| !line.starts_with("scontrol show") && !line.starts_with("squeue");
+        calls.lines().filter(is_change).map(str::to_owned).collect()
+    }
+
+    /// Takes each node that is requested or being updated one step further, as Slurm, RebootProgram and the agents do.
+    pub fn advance(&self) {
+        for name in (1..=6).map(|number| format!("n{number}")) {
+            let nodes: NodeSet = [name.clone()].into_iter().collect();
+            let order = OrderId::from_random(u128::from(name.as_bytes()[1]));
+            match self.state(&name).as_str() {
+                "IDLE+DRAIN+REBOOT_REQUESTED" => {
+                    let until_ms = u64::MAX;
+                    let ordering = Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms };
+                    let ordered = Entry::Ordered { nodes, order, volatile: false };
+                    self.store.record(Some(ID), vec![ordering, ordered]).unwrap();
+                    self.set(&name, "DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued");
+                }
+                "DOWN+DRAIN+REBOOT_ISSUED" => {
+                    let (phase, notes) = (Phase::Updated, Vec::new());
+                    let seen = Entry::Seen { nodes, order, phase, error: None, notes };
+                    self.store.record(Some(ID), vec![seen]).unwrap();
+                    self.set(&name, "IDLE", "");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn is_updated(&self) -> bool {
+        self.rollout().is_over()
+    }
+
+    /// Returns the command `slurm-rollout`.
+    pub fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slurm-rollout"));
+        command.arg("--config").arg(self.config_path()).args(arguments.split(' ')).env("TZ", "UTC");
+        command.current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs `slurm-rollout`. Returns its exit code and output.
+    pub fn run(&self, arguments: &str) -> (i32, String) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    }
+}
+
+/// Returns the report of a tick that did something.
+pub fn tick(executor: &mut Executor) -> Report {
+    match executor.tick().unwrap() {
+        Tick::Done(report) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn touch(path: &Path) {
+    fs::write(path, "").unwrap();
+}

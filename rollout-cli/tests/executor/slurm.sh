@@ -1,0 +1,90 @@
+#!/bin/sh
+# Stands in for scontrol and squeue. Knows the nodes n1, n2 ... and keeps their state below DIR.
+d=DIR
+echo "${0##*/} $*" >>"$d/calls"
+if [ "${0##*/}" = squeue ]; then
+    cat "$d/jobs"
+    exit
+fi
+
+# Prints the names of a hostlist.
+expand() {
+    case $1 in
+    *\[*) numbers=${1#*\[} numbers=${numbers%\]} ;;
+    *) numbers=${1#n} ;;
+    esac
+    for range in $(echo "$numbers" | tr , ' '); do
+        seq "${range%-*}" "${range#*-}" | sed s/^/n/
+    done
+}
+
+# Kills the caller if it is to die here.
+die() {
+    if [ "$(cat "$d/die" 2>/dev/null)" = "$1" ]; then
+        rm "$d/die"
+        kill -9 $PPID
+        exit 1
+    fi
+}
+
+set_node() {
+    printf %s "$2" >"$d/nodes/.$1" && mv "$d/nodes/.$1" "$d/nodes/$1"
+    printf %s "$3" >"$d/reasons/$1"
+}
+
+if [ -e "$d/away" ]; then
+    echo 'slurm_load_node error: Unable to contact slurm controller (connect failure)' >&2
+    exit 1
+fi
+for last; do :; done
+case "$1 $2" in
+'show config')
+    echo "SlurmctldHost[0]        = $(uname -n)"
+    echo 'KillWait                = 30 sec'
+    ;;
+'show node')
+    for file in "$d"/nodes/*; do
+        name=${file##*/} reason=$(cat "$d/reasons/${file##*/}")
+        printf 'NodeName=%s NodeAddr=127.0.0.1 NodeHostName=%s State=%s Partitions=batch BootTime=%s' \
+            "$name" "$name" "$(cat "$file")" "$(cat "$d/boots/$name")"
+        [ -z "$reason" ] || printf ' Reason=%s [root@2026-01-01T00:00:00]' "$reason"
+        echo
+    done
+    ;;
+'show part') echo 'PartitionName=batch Nodes=n[1-6] State=UP' ;;
+'show res') echo 'No reservations in the system' ;;
+reboot*)
+    die before
+    if [ -e "$d/refuse" ]; then
+        echo 'scontrol_reboot_nodes error: Access/permission denied' >&2
+        exit 1
+    fi
+    for node in $(expand "$last"); do
+        case $(cat "$d/nodes/$node") in
+        *REBOOT*) ;;
+        IDLE) set_node "$node" IDLE+DRAIN+REBOOT_REQUESTED driver ;;
+        esac
+    done
+    die after
+    ;;
+cancel_reboot*)
+    die before
+    for node in $(expand "$last"); do
+        case $(cat "$d/nodes/$node") in
+        *REBOOT_REQUESTED) set_node "$node" IDLE '' ;;
+        esac
+    done
+    die after
+    ;;
+update*)
+    die before
+    for node in $(expand "${2#NodeName=}"); do
+        state=$(cat "$d/nodes/$node")
+        case "$3" in
+        State=DRAIN) set_node "$node" "$state+DRAIN" "${4#Reason=}" ;;
+        State=UNDRAIN) set_node "$node" "${state%+DRAIN}" "${4#Reason=}" ;;
+        esac
+    done
+    die after
+    ;;
+esac

@@ -328,7 +328,7 @@ impl World {
                 let is_ours = |node: &usize| {
                     let node = self.slurm.nodes.get(*node).filter(|node| node.drain);
                     let reason = node.and_then(|node| node.reason.as_ref());
-                    reason.is_some_and(|reason| reason.text == ours.as_str())
+                    reason.is_some_and(|reason| [ours.as_str(), rollout].contains(&reason.text.as_str()))
                 };
                 let nodes: Vec<usize> = self.slurm.indices(nodes).into_iter().filter(is_ours).collect();
                 self.slurm.update(&nodes, &Update::Undrain, By::Us, now_ms)?;

@@ -55,6 +55,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use waves::Waves;
 
+/// The time within which a request or a drain reaches Slurm if the process that wrote its line lives on.
+pub(crate) const IN_FLIGHT_MS: u64 = 30_000;
+
 /// Everything that a plan depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {

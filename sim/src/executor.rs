@@ -6,9 +6,7 @@ use crate::slurm::By;
 use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::node::Next;
 use crate::world::{Event, World};
-use rollout_core::agent::phase::Phase;
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict, decide};
-use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::View;
 use rollout_core::rollout::journal::{JobEnd, NodeRecord, Progress, Way};
 use rollout_core::slurm::jobs::{Job, JobEnds};
@@ -17,7 +15,6 @@ use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::Reservation;
 use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 /// Interval between two looks.
 const TICK_MS: u64 = 3_000;
@@ -237,8 +234,6 @@ impl World {
         }
         let partitions = usage.as_ref().map(|usage| usage.partitions.as_slice());
         let ends = JobEnds::new(&self.slurm.show_config(), partitions.unwrap_or_default());
-        let visits =
-            view.snapshot.rollouts.iter().filter_map(|state| Some((state.id.clone(), visit(state)?)));
         plan(&Input {
             view: &view,
             jobs: usage.as_ref().map(|usage| KnownJobs {
@@ -250,7 +245,7 @@ impl World {
             reservations: usage.as_ref().map(|usage| usage.reservations.as_slice()),
             strategies: &self.store.strategies(),
             limits: &self.limits,
-            visits: &visits.collect(),
+            visits: &BTreeMap::new(),
         })
     }
 
@@ -375,16 +370,4 @@ fn working_set(view: &View) -> BTreeSet<(String, [bool; 4])> {
         (name.clone(), words.map(|word| view.slurm.get(name).is_some_and(|info| info.has(word))))
     });
     at_work.collect()
-}
-
-/// Returns the time within which nine of ten nodes of the rollout came back. `None` before the first one.
-fn visit(rollout: &RolloutState) -> Option<Duration> {
-    let took = |record: &NodeRecord| {
-        let is_updated = record.progress == Progress::Seen(Phase::Updated);
-        is_updated.then(|| record.since_ms.checked_sub(record.ordering_ms?)).flatten()
-    };
-    let mut times: Vec<u64> = rollout.records.values().filter_map(took).collect();
-    times.sort_unstable();
-    let rank = times.len().saturating_mul(9).div_ceil(10).saturating_sub(1);
-    times.get(rank).copied().map(Duration::from_millis)
 }

@@ -23,7 +23,7 @@ use crate::store::Rollout;
 use crate::world::World;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{ConductState, Entry, Progress};
+use rollout_core::rollout::journal::{ConductState, Entry, NodeRecord, Progress};
 use rollout_core::slurm::availability::Availability;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_plan::exclusive::ExclusiveSet;
@@ -33,6 +33,7 @@ use rollout_plan::strategy::Then;
 use rollout_plan::why::Why;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 /// Time for which a request may still reach Slurm after an admin has stopped it.
 const RACE_MS: u64 = 15_000;
@@ -205,10 +206,23 @@ pub fn check_line(world: &mut World, id: &str, entry: &Entry) {
     let windows = strategy.windows.and(&world.limits.windows);
     // The plan may be a moment older than the line.
     let planned_ms = world.now_ms.saturating_sub(RACE_MS);
-    let fits = |ms: u64| windows.fits(ms, DEFAULT_VISIT, id);
+    let takes = visit(rollout).unwrap_or(DEFAULT_VISIT);
+    let fits = |ms: u64| windows.fits(ms, takes, id);
     if !fits(world.now_ms) && !fits(planned_ms) {
         world.violate("window", format!("{id}: {nodes} requested outside its windows"));
     }
+}
+
+/// Returns the time within which nine of ten nodes of the rollout came back. `None` before the first one.
+fn visit(rollout: &Rollout) -> Option<Duration> {
+    let took = |record: &NodeRecord| {
+        let is_updated = record.progress == Progress::Seen(Phase::Updated);
+        is_updated.then(|| record.since_ms.checked_sub(record.ordering_ms?)).flatten()
+    };
+    let mut times: Vec<u64> = rollout.state.records.values().filter_map(took).collect();
+    times.sort_unstable();
+    let rank = times.len().saturating_mul(9).div_ceil(10).saturating_sub(1);
+    times.get(rank).copied().map(Duration::from_millis)
 }
 
 /// Checks a request that is about to be made.
@@ -284,8 +298,7 @@ pub fn check_reboot(world: &mut World, node: usize) {
 /// Returns whether a rollout has come to an end: every node that the plan does not leave out has ended.
 #[must_use]
 pub fn has_ended(rollout: &Rollout, plan: &Plan) -> bool {
-    let has_traces =
-        rollout.state.records.values().any(rollout_core::rollout::journal::NodeRecord::has_traces_in_slurm);
+    let has_traces = rollout.state.records.values().any(NodeRecord::has_traces_in_slurm);
     if has_traces {
         return false;
     }

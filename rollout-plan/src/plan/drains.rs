@@ -62,6 +62,7 @@ impl<'a> Tick<'_, 'a> {
             let stays = groups.staying.contains(member.name);
             let is_needless =
                 is_needless(rollout, member, is_group) || !stays && self.gives_up(rollout, member, is_group);
+            let is_needless = is_needless || member.kept_out.is_none();
             if member.info.is_none() || !is_needless {
                 continue;
             }
@@ -88,7 +89,7 @@ impl<'a> Tick<'_, 'a> {
     fn gives_up(&self, rollout: &Rollout<'a>, member: &Member<'a>, is_group: bool) -> bool {
         let (Some(strategy), Some(info)) = (rollout.strategy, member.info) else { return false };
         let is_due = matches!(member.standing, Standing::Waiting | Standing::Skipped(Skip::Down));
-        let Some(kept_out) = member.record.kept_out.as_ref().filter(|_| is_due) else { return false };
+        let Some(kept_out) = member.kept_out.filter(|_| is_due) else { return false };
         let windows = strategy.windows.and(&self.cluster.input.limits.windows);
         if !windows.fits(self.cluster.now_ms, rollout.visit, rollout.id()) {
             return true;

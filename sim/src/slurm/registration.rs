@@ -10,6 +10,9 @@ const BOOT_ENDS_REQUEST_FROM: Release = Release { year: 25, month: 5 };
 /// From 23.11 on, a drained node may boot unexpectedly.
 const DRAINED_MAY_BOOT_FROM: Release = Release { year: 23, month: 11 };
 
+/// Beginning of the Reason of a node that registers with less memory than is configured.
+pub const LOW_MEMORY: &str = "Low RealMemory";
+
 /// Difference between the boot times of two registrations of one boot.
 const JITTER_MS: u64 = 2_000;
 
@@ -34,19 +37,15 @@ impl Slurm {
         node.silent_since_ms = None;
         if !found.is_valid {
             node.invalid_reg = true;
-            node.drain = true;
+            node.drain |= node.base == Base::Up && !node.fail;
             node.boot_wanted_ms = None;
-            node.set_reason(Some("Low RealMemory (reported:1 < 100.00% of configured:2)"), "slurm", now_ms);
+            let reason = format!("{LOW_MEMORY} (reported:1 < 100.00% of configured:2)");
+            node.set_reason(Some(&reason), "slurm", now_ms);
             self.changed();
             return;
         }
-        if node.invalid_reg {
-            node.invalid_reg = false;
-            // The drain was that of the refusal, unless somebody else had one before.
-            if node.foreign_drain.is_none() && !node.issued {
-                node.drain = false;
-            }
-        }
+        // The drain of the refusal stays until an admin removes it.
+        node.invalid_reg = false;
         if node.power == Power::ComingUp {
             node.power = Power::On;
         }

@@ -5,6 +5,7 @@ use crate::faults::Fault;
 use crate::host::Power;
 use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::node::{Base, Next, Power as Saving};
+use crate::slurm::registration::LOW_MEMORY;
 use crate::slurm::{By, News, Reservation};
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::conduct::{self, Decision, Refusal};
@@ -109,7 +110,11 @@ impl World {
         match fault {
             Fault::Drain(node) => self.drain(node),
             Fault::Undrain(node) => {
-                let is_foreign = self.slurm.nodes.get(node).is_some_and(|node| node.foreign_drain.is_some());
+                let is_foreign = self.slurm.nodes.get(node).is_some_and(|node| {
+                    let reason = node.reason.as_ref();
+                    node.foreign_drain.is_some()
+                        || reason.is_some_and(|reason| reason.text.starts_with(LOW_MEMORY))
+                });
                 let is_under_way = self.slurm.nodes.get(node).is_some_and(|node| node.issued);
                 if is_foreign && !is_under_way && !self.is_ordered(node) {
                     drop(self.slurm.update(&[node], &Update::Undrain, By::Others, now_ms));

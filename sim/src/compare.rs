@@ -28,6 +28,9 @@ use std::fmt;
 /// Time before the rollout starts, in which the cluster fills.
 const WARM_UP_MS: u64 = 18 * HOUR_MS;
 
+/// Time after which a comparison ends.
+const HORIZON_MS: u64 = 72 * HOUR_MS;
+
 /// A way to take the nodes of a rollout one after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
@@ -92,6 +95,8 @@ impl fmt::Display for Figures {
 #[derive(Debug, Clone, Default)]
 pub struct Meter {
     from_ms: u64,
+    /// The run ends at this time, even if the rollout does not.
+    pub until_ms: u64,
     last_ms: u64,
     lost_ms: f64,
     most_out: usize,
@@ -99,8 +104,8 @@ pub struct Meter {
 
 impl Meter {
     #[must_use]
-    pub fn from(from_ms: u64) -> Self {
-        Self { from_ms, last_ms: from_ms, ..Self::default() }
+    pub fn new(from_ms: u64, until_ms: u64) -> Self {
+        Self { from_ms, until_ms, last_ms: from_ms, ..Self::default() }
     }
 
     /// Counts the time up to now, in which the cluster was in this state.
@@ -162,7 +167,7 @@ pub fn measure(seed: u64, strategy: Strategy, setting: Setting) -> Result<Figure
     let start_ms = START_MS + WARM_UP_MS;
     let scenario = scenario(seed, strategy, setting, start_ms);
     let mut world = World::new(scenario)?;
-    world.meter = Some(Meter::from(start_ms));
+    world.meter = Some(Meter::new(start_ms, start_ms + HORIZON_MS));
     if strategy != Strategy::Ours {
         world.set_rival(Rival::new(strategy, setting), start_ms);
     }
@@ -177,6 +182,7 @@ fn scenario(seed: u64, strategy: Strategy, setting: Setting, start_ms: u64) -> S
     let names: Vec<String> = (1..=setting.nodes).map(|number| format!("n{number:03}")).collect();
     let load = LoadModel {
         nodes: setting.nodes,
+        largest: if setting.shared == 1000 { 1 } else { setting.nodes },
         cpus,
         utilization: setting.utilization,
         hours: 24 * 5,

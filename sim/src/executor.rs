@@ -149,10 +149,20 @@ impl World {
     /// Asks Slurm, if there is news. The plan follows when the answer has come.
     pub(crate) fn tick(&mut self, index: usize, epoch: u32) {
         let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
+        let is_fast = self.chances.is_fast;
         let Some(executor) = self.executor(index, epoch, Event::Tick { executor: index, epoch }) else {
             return;
         };
-        let is_news = executor.seen != Some(versions)
+        let seen = executor.seen;
+        let is_news = match is_fast {
+            // To have comparisons end in time, changes in Slurm alone wait for half a minute.
+            true => {
+                seen.is_none_or(|(_, store)| store != versions.1)
+                    || now_ms.saturating_sub(executor.planned_ms) >= USAGE_MAX_AGE_MS
+            }
+            false => seen != Some(versions),
+        };
+        let is_news = is_news
             || executor.look_again_ms.is_some_and(|at_ms| at_ms <= now_ms)
             || now_ms.saturating_sub(executor.planned_ms) >= REPLAN_MS;
         executor.seen = Some(versions);

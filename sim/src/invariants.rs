@@ -206,7 +206,7 @@ pub fn check_line(world: &mut World, id: &str, entry: &Entry) {
     let windows = strategy.windows.and(&world.limits.windows);
     // The plan may be a moment older than the line.
     let planned_ms = world.now_ms.saturating_sub(RACE_MS);
-    let takes = visit(rollout).unwrap_or(DEFAULT_VISIT);
+    let takes = visit(rollout).map_or(DEFAULT_VISIT, |visit| visit.min(DEFAULT_VISIT));
     let fits = |ms: u64| windows.fits(ms, takes, id);
     if !fits(world.now_ms) && !fits(planned_ms) {
         world.violate("window", format!("{id}: {nodes} requested outside its windows"));
@@ -302,7 +302,10 @@ pub fn has_ended(rollout: &Rollout, plan: &Plan) -> bool {
     if has_traces {
         return false;
     }
-    let Some(found) = plan.rollouts.get(&rollout.id) else { return rollout.state.records.is_empty() };
+    let Some(found) = plan.rollouts.get(&rollout.id) else {
+        // Nobody can start a rollout whose nodes somebody else has rebooted.
+        return !rollout.state.records.values().any(|record| record.progress.is_pending());
+    };
     let waits = rollout.state.records.keys().filter(|name| {
         let whys = plan.waiting.get(*name);
         let why = whys.and_then(|whys| whys.first());

@@ -30,10 +30,15 @@ const MIX: (f64, f64) = (-0.0054, 0.78);
 /// The longest runtime.
 const LONGEST_S: f64 = 12.0 * 3600.0;
 
+/// Most jobs of a load.
+const MOST_JOBS: usize = 2_000_000;
+
 /// A load.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadModel {
     pub nodes: usize,
+    /// Nodes of the largest job.
+    pub largest: usize,
     pub cpus: u32,
     /// Part of the node-hours that jobs ask for.
     pub utilization: f64,
@@ -55,7 +60,7 @@ impl LoadModel {
         let mut node_ms = 0.0;
         let wanted = self.utilization * self.nodes as f64 * (self.hours * HOUR_MS) as f64;
         let mut array = 0;
-        while node_ms < wanted && jobs.len() < 4_000 {
+        while node_ms < wanted && jobs.len() < MOST_JOBS {
             let job = self.job(rng);
             // Some are arrays.
             let tasks = if rng.chance(80) { rng.between(2, 6) } else { 1 };
@@ -123,7 +128,7 @@ impl LoadModel {
         if rng.unit() < POWER_OF_TWO {
             log = log.round();
         }
-        (log.exp2().round() as usize).clamp(1, self.nodes.max(1))
+        (log.exp2().round() as usize).clamp(1, self.largest.max(1))
     }
 }
 
@@ -148,6 +153,7 @@ mod tests {
     fn a_load_is_that_of_its_seed_and_has_its_utilization() {
         let model = LoadModel {
             nodes: 64,
+            largest: 64,
             cpus: 16,
             utilization: 0.8,
             hours: 96,

@@ -76,6 +76,7 @@ impl Scenario {
         let mut of_load = rng.split();
         let load = LoadModel {
             nodes: count,
+            largest: count,
             cpus,
             utilization: 0.2 + 0.7 * of_load.unit(),
             hours: hours + 4,

@@ -24,6 +24,7 @@ pub mod show;
 use job::Job;
 use node::{Node, Power};
 use rollout_core::slurm::config::Release;
+use std::collections::HashMap;
 
 /// The party whose act changes something in Slurm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,10 @@ pub struct Slurm {
     pub jobs: Vec<Job>,
     /// Jobs that are not over, in the order of their submission.
     pub open: Vec<usize>,
+    /// Places of the jobs on each node.
+    on: Vec<Vec<usize>>,
+    /// Places of the nodes by their names.
+    places: HashMap<String, usize>,
     /// Nodes for which backfill has planned a job.
     pub planned: Vec<bool>,
     /// No command is answered before this time.
@@ -113,7 +118,8 @@ pub struct Slurm {
 impl Slurm {
     #[must_use]
     pub fn new(config: Config, nodes: Vec<Node>, partitions: Vec<Partition>) -> Self {
-        let planned = vec![false; nodes.len()];
+        let (planned, on) = (vec![false; nodes.len()], vec![Vec::new(); nodes.len()]);
+        let places = nodes.iter().enumerate().map(|(place, node)| (node.name.clone(), place)).collect();
         Self {
             config,
             nodes,
@@ -121,6 +127,8 @@ impl Slurm {
             reservations: Vec::new(),
             jobs: Vec::new(),
             open: Vec::new(),
+            on,
+            places,
             planned,
             away_until_ms: 0,
             news: Vec::new(),
@@ -136,7 +144,7 @@ impl Slurm {
 
     #[must_use]
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|node| node.name == name)
+        self.places.get(name).copied()
     }
 
     pub fn changed(&mut self) {
@@ -145,8 +153,26 @@ impl Slurm {
 
     /// Returns the jobs that have a node.
     pub fn jobs_on(&self, node: usize) -> impl Iterator<Item = &Job> {
-        let open = self.open.iter().filter_map(|job| self.jobs.get(*job));
-        open.filter(move |job| job.has_nodes() && job.nodes.contains(&node))
+        let places = self.on.get(node).into_iter().flatten();
+        places.filter_map(|job| self.jobs.get(*job))
+    }
+
+    /// Gives nodes to a job.
+    fn allocate(&mut self, index: usize, nodes: Vec<usize>) {
+        for node in &nodes {
+            self.on.get_mut(*node).into_iter().for_each(|jobs| jobs.push(index));
+        }
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.nodes = nodes;
+        }
+    }
+
+    /// Takes a job off its nodes.
+    fn release(&mut self, index: usize) {
+        let nodes = self.jobs.get_mut(index).map(|job| std::mem::take(&mut job.nodes)).unwrap_or_default();
+        for node in nodes {
+            self.on.get_mut(node).into_iter().for_each(|jobs| jobs.retain(|job| *job != index));
+        }
     }
 
     /// Returns the number of processors of a node that jobs use. Those of suspended and completing jobs are free.

@@ -240,7 +240,7 @@ impl World {
                 break;
             }
         }
-        if self.rival.is_none() {
+        if self.meter.is_none() {
             invariants::check_end(self);
         }
         match self.violation.take() {
@@ -254,7 +254,7 @@ impl World {
 
     fn check(&mut self) {
         let versions = (self.slurm.version, self.store.version);
-        if std::mem::replace(&mut self.checked, versions) != versions {
+        if self.meter.is_none() && std::mem::replace(&mut self.checked, versions) != versions {
             invariants::check(self);
         }
         if self.now_ms > self.faults_until_ms.saturating_add(BOUND_MS) {
@@ -266,6 +266,9 @@ impl World {
 
     /// Returns whether all rollouts have come to an end, by a plan that was made after the last fault.
     fn is_over(&self) -> bool {
+        if self.meter.as_ref().is_some_and(|meter| meter.until_ms < self.now_ms) {
+            return true;
+        }
         if self.rival.is_some() {
             return self.now_ms > self.faults_until_ms && self.rival_is_done();
         }

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The expected time of a node's reboot and update, if no earlier ones are known.
 pub const DEFAULT_VISIT: Duration = Duration::from_secs(15 * 60);
 
+/// Number of nodes whose visits tell how long one takes, without those of other rollouts.
+const FIRST_VISITS: usize = 10;
+
 /// Length limit of the error about a strategy, in characters.
 const MAX_ERROR: usize = 200;
 
@@ -60,7 +63,7 @@ impl<'a> Rollout<'a> {
         let units =
             strategy.map(|strategy| units::of(strategy, limits, &members, &by_name)).unwrap_or_default();
         let known = cluster.input.visits.get(&state.id).copied();
-        let visit = known.or_else(|| own_visit(&members)).unwrap_or(DEFAULT_VISIT);
+        let visit = known.unwrap_or_else(|| own_visit(&members));
         Self { state, strategy, stance, members, by_name, units, visit }
     }
 
@@ -87,14 +90,16 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// Returns the time within which nine of ten nodes of a rollout were back. `None` if none is yet.
-fn own_visit(members: &[Member<'_>]) -> Option<Duration> {
+/// Returns the time within which nine of ten nodes of a rollout were back. [`DEFAULT_VISIT`] stands for the first ten
+/// as long as they are not: one node that hung for hours must not make every window too short.
+fn own_visit(members: &[Member<'_>]) -> Duration {
     let updated = members.iter().filter(|member| member.standing == Standing::Updated);
-    let mut visits: Vec<u64> =
-        updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?)).collect();
+    let visits = updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?));
+    let mut visits: Vec<Duration> = visits.map(Duration::from_millis).collect();
+    visits.resize(visits.len().max(FIRST_VISITS), DEFAULT_VISIT);
     visits.sort_unstable();
-    let longest = visits.get(visits.len().saturating_mul(9) / 10).or(visits.last())?;
-    Some(Duration::from_millis(*longest))
+    let rank = visits.len().saturating_mul(9).div_ceil(10);
+    visits.get(rank.saturating_sub(1)).copied().unwrap_or(DEFAULT_VISIT)
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.

@@ -37,11 +37,11 @@ impl Slurm {
         let Some(job) = self.jobs.get_mut(index) else { return };
         let State::Completing { requeued } = job.state else { return };
         job.epoch = job.epoch.wrapping_add(1);
-        job.nodes.clear();
         match requeued {
             true => {
                 job.state = State::Pending;
                 job.begin_ms = now_ms.saturating_add(REQUEUE_DELAY_MS);
+                self.release(index);
             }
             false => self.close(index),
         }
@@ -50,29 +50,26 @@ impl Slurm {
     }
 
     fn close(&mut self, index: usize) {
+        self.release(index);
         if let Some(job) = self.jobs.get_mut(index) {
             job.state = State::Over;
-            job.nodes.clear();
         }
         self.open.retain(|open| *open != index);
     }
 
     /// Kills the jobs of a node that failed. Those that can be requeued wait again.
     pub fn kill_jobs_of(&mut self, node: usize, by: By, why: &str, now_ms: u64) {
-        let is_here = |index: &usize| {
-            self.jobs.get(*index).is_some_and(|job| job.has_nodes() && job.nodes.contains(&node))
-        };
-        let here: Vec<usize> = self.open.iter().copied().filter(is_here).collect();
+        let here = self.on.get(node).cloned().unwrap_or_default();
         for index in here {
             let Some(job) = self.jobs.get_mut(index) else { continue };
             let was_over = matches!(job.state, State::Completing { requeued: false });
             job.epoch = job.epoch.wrapping_add(1);
-            job.nodes.clear();
             let is_killed = job.is_running() || job.state == State::Suspended;
             match !was_over && job.requeueable {
                 true => {
                     job.state = State::Pending;
                     job.begin_ms = now_ms.saturating_add(REQUEUE_DELAY_MS);
+                    self.release(index);
                 }
                 false => self.close(index),
             }

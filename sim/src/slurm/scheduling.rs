@@ -1,7 +1,7 @@
 //! Starts of jobs: in the order of submission, and backfill in the manner of EASY (Lifka, "The ANL/IBM SP scheduling
 //! system", 1995): a job may overtake if it does not delay the first one that waits.
 
-use super::job::State;
+use super::job::{Job, State};
 use super::{News, Slurm};
 
 /// Number of pending jobs that one round looks at.
@@ -20,7 +20,7 @@ impl Slurm {
                 continue;
             }
             let is_pinned = self.jobs.get(job).is_some_and(|job| job.only_on.is_some());
-            if std::mem::take(&mut is_first) || is_pinned {
+            if is_pinned || std::mem::take(&mut is_first) {
                 for (node, at_ms) in self.plan(job, now_ms) {
                     if let Some(needed_ms) = needed_ms.get_mut(node) {
                         *needed_ms = at_ms.min(*needed_ms);
@@ -40,7 +40,10 @@ impl Slurm {
         };
         let mut pending: Vec<usize> = self.open.iter().copied().filter(is_ready).collect();
         pending.sort_by_key(|index| self.jobs.get(*index).map(|job| (!job.is_urgent, *index)));
-        pending.truncate(DEPTH);
+        // Those for one node are looked at all, since they are cheap.
+        let is_for_one =
+            |index: &&usize| self.jobs.get(**index).is_some_and(|job| job.is_urgent && job.only_on.is_some());
+        pending.truncate(DEPTH.saturating_add(pending.iter().filter(is_for_one).count()));
         pending
     }
 
@@ -49,14 +52,12 @@ impl Slurm {
         let job = self.jobs.get(index)?;
         let end_ms = job.limit_ms.map_or(u64::MAX, |limit_ms| now_ms.saturating_add(limit_ms));
         let is_usable = |node: &usize| {
-            job.only_on.is_none_or(|only| only == *node)
-                && needed_ms.get(*node).is_some_and(|needed_ms| end_ms <= *needed_ms)
+            needed_ms.get(*node).is_some_and(|needed_ms| end_ms <= *needed_ms)
                 && self.is_in_service(*node, now_ms)
                 && !self.is_reserved(*node, now_ms, end_ms)
                 && self.has_room(*node, job.cpus, job.exclusive)
         };
-        let partition = self.partitions.get(job.partition)?;
-        let mut nodes: Vec<usize> = partition.nodes.iter().copied().filter(is_usable).collect();
+        let mut nodes: Vec<usize> = self.allowed(job).iter().copied().filter(is_usable).collect();
         // Requested nodes come last, and shared jobs fill used nodes first (`_set_sched_weight` in
         // `src/slurmctld/node_scheduler.c`, and `CR_LLN` unset).
         nodes.sort_by_key(|node| {
@@ -65,6 +66,14 @@ impl Slurm {
         });
         nodes.truncate(job.wanted);
         (nodes.len() == job.wanted).then_some(nodes)
+    }
+
+    /// Returns the nodes on which a job can run.
+    fn allowed<'a>(&'a self, job: &'a Job) -> &'a [usize] {
+        match &job.only_on {
+            Some(only) => std::slice::from_ref(only),
+            None => self.partitions.get(job.partition).map_or(&[], |partition| partition.nodes.as_slice()),
+        }
     }
 
     fn has_room(&self, node: usize, cpus: u32, exclusive: bool) -> bool {
@@ -91,9 +100,7 @@ impl Slurm {
     /// Returns the nodes that a job will get, each with the time at which it gets them.
     fn plan(&self, index: usize, now_ms: u64) -> Vec<(usize, u64)> {
         let Some(job) = self.jobs.get(index) else { return Vec::new() };
-        let Some(partition) = self.partitions.get(job.partition) else { return Vec::new() };
-        let allowed = partition.nodes.iter().filter(|node| job.only_on.is_none_or(|only| only == **node));
-        let free = allowed.filter(|node| self.is_in_service(**node, now_ms)).map(|node| {
+        let free = self.allowed(job).iter().filter(|node| self.is_in_service(**node, now_ms)).map(|node| {
             let ends = self.jobs_on(*node).map(|job| job.limit_end_ms().unwrap_or(u64::MAX));
             (ends.max().unwrap_or(now_ms).max(now_ms), *node)
         });
@@ -110,12 +117,12 @@ impl Slurm {
     fn start(&mut self, index: usize, nodes: Vec<usize>, now_ms: u64) {
         let Some(job) = self.jobs.get_mut(index) else { return };
         job.state = State::Running;
-        job.nodes = nodes;
         job.start_ms = now_ms;
         job.runs_since_ms = now_ms;
         job.ran_ms = 0;
         job.epoch = job.epoch.wrapping_add(1);
         let (epoch, at_ms) = (job.epoch, now_ms.saturating_add(job.left_ms()));
+        self.allocate(index, nodes);
         self.news.push(News::Started { job: index });
         self.news.push(News::EndsAt { job: index, epoch, at_ms });
         self.changed();

@@ -7,16 +7,20 @@ use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::node::{Base, Next, Power as Saving};
 use crate::slurm::registration::LOW_MEMORY;
 use crate::slurm::{By, News, Reservation};
+use crate::store::Rollout;
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::conduct::{self, Decision, Refusal};
 use rollout_core::controller::freeze::Freeze;
 use rollout_core::controller::held;
 use rollout_core::controller::snapshot::Snapshot;
+use rollout_core::controller::staging::unstageable;
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Order, OrderId, OrderKind};
 use rollout_core::rollout::journal::{Entry, Progress};
+use rollout_plan::standing::Standing;
+use rollout_plan::why::Why;
 
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
@@ -239,7 +243,10 @@ impl World {
                 let nodes = NodeSet::from_iter([name.clone()]);
                 let Some(node) = self.slurm.index(name) else { continue };
                 if record.progress == Progress::Lost && self.now_ms > self.faults_until_ms + HOUR_MS {
-                    self.record(Some(&rollout.id), Entry::Unstaged { nodes }, "ann");
+                    let nodes = unstageable(&nodes, &view.snapshot, &rollout.id, self.now_ms);
+                    if !nodes.is_empty() {
+                        self.record(Some(&rollout.id), Entry::Unstaged { nodes }, "ann");
+                    }
                     continue;
                 }
                 let hold = held::hold(view.node(name)).filter(|hold| {
@@ -257,6 +264,20 @@ impl World {
                     self.record(Some(&rollout.id), entry, "ann");
                 }
             }
+        }
+    }
+
+    /// Stops rollouts in which a group waits for a node that failed.
+    fn stop_stuck(&mut self) {
+        let waits_for_failure = |why: &Why| matches!(why, Why::BringUp { standing: Standing::Failed(_), .. });
+        let waiting = self.last_plan.1.waiting.iter();
+        let stuck = waiting.filter(|(_, whys)| whys.iter().any(waits_for_failure)).map(|(node, _)| node);
+        let stuck: Vec<&String> = stuck.collect();
+        let rollouts = self.store.rollouts.iter();
+        let has_one = |rollout: &&Rollout| stuck.iter().any(|node| rollout.state.records.contains_key(*node));
+        let ids: Vec<String> = rollouts.filter(has_one).map(|rollout| rollout.id.clone()).collect();
+        for id in ids {
+            self.strike(Fault::Stop(id));
         }
     }
 
@@ -289,6 +310,9 @@ impl World {
             for wave in 1..=4 {
                 self.strike(Fault::Approve(id.clone(), wave));
             }
+        }
+        if self.now_ms > self.faults_until_ms {
+            self.stop_stuck();
         }
         self.plan_in(HOUR_MS, Event::CleanUp);
     }

@@ -3,7 +3,7 @@
 use super::{Event, World};
 use crate::slurm::By;
 use crate::slurm::commands::Update;
-use crate::store::CURED;
+use crate::store::{CURED, Rollout};
 use rollout_core::controller::follow_up::{self, Step};
 use rollout_core::controller::hand_over::{HandedOver, Request, group, handed_over};
 use rollout_core::controller::lost_orders::{Remedy, lost_orders};
@@ -12,7 +12,7 @@ use rollout_core::controller::view::{AgentAnswers, View};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
-use rollout_core::rollout::journal::Entry;
+use rollout_core::rollout::journal::{ConductState, Entry};
 use rollout_core::slurm::config::Release;
 use rollout_core::slurm::drains::{Before, found_at_hand_over};
 use rollout_core::slurm::node::NodeInfo;
@@ -196,7 +196,10 @@ impl World {
 
     /// Sends lost orders and follows up those under way.
     pub(super) fn reconcile(&mut self) {
-        self.plan_in(30_000, Event::Reconcile);
+        let runs = |rollout: &Rollout| rollout.state.conduct.state == ConductState::Running;
+        let is_fast = self.chances.is_fast;
+        let pause_ms = if is_fast || self.store.rollouts.iter().any(runs) { 10_000 } else { 30_000 };
+        self.plan_in(pause_ms, Event::Reconcile);
         let Some(slurm) = self.ask_slurm() else { return };
         let infos: Vec<NodeInfo> = slurm.values().cloned().collect();
         self.store.learn_drains(&infos);

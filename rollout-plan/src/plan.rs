@@ -34,6 +34,7 @@ mod waves;
 mod withdrawals;
 
 pub(crate) use candidates::likely_end_ms;
+pub use drains::has_our_drain;
 pub use rollouts::DEFAULT_VISIT;
 pub use step::{Effect, Step};
 

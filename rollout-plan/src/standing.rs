@@ -1,7 +1,7 @@
 //! The standing of a node in a started rollout: derived from its journal record, Slurm and the agents, never stored.
 
-use crate::plan::IN_FLIGHT_MS;
 use crate::plan::cluster::{Cluster, is_down, is_ours, unavailable};
+use crate::plan::{IN_FLIGHT_MS, has_our_drain};
 use crate::strategy::Down;
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::snapshot::RolloutState;
@@ -141,10 +141,7 @@ impl<'a> Member<'a> {
 
     /// Returns whether our drain is on the node.
     pub(crate) fn has_our_drain(&self, rollout: &str) -> bool {
-        self.kept_out.is_some()
-            && self
-                .info
-                .is_some_and(|info| info.has("DRAIN") && !info.has("REBOOT_ISSUED") && is_ours(rollout, info))
+        self.kept_out.is_some() && self.info.is_some_and(|info| has_our_drain(rollout, info))
     }
 }
 

@@ -8,12 +8,13 @@ use crate::slurm::node::Next;
 use crate::world::{Event, World};
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict, decide};
 use rollout_core::controller::view::View;
+use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{JobEnd, NodeRecord, Progress, Way};
 use rollout_core::slurm::jobs::{Job, JobEnds};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::Reservation;
-use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, plan};
+use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, has_our_drain, plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Interval between two looks.
@@ -329,13 +330,11 @@ impl World {
                 let nodes = self.slurm.indices(nodes);
                 self.slurm.update(&nodes, &Update::Drain { reason: reason.to_string() }, By::Us, now_ms)
             }
-            Effect::Undrain { nodes, ours, earlier } => {
-                let is_ours = |node: &usize| {
-                    let node = self.slurm.nodes.get(*node).filter(|node| node.drain);
-                    let reason = node.and_then(|node| node.reason.as_ref());
-                    reason.is_some_and(|reason| [ours.as_str(), rollout].contains(&reason.text.as_str()))
-                };
-                let nodes: Vec<usize> = self.slurm.indices(nodes).into_iter().filter(is_ours).collect();
+            Effect::Undrain { nodes, earlier } => {
+                let infos = self.ask_slurm().unwrap_or_default();
+                let is_ours = |name: &&str| infos.get(*name).is_some_and(|info| has_our_drain(rollout, info));
+                let nodes: NodeSet = nodes.iter().filter(is_ours).map(str::to_owned).collect();
+                let nodes = self.slurm.indices(&nodes);
                 self.slurm.update(&nodes, &Update::Undrain, By::Us, now_ms)?;
                 if let Some(reason) = earlier {
                     let is_down = |node: &usize| {

@@ -6,8 +6,7 @@ use rollout_sim::run;
 const SEEDS: u64 = 60;
 
 fn check(seeds: impl IntoIterator<Item = u64>) {
-    let failure =
-        |seed| run(seed).err().map(|violation| format!("seed {seed}:\n{violation}"));
+    let failure = |seed| run(seed).err().map(|violation| format!("seed {seed}:\n{violation}"));
     let failures: Vec<String> = seeds.into_iter().filter_map(failure).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }

@@ -110,7 +110,7 @@ impl Expected {
 
 /// Returns the value that nine of ten do not exceed. Of fewer than ten it is the largest. They must be sorted.
 pub(crate) fn nine_of_ten<T>(sorted: &[T]) -> Option<&T> {
-    sorted.get(sorted.len().saturating_mul(9) / 10).or(sorted.last())
+    sorted.get(sorted.len().saturating_mul(9).div_ceil(10).checked_sub(1)?)
 }
 
 fn kinds(manifest: &Manifest) -> BTreeSet<&'static str> {

@@ -36,6 +36,7 @@ mod waves;
 mod withdrawals;
 
 pub(crate) use candidates::likely_end_ms;
+pub use drains::has_our_drain;
 pub use rollouts::DEFAULT_VISIT;
 pub use step::{Effect, Step};
 
@@ -56,6 +57,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use waves::Waves;
+
+/// The time within which a request or a drain reaches Slurm if the process that wrote its line lives on.
+pub(crate) const IN_FLIGHT_MS: u64 = 30_000;
 
 /// Everything that a plan depends on.
 #[derive(Debug, Clone, Copy)]

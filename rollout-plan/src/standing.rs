@@ -1,11 +1,12 @@
 //! The standing of a node in a started rollout: derived from its journal record, Slurm and the agents, never stored.
 
 use crate::plan::cluster::{Cluster, is_down, is_ours, unavailable};
+use crate::plan::{IN_FLIGHT_MS, has_our_drain};
 use crate::strategy::Down;
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::ROUNDING_MS;
-use rollout_core::rollout::journal::{NodeRecord, Progress};
+use rollout_core::rollout::journal::{KeptOut, NodeRecord, Progress};
 use rollout_core::slurm::availability::Unavailable;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::Reason;
@@ -68,6 +69,8 @@ pub(crate) struct Member<'a> {
     pub(crate) since_ms: u64,
     /// It is out through this rollout.
     pub(crate) holds_slot: bool,
+    /// Its drain of ours, unless somebody else removed that.
+    pub(crate) kept_out: Option<&'a KeptOut>,
 }
 
 impl<'a> Member<'a> {
@@ -92,7 +95,8 @@ impl<'a> Member<'a> {
                 member.standing(down)
             }
         };
-        let member = Self { name, record, info, standing, since_ms, holds_slot: false };
+        let kept_out = record.kept_out.as_ref().filter(|kept_out| !was_let_in(cluster, kept_out, info));
+        let member = Self { name, record, info, standing, since_ms, holds_slot: false, kept_out };
         let holds_slot = member.is_out_through(&rollout.id);
         Self { holds_slot, ..member }
     }
@@ -106,7 +110,7 @@ impl<'a> Member<'a> {
             Standing::Skipped(Skip::Down) => false,
             Standing::Waiting => {
                 let is_requested = self.info.is_some_and(|info| info.has("REBOOT_REQUESTED"));
-                self.record.kept_out.is_some() || is_requested
+                self.kept_out.is_some() || is_requested
             }
             Standing::Updated | Standing::Failed(_) | Standing::Skipped(Skip::Released) => {
                 self.info.is_some_and(|info| unavailable(info).is_some() && is_of_our_reboot(rollout, info))
@@ -137,10 +141,7 @@ impl<'a> Member<'a> {
 
     /// Returns whether our drain is on the node.
     pub(crate) fn has_our_drain(&self, rollout: &str) -> bool {
-        self.record.kept_out.is_some()
-            && self
-                .info
-                .is_some_and(|info| info.has("DRAIN") && !info.has("REBOOT_ISSUED") && is_ours(rollout, info))
+        self.kept_out.is_some() && self.info.is_some_and(|info| has_our_drain(rollout, info))
     }
 }
 
@@ -151,6 +152,13 @@ fn owns(cluster: &Cluster<'_>, rollout: &RolloutState, name: &str) -> bool {
         [_] => true,
         _ => snapshot.owner(name).is_none_or(|of| of.rollout_id() == Some(rollout.id.as_str())),
     }
+}
+
+/// Returns whether somebody removed the drain of a node that we keep out: it takes jobs, although the drain has had time
+/// to reach Slurm.
+fn was_let_in(cluster: &Cluster<'_>, kept_out: &KeptOut, info: Option<&NodeInfo>) -> bool {
+    let is_in_flight = cluster.now_ms <= kept_out.since_ms.saturating_add(IN_FLIGHT_MS);
+    !is_in_flight && info.is_some_and(|info| unavailable(info).is_none())
 }
 
 /// Returns whether what keeps jobs away is our reboot and nobody else.

@@ -9,7 +9,7 @@ use rollout_core::slurm::reason::Reason;
 use rollout_core::slurm::reservations::name_of;
 use rollout_host::run::RunError;
 use rollout_host::scontrol::{NewReservation, RebootRequest, ReservationFlag, Scontrol, SlurmError};
-use rollout_plan::plan::Effect;
+use rollout_plan::plan::{Effect, has_our_drain};
 
 /// Has Slurm carry out an effect. Its outcome is read back at the next tick.
 ///
@@ -25,9 +25,7 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
         Effect::Cancel { nodes } => scontrol.cancel_reboot(nodes),
         Effect::CancelKeepingDrain { nodes, reason } => scontrol.cancel_reboot_keeping_drain(nodes, reason),
         Effect::Drain { nodes, reason } => Ok(scontrol.drain(nodes, reason)?),
-        Effect::Undrain { nodes, ours, earlier } => {
-            Ok(undrain(scontrol, nodes, &[ours.as_str(), rollout], earlier.as_deref())?)
-        }
+        Effect::Undrain { nodes, earlier } => Ok(undrain(scontrol, rollout, nodes, earlier.as_deref())?),
         Effect::Warn { record, ends_ms } => scontrol.notify(*record, &warning(rollout, *ends_ms)),
         Effect::End { job, how: JobEnd::Requeued } => scontrol.requeue(*job),
         Effect::End { job, how: JobEnd::Cancelled } => scontrol.cancel(*job),
@@ -78,18 +76,15 @@ fn reserve(
     })
 }
 
-/// Removes the drain of nodes that still have one of our Reasons: that of the drain, or of a request after it. Those
-/// that are down get their earlier Reason back.
+/// Removes the drain of nodes that still have one of ours. Those that are down get their earlier Reason back.
 fn undrain(
     scontrol: &Scontrol,
+    rollout: &str,
     nodes: &NodeSet,
-    ours: &[&str],
     earlier: Option<&str>,
 ) -> Result<(), RunError> {
     let mut infos = scontrol.show_nodes(nodes)?;
-    infos.retain(|info| {
-        info.has("DRAIN") && info.reason.as_deref().is_some_and(|reason| ours.contains(&reason))
-    });
+    infos.retain(|info| has_our_drain(rollout, info));
     let names = |chosen: &dyn Fn(&NodeInfo) -> bool| -> NodeSet {
         infos.iter().filter(|info| chosen(info)).map(|info| info.name.clone()).collect()
     };

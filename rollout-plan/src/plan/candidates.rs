@@ -79,10 +79,7 @@ impl<'a> Candidates<'_, 'a> {
         match member.standing {
             Standing::Waiting => {}
             Standing::Skipped(skip) => {
-                return Err(Why::Skipped {
-                    skip,
-                    kept_out: skip == Skip::Down && member.record.kept_out.is_some(),
-                });
+                return Err(Why::Skipped { skip, kept_out: skip == Skip::Down && member.kept_out.is_some() });
             }
             _ => return Err(explain(self.cluster, member)),
         }
@@ -155,8 +152,7 @@ impl<'a> Candidates<'_, 'a> {
     pub(super) fn preference(&self, member: &Member<'a>, way: Way) -> Preference {
         let Some(info) = member.info else { return (u8::MAX, 0) };
         let free = self.cluster.free(info);
-        let is_out_already =
-            member.record.kept_out.is_some() || unavailable(info) == Some(Unavailable::Booting);
+        let is_out_already = member.kept_out.is_some() || unavailable(info) == Some(Unavailable::Booting);
         match free {
             _ if is_out_already => (0, 0),
             Free::Now | Free::JobsNotKnown if is_idle(info) && way == Way::Asap && !info.has("PLANNED") => {
@@ -215,7 +211,7 @@ pub(super) fn explain(cluster: &Cluster<'_>, member: &Member<'_>) -> Why {
         }
         Standing::Failed(failure) => Why::Failed { failure, error: member.record.why.clone() },
         Standing::Skipped(skip) => {
-            Why::Skipped { skip, kept_out: skip == Skip::Down && member.record.kept_out.is_some() }
+            Why::Skipped { skip, kept_out: skip == Skip::Down && member.kept_out.is_some() }
         }
         Standing::Waiting | Standing::Updated => Why::Requested,
     }

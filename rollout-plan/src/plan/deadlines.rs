@@ -44,7 +44,7 @@ impl<'a> Tick<'_, 'a> {
         let mut found: BTreeMap<u32, Waited<'a>> = BTreeMap::new();
         let groups = rollout.units.iter().filter(|unit| unit.bring_up().is_some());
         let drained = groups.flat_map(|unit| rollout.members_of(unit)).filter_map(|member| {
-            let since_ms = member.record.kept_out.as_ref()?.since_ms;
+            let since_ms = member.kept_out?.since_ms;
             let is_drained = member.standing == Standing::Waiting && member.has_our_drain(rollout.id());
             is_drained.then_some((member, since_ms))
         });

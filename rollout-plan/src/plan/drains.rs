@@ -3,7 +3,7 @@
 //! their turn comes.
 
 use super::Tick;
-use super::cluster::{Free, kept_out_reason};
+use super::cluster::{Free, is_ours, kept_out_reason};
 use super::deadlines::millis;
 use super::rollouts::{Rollout, Stance};
 use super::step::{Effect, Step};
@@ -12,6 +12,7 @@ use crate::standing::{Failure, Member, Skip, Standing};
 use crate::strategy::{Down, Strategy, Then};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::Entry;
+use rollout_core::slurm::node::NodeInfo;
 use std::collections::{BTreeMap, HashSet};
 
 impl<'a> Tick<'_, 'a> {
@@ -62,6 +63,7 @@ impl<'a> Tick<'_, 'a> {
             let stays = groups.staying.contains(member.name);
             let is_needless =
                 is_needless(rollout, member, is_group) || !stays && self.gives_up(rollout, member, is_group);
+            let is_needless = is_needless || member.kept_out.is_none();
             if member.info.is_none() || !is_needless {
                 continue;
             }
@@ -74,8 +76,7 @@ impl<'a> Tick<'_, 'a> {
             }
         }
         for (earlier, nodes) in undrain {
-            let (nodes, ours) = (NodeSet::from_iter(nodes), kept_out_reason(rollout.id()));
-            let effect = Some(Effect::Undrain { nodes, ours, earlier });
+            let effect = Some(Effect::Undrain { nodes: NodeSet::from_iter(nodes), earlier });
             self.push(Step { rollout: rollout.id().to_owned(), before: None, effect, after: None });
         }
         if !gone.is_empty() {
@@ -88,7 +89,7 @@ impl<'a> Tick<'_, 'a> {
     fn gives_up(&self, rollout: &Rollout<'a>, member: &Member<'a>, is_group: bool) -> bool {
         let (Some(strategy), Some(info)) = (rollout.strategy, member.info) else { return false };
         let is_due = matches!(member.standing, Standing::Waiting | Standing::Skipped(Skip::Down));
-        let Some(kept_out) = member.record.kept_out.as_ref().filter(|_| is_due) else { return false };
+        let Some(kept_out) = member.kept_out.filter(|_| is_due) else { return false };
         let windows = strategy.windows.and(&self.cluster.input.limits.windows);
         if !windows.fits(self.cluster.now_ms, rollout.visit, rollout.id()) {
             return true;
@@ -140,5 +141,37 @@ fn is_needless(rollout: &Rollout<'_>, member: &Member<'_>, is_group: bool) -> bo
             Stance::End(_) => true,
             Stance::Withdraw(_) => is_group,
         },
+    }
+}
+
+/// Returns whether a drain of this rollout is on a node, or one that a request of it has left: the Reason tells,
+/// whatever notes Slurm has appended to it.
+#[must_use]
+pub fn has_our_drain(rollout: &str, info: &NodeInfo) -> bool {
+    info.has("DRAIN") && !info.has("REBOOT_ISSUED") && is_ours(rollout, info)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_is_ours_by_its_reason_without_the_notes_of_slurm() {
+        let kept_out = kept_out_reason("driver").to_string();
+        for (state, reason, ours) in [
+            ("IDLE+DRAIN", kept_out.clone(), true),
+            ("DOWN+DRAIN", format!("{kept_out} : reboot timed out"), true),
+            ("IDLE+DRAIN", format!("{kept_out} : reboot issued"), true),
+            ("IDLE+DRAIN", "driver".to_owned(), true),
+            ("DOWN+DRAIN", "driver : reboot issued : reboot timed out".to_owned(), true),
+            ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued".to_owned(), false),
+            ("IDLE", kept_out, false),
+            ("IDLE+DRAIN", "driver is broken".to_owned(), false),
+            ("IDLE+DRAIN", kept_out_reason("other").to_string(), false),
+        ] {
+            let state = state.split('+').map(str::to_owned).collect();
+            let info = NodeInfo { state, reason: Some(reason), ..NodeInfo::default() };
+            assert_eq!(has_our_drain("driver", &info), ours, "{info:?}");
+        }
     }
 }

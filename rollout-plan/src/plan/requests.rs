@@ -369,7 +369,7 @@ impl<'a> Tick<'_, 'a> {
             }
             Goes::Drain(group, members) => {
                 let nodes: NodeSet = members.iter().map(|member| member.name.to_owned()).collect();
-                let is_new = members.iter().any(|member| member.record.kept_out.is_none());
+                let is_new = members.iter().any(|member| member.kept_out.is_none());
                 let line = is_new.then(|| Entry::KeptOut { nodes: nodes.clone(), reason: None });
                 self.drain(rollout, nodes, line);
                 for member in waiting {

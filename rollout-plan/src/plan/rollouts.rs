@@ -15,6 +15,9 @@ use std::time::Duration;
 /// The expected time of a node's reboot and update, if neither its rollout nor earlier ones tell.
 pub const DEFAULT_VISIT: Duration = Duration::from_secs(15 * 60);
 
+/// Number of nodes from which on the longest visits count as they are.
+const ENOUGH_VISITS: usize = 10;
+
 /// Length limit of the error about a strategy, in characters.
 const MAX_ERROR: usize = 200;
 
@@ -60,8 +63,8 @@ impl<'a> Rollout<'a> {
         let limits = cluster.input.limits;
         let units =
             strategy.map(|strategy| units::of(strategy, limits, &members, &by_name)).unwrap_or_default();
-        let of_others = || cluster.input.visits.get(&state.id).copied();
-        let visit = own_visit(&members).or_else(of_others).unwrap_or(DEFAULT_VISIT);
+        let of_others = cluster.input.visits.get(&state.id).copied();
+        let visit = visit(&members, of_others.unwrap_or(DEFAULT_VISIT));
         Self { state, strategy, stance, members, by_name, units, visit }
     }
 
@@ -88,13 +91,17 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// Returns the time within which nine of ten nodes of a rollout were back. `None` if none is yet.
-fn own_visit(members: &[Member<'_>]) -> Option<Duration> {
+/// Returns the time within which nine of ten nodes of a rollout were back. With fewer than [`ENOUGH_VISITS`] nodes it is
+/// at most `expected`: one of the first that hung for hours must not make every window too short.
+fn visit(members: &[Member<'_>], expected: Duration) -> Duration {
     let updated = members.iter().filter(|member| member.standing == Standing::Updated);
-    let mut visits: Vec<u64> =
-        updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?)).collect();
+    let visits = updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?));
+    let mut visits: Vec<Duration> = visits.map(Duration::from_millis).collect();
     visits.sort_unstable();
-    nine_of_ten(&visits).map(|longest| Duration::from_millis(*longest))
+    match nine_of_ten(&visits) {
+        Some(own) if visits.len() < ENOUGH_VISITS => expected.min(*own),
+        own => own.copied().unwrap_or(expected),
+    }
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.

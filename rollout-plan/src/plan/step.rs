@@ -48,14 +48,9 @@ pub enum Effect {
         #[serde(serialize_with = "as_text")]
         reason: Reason,
     },
-    /// Remove the drain, if the Reason is still this one. Nodes that are down get their earlier Reason back, by which
-    /// Slurm decides whether they may return by themselves.
-    Undrain {
-        nodes: NodeSet,
-        #[serde(serialize_with = "as_text")]
-        ours: Reason,
-        earlier: Option<String>,
-    },
+    /// Remove the drain of nodes that still have one of ours, see [`has_our_drain`](super::has_our_drain). Those that
+    /// are down get their earlier Reason back, by which Slurm decides whether they may return by themselves.
+    Undrain { nodes: NodeSet, earlier: Option<String> },
     /// Tell the users of a job that it will be ended at a time, in milliseconds since 1970.
     Warn { record: u32, ends_ms: u64 },
     /// Requeue or cancel a job.

@@ -8,16 +8,13 @@
 use super::cluster::kept_out_reason;
 use super::rollouts::{Rollout, Stance};
 use super::step::{Effect, Step};
-use super::{Tick, deadlines};
+use super::{IN_FLIGHT_MS, Tick, deadlines};
 use crate::standing::{Member, Standing};
 use crate::why::Why;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Request, Way};
 use rollout_core::slurm::reason::Reason;
 use std::collections::BTreeMap;
-
-/// The time within which a request reaches Slurm if the process that wrote its line lives on.
-pub(super) const IN_FLIGHT_MS: u64 = 30_000;
 
 impl<'a> Tick<'_, 'a> {
     /// Cancels requests in Slurm, and records those that are gone.
@@ -92,8 +89,7 @@ impl<'a> Tick<'_, 'a> {
     fn drain_to_keep(&self, rollout: &Rollout<'a>, member: &Member<'a>, request: &Request) -> Option<String> {
         let foreign = member.info.and_then(|info| self.cluster.foreign_drain(rollout.id(), info));
         let drained = || request.drained.clone().filter(|_| request.way == Way::Drained);
-        let ours =
-            || member.record.kept_out.as_ref().map(|_| kept_out_reason(rollout.id()).as_str().to_owned());
+        let ours = || member.kept_out.map(|_| kept_out_reason(rollout.id()).as_str().to_owned());
         foreign.map(|(reason, _)| reason.to_owned()).or_else(drained).or_else(ours)
     }
 }

@@ -190,8 +190,12 @@ fn requested(plan: &Plan) -> BTreeSet<String> {
 /// Returns whether a request or a drain of a node is written and may be in effect: the node has not booted since, and
 /// is not down.
 fn is_taken(world: &World, node: &str, record: &NodeRecord) -> bool {
-    let is_written = record.request.is_some() || record.kept_out.is_some();
     let info = world.nodes.get(node);
+    // A drain that somebody has removed keeps no jobs away.
+    let is_kept_out = record.kept_out.as_ref().is_some_and(|kept_out| {
+        world.now_ms <= kept_out.since_ms + 30_000 || info.is_some_and(|info| info.has("DRAIN"))
+    });
+    let is_written = record.request.is_some() || is_kept_out;
     let requested_ms = record.request.as_ref().map_or(u64::MAX, |request| request.at_ms);
     let is_over = info.is_some_and(|info| {
         let has_booted = info.boot_s.unwrap_or(0).saturating_mul(1000) > requested_ms;

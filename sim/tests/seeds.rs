@@ -1,0 +1,34 @@
+//! A short simulation: the first seeds, and seeds that showed faults of the product.
+
+use rollout_sim::run;
+
+/// Number of seeds that are run each time.
+const SEEDS: u64 = 60;
+
+fn check(seeds: impl IntoIterator<Item = u64>) {
+    let failure = |seed| run(seed).err().map(|violation| format!("seed {seed}:\n{violation}"));
+    let failures: Vec<String> = seeds.into_iter().filter_map(failure).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn no_invariant_fails_in_the_first_seeds() {
+    check(1..=SEEDS);
+}
+
+#[test]
+fn a_straggler_whose_drain_an_admin_removed_takes_room_under_the_limits() {
+    check([15]);
+}
+
+#[test]
+fn a_node_that_hung_for_hours_does_not_make_all_windows_too_short() {
+    check([778]);
+}
+
+#[test]
+fn a_seed_is_the_same_run_each_time() {
+    for seed in [1, 2, 3] {
+        assert_eq!(run(seed).ok(), run(seed).ok());
+    }
+}

@@ -48,6 +48,9 @@ const USAGE_LIMIT: Duration = Duration::from_secs(5);
 const EFFECTS_BEGIN: Duration = Duration::from_secs(8);
 const EFFECT_LIMIT: Duration = Duration::from_secs(15);
 
+/// Age of Slurm's answer about nodes from which they are asked about again, after jobs and the rest were read.
+const ANSWER_OVERTAKEN: Duration = Duration::from_secs(2);
+
 /// Age of Slurm's answer from which it is no longer planned with.
 const ANSWER_MAX_AGE: Duration = Duration::from_secs(25);
 
@@ -126,9 +129,11 @@ impl Executor {
         self.rules.read_history(&self.store, &snapshot);
         let mut report = Report::default();
         let mut answer = self.ask_nodes(&mut report)?;
-        // Afterwards the nodes are asked about again: what is requested depends on them most.
         if answer.is_some() && self.refresh(&mut report) {
-            answer = self.ask_nodes(&mut report)?;
+            // Requests depend on the nodes most.
+            if answer.as_ref().is_some_and(|(asked, _)| asked.elapsed() > ANSWER_OVERTAKEN) {
+                answer = self.ask_nodes(&mut report)?;
+            }
         } else if has_reservations(&snapshot) {
             // Those of ours are seen as the tick before has left them.
             self.usage.read_reservations(&self.config.scontrol().within(USAGE_LIMIT));

@@ -2,10 +2,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`reboots`] | requests of reboots, and their withdrawal |
-//! | [`jobs`] | `squeue`, and what is asked of jobs |
-//! | [`reservations`] | reservations |
-//! | [`arguments`] | checks of arguments, and lists that are too long for one |
+//! | `reboots` | requests of reboots, and their withdrawal |
+//! | `jobs` | `squeue`, and what is asked of jobs |
+//! | `reservations` | reservations |
+//! | `arguments` | checks of arguments, and lists that are too long for one |
 //!
 //! No argument goes through a shell. Slurm accepts requests that have no effect, so callers read the result back.
 

@@ -135,7 +135,7 @@ impl Executor {
                 answer = self.ask_nodes(&mut report)?;
             }
         } else if has_reservations(&snapshot) {
-            // Those of ours are seen as the tick before has left them.
+            // Reservations of ours are seen as the tick before has left them.
             self.usage.read_reservations(&self.config.scontrol().within(USAGE_LIMIT));
         }
         let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };

@@ -38,7 +38,7 @@ pub struct Expected {
 impl Past {
     /// Returns the visits in the journal of a rollout.
     ///
-    /// Those of nodes that were held, rolled back or called off are left out, since a person or the way back took part
+    /// Visits of nodes that were held, rolled back or called off are left out, since a person or the way back took part
     /// of the time. So are those that took longer than all time limits of the rollout together: such a node was not
     /// slow, but repaired, or seen late. A node that Slurm gave up, and that came back all the same, was slow.
     #[must_use]

@@ -25,7 +25,7 @@ pub struct Rules {
     /// The reason for which no limits are known: then no rollout has a strategy.
     no_limits: Option<String>,
     strategies: BTreeMap<String, Result<Strategy, String>>,
-    /// What to expect of the nodes of each rollout whose history was read.
+    /// Expected visits of the nodes of each rollout whose history was read.
     expected: BTreeMap<String, Option<Expected>>,
     visits: BTreeMap<String, Duration>,
 }

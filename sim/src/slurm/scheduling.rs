@@ -40,7 +40,7 @@ impl Slurm {
         };
         let mut pending: Vec<usize> = self.open.iter().copied().filter(is_ready).collect();
         pending.sort_by_key(|index| self.jobs.get(*index).map(|job| (!job.is_urgent, *index)));
-        // Those for one node are looked at all, since they are cheap.
+        // Jobs for one node are looked at all, since they are cheap.
         let is_for_one =
             |index: &&usize| self.jobs.get(**index).is_some_and(|job| job.is_urgent && job.only_on.is_some());
         pending.truncate(DEPTH.saturating_add(pending.iter().filter(is_for_one).count()));

@@ -199,7 +199,7 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// That drain was removed.
+    /// The drain for the update was removed.
     LetIn { nodes: NodeSet },
     /// Slurm has no reservation of ours for these nodes any more.
     Unreserved { nodes: NodeSet },

@@ -76,8 +76,8 @@ pub struct Input<'a> {
     /// Strategies by rollout. A rollout without one, or whose strategy cannot be read, requests nothing.
     pub strategies: &'a BTreeMap<String, Result<Strategy, String>>,
     pub limits: &'a Limits,
-    /// The time from the hand-over of a node to its return by earlier rollouts, for each rollout. It counts until a node
-    /// of the rollout itself is back. If it is missing, [`DEFAULT_VISIT`] stands for it.
+    /// The time from the hand-over of a node to its return by earlier rollouts, for each rollout. It counts until nodes of
+    /// the rollout itself are back. If it is missing, [`DEFAULT_VISIT`] stands for it.
     pub visits: &'a BTreeMap<String, Duration>,
 }
 

@@ -105,7 +105,7 @@ proptest! {
         // drain.
         let anew = |mut records: NodeRecords, name: &str| {
             let node = records.remove(name)?;
-            Some(NodeRecord { ordering_ms: None, volatile: false, boot_change: None, kept_out: None, ..node })
+            Some(NodeRecord { ordering_ms: None, volatile: false, boot_change: None, kept_out: None, reserved: false, ..node })
         };
         let at = from.min(journal.len());
         for line in journal.get(at..at + 1).into_iter().flatten() {
@@ -122,7 +122,7 @@ proptest! {
     fn lines_of_started_rollouts_change_nothing_about_orders(journal in journal(), now_ms in time()) {
         let old: Vec<Line> = journal.iter().filter(|line| !is_conduct(&line.entry)).cloned().collect();
         let without = |records: NodeRecords| -> NodeRecords {
-            let record = |node| NodeRecord { request: None, cancelled: false, kept_out: None, ..node };
+            let record = |node| NodeRecord { request: None, cancelled: false, kept_out: None, reserved: false, ..node };
             records.into_iter().map(|(name, node)| (name, record(node))).collect()
         };
         let (new, old) = (replay(&journal), replay(&old));

@@ -10,6 +10,9 @@ pub(super) const MAX_ARGUMENT: usize = 100 * 1024;
 /// node.
 const MAX_NAME: usize = 256;
 
+/// Length limit of an argument in an error, in characters.
+const MAX_SHOWN: usize = 128;
+
 /// Words that `scontrol reboot` takes for an option or for all nodes instead of a node (`_process_reboot_command` in
 /// `src/scontrol/scontrol.c`, 22.05 to 26.05).
 const WORDS: [&str; 3] = ["ALL", "ASAP", "FORCE"];
@@ -29,7 +32,7 @@ pub enum SlurmError {
 impl SlurmError {
     pub(super) fn argument(what: &'static str, text: impl Into<String>, why: impl Into<String>) -> Self {
         let text: String = text.into();
-        Self::Argument { what, text: text.chars().take(MAX_NAME).collect(), why: why.into() }
+        Self::Argument { what, text: text.chars().take(MAX_SHOWN).collect(), why: why.into() }
     }
 }
 

@@ -27,6 +27,11 @@ fn a_node_that_hung_for_hours_does_not_make_all_windows_too_short() {
 }
 
 #[test]
+fn a_drain_of_ours_to_which_slurm_has_appended_a_note_is_removed() {
+    check([937]);
+}
+
+#[test]
 fn a_seed_is_the_same_run_each_time() {
     for seed in [1, 2, 3] {
         assert_eq!(run(seed).ok(), run(seed).ok());

@@ -114,6 +114,11 @@ impl Slurm {
                 }
                 Update::Reason { reason } => node.set_reason(Some(reason), user, now_ms),
             }
+            // A new state ends what an earlier reboot that timed out has left (26.11).
+            if !matches!(update, Update::Reason { .. }) && !node.requested && !node.issued {
+                node.next = None;
+                node.undrain = false;
+            }
             node.tidy();
             if matches!(update, Update::Down { .. }) {
                 self.kill_jobs_of(*index, by, "its node was set down", now_ms);

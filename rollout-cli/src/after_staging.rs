@@ -35,7 +35,9 @@ pub(crate) fn pre_stage_and_print_next(
     }
     let next = match store.rollout(id)?.state.conduct.state {
         ConductState::NotStarted | ConductState::Stopped => {
-            format!("scontrol reboot ASAP nextstate=resume reason={id} {nodes}")
+            format!(
+                "scontrol reboot ASAP nextstate=resume reason={id} {nodes}\nor:    slurm-rollout start {id}"
+            )
         }
         ConductState::Running => format!("{id} is running and requests the reboot"),
         ConductState::Paused { .. } | ConductState::Halted { .. } => format!("slurm-rollout resume {id}"),

@@ -31,6 +31,7 @@ manual page.
 
 Examples:
   slurm-rollout stage driver.toml    check a manifest and record it
+  slurm-rollout plan driver-580      show how it would go
   slurm-rollout start driver-580     have its nodes rebooted, step by step
   scontrol reboot ASAP nextstate=resume reason=driver-580 cn[001-128]
                                      or choose the nodes and the time yourself
@@ -58,6 +59,8 @@ pub struct Args {
 pub enum Verb {
     /// Record a manifest as the desired state of its nodes
     Stage(StageArgs),
+    /// Show how a rollout would go, from live data of Slurm
+    Plan(PlanArgs),
     /// Run a staged rollout: have its nodes rebooted, step by step
     Start(StartArgs),
     /// Show the state of nodes, from journal, agents and Slurm
@@ -78,8 +81,6 @@ pub enum Verb {
     Thaw(ThawArgs),
     /// Cancel staged changes that are not ordered yet
     Unstage(UnstageArgs),
-    /// Show how a rollout would go, from live data of Slurm
-    Plan(PlanArgs),
     /// Show why nodes are not updated yet
     Why(WhyArgs),
     /// Show a rollout's manifest and all its events
@@ -106,9 +107,9 @@ pub enum Verb {
 
 /// The verbs by task, as `--help` lists them.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Everyday", &["stage", "start", "status", "undo"]),
+    ("Everyday", &["stage", "plan", "start", "status", "undo"]),
     ("Steering", &["pause", "resume", "stop", "approve", "freeze", "thaw", "unstage"]),
-    ("Looking", &["plan", "why", "show", "history"]),
+    ("Looking", &["why", "show", "history"]),
     ("Nodes that need a hand", &["retry", "release"]),
     ("Background and installation", &["reconcile", "archive", "doctor", "config"]),
 ];
@@ -138,7 +139,8 @@ pub fn command() -> Command {
 #[command(after_help = "\
 Everything is checked first: the keys, the nodes (Slurm must have them), and
 that none of them has a different rollout staged. Then all of it is recorded, or
-nothing. The last line of output is the scontrol reboot to continue with.
+nothing. The last lines of output are the two commands to continue with:
+scontrol reboot, for nodes that you choose, or start, for all of them in turn.
 
 Nodes are a hostlist or a node set, such as '@partition:gpu!cn017'. Its nodes
 are determined now and do not change afterwards.
@@ -227,8 +229,11 @@ Phases:
 
 Above the table is the state of rollouts that were started: running, paused,
 halted, stopped or done, with their wave, the number of nodes by their standing,
-the likely end, and the event that the whole rollout waits for. The NOTE gives the failure, or the event being waited
-for. Slurm's Reason (`sinfo -R`) has it too while the node is out of service.
+their rate, the likely end, and the event that the whole rollout waits for. With
+--watch, a terminal has a bar as well: # updated, ! failed, > requested or out.
+
+The NOTE gives the failure, or the event being waited for. Slurm's Reason
+(`sinfo -R`) has it too while the node is out of service.
 
 Exit codes:
   0  no node needs attention

@@ -2,7 +2,8 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::planning::{Planning, progress};
+use crate::planning::Planning;
+use crate::progress::{self, Style};
 use crate::table::{json, local_time, one_line, out};
 use rollout_control::store::{Changed, StoreWriter};
 use rollout_core::controller::conduct::{ConductSummary, Decision, Refusal, summary};
@@ -106,6 +107,7 @@ pub(crate) fn states<'a>(
     frozen: Option<&Freeze>,
     rollouts: impl Iterator<Item = &'a RolloutState>,
     planning: Option<&Planning>,
+    style: Style,
 ) -> String {
     let mut lines: Vec<String> = Vec::new();
     let plan = planning.map(Planning::plan);
@@ -116,7 +118,8 @@ pub(crate) fn states<'a>(
             planning.zip(plan.as_ref().and_then(|plan| plan.rollouts.get(&rollout.id)))
         {
             let forecast = planning.forecast(&rollout.id);
-            lines.push(format!("  {}", progress(plan, forecast.as_ref(), planning.view.now_ms)));
+            let shown = progress::lines(rollout, plan, forecast.as_ref(), style, planning.view.now_ms);
+            lines.extend(shown.into_iter().map(|line| format!("  {line}")));
         }
     }
     lines.extend(frozen.map(|freeze| format!("this site is {}", freeze.describe())));

@@ -17,6 +17,7 @@ pub mod rules;
 pub mod usage;
 
 use rollout_control::config::Config;
+use rollout_control::follow_up::{Scope, follow_up};
 use rollout_control::pre_stage::take_back;
 use rollout_control::reconcile::{ReconcileError, ask_slurm};
 use rollout_control::store::{StoreError, StoreWriter, this_process};
@@ -130,6 +131,10 @@ impl Executor {
             answer = self.ask_nodes(&mut report)?;
         }
         let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };
+        // The end of one update lets the next node go.
+        let followed_up = follow_up(&self.config, &self.store, Scope::Returned(&infos))?;
+        report.done.extend(followed_up.done);
+        report.failed.extend(followed_up.failed);
         self.rules.read_strategies(&self.store, &snapshot);
         report.failed.extend(self.without_strategy(&snapshot));
         let slurm = infos.into_iter().map(|info| (info.name.clone(), info)).collect();

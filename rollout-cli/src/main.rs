@@ -9,6 +9,7 @@ mod host;
 mod images;
 mod manifest_file;
 mod planning;
+mod progress;
 mod status_of;
 mod table;
 mod unstaging;

@@ -12,7 +12,7 @@ use rollout_core::rollout::journal::ConductState;
 use rollout_host::clock;
 use rollout_plan::budget::Doubt;
 use rollout_plan::forecast::{Forecast, forecast};
-use rollout_plan::plan::{Input, Plan, RolloutPlan, plan};
+use rollout_plan::plan::{Input, Plan, plan};
 use rollout_plan::why::Why;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,35 +80,6 @@ pub(crate) fn text_of(why: &Why, now_ms: u64) -> String {
     why.text(&TimeZone::system(), now_ms).to_string()
 }
 
-/// Returns the progress of a started rollout as one line.
-pub(crate) fn progress(plan: &RolloutPlan, forecast: Option<&Forecast>, now_ms: u64) -> String {
-    let counts = &plan.counts;
-    let all = [counts.waiting, counts.requested, counts.out, counts.updated, counts.failed, counts.skipped];
-    let all = all.into_iter().fold(0, usize::saturating_add);
-    let mut parts = Vec::new();
-    if plan.waves > 1 {
-        parts.push(format!("wave {} of {}", plan.wave, plan.waves));
-    }
-    parts.push(format!("{} of {all} updated", counts.updated));
-    let others = [
-        (counts.out, "out"),
-        (counts.requested, "requested"),
-        (counts.waiting, "waiting"),
-        (counts.failed, "failed"),
-        (counts.skipped, "skipped"),
-    ];
-    parts
-        .extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
-    let is_stopped = plan.blocked.as_ref().is_some_and(is_of_the_state);
-    if let Some(end) = forecast.filter(|_| !is_stopped).and_then(end) {
-        parts.push(end);
-    }
-    match plan.blocked.as_ref().filter(|_| !is_stopped) {
-        Some(why) => format!("{}; {}", parts.join(", "), text_of(why, now_ms)),
-        None => parts.join(", "),
-    }
-}
-
 /// Returns the end of a rollout by its forecast, in words.
 pub(crate) fn end(forecast: &Forecast) -> Option<String> {
     let (likely_ms, latest_ms) = (forecast.likely_ms?, forecast.latest_ms);
@@ -122,6 +93,6 @@ pub(crate) fn end(forecast: &Forecast) -> Option<String> {
 }
 
 /// Returns whether the state of the rollout, which is shown as well, has the same reason.
-fn is_of_the_state(why: &Why) -> bool {
+pub(crate) fn is_of_the_state(why: &Why) -> bool {
     matches!(why, Why::Paused { .. } | Why::Halted { .. } | Why::Stopped { .. } | Why::Frozen { .. })
 }

@@ -9,7 +9,7 @@ use crate::store::{StoreError, StoreWriter};
 use crate::survey::survey;
 use rollout_core::controller::follow_up::{
     AfterRestoring, FollowUp, Instruction, Outcome, Step, due, is_on_its_way, is_urgent, may_be_expected,
-    nodes,
+    nodes, returned,
 };
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
@@ -38,6 +38,8 @@ pub enum Scope<'a> {
     All(&'a [NodeInfo]),
     /// Only nodes that wait for a step of the controller.
     Urgent,
+    /// Only nodes with an order that are back from their reboot. Slurm reported this about all its nodes just now.
+    Returned(&'a [NodeInfo]),
 }
 
 /// The result of one look.
@@ -57,13 +59,15 @@ pub struct FollowedUp {
 /// Fails if the state directory cannot be used.
 pub fn follow_up(config: &Config, store: &StoreWriter, scope: Scope<'_>) -> Result<FollowedUp, StoreError> {
     let snapshot = store.snapshot()?;
-    let (slurm, urgent) = match scope {
-        Scope::All(slurm) => (slurm, false),
-        Scope::Urgent => (&[][..], true),
+    let now_ms = clock::now_ms();
+    let (slurm, all) = match scope {
+        Scope::All(slurm) => {
+            let others = slurm.iter().filter(|info| may_be_expected(info)).map(|info| info.name.clone());
+            (slurm, nodes(&snapshot, now_ms, false).union(&others.collect()))
+        }
+        Scope::Urgent => (&[][..], nodes(&snapshot, now_ms, true)),
+        Scope::Returned(slurm) => (slurm, returned(&snapshot, slurm)),
     };
-    let known = nodes(&snapshot, clock::now_ms(), urgent);
-    let others = slurm.iter().filter(|info| may_be_expected(info)).map(|info| info.name.clone());
-    let all = known.union(&others.collect());
     if all.is_empty() {
         return Ok(FollowedUp::default());
     }

@@ -128,7 +128,7 @@ fn lines(nodes: &NodeSet, updated: &str) -> Vec<Line> {
         let order = OrderId::from_random(1);
         lines.push(line(Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: 0 }));
         lines.push(line(Entry::Ordered { nodes: nodes.clone(), order: order.clone(), volatile: false }));
-        lines.push(line(Entry::Seen { nodes, order, phase: Phase::Updated, error: None }));
+        lines.push(line(Entry::Seen { nodes, order, phase: Phase::Updated, error: None, notes: Vec::new() }));
         let nodes = NodeSet::parse("cn[00001-00500]").unwrap();
         lines.push(line(Entry::Requested { nodes: nodes.clone(), way: Way::Asap, drained: None }));
         lines.push(line(Entry::RequestTaken { nodes }));

@@ -8,9 +8,11 @@
 //! 4. `out-of-service`: seconds that a node is out of service beyond what a plain `scontrol reboot` costs in the same
 //!    lab, and seconds from slurmd's start until it is ready, and to the end of the order, which waits for Slurm to
 //!    accept the node.
-//! 5. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order
+//! 5. `next`: in a started rollout, seconds from the moment in which one node is IDLE again until the next one is
+//!    requested.
+//! 6. `gate`: on nodes without a disk, seconds from the agent's start to the gate's end after a reboot, with an order
 //!    and without.
-//! 6. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst
+//! 7. `flood`: bad requests that one agent gets rid of in a second beside 1,000 idle connections, an order in the midst
 //!    of them, and what the agent has in memory then.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -159,6 +161,9 @@ fn in_the_lab(product: &Product, wanted: impl Fn(&str) -> bool) {
     if wanted("out-of-service") {
         out_of_service(&site);
     }
+    if wanted("next") {
+        next_request(&site);
+    }
 
     let swap = format!("sed -i s,^RebootProgram=.*,RebootProgram={nothing}, /etc/slurm/slurm.conf");
     controller.run(&["sh", "-c", &swap]).unwrap();
@@ -279,6 +284,30 @@ fn out_of_service(site: &Site) {
         median(ready),
         median(accepted)
     );
+}
+
+/// Seconds from the return of a node until the next one is requested.
+fn next_request(site: &Site) {
+    let seconds = |round: usize| {
+        let name = format!("next-{round}");
+        let (target, strategy) =
+            (["/opt/app/1", "/opt/app/2"][round % 2], "[strategy]\norder = \"as-written\"\n");
+        let manifest =
+            Manifest::new(&name, "cn[01-02]").symlink("/opt/app/current", target).strategy(strategy);
+        site.stage(manifest).unwrap();
+        site.rollout(&["start", &name]).unwrap().into_stdout().unwrap();
+        site.cluster.wait_state("cn01", |state| state.contains("REBOOT_ISSUED"), MINUTES).unwrap();
+        site.wait_idle(&["cn01"], MINUTES).unwrap();
+        let back = Instant::now();
+        site.cluster.wait_state("cn02", |state| state.contains("REBOOT"), MINUTES).unwrap();
+        let seconds = back.elapsed().as_secs_f64();
+        site.wait_phase(&name, "cn02", "updated").unwrap();
+        seconds
+    };
+    let enable = ["systemctl", "enable", "--now", RECONCILE_TIMER];
+    site.cluster.controller().run(&enable).unwrap();
+    let seconds = (0..ROUNDS).map(seconds).collect();
+    println!("from a node's return to the next request: {:.1} s (median of {ROUNDS})", median(seconds));
 }
 
 /// Seconds from the start of slurmd until systemd has it ready, and until the end of the order, by the time of the

@@ -230,16 +230,21 @@ fn the_install_page_with_rpms() {
     the_install_page(Base::Forky, Format::Rpm);
 }
 
-/// The README begins with commands that work once all the rest has been done.
+/// The README begins with commands that work once the installation has been done, and ends with a rollout of the same
+/// manifest that runs itself.
 #[test]
 fn the_readme() {
     let reader = reader(Base::Trixie, Format::Rpm);
     let blocks = page("README.md", Format::Rpm);
     let (first, rest): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.section.is_empty());
+    let (last, rest): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|block| block.section == "A rollout that runs itself");
     followed(&rest, &reader, Format::Rpm);
     assert_eq!(reader.site.cluster.node("cn01").boot_count(), 2);
     followed(&first, &reader, Format::Rpm);
     assert_eq!(reader.site.wait_phase("driver-580", "cn01", "updated").unwrap(), "");
     let link = reader.site.cluster.node("cn01").run(&["readlink", "/opt/slurm/current"]).unwrap();
     assert_eq!(link, "/opt/slurm/24.11.5\n");
+    followed(&last, &reader, Format::Rpm);
+    reader.site.wait_phase("driver-580@2", "cn01", "updated").unwrap();
 }

@@ -10,7 +10,7 @@ mod waves;
 
 use crate::prelude::*;
 use users::with_users;
-use watch::{Seen, watched};
+use watch::watched;
 
 /// Link that all rollouts here change. It leads to `/opt/app/0` at first.
 const LINK: &str = "/opt/app/current";

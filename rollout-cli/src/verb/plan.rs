@@ -4,7 +4,8 @@ use crate::before_start::unknown_after;
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::manifest_file::ManifestFile;
-use crate::planning::{Planning, end, progress, text_of};
+use crate::planning::{Planning, end, text_of};
+use crate::progress::{self, Style};
 use crate::table::{self, local_time, one_line, out};
 use rollout_cli::args::PlanArgs;
 use rollout_control::store::Staged;
@@ -99,7 +100,7 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
     if args.json {
         table::json(&planned)?;
     } else {
-        print(&planned, planning.view.now_ms, args.nodes);
+        print(&planned, &rollout, planning.view.now_ms, args.nodes);
     }
     let is_doubtful = !subject.refused.is_empty() || !forecast.unknown.is_empty() || !doubts.is_empty();
     Ok(if is_doubtful { Exit::NeedsAttention } else { Exit::Success }.into())
@@ -155,7 +156,7 @@ fn unknown_nodes(planning: &Planning, rollout: &RolloutState) -> Option<String> 
     (!unknown.is_empty()).then(|| format!("nodes: Slurm has no {unknown}"))
 }
 
-fn print(planned: &Planned<'_>, now_ms: u64, with_nodes: bool) {
+fn print(planned: &Planned<'_>, state: &RolloutState, now_ms: u64, with_nodes: bool) {
     let Planned { rollout, forecast, .. } = planned;
     let line = |text: String| out(&(one_line(&text) + "\n"));
     for refused in planned.refused {
@@ -164,16 +165,17 @@ fn print(planned: &Planned<'_>, now_ms: u64, with_nodes: bool) {
     for Doubtful { refuses, text, .. } in &planned.resume_timeout {
         line(format!("{rollout}: {}: {text}", if *refuses { "would be refused" } else { "warning" }));
     }
-    let state = planned.conduct.map(|conduct| conduct.describe(&local_time(conduct.since_ms)));
+    let conduct = planned.conduct.map(|conduct| conduct.describe(&local_time(conduct.since_ms)));
     line(format!(
         "{rollout}: {}",
-        state.unwrap_or_else(|| "not started; this is how it would go".to_owned())
+        conduct.unwrap_or_else(|| "not started; this is how it would go".to_owned())
     ));
     if let Some(frozen) = planned.frozen {
         line(format!("this site is {}", frozen.describe()));
     }
-    if let Some(plan) = planned.plan {
-        line(format!("  {}", progress(plan, None, now_ms)));
+    for shown in planned.plan.iter().flat_map(|plan| progress::lines(state, plan, None, Style::Once, now_ms))
+    {
+        line(format!("  {shown}"));
     }
     line(format!("  {}", end(forecast).unwrap_or_else(|| "no node is left, or no end is known".to_owned())));
     line(format!("  at most {} out at once{}", forecast.peak_out, by_partition(forecast)));

@@ -25,9 +25,6 @@ use std::time::{Duration, Instant};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_SLURM_AGAIN: Duration = Duration::from_secs(30);
 
-/// The same while a rollout runs: the end of an update lets the next node go.
-const ASK_SLURM_WHILE_RUNNING: Duration = Duration::from_secs(10);
-
 /// Time from one tick of the executor to the next.
 const TICK: Duration = Duration::from_secs(3);
 
@@ -67,8 +64,7 @@ fn wait(
             return Ok(());
         }
         thread::sleep(LOOK_AGAIN);
-        let pause = if runs { ASK_SLURM_WHILE_RUNNING } else { ASK_SLURM_AGAIN };
-        if asked_slurm.elapsed() >= pause {
+        if asked_slurm.elapsed() >= ASK_SLURM_AGAIN {
             *looked = once(context, store, args, printer);
             asked_slurm = Instant::now();
         } else if let Ok((_, followed_up)) = looked {

@@ -5,6 +5,7 @@ use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::images;
 use crate::planning::{Planning, is_planned};
+use crate::progress::Style;
 use crate::status_of;
 use crate::table::{self, local_time, out};
 use rollout_cli::args::StatusArgs;
@@ -26,24 +27,28 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
 
 pub(crate) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let mut shown = look(context, args)?;
-    if !args.watch {
-        out(&shown.text);
-        return Ok(shown.exit());
-    }
-    let is_terminal = io::stdout().is_terminal();
+    let style = match (args.watch, io::stdout().is_terminal()) {
+        (false, _) => Style::Once,
+        (true, true) => Style::Redrawn,
+        (true, false) => Style::Appended,
+    };
+    let mut shown = look(context, args, style)?;
     let mut before = String::new();
     loop {
-        match is_terminal {
-            true => out(&format!("{HOME_AND_CLEAR}{}", shown.text)),
-            false => out(&new_lines(&before, &shown.text)),
+        match style {
+            Style::Once => {
+                out(&shown.text);
+                return Ok(shown.exit());
+            }
+            Style::Redrawn => out(&format!("{HOME_AND_CLEAR}{}", shown.text)),
+            Style::Appended => out(&new_lines(&before, &shown.text)),
         }
         if shown.is_over {
             return Ok(shown.exit());
         }
         before = shown.text;
         thread::sleep(LOOK_AGAIN);
-        shown = look(context, args)?;
+        shown = look(context, args, style)?;
     }
 }
 
@@ -68,12 +73,12 @@ impl Shown {
     }
 }
 
-fn look(context: &Context, args: &StatusArgs) -> Result<Shown, Failure> {
+fn look(context: &Context, args: &StatusArgs, style: Style) -> Result<Shown, Failure> {
     let Selection { snapshot, rollouts, only } = select(context, args.what.as_deref())?;
     warn_of_unreadable(&snapshot);
     if rollouts.is_empty() && !args.json {
         eprintln!("slurm-rollout: nothing is staged; see `slurm-rollout stage --help`");
-        let text = states(snapshot.frozen.as_ref(), std::iter::empty(), None);
+        let text = states(snapshot.frozen.as_ref(), std::iter::empty(), None, style);
         return Ok(Shown { text, needs_attention: false, is_over: true });
     }
     let shown = |name: &String| only.as_ref().is_none_or(|only| only.contains(name));
@@ -99,7 +104,7 @@ fn look(context: &Context, args: &StatusArgs) -> Result<Shown, Failure> {
     // Without Slurm a plan would only repeat that.
     let is_planned = !view.slurm.is_empty() && selected.iter().any(is_planned);
     let planning = is_planned.then(|| Planning::read(context, view.snapshot.clone()));
-    let states = states(view.snapshot.frozen.as_ref(), selected.iter(), planning.as_ref());
+    let states = states(view.snapshot.frozen.as_ref(), selected.iter(), planning.as_ref(), style);
     let text = match args.nodes {
         true => states + &of_nodes(&statuses) + &images::table(&statuses),
         false => states + &of_phases(&statuses),

@@ -55,7 +55,7 @@ fn a_staged_node_set_is_the_nodes_that_it_was() {
     let (code, out, err) = slurm_rollout(dir, &["stage", "set.toml"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.starts_with("driver: staged for 2 nodes: cn[01,03]\n"), "{out}");
-    assert!(out.ends_with("reason=driver cn[01,03]\n"), "{out}");
+    assert!(out.ends_with("reason=driver cn[01,03]\nor:    slurm-rollout start driver\n"), "{out}");
 
     // The group has other nodes now, and the rollout has not.
     write(dir, &[("groups", "compute: cn02\n")]);

@@ -18,6 +18,7 @@ use crate::protocol::answer::{AgentStatus, OrderStatus};
 use crate::protocol::order::OrderId;
 use crate::rollout::image::DEFAULT_BOOT_TIMEOUT_S;
 use crate::rollout::journal::{BootChange, Entry, NodeRecord, Progress, Restoration};
+use crate::slurm::node::NodeInfo;
 
 /// Time for which a plain reboot is followed up. Slurm gives up on it by itself.
 const PLAIN_REBOOT_MS: u64 = 60 * 60 * 1000;
@@ -112,6 +113,17 @@ pub fn nodes(snapshot: &Snapshot, now_ms: u64, urgent: bool) -> NodeSet {
     };
     let all = snapshot.nodes();
     all.iter().filter(|name| wanted(name)).map(str::to_owned).collect()
+}
+
+/// Returns the nodes that have an order and, as Slurm reports, are back from their reboot. Their order has likely ended.
+#[must_use]
+pub fn returned(snapshot: &Snapshot, slurm: &[NodeInfo]) -> NodeSet {
+    let has_order = |name: &str| {
+        let mut records = snapshot.all_records(name);
+        records.any(|of| of.record.progress == Progress::Ordered)
+    };
+    let back = slurm.iter().filter(|info| !info.is_handed_over() && !info.has("DOWN"));
+    back.filter(|info| has_order(&info.name)).map(|info| info.name.clone()).collect()
 }
 
 /// Returns whether the node needs steps of the controller before its order can end.

@@ -93,7 +93,10 @@ impl Evaluation<'_> {
     ) -> Result<Key, NodesetError> {
         let source = match source.or(inside) {
             Some(source) => source.to_owned(),
-            None => self.groups.default_source().map_err(|source| of(written, source))?,
+            None => self
+                .groups
+                .default_source()
+                .map_err(|source| of(&written.escape_debug().to_string(), source))?,
         };
         Ok(Key { source, group: group.map(str::to_owned) })
     }

@@ -212,6 +212,7 @@ fn errors_name_the_place_and_the_remedy() {
     let none = Table(Vec::new());
     assert_eq!(evaluated_with("@gpu", &none), "error: @gpu: no sources");
     assert_eq!(evaluated_with("n*", &none), "error: n*: no sources");
+    assert_eq!(evaluated_with("n*\u{10}", &none), "error: n*\\u{10}: no sources");
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub fn conduct() -> impl Strategy<Value = Entry> {
             drained
         }),
         nodes().prop_map(|nodes| Entry::RequestTaken { nodes }),
+        (nodes(), why()).prop_map(|(nodes, why)| Entry::Withdrawing { nodes, why }),
         (nodes(), why(), any::<bool>()).prop_map(|(nodes, why, cancelled)| Entry::Withdrawn {
             nodes,
             why,
@@ -118,6 +119,7 @@ pub fn is_conduct(entry: &Entry) -> bool {
             | Entry::Halted { .. }
             | Entry::Requested { .. }
             | Entry::RequestTaken { .. }
+            | Entry::Withdrawing { .. }
             | Entry::Withdrawn { .. }
             | Entry::KeptOut { .. }
             | Entry::LetIn { .. }

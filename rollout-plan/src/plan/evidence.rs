@@ -9,7 +9,7 @@ use rollout_core::rollout::journal::Entry;
 /// The fate of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
-    /// Slurm shows it for the first time.
+    /// Slurm shows it for the first time, or again although it was to be withdrawn, and it may go on.
     Taken,
     /// Slurm no longer shows it, and the node has not booted.
     Cancelled,
@@ -45,7 +45,8 @@ impl<'a> Tick<'_, 'a> {
     fn fate(&self, rollout: &Rollout<'a>, member: &Member<'a>) -> Option<Fate> {
         let (request, info) = (member.record.request.as_ref()?, member.info?);
         if info.has("REBOOT_REQUESTED") || info.has("REBOOT_ISSUED") {
-            return (!request.taken).then_some(Fate::Taken);
+            let goes_on = request.withdrawing && self.to_withdraw(rollout, member).is_none();
+            return (!request.taken || goes_on).then_some(Fate::Taken);
         }
         match member.standing {
             // If it is to be withdrawn anyway, that explains why it is gone.
@@ -63,12 +64,12 @@ impl<'a> Tick<'_, 'a> {
     }
 }
 
-/// Returns whether somebody cancelled the request of a node. One from before `resume` may have been withdrawn for a
-/// pause, without a tick in between to record that.
+/// Returns whether somebody cancelled the request of a node. `resume` has those from before it requested again.
 pub(super) fn is_cancelled(rollout: &Rollout<'_>, member: &Member<'_>) -> bool {
     let request = member.record.request.as_ref();
     let is_new = request.is_some_and(|request| request.at_ms >= rollout.state.conduct.counted_from_ms);
-    is_gone(member) && is_new
+    let is_ours = request.is_some_and(|request| request.withdrawing);
+    is_gone(member) && is_new && !is_ours
 }
 
 /// Returns whether Slurm showed the request of a node and no longer does.

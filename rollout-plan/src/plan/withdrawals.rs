@@ -1,8 +1,9 @@
 //! Withdrawals: requests that must not go on and that Slurm has not issued.
 //!
-//! A withdrawal is recorded when it is seen: Slurm no longer shows the request. Until then it is repeated, which does
-//! no harm. If its line came first and the process died, nothing would tell our request from one that an admin made
-//! with the same Reason.
+//! A withdrawal has a line before it, so that a request that is gone is not taken for one that somebody cancelled, also
+//! if the reason for the withdrawal is over by then. It is repeated, which does no harm, until it is seen: Slurm no
+//! longer shows the request. Only then the request is forgotten. If it were forgotten first and the process died,
+//! nothing would tell it from one that an admin made with the same Reason.
 
 use super::cluster::kept_out_reason;
 use super::rollouts::{Rollout, Stance};
@@ -21,7 +22,8 @@ pub(super) const IN_FLIGHT_MS: u64 = 30_000;
 impl<'a> Tick<'_, 'a> {
     /// Cancels requests in Slurm, and records those that are gone.
     pub(super) fn withdraw(&mut self, rollout: &Rollout<'a>) {
-        let mut cancel: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+        // By the drain that stays, and by the reason if it is not recorded yet.
+        let mut cancel: BTreeMap<(Option<String>, Option<String>), Vec<String>> = BTreeMap::new();
         let mut gone: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for member in &rollout.members {
             let Some((why, request)) = self.to_withdraw(rollout, member).zip(member.record.request.as_ref())
@@ -30,20 +32,22 @@ impl<'a> Tick<'_, 'a> {
             };
             let name = member.name.to_owned();
             if member.is_queued() || !request.taken && self.is_in_flight(request) {
-                cancel.entry(self.drain_to_keep(rollout, member, request)).or_default().push(name);
+                let new = (!request.withdrawing).then(|| why.to_string());
+                cancel.entry((self.drain_to_keep(rollout, member, request), new)).or_default().push(name);
                 self.look_again(Some(request.at_ms.saturating_add(IN_FLIGHT_MS).saturating_add(1)));
             } else {
                 gone.entry(why.to_string()).or_default().push(name);
             }
         }
-        for (reason, nodes) in cancel {
+        for ((reason, why), nodes) in cancel {
             let nodes = NodeSet::from_iter(nodes);
+            let before = why.map(|why| Entry::Withdrawing { nodes: nodes.clone(), why });
             let effect = match reason {
                 Some(reason) => Effect::CancelKeepingDrain { nodes, reason: Reason::restored(&reason) },
                 None => Effect::Cancel { nodes },
             };
             let rollout = rollout.id().to_owned();
-            self.push(Step { rollout, before: None, effect: Some(effect), after: None });
+            self.push(Step { rollout, before, effect: Some(effect), after: None });
         }
         for (why, nodes) in gone {
             let nodes = NodeSet::from_iter(nodes);

@@ -199,6 +199,7 @@ fn entry(words: &[&str]) -> Entry {
             Entry::Requested { nodes: set(nodes), way, drained }
         }
         ["taken", nodes] => Entry::RequestTaken { nodes: set(nodes) },
+        ["withdrawing", nodes, why @ ..] => Entry::Withdrawing { nodes: set(nodes), why: why.join(" ") },
         ["withdrawn", nodes, why @ ..] => {
             Entry::Withdrawn { nodes: set(nodes), why: why.join(" "), cancelled: false }
         }

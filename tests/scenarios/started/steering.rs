@@ -41,7 +41,8 @@ fn steered(base: Base) {
     for job in &jobs {
         job.ended_well(&site).unwrap();
     }
-    wait_state(&site, "cn01", "IDLE", "");
+    // 24.11 may keep the Reason of the reboot.
+    site.wait_idle(&["cn01"], MINUTES).unwrap();
     wait_state(&site, "cn02", "IDLE+DRAIN", "bad DIMM");
     wait_state(&site, "cn03", "IDLE+DRAIN", "bad fan");
     for node in site.cluster.compute_nodes() {

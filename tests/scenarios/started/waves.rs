@@ -24,7 +24,7 @@ approve = ["1"]
     let ((), seen) = with_users(site, || {
         run(site, "canary", &link_to("canary", "cn[01-04]", strategy));
         let status = wait_status(site, "canary", "approval wanted after wave 1");
-        assert!(status.contains("wave 1 of 2, 1 of 4 updated"), "{status}");
+        assert!(status.contains("wave 2 of 2, 1 of 4 updated, 3 waiting"), "{status}");
         std::thread::sleep(A_WHILE);
         assert_eq!(requested(site, "canary").len(), 1);
         order(site, &["approve", "canary", "1"]);

@@ -33,7 +33,7 @@ fn shells_take_their_files() {
 #[test]
 fn bash_completes_verbs_options_and_files() {
     let generated = Generated::new();
-    assert_eq!(bash(&generated, &["slurm-rollout", "st"]), ["stage", "status"]);
+    assert_eq!(bash(&generated, &["slurm-rollout", "st"]), ["stage", "start", "status", "stop"]);
     assert_eq!(bash(&generated, &["slurm-rollout", "stage", "--d"]), ["--dry-run"]);
     assert_eq!(bash(&generated, &["slurm-rollout", "status", "--j"]), ["--json"]);
     assert_eq!(bash(&generated, &["slurm-rollout", "config", "ch"]), ["check"]);
@@ -58,7 +58,7 @@ fn fish_completes_verbs_options_and_files() {
         let word = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
         output.stdout.lines().map(word).collect::<Vec<_>>()
     };
-    assert_eq!(complete("slurm-rollout st"), ["stage", "status"]);
+    assert_eq!(complete("slurm-rollout st"), ["stage", "start", "status", "stop"]);
     assert_eq!(complete("slurm-rollout stage --d"), ["--dry-run"]);
     assert_eq!(complete("slurm-rollout config ch"), ["check"]);
     let man = generated.path().join("ma").display().to_string();

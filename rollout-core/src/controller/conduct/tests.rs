@@ -236,7 +236,7 @@ fn a_frozen_site_is_explained() {
 
 #[test]
 fn a_rollout_is_looked_after_while_it_acts_or_has_left_something_in_slurm() {
-    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: false, drained: None });
+    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: false, withdrawing: false, drained: None });
     let requested = NodeRecord { request, ..record(Progress::Staged) };
     let kept_out = NodeRecord { kept_out: Some(KeptOut { since_ms: 1, reason: None }), ..record(UPDATED) };
     // Record; whether the rollout is over, and needs the executor while it runs, and in other states.
@@ -290,7 +290,7 @@ fn the_state_is_described() {
 
 #[test]
 fn a_stopped_rollout_unstages_nodes_that_wait_and_are_not_requested() {
-    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: true, drained: None });
+    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: true, withdrawing: false, drained: None });
     let records = [
         ("n1", record(Progress::Staged)),
         ("n2", NodeRecord { request, ..record(Progress::Staged) }),

@@ -2,7 +2,7 @@ mod combinations;
 
 use super::*;
 use crate::controller::testing::{
-    Boot, IMAGE, LINK, NEW_BOOT, Node, OLD_BOOT, agent, id, nodes as node_set, record, rollout,
+    Boot, IMAGE, LINK, NEW_BOOT, Node, OLD_BOOT, agent, id, nodes as node_set, record, rollout, slurm,
 };
 
 const HELD: Progress = Progress::Seen(Phase::Held);
@@ -38,6 +38,24 @@ fn notes_are_recorded_and_are_no_failure() {
     assert_eq!(Outcome::ended(&order), Outcome::Ended { phase: Phase::Updated, error: None, notes });
     let node = Node::in_rollout("driver", record(Progress::Ordered)).agent(reports);
     assert_eq!(step(&node), recorded(Outcome::ended(&order)));
+}
+
+#[test]
+fn nodes_are_asked_at_once_when_slurm_shows_them_back() {
+    for (progress, state, is_asked) in [
+        (Progress::Ordered, "IDLE", true),
+        (Progress::Ordered, "IDLE+DRAIN", true),
+        (Progress::Ordered, "ALLOCATED", true),
+        (Progress::Ordered, "DOWN+DRAIN+REBOOT_ISSUED", false),
+        (Progress::Ordered, "IDLE+POWERING_UP", false),
+        (Progress::Ordered, "DOWN+DRAIN", false),
+        (Progress::Staged, "IDLE", false),
+        (UPDATED, "IDLE", false),
+    ] {
+        let node = Node::in_rollout("driver", record(progress));
+        let expected = if is_asked { node_set("n1") } else { NodeSet::new() };
+        assert_eq!(returned(&node.0.snapshot, &[slurm(state, "")]), expected, "{progress:?} {state}");
+    }
 }
 
 /// Returns the only step that is due.

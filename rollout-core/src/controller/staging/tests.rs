@@ -98,7 +98,7 @@ fn an_id_is_the_name_or_the_first_free_number_behind_it() {
 
 #[test]
 fn a_node_with_a_request_or_a_drain_in_slurm_is_not_called_off() {
-    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: false, drained: None });
+    let request = Some(Request { at_ms: 1, way: Way::Asap, taken: false, withdrawing: false, drained: None });
     let kept_out = Some(KeptOut { since_ms: 1, reason: None });
     for (record, can_be) in [
         (record(Progress::Staged), true),

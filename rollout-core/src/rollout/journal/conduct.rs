@@ -108,10 +108,10 @@ impl Conduct {
         use ConductState as S;
         match (&line.entry, &self.state) {
             // A rollout that is over does not run on because a node is staged for it again.
-            (Entry::Staged { .. }, S::Running | S::Paused { .. } | S::Halted { .. }) => {
-                if records.values().all(NodeRecord::is_settled) {
-                    *self = Self::default();
-                }
+            (Entry::Staged { .. }, S::Running | S::Paused { .. } | S::Halted { .. })
+                if records.values().all(NodeRecord::is_settled) =>
+            {
+                *self = Self::default();
             }
             (Entry::Staged { .. }, S::Stopped) => *self = Self::default(),
             (Entry::Started, S::NotStarted) => {

@@ -180,7 +180,9 @@ pub enum Entry {
     },
     /// Slurm showed the request.
     RequestTaken { nodes: NodeSet },
-    /// The request is about to be withdrawn, or was cancelled.
+    /// The request is about to be withdrawn from Slurm. Slurm may begin the reboot before.
+    Withdrawing { nodes: NodeSet, why: String },
+    /// Slurm no longer has the request: it was withdrawn, or cancelled.
     Withdrawn {
         nodes: NodeSet,
         why: String,
@@ -246,6 +248,7 @@ impl Entry {
             | Self::Superseded { nodes, .. }
             | Self::Requested { nodes, .. }
             | Self::RequestTaken { nodes }
+            | Self::Withdrawing { nodes, .. }
             | Self::Withdrawn { nodes, .. }
             | Self::KeptOut { nodes, .. }
             | Self::LetIn { nodes }
@@ -296,6 +299,7 @@ impl Entry {
             Self::Halted { why } => format!("halted: {why}"),
             Self::Requested { way, .. } => format!("{nodes} reboot requested from Slurm{}", way.describe()),
             Self::RequestTaken { .. } => format!("{nodes} reboot accepted by Slurm"),
+            Self::Withdrawing { why, .. } => format!("{nodes} request to be withdrawn: {why}"),
             Self::Withdrawn { why, cancelled: false, .. } => format!("{nodes} request withdrawn: {why}"),
             Self::Withdrawn { why, cancelled: true, .. } => format!("{nodes} request cancelled: {why}"),
             Self::KeptOut { .. } => format!("{nodes} drained until the update"),

@@ -322,6 +322,7 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         }),
         Entry::Requested { .. }
         | Entry::RequestTaken { .. }
+        | Entry::Withdrawing { .. }
         | Entry::Withdrawn { .. }
         | Entry::KeptOut { .. }
         | Entry::LetIn { .. } => record.map(|record| request::apply(record, line)),

@@ -12,6 +12,8 @@ pub struct Request {
     pub way: Way,
     /// Slurm has shown the request. Until then it may never have been made.
     pub taken: bool,
+    /// Its withdrawal has begun: that Slurm no longer shows it is due to this.
+    pub withdrawing: bool,
     /// Reason of the drain that somebody else had set.
     pub drained: Option<String>,
 }
@@ -54,11 +56,17 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
         // An order that overtook the line is the one that the request was for.
         Entry::Requested { way, drained, .. } if record.progress.may_be_ordered(line.t_ms) => {
             let (at_ms, way, drained) = (line.t_ms, *way, drained.clone());
-            record.request = Some(Request { at_ms, way, taken: false, drained });
+            record.request = Some(Request { at_ms, way, taken: false, withdrawing: false, drained });
             record.cancelled = false;
         }
         Entry::RequestTaken { .. } => {
-            record.request.iter_mut().for_each(|request| request.taken = true);
+            record
+                .request
+                .iter_mut()
+                .for_each(|request| (request.taken, request.withdrawing) = (true, false));
+        }
+        Entry::Withdrawing { .. } => {
+            record.request.iter_mut().for_each(|request| request.withdrawing = true);
         }
         Entry::Withdrawn { cancelled, .. } if record.request.is_some() => {
             (record.request, record.cancelled) = (None, *cancelled);

@@ -144,7 +144,10 @@ fn a_job_is_known_by_its_last_warning_and_its_end_after_that() {
 
 #[test]
 fn a_request_lasts_until_it_is_withdrawn_or_leads_to_an_order() {
-    let request = |at_ms, way, taken| Some(Request { at_ms, way, taken, drained: None });
+    let request = |at_ms, way, taken| Some(Request { at_ms, way, taken, withdrawing: false, drained: None });
+    let withdrawing = || Entry::Withdrawing { nodes: nodes(), why: "paused".into() };
+    let going =
+        |taken| request(110, Way::Asap, taken).map(|request| Request { withdrawing: true, ..request });
     for (entries, expected, cancelled) in [
         (vec![staged(), asked(Way::Asap)], request(110, Way::Asap, false), false),
         (vec![staged(), asked(Way::Asap), taken()], request(110, Way::Asap, true), false),
@@ -155,6 +158,13 @@ fn a_request_lasts_until_it_is_withdrawn_or_leads_to_an_order() {
         (vec![staged(), asked(Way::Asap), taken(), withdrawn(false)], None, false),
         (vec![staged(), asked(Way::Asap), taken(), withdrawn(true)], None, true),
         (vec![staged(), withdrawn(true)], None, false),
+        (vec![staged(), withdrawing()], None, false),
+        (vec![staged(), asked(Way::Asap), withdrawing()], going(false), false),
+        (vec![staged(), asked(Way::Asap), taken(), withdrawing()], going(true), false),
+        // It goes on after all.
+        (vec![staged(), asked(Way::Asap), withdrawing(), taken()], request(110, Way::Asap, true), false),
+        (vec![staged(), asked(Way::Asap), withdrawing(), withdrawn(false)], None, false),
+        (vec![staged(), asked(Way::Asap), withdrawing(), ordering(1, 500)], None, false),
         (vec![staged(), asked(Way::Asap), withdrawn(true), Entry::Resumed], None, false),
         (
             vec![staged(), asked(Way::Asap), withdrawn(true), asked(Way::Drained)],

@@ -1,0 +1,132 @@
+//! The progress of started rollouts, in lines for people.
+
+use crate::planning::{end, is_of_the_state, text_of};
+use rollout_core::agent::phase::Phase;
+use rollout_core::controller::snapshot::RolloutState;
+use rollout_core::rollout::journal::Progress;
+use rollout_plan::forecast::Forecast;
+use rollout_plan::plan::{Counts, RolloutPlan};
+
+const BAR_WIDTH: usize = 60;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// The use of the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// They are printed once.
+    Once,
+    /// They replace those before them on a terminal, and have a bar.
+    Redrawn,
+    /// They are appended to those before them if they differ. So they have nothing that changes with the time alone.
+    Appended,
+}
+
+/// Returns the lines about a started rollout, without its state.
+pub(crate) fn lines(
+    rollout: &RolloutState,
+    plan: &RolloutPlan,
+    forecast: Option<&Forecast>,
+    style: Style,
+    now_ms: u64,
+) -> Vec<String> {
+    let mut parts = counts(plan);
+    let is_stopped = plan.blocked.as_ref().is_some_and(is_of_the_state);
+    if style != Style::Appended {
+        parts.extend(rate(rollout));
+        parts.extend(forecast.filter(|_| !is_stopped).and_then(end));
+    }
+    let text = match plan.blocked.as_ref().filter(|_| !is_stopped) {
+        Some(why) => format!("{}; {}", parts.join(", "), text_of(why, now_ms)),
+        None => parts.join(", "),
+    };
+    match style {
+        Style::Redrawn => vec![bar(&plan.counts, BAR_WIDTH), text],
+        Style::Once | Style::Appended => vec![text],
+    }
+}
+
+/// Returns the wave, and the numbers of nodes by their standing.
+fn counts(plan: &RolloutPlan) -> Vec<String> {
+    let counts = &plan.counts;
+    let mut parts = Vec::new();
+    if plan.waves > 1 {
+        parts.push(format!("wave {} of {}", plan.wave, plan.waves));
+    }
+    parts.push(format!("{} of {} updated", counts.updated, all(counts)));
+    let others = [
+        (counts.out, "out"),
+        (counts.requested, "requested"),
+        (counts.waiting, "waiting"),
+        (counts.failed, "failed"),
+        (counts.skipped, "skipped"),
+    ];
+    let others = others.iter().filter(|(count, _)| *count > 0);
+    parts.extend(others.map(|(count, what)| format!("{count} {what}")));
+    parts
+}
+
+fn all(counts: &Counts) -> usize {
+    let Counts { waiting, requested, out, updated, failed, skipped } = *counts;
+    [waiting, requested, out, updated, failed, skipped].into_iter().fold(0, usize::saturating_add)
+}
+
+/// Returns a bar of this width: `#` for updated nodes, `!` for failed ones, `>` for those that are requested or out,
+/// `.` for all others.
+fn bar(counts: &Counts, width: usize) -> String {
+    let all = all(counts).max(1);
+    let parts = [
+        ('#', counts.updated),
+        ('!', counts.failed),
+        ('>', counts.out.saturating_add(counts.requested)),
+        ('.', counts.waiting.saturating_add(counts.skipped)),
+    ];
+    let (mut bar, mut sum) = (String::new(), 0_usize);
+    for (mark, count) in parts {
+        sum = sum.saturating_add(count);
+        // The ends are rounded, so the width is exact. A single node is seen all the same.
+        let end = sum.saturating_mul(width) / all;
+        let least = usize::from(count > 0 && bar.len() < width);
+        let part = end.saturating_sub(bar.len()).max(least);
+        bar.extend(std::iter::repeat_n(mark, part));
+    }
+    bar.truncate(width);
+    format!("[{bar}]")
+}
+
+/// Returns the number of nodes that are updated in an hour, since the first order. `None` for fewer than three nodes.
+fn rate(rollout: &RolloutState) -> Option<String> {
+    let is_updated = |progress: &Progress| *progress == Progress::Seen(Phase::Updated);
+    let updated: Vec<_> = rollout.records.values().filter(|record| is_updated(&record.progress)).collect();
+    let from_ms = updated.iter().filter_map(|record| record.ordering_ms).min()?;
+    let until_ms = updated.iter().map(|record| record.since_ms).max()?;
+    let took_ms = until_ms.checked_sub(from_ms).filter(|took_ms| *took_ms > 0)?;
+    let count = u64::try_from(updated.len()).ok().filter(|count| *count >= 3)?;
+    let an_hour = count.saturating_mul(HOUR_MS) / took_ms;
+    Some(match an_hour {
+        0 => format!("{} nodes a day", count.saturating_mul(HOUR_MS * 24) / took_ms),
+        _ => format!("{an_hour} nodes an hour"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_has_its_width_and_shows_single_nodes() {
+        let bar_of = |updated, failed, out, waiting| {
+            bar(&Counts { updated, failed, out, waiting, ..Counts::default() }, 10)
+        };
+        for (text, expected) in [
+            (bar_of(0, 0, 0, 4), "[..........]"),
+            (bar_of(1, 0, 1, 2), "[##>>>.....]"),
+            (bar_of(4, 0, 0, 0), "[##########]"),
+            (bar_of(997, 1, 1, 1), "[#########!]"),
+            (bar_of(1, 1, 1, 9997), "[#!>.......]"),
+            (bar_of(0, 0, 0, 0), "[]"),
+        ] {
+            assert_eq!(text, expected);
+        }
+    }
+}

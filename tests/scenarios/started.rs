@@ -2,6 +2,7 @@
 
 mod controllers;
 mod limits;
+mod reserved;
 mod steering;
 mod stragglers;
 mod users;

@@ -5,9 +5,13 @@ use super::watched;
 use crate::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Fails if the node was changed or rebooted meanwhile.
-const SCRIPT: &str = "state() { readlink /opt/app/current; cat /proc/sys/kernel/random/boot_id; }
-before=$(state); sleep 2; test \"$before\" = \"$(state)\"";
+/// Returns a script that fails if the node was changed or rebooted meanwhile.
+fn script(seconds: u8) -> String {
+    format!(
+        "state() {{ readlink /opt/app/current; cat /proc/sys/kernel/random/boot_id; }}
+before=$(state); sleep {seconds}; test \"$before\" = \"$(state)\""
+    )
+}
 
 /// Time from one submission to the next.
 const PAUSE: Duration = Duration::from_secs(4);
@@ -15,14 +19,22 @@ const PAUSE: Duration = Duration::from_secs(4);
 /// Has users submit jobs all the time, does the work, and returns when all jobs have ended: each by itself, in its first
 /// run, on a node that nothing changed. Returns the nodes that were seen out meanwhile.
 pub(super) fn with_users<T>(site: &Site, work: impl FnOnce() -> T) -> (T, Seen) {
+    with_jobs(site, &[&["--array=1-4"], &["--exclusive"]], 2, work)
+}
+
+/// The same with jobs of these kinds, options of sbatch, which take so many seconds.
+pub(super) fn with_jobs<T>(
+    site: &Site,
+    kinds: &[&[&str]],
+    seconds: u8,
+    work: impl FnOnce() -> T,
+) -> (T, Seen) {
     let is_over = AtomicBool::new(false);
     let done = std::thread::scope(|scope| {
         let _end = End(&is_over);
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                for kind in [&["--array=1-4"][..], &["--exclusive"]] {
-                    submit(site, kind);
-                }
+                kinds.iter().for_each(|kind| submit(site, kind, seconds));
                 std::thread::sleep(PAUSE);
             }
         });
@@ -41,9 +53,10 @@ impl Drop for End<'_> {
     }
 }
 
-fn submit(site: &Site, kind: &[&str]) {
-    let common = ["--job-name=users", "--time=2", "--chdir=/tmp", "--output=/dev/null", "--wrap", SCRIPT];
-    let argv = [&["sbatch"], kind, &common].concat();
+fn submit(site: &Site, kind: &[&str], seconds: u8) {
+    let common = ["sbatch", "--job-name=users", "--time=2", "--chdir=/tmp", "--output=/dev/null"];
+    let script = script(seconds);
+    let argv = [&common, kind, &["--wrap", &script]].concat();
     site.cluster.controller().run(&argv).unwrap();
 }
 

@@ -32,7 +32,7 @@ Exit codes:
      has the reason
   2  invalid command line
   3  planned, but it or some nodes would be refused, nobody knows when some are
-     free, or ResumeTimeout may be too short")]
+     free, or ResumeTimeout is too short")]
 pub struct PlanArgs {
     /// A manifest, or a rollout; without @NUMBER the newest of this name
     #[arg(value_name = "FILE|ROLLOUT")]

@@ -102,7 +102,8 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
     } else {
         print(&planned, &rollout, planning.view.now_ms, args.nodes);
     }
-    let is_doubtful = !subject.refused.is_empty() || !forecast.unknown.is_empty() || !doubts.is_empty();
+    let would_be_given_up = planned.resume_timeout.iter().any(|doubtful| doubtful.refuses);
+    let is_doubtful = !subject.refused.is_empty() || !forecast.unknown.is_empty() || would_be_given_up;
     Ok(if is_doubtful { Exit::NeedsAttention } else { Exit::Success }.into())
 }
 

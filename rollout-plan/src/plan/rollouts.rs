@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The expected time of a node's reboot and update, if no earlier ones are known.
 pub const DEFAULT_VISIT: Duration = Duration::from_secs(15 * 60);
 
-/// Number of nodes whose visits tell how long one takes, without those of other rollouts.
+/// Number of visits that tell how long one takes.
 const FIRST_VISITS: usize = 10;
 
 /// Length limit of the error about a strategy, in characters.
@@ -90,16 +90,24 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// Returns the time within which nine of ten nodes of a rollout were back. [`DEFAULT_VISIT`] stands for the first ten
-/// as long as they are not: one node that hung for hours must not make every window too short.
+/// Returns the time within which nine of ten nodes of a rollout were back, [`DEFAULT_VISIT`] before the first one. While
+/// fewer than ten are back, a longer time counts only if it still is one with [`DEFAULT_VISIT`] for the missing ones: one
+/// node that hung for hours must not make every window too short.
 fn own_visit(members: &[Member<'_>]) -> Duration {
     let updated = members.iter().filter(|member| member.standing == Standing::Updated);
     let visits = updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?));
     let mut visits: Vec<Duration> = visits.map(Duration::from_millis).collect();
+    let known = nine_of_ten(&mut visits);
     visits.resize(visits.len().max(FIRST_VISITS), DEFAULT_VISIT);
+    let filled = nine_of_ten(&mut visits).unwrap_or(DEFAULT_VISIT);
+    known.map_or(filled, |known| known.min(filled))
+}
+
+/// Returns the time within which nine of ten of these visits were over. `None` if there are none.
+fn nine_of_ten(visits: &mut [Duration]) -> Option<Duration> {
     visits.sort_unstable();
     let rank = visits.len().saturating_mul(9).div_ceil(10);
-    visits.get(rank.saturating_sub(1)).copied().unwrap_or(DEFAULT_VISIT)
+    visits.get(rank.checked_sub(1)?).copied()
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.

@@ -15,8 +15,8 @@ use std::time::Duration;
 /// The expected time of a node's reboot and update, if neither its rollout nor earlier ones tell.
 pub const DEFAULT_VISIT: Duration = Duration::from_secs(15 * 60);
 
-/// Number of nodes from which on the longest visits count as they are.
-const ENOUGH_VISITS: usize = 10;
+/// Number of visits that tell how long one takes.
+const FIRST_VISITS: usize = 10;
 
 /// Length limit of the error about a strategy, in characters.
 const MAX_ERROR: usize = 200;
@@ -91,17 +91,19 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// Returns the time within which nine of ten nodes of a rollout were back. With fewer than [`ENOUGH_VISITS`] nodes it is
-/// at most `expected`: one of the first that hung for hours must not make every window too short.
+/// Returns the time within which nine of ten nodes of a rollout were back, `expected` before the first one. While fewer
+/// than ten are back, a longer time counts only if it still is one with `expected` for the missing ones: one node that
+/// hung for hours must not make every window too short.
 fn visit(members: &[Member<'_>], expected: Duration) -> Duration {
     let updated = members.iter().filter(|member| member.standing == Standing::Updated);
     let visits = updated.filter_map(|member| member.since_ms.checked_sub(member.record.ordering_ms?));
     let mut visits: Vec<Duration> = visits.map(Duration::from_millis).collect();
     visits.sort_unstable();
-    match nine_of_ten(&visits) {
-        Some(own) if visits.len() < ENOUGH_VISITS => expected.min(*own),
-        own => own.copied().unwrap_or(expected),
-    }
+    let known = nine_of_ten(&visits).copied();
+    visits.resize(visits.len().max(FIRST_VISITS), expected);
+    visits.sort_unstable();
+    let filled = nine_of_ten(&visits).copied().unwrap_or(expected);
+    known.map_or(filled, |known| known.min(filled))
 }
 
 /// Returns the treatment of a rollout. Halts of this tick are not known yet.

@@ -190,18 +190,21 @@ fn requested(plan: &Plan) -> BTreeSet<String> {
 /// Returns whether a request or a drain of a node is written and may be in effect: the node has not booted since, and
 /// is not down.
 fn is_taken(world: &World, node: &str, record: &NodeRecord) -> bool {
+    let is_written = record.request.is_some() || is_kept_out(world, node, record);
     let info = world.nodes.get(node);
-    // A drain that somebody has removed keeps no jobs away.
-    let is_kept_out = record.kept_out.as_ref().is_some_and(|kept_out| {
-        world.now_ms <= kept_out.since_ms + 30_000 || info.is_some_and(|info| info.has("DRAIN"))
-    });
-    let is_written = record.request.is_some() || is_kept_out;
     let requested_ms = record.request.as_ref().map_or(u64::MAX, |request| request.at_ms);
     let is_over = info.is_some_and(|info| {
         let has_booted = info.boot_s.unwrap_or(0).saturating_mul(1000) > requested_ms;
         has_booted || info.has("DOWN") || info.has("POWERED_DOWN")
     });
     is_written && !is_over && matches!(record.progress, Progress::Staged)
+}
+
+/// Returns whether the drain of a node that is kept out is in effect or on its way: if nobody has removed it.
+fn is_kept_out(world: &World, node: &str, record: &NodeRecord) -> bool {
+    let takes_jobs = world.nodes.get(node).is_some_and(|info| Availability::of(info).is_available());
+    let is_old = |since_ms: u64| world.now_ms > since_ms.saturating_add(30_000);
+    record.kept_out.as_ref().is_some_and(|kept_out| !takes_jobs || !is_old(kept_out.since_ms))
 }
 
 fn is_available(world: &World, node: &str) -> bool {
@@ -234,7 +237,7 @@ fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
             goes.iter().filter(|(id, _)| *id == rollout.id).map(|(_, node)| node).collect();
         // A request that is written anew takes no more room, and neither does that of a straggler.
         let is_kept_out =
-            |name: &str| state.records.get(name).is_some_and(|record| record.kept_out.is_some());
+            |name: &str| state.records.get(name).is_some_and(|record| is_kept_out(world, name, record));
         let own: Vec<&String> = own.into_iter().filter(|node| !held(node) && !is_kept_out(node)).collect();
         let out = state.records.keys().filter(|name| held(name)).count();
         prop_assert!(own.is_empty() || out + own.len() <= strategy.max_out, "max_out: {own:?} and {out}");

@@ -87,3 +87,9 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
     }
     record
 }
+
+/// Ends the request of a node whose order was taken, or has ended. If slurmd has the node rebooted, no line tells when
+/// it was handed over.
+pub(super) fn end(record: &mut NodeRecord) {
+    (record.request, record.cancelled) = (None, false);
+}

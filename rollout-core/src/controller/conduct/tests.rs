@@ -153,6 +153,39 @@ fn resume_by_state() {
 }
 
 #[test]
+fn resume_lets_nodes_without_an_order_wait_again() {
+    let requested = |progress, taken| {
+        let request = Request { at_ms: 1, way: Way::Asap, taken, withdrawing: false, drained: None };
+        NodeRecord { request: Some(request), ..record(progress) }
+    };
+    const AGAIN: &str =
+        "[resumed] resumed, failures so far no longer count, requests n1 again if it got no order";
+    const WAY_ON: &str =
+        "which is running; if it got no order, `slurm-rollout resume driver` requests it again";
+    const ALREADY: &str = "[] is running already";
+    for (record, expected) in [
+        (record(Progress::Refused), AGAIN),
+        (record(Progress::Unreachable), AGAIN),
+        (record(Progress::Ordering { until_ms: 1 }), AGAIN),
+        (requested(Progress::Staged, true), AGAIN),
+        (requested(Progress::Refused, true), AGAIN),
+        // It is about to be requested again.
+        (requested(Progress::Refused, false), ALREADY),
+        (requested(Progress::Staged, false), ALREADY),
+        (record(Progress::Ordered), ALREADY),
+        (record(Progress::Lost), ALREADY),
+    ] {
+        let records = [("n1", record.clone()), ("n2", self::record(Progress::Staged))];
+        let running = snapshot(ConductState::Running, &records);
+        assert_eq!(line(resume(&running, "driver")), expected, "{record:?}");
+        let way_on = way_on(&running.rollouts[0], "n1");
+        assert_eq!(way_on == WAY_ON, expected == AGAIN, "{record:?} {way_on}");
+    }
+    let refused = [("n1", record(Progress::Refused))];
+    assert_eq!(line(resume(&snapshot(paused(), &refused), "driver")), "[resumed] resumed");
+}
+
+#[test]
 fn resume_requests_cancelled_reboots_again() {
     let cancelled = NodeRecord { cancelled: true, ..record(Progress::Staged) };
     let records = [("n1", cancelled.clone()), ("n2", record(Progress::Staged)), ("n3", cancelled)];

@@ -9,7 +9,7 @@ use crate::rollout::image::Image;
 use crate::rollout::journal::{Conduct, ConductState, NodeRecord, NodeRecords, Progress};
 use crate::rollout::manifest::Manifest;
 use crate::slurm::addresses::Addresses;
-use crate::slurm::drains::Drains;
+use crate::slurm::drains::{Drains, Requested};
 
 /// The time within which a failure counts for a halt, if a process looks after started rollouts: it plans every few
 /// seconds.
@@ -181,6 +181,24 @@ impl Snapshot {
     #[must_use]
     pub fn is_in_unreadable(&self, node: &str) -> bool {
         self.unreadable.iter().any(|rollout| rollout.nodes.contains(node))
+    }
+
+    /// Returns the rollouts whose names may be the Reason of a node because they have requested it. A rollout that
+    /// cannot be read may have requested any of its nodes.
+    #[must_use]
+    pub fn requested(&self) -> Requested {
+        let mut requested = Requested::new();
+        let mut add = |node: &str, id: &String| {
+            requested.entry(node.to_owned()).or_default().insert(id.clone());
+        };
+        for rollout in &self.rollouts {
+            let records = rollout.records.iter().filter(|(_, record)| record.may_have_set_reason());
+            records.for_each(|(node, _)| add(node, &rollout.id));
+        }
+        for rollout in &self.unreadable {
+            rollout.nodes.iter().for_each(|node| add(node, &rollout.id));
+        }
+        requested
     }
 
     /// Returns all nodes that have a record.

@@ -45,6 +45,7 @@ use crate::standing::{Member, Skip, Standing};
 use crate::strategy::{Down, Strategy, is_meant};
 use crate::why::Why;
 use cluster::Cluster;
+use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, NodeRecord};
@@ -130,7 +131,7 @@ pub struct Counts {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let cluster = Cluster::new(input);
-    let mut tick = Tick { cluster: &cluster, plan: Plan::default(), requested: 0 };
+    let mut tick = Tick { cluster: &cluster, plan: Plan::default(), requested: 0, halted: Vec::new() };
     let snapshot = &input.view.snapshot;
     let relevant = snapshot.rollouts.iter().filter(|rollout| {
         let has_traces = rollout.records.values().any(NodeRecord::has_traces_in_slurm);
@@ -160,6 +161,8 @@ pub(crate) struct Tick<'b, 'a> {
     pub(crate) plan: Plan,
     /// Number of nodes that are requested in this tick.
     requested: usize,
+    /// Rollouts that are halted in this tick.
+    halted: Vec<&'a str>,
 }
 
 impl<'a> Tick<'_, 'a> {
@@ -204,13 +207,14 @@ impl<'a> Tick<'_, 'a> {
     }
 
     /// Halts a rollout with too many failures.
-    fn halt(&mut self, rollout: &mut Rollout<'_>) {
+    fn halt(&mut self, rollout: &mut Rollout<'a>) {
         use rollout_core::rollout::journal::ConductState as S;
         if !matches!(rollout.state.conduct.state, S::Running | S::Paused { .. }) {
             return;
         }
         if let Some(why) = halts::due(rollout) {
             self.record(rollout, Entry::Halted { why: why.clone() });
+            self.halted.push(&rollout.state.id);
             rollout.stance = Stance::Withdraw(Why::Halted { why });
         }
     }
@@ -252,11 +256,12 @@ impl<'a> Tick<'_, 'a> {
         self.summarize(rollout, Some(&waves), blocked);
     }
 
-    /// Returns the reason if another rollout comes first and is not over.
+    /// Returns the reason if another rollout comes first and is not over, or its last nodes halt it.
     fn comes_after(&self, rollout: &Rollout<'_>, strategy: &Strategy) -> Option<Why> {
         let after = strategy.after.as_ref()?;
         let snapshot = &self.cluster.input.view.snapshot;
-        let open = snapshot.rollouts.iter().filter(|other| !other.is_over()).map(|other| &other.id);
+        let is_open = |other: &&RolloutState| !other.is_over() || self.halted.contains(&other.id.as_str());
+        let open = snapshot.rollouts.iter().filter(is_open).map(|other| &other.id);
         let unreadable = snapshot.unreadable.iter().map(|other| &other.id);
         let mut others = open.chain(unreadable).filter(|id| *id != rollout.id());
         let first = others.find(|id| is_meant(after, id))?;

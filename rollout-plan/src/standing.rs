@@ -12,6 +12,9 @@ use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::Reason;
 use serde::Serialize;
 
+/// The time within which an agent that is back is asked for its order: all agents are asked every 30 s.
+const ANSWER_MS: u64 = 90_000;
+
 /// The standing of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -206,6 +209,9 @@ impl Pending<'_, '_> {
             let requested_ms = record.request.as_ref().map(|request| request.at_ms);
             return (Standing::Out, issued_ms.or(requested_ms).unwrap_or(record.since_ms));
         }
+        if let Some(back_ms) = self.awaits_an_answer(info) {
+            return (Standing::Out, back_ms);
+        }
         if let Some((failure, at_ms)) = self.failure(info) {
             // A failure before `resume` no longer counts: the node waits again.
             if at_ms > self.rollout.conduct.counted_from_ms {
@@ -217,6 +223,16 @@ impl Pending<'_, '_> {
             Standing::Waiting => (requested, record.since_ms),
             skipped => (skipped, record.since_ms),
         }
+    }
+
+    /// Returns the time at which slurmd was back if the node has booted since its request, its agent held the order in
+    /// advance, and has had no time yet to be asked whether it took it: slurmd may have had the node rebooted.
+    fn awaits_an_answer(&self, info: &NodeInfo) -> Option<u64> {
+        let request = self.record.request.as_ref().filter(|_| self.record.pre_staged)?;
+        let booted_ms = self.booted_ms_since(request.at_ms, info)?;
+        let back_ms =
+            info.slurmd_start_s.map_or(booted_ms, |start_s| booted_ms.max(start_s.saturating_mul(1000)));
+        (self.cluster.now_ms <= back_ms.saturating_add(ANSWER_MS)).then_some(back_ms)
     }
 
     /// Returns the failure of a request that led to no order, and its time.
@@ -232,9 +248,14 @@ impl Pending<'_, '_> {
             let at_ms = info.reason_s.unwrap_or(0).saturating_mul(1000);
             return (at_ms >= begun_ms).then_some((Failure::Lost, at_ms));
         }
+        Some((Failure::NoOrder, self.booted_ms_since(begun_ms, info)?))
+    }
+
+    /// Returns the time of the node's boot if it has booted since, and Slurm has no request for it.
+    fn booted_ms_since(&self, begun_ms: u64, info: &NodeInfo) -> Option<u64> {
         let booted_ms = self.cluster.input.view.node(self.name).booted_ms()?;
         let has_booted = booted_ms > begun_ms.saturating_add(ROUNDING_MS) && !info.has("REBOOT_REQUESTED");
-        has_booted.then_some((Failure::NoOrder, booted_ms))
+        has_booted.then_some(booted_ms)
     }
 
     /// Returns the standing of a node without a request.

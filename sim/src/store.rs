@@ -109,10 +109,9 @@ impl Store {
 
     /// Records the drains that Slurm shows.
     pub fn learn_drains(&mut self, nodes: &[NodeInfo]) {
-        let open = self.snapshot().rollouts.into_iter().filter(|rollout| !rollout.is_over());
-        let rollouts: BTreeSet<String> = open.map(|rollout| rollout.id).collect();
-        let drains = observe(&self.drains, nodes, &rollouts, &CURED);
-        self.left_by_reboots = observe_left_by_reboots(&self.left_by_reboots, nodes, &rollouts);
+        let requested = self.snapshot().requested();
+        let drains = observe(&self.drains, nodes, &requested, &CURED);
+        self.left_by_reboots = observe_left_by_reboots(&self.left_by_reboots, nodes, &requested);
         if drains != self.drains {
             self.drains = drains;
             self.version = self.version.wrapping_add(1);

@@ -44,9 +44,9 @@ fn nodes(text: &str) {
     let ours = Request { nodes: NodeSet::parse("cn[01-03]").unwrap(), ..Request::default() };
     let words = ["Kill task failed".to_owned(), "root".to_owned()];
     let cured = CuredByReboot { reasons: &words[..1], by: &words[1..] };
-    let rollouts = std::collections::BTreeSet::new();
-    let drains = observe(&Drains::new(), &nodes, &rollouts, &cured);
-    assert_eq!(observe(&drains, &nodes, &rollouts, &cured), drains, "nothing has happened in between");
+    let requested = std::collections::BTreeMap::new();
+    let drains = observe(&Drains::new(), &nodes, &requested, &cured);
+    assert_eq!(observe(&drains, &nodes, &requested, &cured), drains, "nothing has happened in between");
     let (taken, skipped) = handed_over(&ours, Some(&nodes), &drains);
     assert_eq!(taken.len() + skipped.values().map(Vec::len).sum::<usize>(), 3);
     for handed in taken {

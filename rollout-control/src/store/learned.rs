@@ -3,7 +3,9 @@
 
 use super::{MODE, StoreError, StoreWriter};
 use rollout_core::slurm::controllers::ControllerHosts;
-use rollout_core::slurm::drains::{CuredByReboot, Drain, Drains, observe, observe_left_by_reboots};
+use rollout_core::slurm::drains::{
+    CuredByReboot, Drain, Drains, Requested, observe, observe_left_by_reboots,
+};
 use rollout_core::slurm::node::NodeInfo;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -52,10 +54,15 @@ impl StoreWriter {
         before: &Drains,
         cured: &CuredByReboot<'_>,
     ) -> Result<(), StoreError> {
-        let rollouts = self.open_ids()?;
+        let ids = self.open_ids()?;
+        let is_named =
+            |node: &NodeInfo| node.has("DRAIN") && node.reason.as_ref().is_some_and(|id| ids.contains(id));
+        // Only a Reason that equals the name of a rollout needs its journal.
+        let requested =
+            if nodes.iter().any(is_named) { self.snapshot()?.requested() } else { Requested::new() };
         let asked: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         let drains = |known: &Drains| {
-            let mut next = observe(known, nodes, &rollouts, cured);
+            let mut next = observe(known, nodes, &requested, cured);
             // RebootProgram may have found a drain meanwhile that was set after Slurm's answer.
             let is_newer = |name: &str, drain: &Drain| before.get(name) != Some(drain);
             let kept =
@@ -66,7 +73,7 @@ impl StoreWriter {
         let left = |known: &BTreeSet<String>| {
             let mut next = known.clone();
             next.retain(|name| !asked.contains(name.as_str()));
-            next.extend(observe_left_by_reboots(known, nodes, &rollouts));
+            next.extend(observe_left_by_reboots(known, nodes, &requested));
             next
         };
         self.update(&self.drains_path(), || self.drains(), drains)?;

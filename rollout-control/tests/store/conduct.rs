@@ -82,7 +82,7 @@ fn a_rollout_that_ran_to_its_end_is_closed_as_done() {
     let driver = staged(&store, "driver", "n1");
     store.decide(&driver, |snapshot| start(snapshot, &driver)).unwrap();
     store.record(Some(&driver), vec![requested("n1")]).unwrap();
-    settle(&store, &driver, "n1", Phase::RolledBack);
+    settle(&store, &driver, "n1", Phase::Updated);
     assert_eq!(store.close_settled(&NodeSet::default()).unwrap(), [driver.as_str()]);
     let closed = store.closed().unwrap();
     let conduct = closed[0].1.conduct.clone().unwrap();

@@ -39,12 +39,14 @@ pub struct Retention {
 ///
 /// A rollout that was staged over an older one stays open until the older one's end for the node is in the journal: it
 /// is the only evidence that the older one never applies again. A rollout of a node that Slurm still shows as handed
-/// over stays open as well: its journal is the only evidence that the node was ordered for this hand-over.
+/// over stays open as well: its journal is the only evidence that the node was ordered for this hand-over. A started
+/// rollout stays open until its last failure had time to halt it.
 #[must_use]
 pub fn closable(snapshot: &Snapshot, handed_over: &NodeSet, now_ms: u64) -> Vec<(String, ClosedRollout)> {
     let is_needed = |rollout: &RolloutState| rollout.records.keys().any(|node| handed_over.contains(node));
     let over = |rollout: &&RolloutState| {
-        rollout.is_over() && !covers_another(rollout, snapshot) && !is_needed(rollout)
+        let is_last = !covers_another(rollout, snapshot) && !is_needed(rollout);
+        rollout.is_over() && is_last && !rollout.may_be_halted(now_ms)
     };
     snapshot
         .rollouts

@@ -5,7 +5,7 @@
 
 use super::snapshot::{RolloutState, Snapshot};
 use crate::hostlist::NodeSet;
-use crate::rollout::journal::{Conduct, ConductState, Entry, NodeRecord};
+use crate::rollout::journal::{Conduct, ConductState, Entry, NodeRecord, Progress};
 use serde::{Deserialize, Serialize};
 
 /// The decision of a verb.
@@ -144,7 +144,8 @@ pub fn pause(snapshot: &Snapshot, id: &str, why: Option<String>) -> Result<Decis
     }
 }
 
-/// Has a rollout continue after a pause or a halt, or request again the nodes whose reboots somebody cancelled.
+/// Has a rollout continue after a pause or a halt, or request again the nodes whose reboots somebody cancelled, or led
+/// to no order.
 ///
 /// # Errors
 /// Returns the reason if it is not started, was stopped, or is over.
@@ -156,6 +157,9 @@ pub fn resume(snapshot: &Snapshot, id: &str) -> Result<Decision, Refusal> {
         true => String::new(),
         false => format!(", requests the cancelled reboots of {cancelled} again"),
     };
+    let pending = pending(snapshot, rollout);
+    let without = |name: &&str| rollout.records.get(*name).is_some_and(may_be_without_order);
+    let without: NodeSet = pending.iter().filter(without).map(str::to_owned).collect();
     let resumed = |before: &str| {
         let report = with_freeze(snapshot, &format!("resumed{before}{again}"));
         Ok(Decision { entries: vec![Entry::Resumed], report })
@@ -164,6 +168,9 @@ pub fn resume(snapshot: &Snapshot, id: &str) -> Result<Decision, Refusal> {
     match &rollout.conduct.state {
         ConductState::NotStarted => Err(Refusal::NotStarted { id }),
         ConductState::Stopped => Err(Refusal::Stopped { id, by }),
+        ConductState::Running if !without.is_empty() => resumed(&format!(
+            ", failures so far no longer count, requests {without} again if it got no order"
+        )),
         ConductState::Running if cancelled.is_empty() => {
             Ok(unchanged(with_freeze(snapshot, "is running already")))
         }
@@ -252,10 +259,22 @@ pub fn way_on(rollout: &RolloutState, node: &str) -> String {
         ConductState::Running if rollout.records.get(node).is_some_and(|record| record.cancelled) => {
             format!("its reboot was cancelled in Slurm; `slurm-rollout resume {id}` requests it again")
         }
+        ConductState::Running if rollout.records.get(node).is_some_and(may_be_without_order) => {
+            format!("which is running; if it got no order, `slurm-rollout resume {id}` requests it again")
+        }
         ConductState::Running => "which is running and requests its reboot".to_owned(),
         ConductState::Paused { .. } => format!("which is paused; `slurm-rollout resume {id}`"),
         ConductState::Halted { .. } => format!("which halted; `slurm-rollout resume {id}`"),
         ConductState::Stopped => "which was stopped: it is being unstaged".to_owned(),
+    }
+}
+
+/// Returns whether a pending node may count as failed for want of an order: it was refused or not reachable, or Slurm
+/// has taken its request, so that it may have rebooted since.
+fn may_be_without_order(record: &NodeRecord) -> bool {
+    match &record.request {
+        Some(request) => request.taken,
+        None => record.progress.is_pending() && record.progress != Progress::Staged,
     }
 }
 

@@ -115,15 +115,20 @@ pub fn nodes(snapshot: &Snapshot, now_ms: u64, urgent: bool) -> NodeSet {
     all.iter().filter(|name| wanted(name)).map(str::to_owned).collect()
 }
 
-/// Returns the nodes that have an order and, as Slurm reports, are back from their reboot. Their order has likely ended.
+/// Returns the nodes that have an order and, as Slurm reports, are back from their reboot: it has likely ended. A node
+/// whose agent holds the order in advance may have it once Slurm no longer shows its request.
 #[must_use]
 pub fn returned(snapshot: &Snapshot, slurm: &[NodeInfo]) -> NodeSet {
-    let has_order = |name: &str| {
-        let mut records = snapshot.all_records(name);
-        records.any(|of| of.record.progress == Progress::Ordered)
+    let may_have_order = |info: &&NodeInfo| {
+        let mut records = snapshot.all_records(&info.name);
+        let is_requested = info.has("REBOOT_REQUESTED");
+        records.any(|RecordOf { record, .. }| {
+            record.progress == Progress::Ordered
+                || record.pre_staged && record.request.is_some() && !is_requested
+        })
     };
     let back = slurm.iter().filter(|info| !info.is_handed_over() && !info.has("DOWN"));
-    back.filter(|info| has_order(&info.name)).map(|info| info.name.clone()).collect()
+    back.filter(may_have_order).map(|info| info.name.clone()).collect()
 }
 
 /// Returns whether the node needs steps of the controller before its order can end.

@@ -17,7 +17,8 @@ pub enum ApplyBy {
     /// Every `scontrol reboot`.
     #[default]
     Any,
-    /// Only one whose Reason names the rollout. Any other is a plain reboot, and so is one whose Reason is not known.
+    /// Only one whose Reason names the rollout, or that the rollout requested itself.
+    /// Any other is a plain reboot, and so is one whose Reason is not known.
     Named,
 }
 
@@ -47,15 +48,18 @@ pub struct HandedOver {
     pub drained: Option<String>,
     /// It only reboots, even if something is staged: a job waits for it, or the caller demands it.
     pub plain: bool,
-    /// The Reason of the reboot, if only the rollout that it names is applied.
+    /// The Reason of the reboot, if only the rollout that it names is applied, or one that requested it itself.
     pub only_named_in: Option<String>,
 }
 
 impl HandedOver {
-    /// Returns whether this reboot applies a rollout that is staged for the node.
-    fn applies(&self, rollout: Option<&str>) -> bool {
-        let is_named = |reason: &String| rollout.is_some_and(|rollout| names_rollout(reason, rollout));
-        !self.plain && self.only_named_in.as_ref().is_none_or(is_named)
+    /// Returns whether this reboot applies a rollout that is staged for the node. The Reason does not name a rollout
+    /// that requested a node drained by somebody else, or reserved by us: its journal does.
+    fn applies(&self, of: RecordOf<'_>) -> bool {
+        let is_named =
+            |reason: &String| of.rollout_id().is_some_and(|rollout| names_rollout(reason, rollout));
+        let is_requested = of.record.request.is_some();
+        !self.plain && (is_requested || self.only_named_in.as_ref().is_none_or(is_named))
     }
 }
 
@@ -187,7 +191,7 @@ fn order_for<'a>(
     if let Some(why) = records.find_map(|of| already_ordered(of.record, handed, now_ms)) {
         return Err(why);
     }
-    let armed = snapshot.armed(&handed.node, now_ms).filter(|of| handed.applies(of.rollout_id()));
+    let armed = snapshot.armed(&handed.node, now_ms).filter(|of| handed.applies(*of));
     // The boot source has one owner. Any other order would boot what was given to the node for that one, unproven.
     let owned_by_armed =
         |owner: &RecordOf<'_>| armed.is_some_and(|armed| armed.rollout_id() == owner.rollout_id());

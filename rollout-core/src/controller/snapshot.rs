@@ -3,12 +3,17 @@
 //! Each question about it has one answer, here or in a sibling module, as a pure function.
 
 use super::freeze::Freeze;
+use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
 use crate::rollout::image::Image;
-use crate::rollout::journal::{Conduct, ConductState, NodeRecord, NodeRecords};
+use crate::rollout::journal::{Conduct, ConductState, NodeRecord, NodeRecords, Progress};
 use crate::rollout::manifest::Manifest;
 use crate::slurm::addresses::Addresses;
-use crate::slurm::drains::Drains;
+use crate::slurm::drains::{Drains, Requested};
+
+/// The time within which a failure counts for a halt, if a process looks after started rollouts: it plans every few
+/// seconds.
+const COUNTED_WITHIN_MS: u64 = 60_000;
 
 /// The state directory at one moment. Closed rollouts are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,19 +76,45 @@ impl RolloutState {
     }
 
     /// Returns whether it is over: nothing is left to do for its nodes, and it has left no request, no drain and
-    /// no reservation in Slurm. Such a rollout is closed, in whatever state it is.
+    /// no reservation in Slurm. A halted one is not: an admin resumes or stops it first.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.is_settled() && !self.has_traces_in_slurm()
+        let is_halted = matches!(self.conduct.state, ConductState::Halted { .. });
+        self.is_settled() && !self.has_traces_in_slurm() && !is_halted
     }
 
-    /// Returns whether something is to be requested or withdrawn for it: it runs, or was stopped, and nodes still wait,
-    /// or it has left something in Slurm.
+    /// Returns whether something is to be requested, withdrawn or recorded for it: it runs, or was stopped, and nodes
+    /// still wait, or it has left something in Slurm, or its last nodes may still have to halt it.
     #[must_use]
     pub fn needs_executor(&self) -> bool {
-        let acts = matches!(self.conduct.state, ConductState::Running | ConductState::Stopped);
-        let waits = |record: &NodeRecord| record.progress.is_pending();
-        acts && self.records.values().any(waits) || self.has_traces_in_slurm()
+        let needs = |record: &NodeRecord| match self.conduct.state {
+            ConductState::Running => {
+                record.progress.is_pending()
+                    || record.progress == Progress::Ordered
+                    || self.has_failed(record)
+            }
+            ConductState::Paused { .. } => record.progress == Progress::Ordered,
+            ConductState::Stopped => record.progress.is_pending(),
+            ConductState::NotStarted | ConductState::Halted { .. } => false,
+        };
+        self.records.values().any(needs) || self.has_traces_in_slurm()
+    }
+
+    /// Returns whether a node failed so recently that the planner may not have counted it for a halt yet.
+    #[must_use]
+    pub fn may_be_halted(&self, now_ms: u64) -> bool {
+        let is_recent = |record: &NodeRecord| now_ms <= record.since_ms.saturating_add(COUNTED_WITHIN_MS);
+        let runs = matches!(self.conduct.state, ConductState::Running | ConductState::Paused { .. });
+        runs && self.records.values().any(|record| self.has_failed(record) && is_recent(record))
+    }
+
+    /// Returns whether a node failed since the rollout was started or last resumed.
+    fn has_failed(&self, record: &NodeRecord) -> bool {
+        let failed = matches!(
+            record.progress,
+            Progress::Lost | Progress::Seen(Phase::RolledBack) | Progress::Seen(Phase::Held)
+        );
+        failed && record.since_ms > self.conduct.counted_from_ms
     }
 
     fn has_traces_in_slurm(&self) -> bool {
@@ -150,6 +181,24 @@ impl Snapshot {
     #[must_use]
     pub fn is_in_unreadable(&self, node: &str) -> bool {
         self.unreadable.iter().any(|rollout| rollout.nodes.contains(node))
+    }
+
+    /// Returns the rollouts whose names may be the Reason of a node because they have requested it. A rollout that
+    /// cannot be read may have requested any of its nodes.
+    #[must_use]
+    pub fn requested(&self) -> Requested {
+        let mut requested = Requested::new();
+        let mut add = |node: &str, id: &String| {
+            requested.entry(node.to_owned()).or_default().insert(id.clone());
+        };
+        for rollout in &self.rollouts {
+            let records = rollout.records.iter().filter(|(_, record)| record.may_have_set_reason());
+            records.for_each(|(node, _)| add(node, &rollout.id));
+        }
+        for rollout in &self.unreadable {
+            rollout.nodes.iter().for_each(|node| add(node, &rollout.id));
+        }
+        requested
     }
 
     /// Returns all nodes that have a record.

@@ -67,19 +67,21 @@ impl Drain {
     }
 }
 
-/// Returns the drains known after Slurm has reported all its nodes. `rollouts` are the ids that open rollouts have, and
-/// the Reasons of their requests.
+/// Ids of rollouts that have requested a node, by NodeName. An id is the Reason of the request.
+pub type Requested = BTreeMap<String, BTreeSet<String>>;
+
+/// Returns the drains known after Slurm has reported all its nodes.
 #[must_use]
 pub fn observe(
     known: &Drains,
     nodes: &[NodeInfo],
-    rollouts: &BTreeSet<String>,
+    requested: &Requested,
     cured: &CuredByReboot<'_>,
 ) -> Drains {
     let seen = nodes.iter().filter(|node| node.has("DRAIN")).filter_map(|node| {
         let reported = || Some(cured.drain(node.reason.as_deref()?, node.reason_user.as_deref()));
         // During a reboot the DRAIN may belong to the reboot, and so may the DRAIN left behind by one that timed out.
-        let drain = match being_rebooted(node) || is_of_a_reboot(node) || is_of_a_request(node, rollouts) {
+        let drain = match being_rebooted(node) || is_of_a_reboot(node) || is_of_a_request(node, requested) {
             true => known.get(&node.name).cloned(),
             false => reported(),
         };
@@ -94,12 +96,12 @@ pub fn observe(
 pub fn observe_left_by_reboots(
     known: &BTreeSet<String>,
     nodes: &[NodeInfo],
-    rollouts: &BTreeSet<String>,
+    requested: &Requested,
 ) -> BTreeSet<String> {
     let drained = nodes.iter().filter(|node| node.has("DRAIN"));
     let is_left = |node: &&NodeInfo| match being_rebooted(node) {
         true => known.contains(&node.name),
-        false => is_of_a_reboot(node) || is_of_a_request(node, rollouts),
+        false => is_of_a_reboot(node) || is_of_a_request(node, requested),
     };
     drained.filter(is_left).map(|node| node.name.clone()).collect()
 }
@@ -162,10 +164,12 @@ fn is_of_a_reboot(node: &NodeInfo) -> bool {
     node.classified_reason().as_ref().is_some_and(Classified::is_of_a_reboot)
 }
 
-/// Returns whether the Reason of a node is that of a request for one of these rollouts. It stays, with a DRAIN from
-/// before, if somebody cancels the request (`update_node` in `src/slurmctld/node_mgr.c`, 26.11).
-fn is_of_a_request(node: &NodeInfo, rollouts: &BTreeSet<String>) -> bool {
-    node.reason.as_deref().is_some_and(|reason| rollouts.contains(reason))
+/// Returns whether the Reason of a node is that of its request. It stays, with a DRAIN from before, if somebody cancels
+/// the request (`update_node` in `src/slurmctld/node_mgr.c`, 26.11). Without a request, somebody drained the node with
+/// the same Reason.
+fn is_of_a_request(node: &NodeInfo, requested: &Requested) -> bool {
+    let of_node = requested.get(&node.name);
+    node.reason.as_deref().is_some_and(|reason| of_node.is_some_and(|ids| ids.contains(reason)))
 }
 
 #[cfg(test)]
@@ -182,8 +186,8 @@ mod tests {
         }
     }
 
-    fn rollouts() -> BTreeSet<String> {
-        ["driver-580".to_owned()].into()
+    fn requested() -> Requested {
+        [("n1".to_owned(), ["driver-580".to_owned()].into())].into()
     }
 
     const CURED: CuredByReboot<'_> = CuredByReboot { reasons: &[], by: &[] };
@@ -210,10 +214,10 @@ mod tests {
             ("Kill task failed", "root", Some("DOWN"), true),
         ] {
             let before = NodeInfo { reason_user: Some(user.to_owned()), ..node("IDLE+DRAIN", reason) };
-            let known = observe(&Drains::new(), &[before], &rollouts(), &cured);
+            let known = observe(&Drains::new(), &[before], &requested(), &cured);
             let mut issued = node("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued");
             issued.next_state = next_state.map(str::to_owned);
-            let known = observe(&known, std::slice::from_ref(&issued), &rollouts(), &cured);
+            let known = observe(&known, std::slice::from_ref(&issued), &requested(), &cured);
             assert_eq!(still_drained(&known, &issued).is_some(), kept, "{reason} {user} {next_state:?}");
         }
     }
@@ -284,7 +288,7 @@ mod tests {
             ("IDLE", "driver-580", false),
             ("IDLE+DRAIN+REBOOT_REQUESTED", "driver", false),
         ] {
-            left = observe_left_by_reboots(&left, &[node(state, reason)], &rollouts());
+            left = observe_left_by_reboots(&left, &[node(state, reason)], &requested());
             assert_eq!(!left.is_empty(), expected, "{state} {reason}");
         }
     }
@@ -319,8 +323,21 @@ mod tests {
             ("DOWN+DRAIN", "Reboot ASAP : reboot issued : reboot timed out", None),
             ("DOWN", "Not responding", None),
         ] {
-            known = observe(&known, &[node(state, reason)], &rollouts(), &CURED);
+            known = observe(&known, &[node(state, reason)], &requested(), &CURED);
             assert_eq!(known.get("n1").map(|drain| drain.reason.as_str()), expected, "{state} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_equals_the_name_of_a_rollout_is_ours_only_with_a_request() {
+        let drained = node("IDLE+DRAIN", "driver-580");
+        let [other, none] = [[("n2".to_owned(), ["driver-580".to_owned()].into())].into(), Requested::new()];
+        for (requested, is_theirs) in [(&requested(), false), (&other, true), (&none, true)] {
+            let nodes = std::slice::from_ref(&drained);
+            let known = observe(&Drains::new(), nodes, requested, &CURED);
+            assert_eq!(known.contains_key("n1"), is_theirs, "{requested:?}");
+            let left = observe_left_by_reboots(&BTreeSet::new(), nodes, requested);
+            assert_eq!(left.is_empty(), is_theirs, "{requested:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The cluster as the planner sees it: nodes, jobs and reservations, found by node.
 
 use super::Input;
+use rollout_core::rollout::journal::NodeRecord;
 use rollout_core::slurm::availability::{Availability, Unavailable};
 use rollout_core::slurm::jobs::{FreeAt, Job, NoEnd, by_node, free_at};
 use rollout_core::slurm::node::NodeInfo;
@@ -92,13 +93,22 @@ impl<'a> Cluster<'a> {
         self.ours.get(name_of(rollout, node).as_str()).copied()
     }
 
+    /// Returns whether a rollout may have left its name as the Reason of a node.
+    fn requests(&self, rollout: &str, node: &str) -> bool {
+        let record = self.input.view.snapshot.rollout(rollout).and_then(|rollout| rollout.records.get(node));
+        record.is_some_and(NodeRecord::may_have_set_reason)
+    }
+
     /// Returns the drain of a node that is neither ours nor that of a reboot: the Reason, and the user who set it.
     pub(crate) fn foreign_drain(
         &self,
         rollout: &str,
         info: &'a NodeInfo,
     ) -> Option<(&'a str, Option<&'a str>)> {
-        if !info.has("DRAIN") && !info.has("FAIL") || is_ours(rollout, info) {
+        // Others may drain it with the name of the rollout as the Reason. Slurm's notes tell a reboot's.
+        let is_named = info.reason.as_deref() == Some(rollout);
+        let is_ours = is_ours(rollout, info) && (!is_named || self.requests(rollout, &info.name));
+        if !info.has("DRAIN") && !info.has("FAIL") || is_ours {
             return None;
         }
         if let Some(drain) = self.input.view.snapshot.drains.get(&info.name) {

@@ -3,7 +3,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `now 2026-12-01T02:00` | the present, in UTC. Monday, 2026-11-30T20:00, if there is none |
-//! | `node n[1-4] IDLE+DRAIN by bob: bad DIMM` | nodes as Slurm shows them; `at` and `boot` give times |
+//! | `node n[1-4] IDLE+DRAIN by bob: bad DIMM` | nodes as Slurm shows them; `at`, `boot` and `slurmd` give times |
 //! | `features n1 a100` | features of nodes |
 //! | `drained n1 by bob: bad DIMM` | a drain that the state directory knows |
 //! | `job 7 R n[1-2] -1h +30m` | a job with its state, nodes, start and end; `none` is no limit |
@@ -157,6 +157,7 @@ fn node(now_ms: u64, name: &str, state: &str, rest: &[&str]) -> NodeInfo {
         let seconds = || Some(relative(now_ms, value) / 1000);
         match *key {
             "boot" => info.boot_s = seconds(),
+            "slurmd" => info.slurmd_start_s = seconds(),
             "at" => info.reason_s = seconds(),
             "by" => {
                 let (by, reason) = by(&rest[1..]);
@@ -216,6 +217,7 @@ fn entry(words: &[&str]) -> Entry {
         ["ended", job, nodes] => {
             Entry::JobEnded { job: job.parse().unwrap(), nodes: set(nodes), how: JobEnd::Requeued }
         }
+        ["pre-staged", nodes] => Entry::PreStaged { nodes: set(nodes), order, drained: None },
         ["ordering", nodes] => Entry::Ordering { nodes: set(nodes), order, until_ms: 0 },
         ["ordered", nodes] => Entry::Ordered { nodes: set(nodes), order, volatile: false },
         ["refused", nodes, why @ ..] => Entry::Refused { nodes: set(nodes), order, why: why.join(" ") },

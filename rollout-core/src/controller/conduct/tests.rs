@@ -1,8 +1,9 @@
 use super::*;
 use crate::agent::phase::Phase;
+use crate::controller::closing::closable;
 use crate::controller::freeze::Freeze;
 use crate::controller::snapshot::Unreadable;
-use crate::controller::testing::{Boot, LINK, record, rollout};
+use crate::controller::testing::{Boot, LINK, ORDERED_MS, record, rollout};
 use crate::rollout::journal::{KeptOut, Progress, Request, Way};
 
 const UPDATED: Progress = Progress::Seen(Phase::Updated);
@@ -147,9 +148,44 @@ fn resume_by_state() {
     ] {
         assert_eq!(line(resume(&under_way(state.clone()), "driver")), expected, "{state:?}");
     }
-    for state in [ConductState::NotStarted, ConductState::Running, paused(), halted()] {
+    for state in [ConductState::NotStarted, ConductState::Running, paused()] {
         assert_eq!(line(resume(&over(state.clone()), "driver")), OVER, "{state:?}");
     }
+    let last = over(halted());
+    assert_eq!(line(resume(&last, "driver")), "[resumed] resumed, failures so far no longer count");
+}
+
+#[test]
+fn resume_lets_nodes_without_an_order_wait_again() {
+    let requested = |progress, taken| {
+        let request = Request { at_ms: 1, way: Way::Asap, taken, withdrawing: false, drained: None };
+        NodeRecord { request: Some(request), ..record(progress) }
+    };
+    const AGAIN: &str =
+        "[resumed] resumed, failures so far no longer count, requests n1 again if it got no order";
+    const WAY_ON: &str =
+        "which is running; if it got no order, `slurm-rollout resume driver` requests it again";
+    const ALREADY: &str = "[] is running already";
+    for (record, expected) in [
+        (record(Progress::Refused), AGAIN),
+        (record(Progress::Unreachable), AGAIN),
+        (record(Progress::Ordering { until_ms: 1 }), AGAIN),
+        (requested(Progress::Staged, true), AGAIN),
+        (requested(Progress::Refused, true), AGAIN),
+        // It is about to be requested again.
+        (requested(Progress::Refused, false), ALREADY),
+        (requested(Progress::Staged, false), ALREADY),
+        (record(Progress::Ordered), ALREADY),
+        (record(Progress::Lost), ALREADY),
+    ] {
+        let records = [("n1", record.clone()), ("n2", self::record(Progress::Staged))];
+        let running = snapshot(ConductState::Running, &records);
+        assert_eq!(line(resume(&running, "driver")), expected, "{record:?}");
+        let way_on = way_on(&running.rollouts[0], "n1");
+        assert_eq!(way_on == WAY_ON, expected == AGAIN, "{record:?} {way_on}");
+    }
+    let refused = [("n1", record(Progress::Refused))];
+    assert_eq!(line(resume(&snapshot(paused(), &refused), "driver")), "[resumed] resumed");
 }
 
 #[test]
@@ -243,10 +279,10 @@ fn a_rollout_is_looked_after_while_it_acts_or_has_left_something_in_slurm() {
     for (record, is_over, running, other) in [
         (record(Progress::Staged), false, true, false),
         (record(Progress::Refused), false, true, false),
-        (record(Progress::Ordered), false, false, false),
-        (record(Progress::Lost), false, false, false),
+        (record(Progress::Lost), false, true, false),
         (record(UPDATED), true, false, false),
-        (record(Progress::Seen(Phase::RolledBack)).with_boot(Boot::Changed), false, false, false),
+        (record(Progress::Seen(Phase::RolledBack)), true, true, false),
+        (record(Progress::Seen(Phase::RolledBack)).with_boot(Boot::Changed), false, true, false),
         (requested.clone(), false, true, true),
         (NodeRecord { progress: UPDATED, ..requested }, false, true, true),
         (kept_out.clone(), false, true, true),
@@ -258,12 +294,44 @@ fn a_rollout_is_looked_after_while_it_acts_or_has_left_something_in_slurm() {
             (paused(), other),
             (halted(), other),
             // Nodes that still wait are unstaged.
-            (ConductState::Stopped, running),
+            (ConductState::Stopped, other || record.progress.is_pending()),
         ] {
+            let is_over = is_over && state != halted();
             let rollout = snapshot(state.clone(), &[("n1", record.clone())]).rollouts.remove(0);
             assert_eq!(rollout.needs_executor(), needed, "{state:?} {record:?}");
             assert_eq!(rollout.is_over(), is_over, "{state:?} {record:?}");
         }
+    }
+}
+
+#[test]
+fn the_last_failures_halt_a_rollout_before_it_is_left_alone() {
+    for (state, progress, counted_from_ms, needed) in [
+        (ConductState::Running, Progress::Ordered, 0, true),
+        (paused(), Progress::Ordered, 0, true),
+        (halted(), Progress::Ordered, 0, false),
+        (ConductState::Stopped, Progress::Ordered, 0, false),
+        (ConductState::NotStarted, Progress::Ordered, 0, false),
+        (ConductState::Running, Progress::Seen(Phase::Held), 0, true),
+        // An admin has seen it.
+        (ConductState::Running, Progress::Seen(Phase::Held), ORDERED_MS, false),
+        (ConductState::Running, Progress::Seen(Phase::RolledBack), ORDERED_MS, false),
+    ] {
+        let mut rollout = snapshot(state.clone(), &[("n1", record(progress))]).rollouts.remove(0);
+        rollout.conduct.counted_from_ms = counted_from_ms;
+        assert_eq!(rollout.needs_executor(), needed, "{state:?} {progress:?} {counted_from_ms}");
+    }
+    let rolled_back = [("n1", record(Progress::Seen(Phase::RolledBack)))];
+    for (state, after_ms, is_closed) in [
+        (ConductState::Running, 60_000, false),
+        (ConductState::Running, 60_001, true),
+        (paused(), 60_000, false),
+        (halted(), 60_001, false),
+        (ConductState::Stopped, 0, true),
+        (ConductState::NotStarted, 0, true),
+    ] {
+        let closed = closable(&snapshot(state.clone(), &rolled_back), &NodeSet::new(), ORDERED_MS + after_ms);
+        assert_eq!(!closed.is_empty(), is_closed, "{state:?} {after_ms}");
     }
 }
 
@@ -276,7 +344,7 @@ fn the_state_is_described() {
         (ConductState::Running, Some("running since noon, by ann@ctl"), Some("done")),
         (paused(), Some("paused since noon, by ann@ctl: noise"), Some("done")),
         (ConductState::Paused { why: None }, Some("paused since noon, by ann@ctl"), Some("done")),
-        (halted(), Some("halted since noon: 2 nodes failed"), Some("done")),
+        (halted(), Some("halted since noon: 2 nodes failed"), Some("halted since noon: 2 nodes failed")),
         (
             ConductState::Stopped,
             Some("stopped since noon, by ann@ctl"),

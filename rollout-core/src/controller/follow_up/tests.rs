@@ -4,6 +4,7 @@ use super::*;
 use crate::controller::testing::{
     Boot, IMAGE, LINK, NEW_BOOT, Node, OLD_BOOT, agent, id, nodes as node_set, record, rollout, slurm,
 };
+use crate::rollout::journal::{Request, Way};
 
 const HELD: Progress = Progress::Seen(Phase::Held);
 const ROLLED_BACK: Progress = Progress::Seen(Phase::RolledBack);
@@ -56,6 +57,28 @@ fn nodes_are_asked_at_once_when_slurm_shows_them_back() {
         let expected = if is_asked { node_set("n1") } else { NodeSet::new() };
         assert_eq!(returned(&node.0.snapshot, &[slurm(state, "")]), expected, "{progress:?} {state}");
     }
+}
+
+#[test]
+fn a_node_with_the_order_in_advance_is_asked_once_its_request_is_gone() {
+    let request = Request { at_ms: 1, way: Way::Asap, taken: true, withdrawing: false, drained: None };
+    let pre_staged = || record(Progress::Staged).pre_staged(1);
+    let requested = |record| NodeRecord { request: Some(request.clone()), ..record };
+    for (record, state, is_asked) in [
+        (requested(pre_staged()), "IDLE", true),
+        (requested(pre_staged()), "MIXED+DRAIN+REBOOT_REQUESTED", false),
+        (requested(pre_staged()), "DOWN+DRAIN+REBOOT_ISSUED", false),
+        (requested(pre_staged()), "DOWN", false),
+        (requested(record(Progress::Staged)), "IDLE", false),
+        (pre_staged(), "IDLE", false),
+    ] {
+        let node = Node::in_rollout("driver", record.clone());
+        let expected = if is_asked { node_set("n1") } else { NodeSet::new() };
+        assert_eq!(returned(&node.0.snapshot, &[slurm(state, "")]), expected, "{record:?} {state}");
+    }
+    let back = Node::in_rollout("driver", requested(pre_staged()));
+    let back = back.agent(agent(NEW_BOOT).at(1, Phase::Updated).for_rollout("driver"));
+    assert_eq!(step(&back), ended(Phase::Updated, None));
 }
 
 /// Returns the only step that is due.

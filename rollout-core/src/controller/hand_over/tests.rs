@@ -2,7 +2,7 @@ use super::*;
 use crate::agent::phase::Phase;
 use crate::controller::snapshot::Snapshot;
 use crate::controller::testing::{Boot, IMAGE, LINK, id, record, rollout};
-use crate::rollout::journal::NodeRecords;
+use crate::rollout::journal::{self, NodeRecords, Way};
 use crate::slurm::drains::Drain;
 
 fn info(name: &str, state: &[&str]) -> NodeInfo {
@@ -192,5 +192,26 @@ fn a_reboot_that_must_name_the_rollout_and_does_not_is_plain() {
         let (groups, _) = group(&unasked, &snapshot, 100_000);
         let rollouts: Vec<_> = groups.keys().map(|group| group.rollout).collect();
         assert_eq!(rollouts, [(apply == ApplyBy::Any).then_some("driver")], "Slurm was not asked");
+    }
+}
+
+#[test]
+fn a_reboot_that_the_rollout_requested_need_not_name_it() {
+    for (way, reason) in [
+        (Way::Drained, Some("hw : reboot issued")),
+        (Way::Reserved, Some("reboot issued")),
+        (Way::Reserved, None),
+    ] {
+        let requested = journal::Request { at_ms: 1, way, taken: true, withdrawing: false, drained: None };
+        let node = NodeRecord { request: Some(requested), ..record(Progress::Staged) };
+        let snapshot =
+            Snapshot { rollouts: vec![rollout("driver", LINK, &[("n1", node)])], ..Snapshot::default() };
+        let only_named_in = Some(reason.unwrap_or_default().to_owned());
+        for plain in [false, true] {
+            let taken = [HandedOver { only_named_in: only_named_in.clone(), plain, ..handed("n1") }];
+            let (groups, _) = group(&taken, &snapshot, 100_000);
+            let rollouts: Vec<_> = groups.keys().map(|group| group.rollout).collect();
+            assert_eq!(rollouts, [(!plain).then_some("driver")], "{way:?} {reason:?} {plain}");
+        }
     }
 }

@@ -111,7 +111,11 @@ fn a_node_that_waits_is_told_how_it_gets_its_turn() {
     let (halted, paused) = (ConductState::Halted { why: "x".into() }, ConductState::Paused { why: None });
     for (state, cancelled, expected) in [
         (ConductState::NotStarted, false, "`scontrol reboot` it again"),
-        (ConductState::Running, false, "which is running and requests its reboot"),
+        (
+            ConductState::Running,
+            false,
+            "which is running; if it got no order, `slurm-rollout resume A` requests it again",
+        ),
         (
             ConductState::Running,
             true,

@@ -442,6 +442,9 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
     }
     record.ordering_ms.get_or_insert(line.t_ms);
     end_boot_claim(&mut record, order);
+    if matches!(progress, Progress::Ordered | Progress::Covered) {
+        request::end(&mut record);
+    }
     let record = NodeRecord { progress, since_ms: line.t_ms, why: why.cloned(), ..record };
     Some(accept(record, line))
 }
@@ -491,5 +494,6 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
         },
     };
     end_boot_claim(&mut record, order);
+    request::end(&mut record);
     Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, ..record })
 }

@@ -53,6 +53,15 @@ impl Way {
     }
 }
 
+impl NodeRecord {
+    /// Returns whether the node's Reason may be that of our request: there is one, somebody cancelled it, or we keep
+    /// the node out of service.
+    #[must_use]
+    pub fn may_have_set_reason(&self) -> bool {
+        self.request.is_some() || self.cancelled || self.kept_out.is_some()
+    }
+}
+
 /// Applies a line about requests and drains to a node's record.
 pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
     if let Entry::Requested { way: Way::Reserved, .. } = &line.entry {
@@ -86,4 +95,10 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
         _ => {}
     }
     record
+}
+
+/// Ends the request of a node whose order was taken, or has ended. If slurmd has the node rebooted, no line tells when
+/// it was handed over.
+pub(super) fn end(record: &mut NodeRecord) {
+    (record.request, record.cancelled) = (None, false);
 }

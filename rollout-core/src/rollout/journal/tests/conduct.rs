@@ -1,5 +1,6 @@
 //! Started rollouts.
 
+use super::answers::{covered, under_way};
 use super::*;
 use ConductState as S;
 
@@ -43,6 +44,10 @@ fn kept_out(reason: &str) -> Entry {
 
 fn let_in() -> Entry {
     Entry::LetIn { nodes: nodes() }
+}
+
+fn pre_staged(order: u128) -> Entry {
+    Entry::PreStaged { nodes: nodes(), order: id(order), drained: None }
 }
 
 fn updated() -> Entry {
@@ -185,9 +190,17 @@ fn a_request_lasts_until_it_is_withdrawn_or_leads_to_an_order() {
             request(140, Way::Asap, false),
             false,
         ),
-        // An answer that was given up comes late: the request is still there and must be withdrawn.
+        // An answer that was given up comes late: the reboot that Slurm still has is a plain one.
+        (vec![staged(), ordering(1, 115), asked(Way::Asap), ordered(1)], None, false),
+        // slurmd had the node rebooted, with the order that its agent held in advance.
+        (vec![staged(), pre_staged(1), asked(Way::Asap), taken(), ordered(1)], None, false),
+        (vec![staged(), pre_staged(1), asked(Way::Asap), taken(), under_way(1, Some(2))], None, false),
+        (vec![staged(), pre_staged(1), asked(Way::Asap), taken(), covered(1, None)], None, false),
+        (vec![staged(), pre_staged(1), asked(Way::Asap), taken(), updated()], None, false),
+        (vec![staged(), pre_staged(1), asked(Way::Asap), withdrawn(true), updated()], None, false),
+        // A refusal that comes late leaves it to be withdrawn.
         (
-            vec![staged(), ordering(1, 115), asked(Way::Asap), ordered(1)],
+            vec![staged(), ordering(1, 115), asked(Way::Asap), refused(1)],
             request(120, Way::Asap, false),
             false,
         ),

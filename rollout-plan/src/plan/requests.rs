@@ -12,8 +12,8 @@ use super::step::{Effect, Step};
 use super::units::Unit;
 use super::waves::Waves;
 use crate::group::Group;
-use crate::standing::{Member, Skip, Standing};
-use crate::strategy::{Down, Order, Strategy};
+use crate::standing::{Member, Standing};
+use crate::strategy::{Order, Strategy};
 use crate::why::Why;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Way};
@@ -215,10 +215,7 @@ impl<'a> Tick<'_, 'a> {
         waiting: &[&'b Member<'a>],
     ) -> Result<(Preference, Goes<'b, 'a>), Vec<Why>> {
         let rollout = candidates.rollout;
-        let is_down = |member: &Member<'_>| member.standing == Standing::Skipped(Skip::Down);
-        if candidates.strategy.down == Down::Cancel
-            && let Some(down) = rollout.members_of(unit).find(|member| is_down(member))
-        {
+        if let Some(down) = unit.cancelled_by(rollout) {
             return Err(of_group(unit, waiting, down.name, &explain(self.cluster, down)));
         }
         let mut ways = Vec::new();

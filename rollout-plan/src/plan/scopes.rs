@@ -11,6 +11,7 @@ use crate::floor::{Floor, Part};
 use crate::why::Why;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::availability::Unavailable;
+use rollout_core::slurm::node::NodeInfo;
 use std::collections::{HashMap, HashSet};
 
 /// Place of a rollout among those of a plan.
@@ -45,14 +46,28 @@ pub(super) struct Scopes {
     of_node: HashMap<String, Vec<(usize, usize)>>,
 }
 
-/// Nodes that are out or about to be: those that start no jobs, and those whose reboot or drain is requested, though
+/// Nodes that are out or about to be: those that accept no jobs, and those whose reboot or drain is requested, though
 /// only in a journal.
 fn nodes_out<'a>(cluster: &Cluster<'a>, rollouts: &[Rollout<'a>]) -> HashSet<&'a str> {
     let slurm = cluster.input.view.slurm.iter();
-    let in_slurm = slurm.filter(|(_, info)| unavailable(info).is_some() || info.has("REBOOT_REQUESTED"));
+    let in_slurm = slurm.filter(|(_, info)| !accepts_jobs(info) || info.has("REBOOT_REQUESTED"));
     let members = rollouts.iter().flat_map(|rollout| &rollout.members);
     let ours = members.filter(|member| member.holds_slot).map(|member| member.name);
     in_slurm.map(|(name, _)| name.as_str()).chain(ours).collect()
+}
+
+/// Returns whether a node accepts jobs. Slurm starts one that is powered down to save power for them, unless it is DOWN,
+/// DRAIN or FAIL as well, but not before the end of SuspendTimeout (`_do_power_work` in `src/slurmctld/power_save.c`,
+/// 22.05 to 26.05).
+fn accepts_jobs(info: &NodeInfo) -> bool {
+    match unavailable(info) {
+        None => true,
+        Some(Unavailable::Asleep) => {
+            let state = info.state.iter().filter(|word| *word != "POWERED_DOWN").cloned().collect();
+            unavailable(&NodeInfo { state, ..NodeInfo::default() }).is_none()
+        }
+        Some(_) => false,
+    }
 }
 
 impl Scopes {
@@ -225,7 +240,7 @@ impl Scope {
     }
 }
 
-/// Returns the nodes of a part of the cluster. `None` if Slurm does not show the partition.
+/// Returns the nodes of a part of the cluster. `None` if Slurm does not show the partition, or no node with the feature.
 fn nodes_of(cluster: &Cluster<'_>, part: &Part) -> Option<Vec<String>> {
     let slurm = &cluster.input.view.slurm;
     match part {
@@ -235,7 +250,9 @@ fn nodes_of(cluster: &Cluster<'_>, part: &Part) -> Option<Vec<String>> {
         }
         Part::Feature(feature) => {
             let with = slurm.values().filter(|info| info.features.iter().any(|other| other == feature));
-            Some(with.map(|info| info.name.clone()).collect())
+            let names: Vec<String> = with.map(|info| info.name.clone()).collect();
+            // A feature that was set by scontrol is gone once slurmctld restarts.
+            Some(names).filter(|names| !names.is_empty())
         }
         Part::Nodes(nodes) => Some(nodes.iter().map(str::to_owned).collect()),
     }

@@ -7,6 +7,7 @@ use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, NodeRecord, Progress, Way};
 use rollout_core::slurm::availability::Availability;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_plan::plan::{Effect, Plan};
 use std::collections::BTreeSet;
 
@@ -38,6 +39,7 @@ fn nodes() -> impl Strategy<Value = String> {
         "DOWN+DRAIN at -5m by root: a : reboot issued : reboot timed out",
         "IDLE boot -5m",
         "IDLE+CLOUD+POWERED_DOWN",
+        "DOWN+CLOUD+POWERED_DOWN by slurm: ResumeTimeout reached",
         "IDLE+CLOUD+POWERING_UP",
         "IDLE+NOT_RESPONDING",
         "IDLE+PLANNED",
@@ -209,9 +211,13 @@ fn is_available(world: &World, node: &str) -> bool {
     let is_taken = states
         .filter_map(|state| state.records.get(node).cloned())
         .any(|record| is_taken(world, node, &record));
+    let accepts_jobs = |info: &NodeInfo| {
+        // One that sleeps is started for jobs.
+        let state = info.state.iter().filter(|word| *word != "POWERED_DOWN").cloned().collect();
+        Availability::of(&NodeInfo { state, ..NodeInfo::default() }).is_available()
+    };
     let info = world.nodes.get(node);
-    !is_taken
-        && info.is_some_and(|info| Availability::of(info).is_available() && !info.has("REBOOT_REQUESTED"))
+    !is_taken && info.is_some_and(|info| accepts_jobs(info) && !info.has("REBOOT_REQUESTED"))
 }
 
 /// Returns whether a node is out through its rollout.

@@ -226,6 +226,16 @@ fn holds_slot(world: &World, node: &str, record: &NodeRecord) -> bool {
     is_out || is_taken(world, node, record)
 }
 
+/// Returns whether a node reboots, or will.
+fn is_rebooting(world: &World, node: &str) -> bool {
+    let is_ours = world.rollouts.iter().map(Written::state).any(|state| {
+        let record = state.records.get(node).map(|record| NodeRecord { kept_out: None, ..record.clone() });
+        record.is_some_and(|record| holds_slot(world, node, &record))
+    });
+    let info = world.nodes.get(node);
+    is_ours || info.is_some_and(|info| info.has("REBOOT_REQUESTED") || info.has("REBOOT_ISSUED"))
+}
+
 fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     let goes = goes(plan);
     let nodes: BTreeSet<&str> = goes.iter().map(|(_, node)| node.as_str()).collect();
@@ -259,6 +269,17 @@ fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
             let out = set.members.iter().filter(is_out).count();
             let is_of = own.iter().any(|node| set.members.iter().any(|member| member.contains(node)));
             prop_assert!(!is_of || out <= set.at_once, "exclusive {}: {out} out", set.label);
+            // A straggler may go while others are out of service, but not while they reboot.
+            let reboots = |node: &str| is_rebooting(world, node) || nodes.contains(node);
+            let rebooting = set.members.iter().filter(|member| member.iter().any(reboots)).count();
+            let goes_now = |(id, node): &(String, String)| {
+                *id == rollout.id && set.members.iter().any(|member| member.contains(node))
+            };
+            prop_assert!(
+                !goes.iter().any(goes_now) || rebooting <= set.at_once,
+                "exclusive {}: {rebooting} reboot",
+                set.label
+            );
         }
     }
     let all: Vec<&String> = goes.iter().map(|(_, node)| node).collect();

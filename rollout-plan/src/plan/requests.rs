@@ -187,7 +187,7 @@ impl<'a> Tick<'_, 'a> {
             if waiting.is_empty() {
                 continue;
             }
-            let turn = waiting.iter().find_map(|member| waves.blocks(member.name));
+            let turn = waves.blocks_unit(waiting.iter().map(|member| member.name));
             if let Some(why) = blocked.cloned().or(turn) {
                 waiting.iter().for_each(|member| self.wait(member.name, why.clone()));
                 continue;
@@ -331,7 +331,7 @@ impl<'a> Tick<'_, 'a> {
         };
         let is_full = self.requested > 0 && self.requested.saturating_add(nodes) > limit;
         // An earlier unit may have filled the wave.
-        let why = names().find_map(|name| waves.blocks(name));
+        let why = waves.blocks_unit(names());
         let why =
             why.or_else(|| scopes.blocked(index, names())).map(|why| self.too_large(rollout, candidate, why));
         if let Some(why) = why.or_else(|| is_full.then_some(Why::NextTick { limit })) {

@@ -34,10 +34,13 @@ impl<'a> Waves<'a> {
     pub(crate) fn new(cluster: &Cluster<'a>, rollout: &Rollout<'a>, strategy: &'a Strategy) -> Self {
         let named = named(&strategy.waves);
         let (begun, taken) = begun(rollout, strategy, &named);
+        let never = &cluster.input.limits.never;
         let reachable = |name: &str| {
-            rollout.member(name).is_some_and(|member| !matches!(member.standing, Standing::Skipped(_)))
+            let member = rollout.member(name).filter(|_| !never.contains(name));
+            member.is_some_and(|member| !matches!(member.standing, Standing::Skipped(_)))
         };
-        let free = strategy.nodes.iter().filter(|name| !named.contains_key(name) && reachable(name)).count();
+        let counts = |name: &str| begun.contains_key(name) || reachable(name);
+        let free = strategy.nodes.iter().filter(|name| !named.contains_key(name) && counts(name)).count();
         let mut waves = Self {
             waves: &strategy.waves,
             named,

@@ -42,7 +42,7 @@ pub use step::{Effect, Step};
 
 use crate::limits::Limits;
 use crate::standing::{Member, Skip, Standing};
-use crate::strategy::{Down, Strategy, is_meant};
+use crate::strategy::{Strategy, is_meant};
 use crate::why::Why;
 use cluster::Cluster;
 use rollout_core::controller::snapshot::RolloutState;
@@ -271,29 +271,28 @@ impl<'a> Tick<'_, 'a> {
     /// Takes nodes out of a rollout that was stopped, and those that are down if the strategy cancels such nodes.
     fn unstage(&mut self, rollout: &Rollout<'a>) {
         let is_stopped = matches!(rollout.stance, Stance::End(Some(_)));
-        let cancels_down = rollout.stance == Stance::Request
-            && rollout.strategy.is_some_and(|strategy| strategy.down == Down::Cancel);
         let goes = |standing: Standing| match standing {
             Standing::Waiting | Standing::Failed(_) | Standing::Skipped(_) => is_stopped,
             Standing::Requested | Standing::Out | Standing::Updated => false,
         };
+        let is_pending = |member: &Member<'_>| member.record.progress.may_be_ordered(self.cluster.now_ms);
+        // A request, a drain or a reservation is taken back first, since their record goes as well.
+        let is_clean = |member: &Member<'a>| {
+            !member.record.has_traces_in_slurm() || self.has_no_trace_left(member, rollout.id())
+        };
         let mut nodes: Vec<String> = Vec::new();
-        for member in &rollout.members {
-            let is_pending = member.record.progress.may_be_ordered(self.cluster.now_ms);
-            // A request, a drain or a reservation is taken back first, since their record goes as well.
-            let has_traces = member.record.has_traces_in_slurm();
-            let is_clean = !has_traces || self.has_no_trace_left(member, rollout.id());
-            if is_pending && goes(member.standing) && is_clean {
+        for member in rollout.members.iter().filter(|member| is_pending(member) && goes(member.standing)) {
+            if is_clean(member) {
                 nodes.push(member.name.to_owned());
             }
         }
-        for unit in rollout.units.iter().filter(|_| cancels_down) {
-            let mut members = rollout.members_of(unit);
-            if members.any(|member| member.standing == Standing::Skipped(Skip::Down)) {
-                let left = rollout.members_of(unit).filter(|member| !member.has_begun());
-                let left = left.filter(|member| member.record.progress.may_be_ordered(self.cluster.now_ms));
-                let left = left.filter(|member| !member.record.reserved);
-                nodes.extend(left.map(|member| member.name.to_owned()));
+        for unit in rollout.units.iter().filter(|_| rollout.stance == Stance::Request) {
+            let members = rollout.members_of(unit).filter(|_| unit.cancelled_by(rollout).is_some());
+            let left = members.filter(|member| !member.has_begun() && is_pending(member));
+            let left: Vec<&Member<'a>> = left.collect();
+            // All at once, since without the one that is down the others would go.
+            if left.iter().all(|member| is_clean(member)) {
+                nodes.extend(left.iter().map(|member| member.name.to_owned()));
             }
         }
         if !nodes.is_empty() {

@@ -55,6 +55,10 @@ impl<'a> Tick<'_, 'a> {
     /// Removes drains of ours that are no longer needed, and records those that are gone.
     pub(super) fn let_in(&mut self, rollout: &Rollout<'a>) {
         let groups = Ordered::of(rollout);
+        let units = rollout.units.iter().filter(|_| rollout.stance == Stance::Request);
+        let cancelled = units.filter(|unit| unit.cancelled_by(rollout).is_some());
+        let cancelled: HashSet<&str> =
+            cancelled.flat_map(|unit| rollout.members_of(unit)).map(|member| member.name).collect();
         let mut undrain: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
         let mut gone: Vec<String> = Vec::new();
         for member in &rollout.members {
@@ -63,6 +67,7 @@ impl<'a> Tick<'_, 'a> {
             let stays = groups.staying.contains(member.name);
             let is_needless =
                 is_needless(rollout, member, is_group) || !stays && self.gives_up(rollout, member, is_group);
+            let is_needless = is_needless || cancelled.contains(member.name) && !member.has_begun();
             let is_needless = is_needless || member.kept_out.is_none();
             if member.info.is_none() || !is_needless {
                 continue;

@@ -12,8 +12,8 @@ use super::step::{Effect, Step};
 use super::units::Unit;
 use super::waves::Waves;
 use crate::group::Group;
-use crate::standing::{Member, Skip, Standing};
-use crate::strategy::{Down, Order, Strategy};
+use crate::standing::{Member, Standing};
+use crate::strategy::{Order, Strategy};
 use crate::why::Why;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Way};
@@ -187,7 +187,7 @@ impl<'a> Tick<'_, 'a> {
             if waiting.is_empty() {
                 continue;
             }
-            let turn = waiting.iter().find_map(|member| waves.blocks(member.name));
+            let turn = waves.blocks_unit(waiting.iter().map(|member| member.name));
             if let Some(why) = blocked.cloned().or(turn) {
                 waiting.iter().for_each(|member| self.wait(member.name, why.clone()));
                 continue;
@@ -215,10 +215,7 @@ impl<'a> Tick<'_, 'a> {
         waiting: &[&'b Member<'a>],
     ) -> Result<(Preference, Goes<'b, 'a>), Vec<Why>> {
         let rollout = candidates.rollout;
-        let is_down = |member: &Member<'_>| member.standing == Standing::Skipped(Skip::Down);
-        if candidates.strategy.down == Down::Cancel
-            && let Some(down) = rollout.members_of(unit).find(|member| is_down(member))
-        {
+        if let Some(down) = unit.cancelled_by(rollout) {
             return Err(of_group(unit, waiting, down.name, &explain(self.cluster, down)));
         }
         let mut ways = Vec::new();
@@ -334,7 +331,7 @@ impl<'a> Tick<'_, 'a> {
         };
         let is_full = self.requested > 0 && self.requested.saturating_add(nodes) > limit;
         // An earlier unit may have filled the wave.
-        let why = names().find_map(|name| waves.blocks(name));
+        let why = waves.blocks_unit(names());
         let why =
             why.or_else(|| scopes.blocked(index, names())).map(|why| self.too_large(rollout, candidate, why));
         if let Some(why) = why.or_else(|| is_full.then_some(Why::NextTick { limit })) {

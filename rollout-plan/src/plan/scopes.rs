@@ -2,16 +2,20 @@
 //! rollout, those of a site, those of a floor, the groups of an exclusive set.
 //!
 //! A scope counts a member that is out already once. Requesting it takes no more room, except in an exclusive set:
-//! a reboot of one member while another is out is what such a set forbids.
+//! a reboot of one member while another is out is what such a set forbids. There, a group is out only while nodes of it
+//! reboot, because some node of a large group is always down. A straggler, which our drain keeps out of service, is
+//! only in the way of members in service: two stragglers would wait for each other for ever.
 
 use super::cluster::{Cluster, unavailable};
 use super::rollouts::Rollout;
 use crate::exclusive::ExclusiveSet;
 use crate::floor::{Floor, Part};
+use crate::standing::{Member, Standing};
 use crate::why::Why;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::availability::Unavailable;
-use std::collections::{HashMap, HashSet};
+use rollout_core::slurm::node::NodeInfo;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Place of a rollout among those of a plan.
 pub(super) type RolloutIndex = usize;
@@ -33,6 +37,10 @@ struct Scope {
     out: usize,
     /// For each member the node that is out, if one is.
     members: Vec<Option<String>>,
+    /// Members of an exclusive set that are a single node which is out of service, though it may not reboot.
+    absent: BTreeMap<usize, String>,
+    /// Those of them that our drain keeps out of service.
+    stragglers: HashSet<usize>,
     /// The rollout whose requests it limits. `None` for all.
     only: Option<RolloutIndex>,
 }
@@ -45,20 +53,77 @@ pub(super) struct Scopes {
     of_node: HashMap<String, Vec<(usize, usize)>>,
 }
 
-/// Nodes that are out or about to be: those that start no jobs, and those whose reboot or drain is requested, though
-/// only in a journal.
-fn nodes_out<'a>(cluster: &Cluster<'a>, rollouts: &[Rollout<'a>]) -> HashSet<&'a str> {
-    let slurm = cluster.input.view.slurm.iter();
-    let in_slurm = slurm.filter(|(_, info)| unavailable(info).is_some() || info.has("REBOOT_REQUESTED"));
-    let members = rollouts.iter().flat_map(|rollout| &rollout.members);
-    let ours = members.filter(|member| member.holds_slot).map(|member| member.name);
-    in_slurm.map(|(name, _)| name.as_str()).chain(ours).collect()
+/// Nodes that are out or about to be.
+struct NodesOut<'b, 'a> {
+    cluster: &'b Cluster<'a>,
+    /// Those that accept no jobs, and those whose reboot or drain is requested, though only in a journal.
+    all: HashSet<&'a str>,
+    /// Those that reboot or are about to, and the groups that are drained for it.
+    rebooting: HashSet<&'a str>,
+    /// Those that are back and wait for their update in a drain of ours.
+    stragglers: HashSet<&'a str>,
+}
+
+impl<'b, 'a> NodesOut<'b, 'a> {
+    fn new(cluster: &'b Cluster<'a>, rollouts: &[Rollout<'a>]) -> Self {
+        let stragglers: HashSet<&str> = rollouts.iter().flat_map(stragglers).collect();
+        let members = rollouts.iter().flat_map(|rollout| &rollout.members);
+        let ours = members.filter(|member| member.holds_slot).map(|member| member.name);
+        let (mut all, mut rebooting) = (HashSet::new(), HashSet::new());
+        for name in ours {
+            all.insert(name);
+            if !stragglers.contains(name) {
+                rebooting.insert(name);
+            }
+        }
+        for (name, info) in &cluster.input.view.slurm {
+            let is_rebooting = info.has("REBOOT_REQUESTED") || info.has("REBOOT_ISSUED");
+            if is_rebooting {
+                rebooting.insert(name.as_str());
+            }
+            if is_rebooting || !accepts_jobs(info) {
+                all.insert(name.as_str());
+            }
+        }
+        Self { cluster, all, rebooting, stragglers }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.all.contains(name) || self.cluster.node(name).is_none()
+    }
+}
+
+/// Returns the nodes that were down when their turn came, are back, and wait for their update in a drain of ours.
+fn stragglers<'b, 'a>(rollout: &'b Rollout<'a>) -> impl Iterator<Item = &'a str> + use<'b, 'a> {
+    // A group that comes back in order is drained while it is in service. A node that was down had a Reason.
+    let has_no_reason =
+        |member: &&Member<'_>| member.kept_out.is_some_and(|kept_out| kept_out.reason.is_none());
+    let in_order = rollout.units.iter().filter(|unit| unit.bring_up().is_some());
+    let of_groups = in_order.flat_map(|unit| rollout.members_of(unit)).filter(has_no_reason);
+    let of_groups: HashSet<&str> = of_groups.map(|member| member.name).collect();
+    let waiting = rollout.members.iter().filter(|member| member.standing == Standing::Waiting);
+    let kept_out = waiting.filter(|member| member.kept_out.is_some() && !member.is_queued());
+    kept_out.map(|member| member.name).filter(move |name| !of_groups.contains(name))
+}
+
+/// Returns whether a node accepts jobs. Slurm starts one that is powered down to save power for them, unless it is DOWN,
+/// DRAIN or FAIL as well, but not before the end of SuspendTimeout (`_do_power_work` in `src/slurmctld/power_save.c`,
+/// 22.05 to 26.05).
+fn accepts_jobs(info: &NodeInfo) -> bool {
+    match unavailable(info) {
+        None => true,
+        Some(Unavailable::Asleep) => {
+            let state = info.state.iter().filter(|word| *word != "POWERED_DOWN").cloned().collect();
+            unavailable(&NodeInfo { state, ..NodeInfo::default() }).is_none()
+        }
+        Some(_) => false,
+    }
 }
 
 impl Scopes {
     pub(super) fn new(cluster: &Cluster<'_>, rollouts: &[Rollout<'_>]) -> Self {
-        let (mut scopes, out) = (Self::default(), nodes_out(cluster, rollouts));
-        let is_out = |name: &str| out.contains(name) || cluster.node(name).is_none();
+        let (mut scopes, out) = (Self::default(), NodesOut::new(cluster, rollouts));
+        let is_out = |name: &str| out.has(name);
         let limits = cluster.input.limits;
         if let Some(max_out) = limits.max_out {
             let slurm = cluster.input.view.slurm.iter();
@@ -68,7 +133,7 @@ impl Scopes {
             scopes.add_nodes(Limit::SiteMaxOut, at_most, None, nodes.into_iter(), is_out);
         }
         scopes.add_floors(cluster, &limits.floors, None, is_out);
-        scopes.add_exclusive(&limits.exclusive, None, is_out);
+        scopes.add_exclusive(&limits.exclusive, None, &out);
         for (index, rollout) in rollouts.iter().enumerate() {
             let Some(strategy) = rollout.strategy else { continue };
             let held: HashSet<&str> =
@@ -77,7 +142,7 @@ impl Scopes {
             let only = Some(index);
             scopes.add_nodes(Limit::MaxOut, strategy.max_out, only, names, |name| held.contains(name));
             scopes.add_floors(cluster, &strategy.floors, only, is_out);
-            scopes.add_exclusive(&strategy.exclusive, only, is_out);
+            scopes.add_exclusive(&strategy.exclusive, only, &out);
         }
         scopes
     }
@@ -107,16 +172,21 @@ impl Scopes {
         }
     }
 
-    fn add_exclusive(
-        &mut self,
-        sets: &[ExclusiveSet],
-        only: Option<RolloutIndex>,
-        is_out: impl Fn(&str) -> bool,
-    ) {
+    fn add_exclusive(&mut self, sets: &[ExclusiveSet], only: Option<RolloutIndex>, out: &NodesOut<'_, '_>) {
         for set in sets {
             let limit = Limit::Exclusive { set: set.label.clone() };
             let members = set.members.iter().map(NodeSet::iter);
-            self.add(limit, set.at_once, only, members, &is_out);
+            self.add(limit, set.at_once, only, members, |name| out.rebooting.contains(name));
+            let Some(scope) = self.scopes.last_mut() else { continue };
+            let single = set.members.iter().enumerate().filter(|(_, nodes)| nodes.len() == 1);
+            for (member, name) in single.filter_map(|(member, nodes)| Some((member, nodes.iter().next()?))) {
+                if out.has(name) {
+                    scope.absent.insert(member, name.to_owned());
+                }
+                if out.stragglers.contains(name) {
+                    scope.stragglers.insert(member);
+                }
+            }
         }
     }
 
@@ -141,7 +211,8 @@ impl Scopes {
         is_out: impl Fn(&str) -> bool,
     ) {
         let index = self.scopes.len();
-        let mut scope = Scope { limit, at_most, out: 0, members: Vec::new(), only };
+        let (absent, stragglers) = (BTreeMap::new(), HashSet::new());
+        let mut scope = Scope { limit, at_most, out: 0, members: Vec::new(), absent, stragglers, only };
         for (member, nodes) in members.enumerate() {
             let mut out = None;
             for node in nodes {
@@ -201,13 +272,19 @@ impl Scope {
         let is_out = |member: usize| self.members.get(member).is_some_and(Option::is_some);
         let more = places.iter().filter(|(_, member)| !is_out(*member)).count();
         let is_exclusive = matches!(self.limit, Limit::Exclusive { .. });
-        if (more == 0 && !is_exclusive) || self.out.saturating_add(more) <= self.at_most {
-            return None;
-        }
         // A member that goes is not in its own way.
         let goes = |member: usize| places.iter().any(|(_, other)| *other == member);
+        // The reboot of a straggler takes nothing away that is in service.
+        let takes_away = places.iter().any(|(_, member)| !self.stragglers.contains(member));
+        let absent =
+            self.absent.iter().filter(|(member, _)| takes_away && !goes(**member) && !is_out(**member));
+        let absent: Vec<&String> = absent.map(|(_, node)| node).collect();
+        let out = self.out.saturating_add(absent.len());
+        if (more == 0 && !is_exclusive) || out.saturating_add(more) <= self.at_most {
+            return None;
+        }
         let others = self.members.iter().enumerate().filter(|(member, _)| !goes(*member));
-        let other = others.filter_map(|(_, node)| node.clone()).next();
+        let other = others.filter_map(|(_, node)| node.as_ref()).chain(absent).next().cloned();
         match &self.limit {
             Limit::MaxOut => Some(Why::MaxOut { out: self.out, limit: self.at_most }),
             Limit::SiteMaxOut => Some(Why::SiteMaxOut { out: self.out, limit: self.at_most }),
@@ -225,7 +302,7 @@ impl Scope {
     }
 }
 
-/// Returns the nodes of a part of the cluster. `None` if Slurm does not show the partition.
+/// Returns the nodes of a part of the cluster. `None` if Slurm does not show the partition, or no node with the feature.
 fn nodes_of(cluster: &Cluster<'_>, part: &Part) -> Option<Vec<String>> {
     let slurm = &cluster.input.view.slurm;
     match part {
@@ -235,7 +312,9 @@ fn nodes_of(cluster: &Cluster<'_>, part: &Part) -> Option<Vec<String>> {
         }
         Part::Feature(feature) => {
             let with = slurm.values().filter(|info| info.features.iter().any(|other| other == feature));
-            Some(with.map(|info| info.name.clone()).collect())
+            let names: Vec<String> = with.map(|info| info.name.clone()).collect();
+            // A feature that was set by scontrol is gone once slurmctld restarts.
+            Some(names).filter(|names| !names.is_empty())
         }
         Part::Nodes(nodes) => Some(nodes.iter().map(str::to_owned).collect()),
     }

@@ -1,10 +1,11 @@
 //! Units: the nodes that are requested together. A group of the strategy, else the nodes of the rollout in a group of
 //! the site, else a single node.
 
+use super::rollouts::Rollout;
 use crate::group::Group;
 use crate::limits::Limits;
-use crate::standing::Member;
-use crate::strategy::Strategy;
+use crate::standing::{Member, Skip, Standing};
+use crate::strategy::{Down, Strategy};
 use std::collections::HashMap;
 
 /// Nodes that are requested together.
@@ -19,6 +20,13 @@ impl<'a> Unit<'a> {
     /// Returns the sets of its nodes that come back one after another, if there are several.
     pub(crate) fn bring_up(&self) -> Option<&'a Group> {
         self.group.filter(|group| group.bring_up.len() > 1)
+    }
+
+    /// Returns the node that is down, if the strategy takes such a node out of the rollout with its unit.
+    pub(super) fn cancelled_by<'b>(&'b self, rollout: &'b Rollout<'a>) -> Option<&'b Member<'a>> {
+        let cancels = rollout.strategy.is_some_and(|strategy| strategy.down == Down::Cancel);
+        let mut members = rollout.members_of(self).filter(|_| cancels);
+        members.find(|member| member.standing == Standing::Skipped(Skip::Down))
     }
 }
 

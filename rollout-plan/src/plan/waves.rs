@@ -34,10 +34,13 @@ impl<'a> Waves<'a> {
     pub(crate) fn new(cluster: &Cluster<'a>, rollout: &Rollout<'a>, strategy: &'a Strategy) -> Self {
         let named = named(&strategy.waves);
         let (begun, taken) = begun(rollout, strategy, &named);
+        let never = &cluster.input.limits.never;
         let reachable = |name: &str| {
-            rollout.member(name).is_some_and(|member| !matches!(member.standing, Standing::Skipped(_)))
+            let member = rollout.member(name).filter(|_| !never.contains(name));
+            member.is_some_and(|member| !matches!(member.standing, Standing::Skipped(_)))
         };
-        let free = strategy.nodes.iter().filter(|name| !named.contains_key(name) && reachable(name)).count();
+        let counts = |name: &str| begun.contains_key(name) || reachable(name);
+        let free = strategy.nodes.iter().filter(|name| !named.contains_key(name) && counts(name)).count();
         let mut waves = Self {
             waves: &strategy.waves,
             named,
@@ -85,6 +88,13 @@ impl<'a> Waves<'a> {
         }
     }
 
+    /// Returns the reason if it is not the turn of nodes that go together. They go with the first of them, so that a group
+    /// of which a wave names some nodes is not split.
+    pub(crate) fn blocks_unit<'n>(&self, names: impl Iterator<Item = &'n str>) -> Option<Why> {
+        let whys: Option<Vec<Why>> = names.map(|name| self.blocks(name)).collect();
+        whys?.into_iter().next()
+    }
+
     /// Counts nodes that the current wave takes.
     pub(crate) fn take<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let taken = nodes.filter(|name| !self.named.contains_key(name) && !self.begun.contains_key(name));
@@ -101,10 +111,9 @@ impl<'a> Waves<'a> {
     }
 
     fn wave_of(&self, name: &str) -> usize {
-        let of_named = |name: &str| self.named.get(name).copied();
         let is_amount = self.waves.get(self.current).is_some_and(|wave| wave.named.is_none());
         let unnamed = if is_amount { self.current } else { self.current.saturating_add(1) };
-        of_named(name).or_else(|| self.begun.get(name).copied()).unwrap_or(unnamed)
+        self.begun.get(name).or_else(|| self.named.get(name)).copied().unwrap_or(unnamed)
     }
 
     /// Returns the reason for which the current wave may not begin.
@@ -190,11 +199,14 @@ fn begun<'a>(
     for (_, unit) in units {
         let fits = amounts.iter().find(|(_, end)| taken < *end).or(amounts.last());
         let unnamed = fits.map_or(0, |(index, _)| *index);
-        let members = rollout.members_of(unit);
-        for member in members.filter(|member| !matches!(member.standing, Standing::Skipped(_))) {
-            let wave = named.get(member.name);
-            taken = taken.saturating_add(usize::from(wave.is_none()));
-            waves.insert(member.name, wave.copied().unwrap_or(unnamed));
+        let members =
+            || rollout.members_of(unit).filter(|member| !matches!(member.standing, Standing::Skipped(_)));
+        // All went with the first of them.
+        let wave_of = |member: &Member<'_>| named.get(member.name).copied().unwrap_or(unnamed);
+        let first = members().map(wave_of).min().unwrap_or(unnamed);
+        for member in members() {
+            taken = taken.saturating_add(usize::from(!named.contains_key(member.name)));
+            waves.insert(member.name, first);
         }
     }
     (waves, taken)

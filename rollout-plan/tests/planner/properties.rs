@@ -7,6 +7,7 @@ use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, NodeRecord, Progress, Way};
 use rollout_core::slurm::availability::Availability;
+use rollout_core::slurm::node::NodeInfo;
 use rollout_plan::plan::{Effect, Plan};
 use std::collections::BTreeSet;
 
@@ -38,6 +39,7 @@ fn nodes() -> impl Strategy<Value = String> {
         "DOWN+DRAIN at -5m by root: a : reboot issued : reboot timed out",
         "IDLE boot -5m",
         "IDLE+CLOUD+POWERED_DOWN",
+        "DOWN+CLOUD+POWERED_DOWN by slurm: ResumeTimeout reached",
         "IDLE+CLOUD+POWERING_UP",
         "IDLE+NOT_RESPONDING",
         "IDLE+PLANNED",
@@ -212,15 +214,29 @@ fn is_available(world: &World, node: &str) -> bool {
     let is_taken = states
         .filter_map(|state| state.records.get(node).cloned())
         .any(|record| is_taken(world, node, &record));
+    let accepts_jobs = |info: &NodeInfo| {
+        // One that sleeps is started for jobs.
+        let state = info.state.iter().filter(|word| *word != "POWERED_DOWN").cloned().collect();
+        Availability::of(&NodeInfo { state, ..NodeInfo::default() }).is_available()
+    };
     let info = world.nodes.get(node);
-    !is_taken
-        && info.is_some_and(|info| Availability::of(info).is_available() && !info.has("REBOOT_REQUESTED"))
+    !is_taken && info.is_some_and(|info| accepts_jobs(info) && !info.has("REBOOT_REQUESTED"))
 }
 
 /// Returns whether a node is out through its rollout.
 fn holds_slot(world: &World, node: &str, record: &NodeRecord) -> bool {
     let is_out = matches!(record.progress, Progress::Ordered | Progress::Lost | Progress::Seen(Phase::Held));
     is_out || is_taken(world, node, record)
+}
+
+/// Returns whether a node reboots, or will.
+fn is_rebooting(world: &World, node: &str) -> bool {
+    let is_ours = world.rollouts.iter().map(Written::state).any(|state| {
+        let record = state.records.get(node).map(|record| NodeRecord { kept_out: None, ..record.clone() });
+        record.is_some_and(|record| holds_slot(world, node, &record))
+    });
+    let info = world.nodes.get(node);
+    is_ours || info.is_some_and(|info| info.has("REBOOT_REQUESTED") || info.has("REBOOT_ISSUED"))
 }
 
 fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
@@ -256,6 +272,17 @@ fn check_limits(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
             let out = set.members.iter().filter(is_out).count();
             let is_of = own.iter().any(|node| set.members.iter().any(|member| member.contains(node)));
             prop_assert!(!is_of || out <= set.at_once, "exclusive {}: {out} out", set.label);
+            // A straggler may go while others are out of service, but not while they reboot.
+            let reboots = |node: &str| is_rebooting(world, node) || nodes.contains(node);
+            let rebooting = set.members.iter().filter(|member| member.iter().any(reboots)).count();
+            let goes_now = |(id, node): &(String, String)| {
+                *id == rollout.id && set.members.iter().any(|member| member.contains(node))
+            };
+            prop_assert!(
+                !goes.iter().any(goes_now) || rebooting <= set.at_once,
+                "exclusive {}: {rebooting} reboot",
+                set.label
+            );
         }
     }
     let all: Vec<&String> = goes.iter().map(|(_, node)| node).collect();

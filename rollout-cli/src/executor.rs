@@ -20,7 +20,7 @@ use rollout_control::config::Config;
 use rollout_control::follow_up::{Scope, follow_up};
 use rollout_control::pre_stage::take_back;
 use rollout_control::reconcile::{ReconcileError, ask_slurm};
-use rollout_control::store::{StoreError, StoreWriter, this_process};
+use rollout_control::store::{StoreError, StoreWriter, Unwritten, this_process};
 use rollout_core::controller::lease::{Holder, Verdict};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
@@ -32,6 +32,7 @@ use rollout_host::scontrol::Scontrol;
 use rollout_plan::plan::{Plan, Step, plan};
 use rules::Rules;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use usage::Usage;
@@ -111,23 +112,22 @@ impl Executor {
         })
     }
 
-    /// Takes the steps that are due, if a rollout needs any and no other process takes them.
+    /// Takes the steps that are due, if a rollout needs any and no other process takes them. A rollout whose journal
+    /// cannot be written is reported, and stops no other one.
     ///
     /// # Errors
-    /// Fails if the state directory cannot be used.
+    /// Fails if the state directory cannot be used. The next tick may succeed.
     pub fn tick(&mut self) -> Result<Tick, StoreError> {
         let snapshot = self.store.snapshot()?;
         if !snapshot.rollouts.iter().any(RolloutState::needs_executor) {
             self.finish()?;
             return Ok(Tick::Idle);
         }
-        if let Verdict::Held { by, .. } = self.store.take_lease(&self.me)? {
-            self.has_lease = false;
-            return Ok(Tick::Held(by));
-        }
-        self.has_lease = true;
-        self.rules.read_history(&self.store, &snapshot);
         let mut report = Report::default();
+        if let Some(other) = self.take_lease(&mut report)? {
+            return Ok(Tick::Held(other));
+        }
+        self.rules.read_history(&self.store, &snapshot);
         let mut answer = self.ask_nodes(&mut report)?;
         if answer.is_some() && self.refresh(&mut report) {
             // Requests depend on the nodes most.
@@ -140,23 +140,45 @@ impl Executor {
         }
         let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };
         // The end of one update lets the next node go.
-        let followed_up = follow_up(&self.config, &self.store, Scope::Returned(&infos))?;
-        report.done.extend(followed_up.done);
-        report.failed.extend(followed_up.failed);
+        match follow_up(&self.config, &self.store, Scope::Returned(&infos)) {
+            Ok(followed_up) => {
+                report.done.extend(followed_up.done);
+                report.failed.extend(followed_up.failed);
+            }
+            Err(error) => report.failed.push(error.to_string()),
+        }
         self.rules.read_strategies(&self.store, &snapshot);
         report.failed.extend(self.without_strategy(&snapshot));
         let slurm = infos.into_iter().map(|info| (info.name.clone(), info)).collect();
-        let planned = self.plan(slurm, asked)?;
-        let Some(planned) = planned else { return Ok(Tick::Done(report)) };
+        let Some((mut planned, unwritten)) = self.plan(slurm, asked)? else { return Ok(Tick::Done(report)) };
+        planned.drop_steps_of(&unwritten);
+        let failed = unwritten.iter().map(|(id, error)| format!("{id}: nothing is done for it: {error}"));
+        report.failed.extend(failed);
         if self.working_set != planned.working_set {
             self.working_set = planned.working_set;
             self.usage_read = None;
         }
         let lines = planned.plan.steps.iter().filter_map(|step| Some((&step.rollout, step.before.as_ref()?)));
         report.done.extend(lines.map(|(id, entry)| format!("{id}: {}", entry.describe())));
-        self.unstage_pre_staged(&planned.pre_staged, &mut report)?;
-        self.carry_out(&planned.plan.steps, &mut report)?;
+        self.unstage_pre_staged(&planned.pre_staged, &mut report);
+        self.carry_out(&planned.plan.steps, &mut report);
         Ok(Tick::Done(report))
+    }
+
+    /// Takes or renews the lease. Returns the process that has it instead.
+    ///
+    /// A lease that is ours and cannot be renewed is reported, and holds until its end.
+    fn take_lease(&mut self, report: &mut Report) -> Result<Option<Holder>, StoreError> {
+        match self.store.take_lease(&self.me) {
+            Ok(Verdict::Take) => self.has_lease = true,
+            Ok(Verdict::Held { by, .. }) => {
+                self.has_lease = false;
+                return Ok(Some(by));
+            }
+            Err(error) if self.has_lease => report.failed.push(format!("the lease is not renewed: {error}")),
+            Err(error) => return Err(error),
+        }
+        Ok(None)
     }
 
     /// Returns the lease, if this process has it.
@@ -212,7 +234,11 @@ impl Executor {
 
     /// Plans under the lock, and writes the lines of the plan. `None` if another process has the lease by now, or Slurm
     /// took too long to answer.
-    fn plan(&self, slurm: BTreeMap<String, NodeInfo>, asked: Instant) -> Result<Option<Planned>, StoreError> {
+    fn plan(
+        &self,
+        slurm: BTreeMap<String, NodeInfo>,
+        asked: Instant,
+    ) -> Result<Option<(Planned, Unwritten)>, StoreError> {
         let (rules, usage) = (&self.rules, &self.usage);
         let planned = self.store.plan(&self.me, move |snapshot| {
             if asked.elapsed() > ANSWER_MAX_AGE {
@@ -229,15 +255,11 @@ impl Executor {
             let lines = steps.filter_map(|step| Some((step.rollout.clone(), step.before.clone()?))).collect();
             (Some(planned), lines)
         })?;
-        Ok(planned.flatten())
+        Ok(planned.and_then(|(planned, unwritten)| Some((planned?, unwritten))))
     }
 
     /// Unstages nodes whose agents hold the order in advance: these forget it first.
-    fn unstage_pre_staged(
-        &self,
-        pre_staged: &BTreeMap<String, NodeSet>,
-        report: &mut Report,
-    ) -> Result<(), StoreError> {
+    fn unstage_pre_staged(&self, pre_staged: &BTreeMap<String, NodeSet>, report: &mut Report) {
         for (id, nodes) in pre_staged {
             match take_back(&self.config, &self.store, id, nodes) {
                 Ok(told) => {
@@ -245,19 +267,21 @@ impl Executor {
                         format!("{id}: {nodes}: its agent still has it, and it stays staged: {why}")
                     });
                     report.failed.extend(kept);
-                    if !told.nodes.is_empty() {
-                        let unstaged = self.store.unstage(id, Some(&told.nodes))?;
-                        report.done.push(format!("{id}: {unstaged} unstaged"));
+                    if told.nodes.is_empty() {
+                        continue;
+                    }
+                    match self.store.unstage(id, Some(&told.nodes)) {
+                        Ok(unstaged) => report.done.push(format!("{id}: {unstaged} unstaged")),
+                        Err(error) => report.failed.push(not_unstaged(id, &told.nodes, &error)),
                     }
                 }
-                Err(error) => report.failed.push(format!("{id}: {nodes}: not unstaged: {error}")),
+                Err(error) => report.failed.push(not_unstaged(id, nodes, &error)),
             }
         }
-        Ok(())
     }
 
     /// Carries out the effects of steps whose lines are written.
-    fn carry_out(&self, steps: &[Step], report: &mut Report) -> Result<(), StoreError> {
+    fn carry_out(&self, steps: &[Step], report: &mut Report) {
         let (begin, scontrol) = (Instant::now(), self.scontrol());
         for step in steps {
             let Some(effect) = &step.effect else { continue };
@@ -267,8 +291,7 @@ impl Executor {
             match effect::carry_out(&scontrol, &step.rollout, effect) {
                 Ok(()) => {
                     if let Some(after) = step.after.clone() {
-                        report.done.push(format!("{}: {}", step.rollout, after.describe()));
-                        self.store.record(Some(&step.rollout), vec![after])?;
+                        self.record(&step.rollout, after, report);
                     }
                 }
                 Err(error) => {
@@ -277,7 +300,15 @@ impl Executor {
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Writes a line that does not belong to those of the plan.
+    fn record(&self, rollout: &str, entry: Entry, report: &mut Report) {
+        let what = entry.describe();
+        match self.store.record(Some(rollout), vec![entry]) {
+            Ok(()) => report.done.push(format!("{rollout}: {what}")),
+            Err(error) => report.failed.push(format!("{rollout}: {what}, which is not recorded: {error}")),
+        }
     }
 
     fn scontrol(&self) -> Scontrol {
@@ -294,6 +325,12 @@ struct Planned {
 }
 
 impl Planned {
+    /// Drops the steps of rollouts whose lines are not written.
+    fn drop_steps_of(&mut self, unwritten: &Unwritten) {
+        self.plan.steps.retain(|step| !unwritten.contains_key(&step.rollout));
+        self.pre_staged.retain(|id, _| !unwritten.contains_key(id));
+    }
+
     /// Takes nodes whose agents hold the order in advance out of the steps that unstage nodes.
     fn set_pre_staged_apart(&mut self, snapshot: &Snapshot) {
         for step in &mut self.plan.steps {
@@ -310,6 +347,10 @@ impl Planned {
         let is_empty = |entry: &Entry| matches!(entry, Entry::Unstaged { nodes } if nodes.is_empty());
         self.plan.steps.retain(|step| !step.before.as_ref().is_some_and(is_empty));
     }
+}
+
+fn not_unstaged(id: &str, nodes: &NodeSet, error: &impl Display) -> String {
+    format!("{id}: {nodes}: not unstaged: {error}")
 }
 
 /// Returns whether there may be reservations of ours.

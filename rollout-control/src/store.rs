@@ -39,7 +39,7 @@ mod stage;
 
 pub use archive::Archived;
 pub use claim::{Claim, Claims};
-pub use conduct::{ConductError, RolloutLine};
+pub use conduct::{ConductError, RolloutLine, Unwritten};
 pub use freeze::Changed;
 pub use lease::this_process;
 pub use lock::Locked;

@@ -68,8 +68,13 @@ fn wait(
             *looked = once(context, store, args, printer);
             asked_slurm = Instant::now();
         } else if let Ok((_, followed_up)) = looked {
-            *followed_up = follow_up(&context.config, store, Scope::Urgent)?;
-            printer.print_steps(followed_up);
+            match follow_up(&context.config, store, Scope::Urgent) {
+                Ok(new) => {
+                    printer.print_steps(&new);
+                    *followed_up = new;
+                }
+                Err(error) => *looked = Err(error.into()),
+            }
         }
         // A rollout goes on all the same, and the last failure is returned.
         if let (Err(Failure(why)), true) = (&*looked, runs) {
@@ -102,13 +107,19 @@ impl Executing {
         if self.ticked.is_some_and(|ticked| ticked.elapsed() < TICK) {
             return Ok(self.runs);
         }
-        self.runs = match self.executor.tick()? {
-            Tick::Idle | Tick::Held(_) => false,
-            Tick::Done(Ticked { done, failed }) => {
+        self.runs = match self.executor.tick() {
+            Ok(Tick::Idle | Tick::Held(_)) => false,
+            Ok(Tick::Done(Ticked { done, failed })) => {
                 self.printer.print_done(&done);
                 self.printer.print_failures(&failed);
                 true
             }
+            // The rollout may still need it.
+            Err(error) if self.runs => {
+                self.printer.print_failures(&[error.to_string()]);
+                true
+            }
+            Err(error) => return Err(error.into()),
         };
         self.ticked = Some(Instant::now());
         Ok(self.runs)

@@ -7,6 +7,7 @@
 
 mod killed;
 mod reserved;
+mod several;
 mod shown;
 mod site;
 mod ticks;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub const ID: &str = "driver";
+pub const OTHER: &str = "other";
 
 /// Longer ago than any step of a test.
 const BOOTED: &str = "2026-01-01T00:00:00";
@@ -102,6 +103,18 @@ impl Site {
         let site = Self::new(strategy);
         site.decide(rollout_core::controller::conduct::start);
         site
+    }
+
+    /// Has a second rollout, which runs, take n4, n5 and n6.
+    pub fn start_other(&self) {
+        self.store.unstage(ID, Some(&NodeSet::parse("n[4-6]").unwrap())).unwrap();
+        let text = format!(
+            "name = '{OTHER}'\nnodes = 'n[4-6]'\n[[change]]\nkind = 'symlink'\npath = '/c'\ntarget = '/d'\n"
+        );
+        self.store.stage(&text, &Manifest::parse(&text).unwrap()).unwrap();
+        self.store
+            .decide(OTHER, |snapshot| rollout_core::controller::conduct::start(snapshot, OTHER))
+            .unwrap();
     }
 
     pub fn set(&self, node: &str, state: &str, reason: &str) {

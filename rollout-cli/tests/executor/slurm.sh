@@ -93,7 +93,7 @@ reboot*)
         state=$(cat "$d/nodes/$node")
         case $2:$state in
         *REBOOT*) ;;
-        ASAP:IDLE) set_node "$node" IDLE+DRAIN+REBOOT_REQUESTED driver ;;
+        ASAP:IDLE) set_node "$node" IDLE+DRAIN+REBOOT_REQUESTED "${4#reason=}" ;;
         nextstate=*) set_node "$node" "$state+REBOOT_REQUESTED" '' ;;
         esac
     done

@@ -136,21 +136,35 @@ fn only_the_holder_of_the_lease_plans_and_its_lines_are_written_at_once() {
         (waiting, vec![("driver".to_owned(), requested("n1")), ("driver".to_owned(), requested("n2"))])
     };
     let before = lines(&store, &driver);
-    assert_eq!(store.plan(&me, request).unwrap(), None, "it has no lease");
+    assert!(store.plan(&me, request).unwrap().is_none(), "it has no lease");
     let other = Holder { host: "ctl2".to_owned(), ..me.clone() };
     store.take_lease(&other).unwrap();
-    assert_eq!(store.plan(&me, request).unwrap(), None);
+    assert!(store.plan(&me, request).unwrap().is_none());
     store.return_lease(&other).unwrap();
     let over = Lease { holder: me.clone(), until_ms: clock::now_ms() - 1 };
     fs::write(dir.path().join("lease.json"), serde_json::to_vec(&over).unwrap()).unwrap();
-    assert_eq!(store.plan(&me, request).unwrap(), None, "it is over");
+    assert!(store.plan(&me, request).unwrap().is_none(), "it is over");
     assert_eq!(lines(&store, &driver), before);
     store.take_lease(&me).unwrap();
-    assert_eq!(store.plan(&me, request).unwrap(), Some(3));
+    let (waiting, unwritten) = store.plan(&me, request).unwrap().unwrap();
+    assert!(waiting == 3 && unwritten.is_empty(), "{unwritten:?}");
     assert_eq!(lines(&store, &driver), before + 2);
     assert!(record_of(&store, &driver, "n2").request.is_some());
-    let lost = store.plan(&me, |_| ((), vec![("other".to_owned(), requested("n1"))]));
-    assert!(lost.is_err(), "there is no such rollout");
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_keeps_no_other_rollout_from_its_lines() {
+    let (_dir, store) = store();
+    let (first, last) = (staged(&store, "a", "n[1-3]"), staged(&store, "c", "n[7-9]"));
+    let me = this_process().unwrap();
+    store.take_lease(&me).unwrap();
+    // There is no rollout b.
+    let lines_of_all = ["a", "b", "c"].map(|id| (id.to_owned(), requested("n[1-9]")));
+    let ((), unwritten) = store.plan(&me, |_| ((), lines_of_all.to_vec())).unwrap().unwrap();
+    assert_eq!(unwritten.keys().collect::<Vec<_>>(), ["b"], "{unwritten:?}");
+    for (id, node) in [(first, "n1"), (last, "n9")] {
+        assert!(record_of(&store, &id, node).request.is_some(), "{id}");
+    }
 }
 
 /// Returns a process of this host that does not exist.

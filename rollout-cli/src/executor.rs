@@ -40,7 +40,7 @@ use usage::Usage;
 /// Age from which jobs, partitions, reservations and limits are read again.
 const USAGE_MAX_AGE: Duration = Duration::from_secs(30);
 
-/// Time limit for each of these questions. All together take less time than the lease lasts.
+/// Time limit for each of these questions.
 const USAGE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Time from the lines of a plan within which each of its effects begins, and the time limit of one. Both together are
@@ -48,6 +48,9 @@ const USAGE_LIMIT: Duration = Duration::from_secs(5);
 /// below that of the lease.
 const EFFECTS_BEGIN: Duration = Duration::from_secs(8);
 const EFFECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Age of the lease from which it is renewed before the plan: the effects have its whole time.
+const LEASE_OLD: Duration = Duration::from_secs(2);
 
 /// Age of Slurm's answer about nodes from which they are asked about again, after jobs and the rest were read.
 const ANSWER_OVERTAKEN: Duration = Duration::from_secs(2);
@@ -123,13 +126,13 @@ impl Executor {
             self.finish()?;
             return Ok(Tick::Idle);
         }
-        let mut report = Report::default();
+        let (begin, mut report) = (Instant::now(), Report::default());
         if let Some(other) = self.take_lease(&mut report)? {
             return Ok(Tick::Held(other));
         }
         self.rules.read_history(&self.store, &snapshot);
         let mut answer = self.ask_nodes(&mut report)?;
-        if answer.is_some() && self.refresh(&mut report) {
+        if answer.is_some() && self.refresh() {
             // Requests depend on the nodes most.
             if answer.as_ref().is_some_and(|(asked, _)| asked.elapsed() > ANSWER_OVERTAKEN) {
                 answer = self.ask_nodes(&mut report)?;
@@ -138,6 +141,7 @@ impl Executor {
             // Reservations of ours are seen as the tick before has left them.
             self.usage.read_reservations(&self.config.scontrol().within(USAGE_LIMIT));
         }
+        report.failed.extend(self.usage.trouble.iter().cloned());
         let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };
         // The end of one update lets the next node go.
         match follow_up(&self.config, &self.store, Scope::Returned(&infos)) {
@@ -150,7 +154,16 @@ impl Executor {
         self.rules.read_strategies(&self.store, &snapshot);
         report.failed.extend(self.without_strategy(&snapshot));
         let slurm = infos.into_iter().map(|info| (info.name.clone(), info)).collect();
-        let Some((mut planned, unwritten)) = self.plan(slurm, asked)? else { return Ok(Tick::Done(report)) };
+        if begin.elapsed() > LEASE_OLD {
+            self.take_lease(&mut report)?;
+        }
+        let (mut planned, unwritten) = match self.plan(slurm, asked)? {
+            Ok(planned) => planned,
+            Err(why) => {
+                report.failed.push(format!("nothing is planned: {why}"));
+                return Ok(Tick::Done(report));
+            }
+        };
         planned.drop_steps_of(&unwritten);
         let failed = unwritten.iter().map(|(id, error)| format!("{id}: nothing is done for it: {error}"));
         report.failed.extend(failed);
@@ -202,10 +215,11 @@ impl Executor {
         }
     }
 
-    /// Reads again what changes slowly, or could not be read before. Returns whether that was due.
-    fn refresh(&mut self, report: &mut Report) -> bool {
-        let is_recent = self.usage_read.is_some_and(|read| read.elapsed() < USAGE_MAX_AGE);
-        if is_recent && self.usage.trouble.is_empty() {
+    /// Reads again what changes slowly. Returns whether that was due.
+    ///
+    /// Parts that could not be read wait as well: with a slow Slurm, no tick would be left to withdraw anything.
+    fn refresh(&mut self) -> bool {
+        if self.usage_read.is_some_and(|read| read.elapsed() < USAGE_MAX_AGE) {
             return false;
         }
         self.usage = Usage::read(&self.config.scontrol().within(USAGE_LIMIT));
@@ -218,7 +232,6 @@ impl Executor {
             Err(error) => self.rules.set_limits(Err(error.to_string())),
         };
         self.usage.trouble.extend(limits.err());
-        report.failed.extend(self.usage.trouble.iter().cloned());
         true
     }
 
@@ -232,17 +245,17 @@ impl Executor {
         waiting.filter_map(error).collect()
     }
 
-    /// Plans under the lock, and writes the lines of the plan. `None` if another process has the lease by now, or Slurm
-    /// took too long to answer.
+    /// Plans under the lock, and writes the lines of the plan. Returns the reason if nothing is planned.
     fn plan(
         &self,
         slurm: BTreeMap<String, NodeInfo>,
         asked: Instant,
-    ) -> Result<Option<(Planned, Unwritten)>, StoreError> {
+    ) -> Result<Result<(Planned, Unwritten), String>, StoreError> {
         let (rules, usage) = (&self.rules, &self.usage);
         let planned = self.store.plan(&self.me, move |snapshot| {
-            if asked.elapsed() > ANSWER_MAX_AGE {
-                return (None, Vec::new());
+            let age = asked.elapsed();
+            if age > ANSWER_MAX_AGE {
+                return (Err(format!("Slurm's answer about nodes is {} s old", age.as_secs())), Vec::new());
             }
             let view = View { snapshot, slurm, agents: BTreeMap::new(), now_ms: clock::now_ms() };
             let mut planned = Planned {
@@ -253,9 +266,12 @@ impl Executor {
             planned.set_pre_staged_apart(&view.snapshot);
             let steps = planned.plan.steps.iter();
             let lines = steps.filter_map(|step| Some((step.rollout.clone(), step.before.clone()?))).collect();
-            (Some(planned), lines)
+            (Ok(planned), lines)
         })?;
-        Ok(planned.and_then(|(planned, unwritten)| Some((planned?, unwritten))))
+        let Some((planned, unwritten)) = planned else {
+            return Ok(Err("the lease of this process is over".to_owned()));
+        };
+        Ok(planned.map(|planned| (planned, unwritten)))
     }
 
     /// Unstages nodes whose agents hold the order in advance: these forget it first.
@@ -280,11 +296,13 @@ impl Executor {
         }
     }
 
-    /// Carries out the effects of steps whose lines are written.
+    /// Carries out the effects of steps whose lines are written, withdrawals of all rollouts first: an effect that hangs
+    /// takes the time of all that follow it, in each tick again.
     fn carry_out(&self, steps: &[Step], report: &mut Report) {
         let (begin, scontrol) = (Instant::now(), self.scontrol());
-        for step in steps {
-            let Some(effect) = &step.effect else { continue };
+        let with_effect = steps.iter().filter_map(|step| Some((step, step.effect.as_ref()?)));
+        let (first, rest): (Vec<_>, Vec<_>) = with_effect.partition(|(_, effect)| effect::withdraws(effect));
+        for (step, effect) in first.into_iter().chain(rest) {
             if begin.elapsed() > EFFECTS_BEGIN {
                 break;
             }

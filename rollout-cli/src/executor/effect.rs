@@ -32,6 +32,12 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
     }
 }
 
+/// Returns whether an effect ends a request. It needs no other one to come first.
+#[must_use]
+pub fn withdraws(effect: &Effect) -> bool {
+    matches!(effect, Effect::Cancel { .. } | Effect::CancelKeepingDrain { .. } | Effect::Unreserve { .. })
+}
+
 /// Returns the effect in words, for the report of a failure.
 #[must_use]
 pub fn describe(effect: &Effect) -> String {

@@ -10,6 +10,8 @@ use rollout_plan::budget::Settings;
 use rollout_plan::plan::KnownJobs;
 use std::fmt::Display;
 
+const RESERVATIONS: &str = "reservations";
+
 /// The use of the cluster. What could not be read, or not in full, is `None`: nothing that needs it is decided then.
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -26,7 +28,7 @@ impl Usage {
     #[must_use]
     pub fn read(scontrol: &Scontrol) -> Self {
         let mut usage = Self::read_settings(scontrol);
-        usage.reservations = usage.complete("reservations", scontrol.show_reservations());
+        usage.reservations = usage.complete(RESERVATIONS, scontrol.show_reservations());
         let jobs = usage.complete("jobs", scontrol.jobs());
         let ends = usage.settings().map(|Settings { config, partitions }| JobEnds::new(config, partitions));
         usage.jobs = jobs.zip(ends);
@@ -35,7 +37,9 @@ impl Usage {
 
     /// Reads the reservations again.
     pub fn read_reservations(&mut self, scontrol: &Scontrol) {
-        self.reservations = self.complete("reservations", scontrol.show_reservations());
+        let before = not_known(RESERVATIONS);
+        self.trouble.retain(|line| !line.starts_with(&before));
+        self.reservations = self.complete(RESERVATIONS, scontrol.show_reservations());
     }
 
     /// Asks Slurm for its settings alone. The rest is missing.
@@ -81,6 +85,10 @@ impl Usage {
     }
 
     fn missing(&mut self, what: &str, why: &impl Display) {
-        self.trouble.push(format!("Slurm's {what} are not known: {why}"));
+        self.trouble.push(format!("{}{why}", not_known(what)));
     }
+}
+
+fn not_known(what: &str) -> String {
+    format!("Slurm's {what} are not known: ")
 }

@@ -10,5 +10,6 @@ mod reserved;
 mod several;
 mod shown;
 mod site;
+mod slow;
 mod ticks;
 mod visits;

@@ -1,6 +1,7 @@
 //! Several rollouts: none of them stops the others.
 
-use crate::site::Site;
+use crate::site::{OTHER, Site, tick};
+use rollout_core::controller::conduct::{pause, start};
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -39,4 +40,21 @@ fn a_rollout_whose_journal_cannot_be_written_stops_no_other_one() {
     let errors = std::fs::read_to_string(errors).unwrap();
     let failures = errors.matches("driver: nothing is done for it: ").count();
     assert!(failures == 1 && errors.contains("Read-only file system"), "{errors}");
+}
+
+#[test]
+fn withdrawals_of_all_rollouts_come_first() {
+    let site = Site::new("");
+    site.start_other();
+    let mut executor = site.executor();
+    for _ in 0..2 {
+        tick(&mut executor);
+    }
+    assert_eq!(site.out(), ["n4"]);
+    site.decide(start);
+    site.store.decide(OTHER, |snapshot| pause(snapshot, OTHER, None)).unwrap();
+    site.calls();
+    tick(&mut executor);
+    let request = "scontrol reboot ASAP nextstate=resume reason=driver n1";
+    assert_eq!(site.calls(), ["scontrol cancel_reboot n4", request]);
 }

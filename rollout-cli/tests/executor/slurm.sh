@@ -3,6 +3,7 @@
 d=DIR
 echo "${0##*/} $*" >>"$d/calls"
 if [ "${0##*/}" = squeue ]; then
+    [ ! -e "$d/no-jobs" ] || exit 1
     cat "$d/jobs"
     exit
 fi
@@ -52,7 +53,10 @@ case "$1 $2" in
         echo
     done
     ;;
-'show part') echo 'PartitionName=batch Nodes=n[1-6] State=UP' ;;
+'show part')
+    sleep "$(cat "$d/slow" 2>/dev/null || echo 0)"
+    echo 'PartitionName=batch Nodes=n[1-6] State=UP'
+    ;;
 'show res')
     for file in "$d"/reservations/*; do
         [ -e "$file" ] || continue

@@ -306,27 +306,30 @@ impl Executor {
             if begin.elapsed() > EFFECTS_BEGIN {
                 break;
             }
-            match effect::carry_out(&scontrol, &step.rollout, effect) {
-                Ok(()) => {
-                    if let Some(after) = step.after.clone() {
-                        self.record(&step.rollout, after, report);
-                    }
+            let outcome = effect::carry_out(&scontrol, &step.rollout, effect);
+            if let Err(error) = &outcome {
+                let what = effect::describe(effect);
+                report.failed.push(format!("{}: {what}: {error}", step.rollout));
+            }
+            let Some(after) = &step.after else { continue };
+            match outcome {
+                Ok(()) if self.record(&step.rollout, after, report) => {
+                    report.done.push(format!("{}: {}", step.rollout, after.describe()));
                 }
-                Err(error) => {
-                    let what = effect::describe(effect);
-                    report.failed.push(format!("{}: {what}: {error}", step.rollout));
-                }
+                // Not to be repeated: the next step is due all the same.
+                Err(error) if effect::is_refusal(&error) => drop(self.record(&step.rollout, after, report)),
+                _ => {}
             }
         }
     }
 
-    /// Writes a line that does not belong to those of the plan.
-    fn record(&self, rollout: &str, entry: Entry, report: &mut Report) {
-        let what = entry.describe();
-        match self.store.record(Some(rollout), vec![entry]) {
-            Ok(()) => report.done.push(format!("{rollout}: {what}")),
-            Err(error) => report.failed.push(format!("{rollout}: {what}, which is not recorded: {error}")),
+    /// Writes a line that is not written with the plan. Returns whether it is on disk.
+    fn record(&self, rollout: &str, entry: &Entry, report: &mut Report) -> bool {
+        let recorded = self.store.record(Some(rollout), vec![entry.clone()]);
+        if let Err(error) = &recorded {
+            report.failed.push(format!("{rollout}: {}: not recorded: {error}", entry.describe()));
         }
+        recorded.is_ok()
     }
 
     fn scontrol(&self) -> Scontrol {

@@ -11,6 +11,20 @@ use rollout_host::run::RunError;
 use rollout_host::scontrol::{NewReservation, RebootRequest, ReservationFlag, Scontrol, SlurmError};
 use rollout_plan::plan::{Effect, has_our_drain};
 
+/// Messages of Slurm's commands if slurmctld was not reached or did not answer (`src/common/slurm_errno.c`, 22.05 to
+/// 26.05).
+const NO_ANSWER: [&str; 9] = [
+    "Unable to contact slurm controller",
+    "Slurm backup controller in standby mode",
+    "Socket timed out",
+    "Connection timed out",
+    "Zero Bytes were transmitted or received",
+    "Communication connection failure",
+    "Message send failure",
+    "Message receive failure",
+    "Protocol authentication error",
+];
+
 /// Has Slurm carry out an effect. Its outcome is read back at the next tick.
 ///
 /// # Errors
@@ -29,6 +43,17 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
         Effect::Warn { record, ends_ms } => scontrol.notify(*record, &warning(rollout, *ends_ms)),
         Effect::End { job, how: JobEnd::Requeued } => scontrol.requeue(*job),
         Effect::End { job, how: JobEnd::Cancelled } => scontrol.cancel(*job),
+    }
+}
+
+/// Returns whether Slurm has refused: it was asked and has answered.
+#[must_use]
+pub fn is_refusal(error: &SlurmError) -> bool {
+    match error {
+        SlurmError::Run(RunError::Failed { status, tail, .. }) => {
+            status.code().is_some() && !NO_ANSWER.iter().any(|message| tail.contains(message))
+        }
+        _ => false,
     }
 }
 

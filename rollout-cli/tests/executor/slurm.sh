@@ -103,6 +103,9 @@ reboot*)
     done
     die after
     ;;
+notify*)
+    [ ! -e "$d/notify" ] || { cat "$d/notify" >&2 && exit 1; }
+    ;;
 cancel_reboot*)
     die before
     for node in $(expand "$last"); do

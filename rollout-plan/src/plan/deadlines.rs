@@ -11,7 +11,7 @@ use crate::strategy::{Deadline, Strategy, Then};
 use crate::why::Why;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, JobEnd, JobRecord};
-use rollout_core::slurm::jobs::Job;
+use rollout_core::slurm::jobs::{Job, JobId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -79,7 +79,11 @@ impl<'a> Tick<'_, 'a> {
             if warn_ms > now_ms {
                 return self.look_again(Some(warn_ms));
             }
-            let effect = Effect::Warn { record, ends_ms: end_ms.max(now_ms.saturating_add(millis(warn))) };
+            // Slurm passes over the script of any other component, and has nobody to notify (`srun_user_message` in
+            // `srun_comm.c`, 22.05 to 26.05).
+            let notified = if let JobId::Component { leader, .. } = waited.job.id { leader } else { record };
+            let ends_ms = end_ms.max(now_ms.saturating_add(millis(warn)));
+            let effect = Effect::Warn { record: notified, ends_ms };
             // Written afterwards: rather warned twice than not at all.
             let after = Some(Entry::JobWarned { job: record, nodes });
             return self.push(Step {

@@ -91,7 +91,11 @@ fn fact(world: &mut World, line: &str, words: &[&str]) {
             }
         }
         ["job", id, state, nodes, start, end] => {
-            let record = id.split(['_', '+']).next().unwrap();
+            let number = |text: &str| text.parse::<u32>().unwrap();
+            let record = match id.split_once('+') {
+                Some((leader, offset)) => number(leader) + number(offset),
+                None => number(id.split('_').next().unwrap()),
+            };
             let (end, limit) = match *end {
                 "none" => ("NONE".to_owned(), "UNLIMITED"),
                 end => ((at(end) / 1000).to_string(), "5:00"),

@@ -1,0 +1,49 @@
+//! Jobs on requested nodes, at their deadline.
+
+use crate::site::{Site, tick};
+use rollout_cli::executor::Executor;
+use rollout_host::clock;
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+/// Returns a site that has jobs on n1.
+fn site(strategy: &str, jobs: u32) -> Site {
+    let site = Site::started(strategy);
+    let now_s = clock::now_ms() / 1000;
+    let (start_s, end_s) = (now_s - 3600, now_s + 3600);
+    let line = |job| format!("{job}|{job}|R|1000|{start_s}|{end_s}|2:00:00|batch|n1|\n");
+    fs::write(site.path("jobs"), (1..=jobs).map(line).collect::<String>()).unwrap();
+    site
+}
+
+/// Has n1 requested.
+fn request(site: &Site, executor: &mut Executor) {
+    tick(executor);
+    site.set("n1", "MIXED+DRAIN+REBOOT_REQUESTED", "driver");
+    tick(executor);
+    assert_eq!(site.journal().last().unwrap(), "n1 reboot accepted by Slurm");
+    site.calls();
+}
+
+#[test]
+fn a_warning_that_slurm_refuses_keeps_no_job_from_its_end() {
+    let site = site("[strategy]\njobs = { at_most = '6s', then = 'requeue', warn = '4s' }\n", 1);
+    let mut executor = site.executor();
+    request(&site, &mut executor);
+    thread::sleep(Duration::from_secs(2));
+    let mut warn = |error: &str| {
+        fs::write(site.path("notify"), error).unwrap();
+        let report = tick(&mut executor);
+        let [failed] = &report.failed[..] else { panic!("{report:?}") };
+        assert!(failed.starts_with("driver: users of job 1 not warned: ") && failed.contains(error), "{failed}");
+        assert_eq!((report.done, site.calls().len()), (vec![], 1));
+        site.journal().len()
+    };
+    assert_eq!(warn("job notify failure: Unable to contact slurm controller (connect failure)"), 2);
+    assert_eq!(warn("job notify failure: Requested operation is presently disabled"), 3);
+    assert_eq!(site.journal()[2], "n1 users of job 1 warned of its end");
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(tick(&mut executor).done, ["driver: n1 job 1 requeued"]);
+    assert!(site.calls()[0].starts_with("scontrol requeue 1"));
+}

@@ -1,7 +1,7 @@
 //! The executor: carries out the plans of started rollouts, one tick after another.
 //!
 //! A tick reads Slurm, plans with what the state directory holds under its lock, and writes the lines of all steps
-//! before it releases that. Their effects in Slurm follow. The process may be killed anywhere: the next tick finds the
+//! before it releases that, except those about ends of jobs. Their effects in Slurm follow. The process may be killed anywhere: the next tick finds the
 //! lines, and Slurm as it is, and plans what is left. One process executes, the holder of the lease.
 //!
 //! | module | holds |
@@ -29,7 +29,7 @@ use rollout_core::rollout::journal::{Entry, NodeRecord, Progress};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use rollout_host::scontrol::Scontrol;
-use rollout_plan::plan::{Plan, Step, plan};
+use rollout_plan::plan::{Effect, Plan, Step, plan};
 use rules::Rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -171,7 +171,7 @@ impl Executor {
             self.working_set = planned.working_set;
             self.usage_read = None;
         }
-        let lines = planned.plan.steps.iter().filter_map(|step| Some((&step.rollout, step.before.as_ref()?)));
+        let lines = planned.plan.steps.iter().filter_map(|step| Some((&step.rollout, line(step)?)));
         report.done.extend(lines.map(|(id, entry)| format!("{id}: {}", entry.describe())));
         self.unstage_pre_staged(&planned.pre_staged, &mut report);
         self.carry_out(&planned.plan.steps, &mut report);
@@ -265,7 +265,7 @@ impl Executor {
             };
             planned.set_pre_staged_apart(&view.snapshot);
             let steps = planned.plan.steps.iter();
-            let lines = steps.filter_map(|step| Some((step.rollout.clone(), step.before.clone()?))).collect();
+            let lines = steps.filter_map(|step| Some((step.rollout.clone(), line(step)?.clone()))).collect();
             (Ok(planned), lines)
         })?;
         let Some((planned, unwritten)) = planned else {
@@ -305,6 +305,12 @@ impl Executor {
         for (step, effect) in first.into_iter().chain(rest) {
             if begin.elapsed() > EFFECTS_BEGIN {
                 break;
+            }
+            if let (Effect::End { .. }, Some(before)) = (effect, &step.before) {
+                if !self.record(&step.rollout, before, report) {
+                    continue;
+                }
+                report.done.push(format!("{}: {}", step.rollout, before.describe()));
             }
             let outcome = effect::carry_out(&scontrol, &step.rollout, effect);
             if let Err(error) = &outcome {
@@ -372,6 +378,12 @@ impl Planned {
 
 fn not_unstaged(id: &str, nodes: &NodeSet, error: &impl Display) -> String {
     format!("{id}: {nodes}: not unstaged: {error}")
+}
+
+/// Returns the line of a step that is written with the plan. That of a job's end is written when its turn comes: a job
+/// that stays for long after this line is taken for one that cannot be ended.
+fn line(step: &Step) -> Option<&Entry> {
+    step.before.as_ref().filter(|_| !matches!(step.effect, Some(Effect::End { .. })))
 }
 
 /// Returns whether there may be reservations of ours.

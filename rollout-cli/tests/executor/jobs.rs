@@ -36,7 +36,10 @@ fn a_warning_that_slurm_refuses_keeps_no_job_from_its_end() {
         fs::write(site.path("notify"), error).unwrap();
         let report = tick(&mut executor);
         let [failed] = &report.failed[..] else { panic!("{report:?}") };
-        assert!(failed.starts_with("driver: users of job 1 not warned: ") && failed.contains(error), "{failed}");
+        assert!(
+            failed.starts_with("driver: users of job 1 not warned: ") && failed.contains(error),
+            "{failed}"
+        );
         assert_eq!((report.done, site.calls().len()), (vec![], 1));
         site.journal().len()
     };
@@ -46,4 +49,23 @@ fn a_warning_that_slurm_refuses_keeps_no_job_from_its_end() {
     thread::sleep(Duration::from_secs(5));
     assert_eq!(tick(&mut executor).done, ["driver: n1 job 1 requeued"]);
     assert!(site.calls()[0].starts_with("scontrol requeue 1"));
+}
+
+#[test]
+fn a_job_counts_as_ended_only_once_that_was_tried() {
+    let site = site("[strategy]\njobs = { at_most = '4s', then = 'requeue' }\n", 3);
+    let mut executor = site.executor();
+    request(&site, &mut executor);
+    thread::sleep(Duration::from_secs(4));
+    // The third one has no turn in this tick.
+    fs::write(site.path("slow-requeue"), "5").unwrap();
+    let done = tick(&mut executor).done;
+    let lines = ["n1 job 1 requeued", "n1 job 2 requeued"];
+    assert_eq!(done, lines.map(|line| format!("driver: {line}")));
+    assert_eq!(site.journal()[2..], lines);
+    assert_eq!(site.calls(), ["scontrol requeue 1", "scontrol requeue 2"]);
+    fs::write(site.path("slow-requeue"), "0").unwrap();
+    tick(&mut executor);
+    let again = ["scontrol requeue 3", "scontrol requeue 1", "scontrol requeue 2"];
+    assert_eq!((site.calls(), site.journal().len()), (again.map(str::to_owned).to_vec(), 5));
 }

@@ -106,6 +106,7 @@ reboot*)
 notify*)
     [ ! -e "$d/notify" ] || { cat "$d/notify" >&2 && exit 1; }
     ;;
+requeue*) sleep "$(cat "$d/slow-requeue" 2>/dev/null || echo 0)" ;;
 cancel_reboot*)
     die before
     for node in $(expand "$last"); do

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Afterwards the job cannot be ended, such as a job that was submitted with `--no-requeue`.
 const ENDING_MS: u64 = 120_000;
 
+/// Greatest number of jobs that are ended in one tick, since Slurm takes its time for each.
+const MAX_ENDS: usize = 50;
+
 /// A job on requested nodes of a rollout.
 struct Waited<'a> {
     job: &'a Job,
@@ -28,15 +31,19 @@ struct Waited<'a> {
 }
 
 impl<'a> Tick<'_, 'a> {
-    /// Warns users of jobs and ends them.
+    /// Warns users of jobs and ends them, first those that nobody has tried to end yet.
     pub(super) fn meet_deadlines(&mut self, rollout: &Rollout<'a>) {
         let Some(deadline) = rollout.strategy.and_then(|strategy| strategy.jobs.deadline) else { return };
         if rollout.stance != Stance::Request || deadline.then == Then::Leave {
             return;
         }
-        for waited in self.waited_for(rollout).into_values() {
-            self.meet(rollout, deadline, &waited);
-        }
+        let waited_for = self.waited_for(rollout);
+        let mut ends: Vec<Step> =
+            waited_for.values().filter_map(|waited| self.meet(rollout, deadline, waited)).collect();
+        ends.sort_by_key(|step| step.before.is_none());
+        let is_end = |step: &&Step| matches!(step.effect, Some(Effect::End { .. }));
+        let room = MAX_ENDS.saturating_sub(self.plan.steps.iter().filter(is_end).count());
+        self.plan.steps.extend(ends.into_iter().take(room));
     }
 
     /// Returns the jobs that requested nodes wait for, by their record.
@@ -65,7 +72,8 @@ impl<'a> Tick<'_, 'a> {
         found
     }
 
-    fn meet(&mut self, rollout: &Rollout<'a>, deadline: Deadline, waited: &Waited<'a>) {
+    /// Warns users of a job if that is due. Returns the step that ends it, if that is.
+    fn meet(&mut self, rollout: &Rollout<'a>, deadline: Deadline, waited: &Waited<'a>) -> Option<Step> {
         let (now_ms, record) = (self.cluster.now_ms, waited.job.record);
         let known = rollout.state.conduct.jobs.get(&record).copied();
         // A record from before the request is about an earlier run of the job.
@@ -77,7 +85,8 @@ impl<'a> Tick<'_, 'a> {
         if let (Some(warn), None) = (deadline.warn, warned_ms) {
             let warn_ms = end_ms.saturating_sub(millis(warn));
             if warn_ms > now_ms {
-                return self.look_again(Some(warn_ms));
+                self.look_again(Some(warn_ms));
+                return None;
             }
             // Slurm passes over the script of any other component, and has nobody to notify (`srun_user_message` in
             // `srun_comm.c`, 22.05 to 26.05).
@@ -86,26 +95,23 @@ impl<'a> Tick<'_, 'a> {
             let effect = Effect::Warn { record: notified, ends_ms };
             // Written afterwards: rather warned twice than not at all.
             let after = Some(Entry::JobWarned { job: record, nodes });
-            return self.push(Step {
-                rollout: rollout.id().to_owned(),
-                before: None,
-                effect: Some(effect),
-                after,
-            });
+            self.push(Step { rollout: rollout.id().to_owned(), before: None, effect: Some(effect), after });
+            return None;
         }
         let promised_ms =
             warned_ms.zip(deadline.warn).map_or(0, |(at_ms, warn)| at_ms.saturating_add(millis(warn)));
         let end_ms = end_ms.max(promised_ms);
         if end_ms > now_ms {
-            return self.look_again(Some(end_ms));
+            self.look_again(Some(end_ms));
+            return None;
         }
         let how = if deadline.then == Then::Requeue { JobEnd::Requeued } else { JobEnd::Cancelled };
         let before = ended_ms.is_none().then_some(Entry::JobEnded { job: record, nodes, how });
         if ended_ms.is_some_and(|at_ms| is_hopeless(at_ms, now_ms)) {
-            return;
+            return None;
         }
         let effect = Some(Effect::End { job: waited.job.id, how });
-        self.push(Step { rollout: rollout.id().to_owned(), before, effect, after: None });
+        Some(Step { rollout: rollout.id().to_owned(), before, effect, after: None })
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod deadlines;
 mod forecast;
 mod properties;
 mod reservations;

@@ -323,7 +323,9 @@ impl Executor {
                     report.done.push(format!("{}: {}", step.rollout, after.describe()));
                 }
                 // Not to be repeated: the next step is due all the same.
-                Err(error) if effect::is_refusal(&error) => drop(self.record(&step.rollout, after, report)),
+                Err(error) if effect::is_refusal(&error) => {
+                    self.record(&step.rollout, after, report);
+                }
                 _ => {}
             }
         }

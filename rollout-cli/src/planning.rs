@@ -1,6 +1,6 @@
 //! Plans for display: from live data of Slurm, as the executor makes them. Nothing is written.
 
-use crate::before_start::doubts;
+use crate::before_start::{doubts, failed_before};
 use crate::context::Context;
 use crate::table::local_time;
 use jiff::tz::TimeZone;
@@ -10,6 +10,7 @@ use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
 use rollout_core::rollout::journal::ConductState;
 use rollout_host::clock;
+use rollout_plan::bad_version::BadVersion;
 use rollout_plan::budget::Doubt;
 use rollout_plan::forecast::{Forecast, forecast};
 use rollout_plan::plan::{Input, Plan, plan};
@@ -28,7 +29,7 @@ pub(crate) struct Planning {
 }
 
 impl Planning {
-    /// Asks Slurm, and reads limits, strategies and the visits of earlier rollouts. Parts that are not known are warned of.
+    /// Asks Slurm, and reads limits, strategies and earlier rollouts. Parts that are not known are warned of.
     pub(crate) fn read(context: &Context, snapshot: Snapshot) -> Self {
         let scontrol = context.config.scontrol().within(SLURM_LIMIT);
         let mut warnings = Vec::new();
@@ -59,6 +60,16 @@ impl Planning {
         let Some(Ok(strategy)) = self.rules.strategy(&rollout.id) else { return Vec::new() };
         let expected = self.rules.expected(&rollout.id);
         doubts(&self.view.snapshot, rollout, strategy, self.usage.settings(), expected)
+    }
+
+    /// Returns the nodes of a rollout that is not started on whose kind of hardware its changes failed.
+    pub(crate) fn failed_before(&self, rollout: &RolloutState) -> Vec<BadVersion> {
+        match (self.rules.strategy(&rollout.id), self.rules.ends(&rollout.id)) {
+            (Some(Ok(strategy)), Some(ends)) => {
+                failed_before(&self.view.snapshot, rollout, strategy, ends, &self.view.slurm)
+            }
+            _ => Vec::new(),
+        }
     }
 
     pub(crate) fn plan(&self) -> Plan {

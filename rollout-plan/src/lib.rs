@@ -5,6 +5,7 @@
 //! system's time zone database. Afterwards the zone is a value like any other.
 
 pub mod amount;
+pub mod bad_version;
 pub mod budget;
 pub mod exclusive;
 pub mod floor;

@@ -14,8 +14,9 @@ meanwhile. Times of approvals, other rollouts and failures are left out. Nodes
 are away as long as nine of ten were in this rollout, else in earlier ones with
 the same kinds of changes, else in those with the same nodes, else 15 minutes.
 
-A reason for which start would refuse the rollout is shown, and a ResumeTimeout
-of Slurm that is, or may be, too short for its nodes.
+A reason for which start would refuse the rollout is shown, changes that failed
+before on the same kind of hardware, and a ResumeTimeout of Slurm that is, or
+may be, too short for its nodes.
 
 FILE is a manifest: a path that contains a slash, ends in .toml or is - for
 standard input. Everything else is the name of a rollout.
@@ -40,7 +41,8 @@ pub struct PlanArgs {
     /// The times of each node
     #[arg(short = 'N', long)]
     pub nodes: bool,
-    /// JSON: rollout, conduct, frozen, refused, plan, forecast, resume_timeout, waiting
+    /// JSON: rollout, conduct, frozen, refused, plan, forecast, resume_timeout,
+    /// failed_before, waiting
     #[arg(long)]
     pub json: bool,
 }

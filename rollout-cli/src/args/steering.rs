@@ -15,6 +15,12 @@ would wait for nothing. So is one whose nodes, by earlier rollouts, take longer
 than ResumeTimeout in slurm.conf: Slurm would give up nodes that are only slow.
 If the time limits of the manifest alone add up to more, there is a warning.
 
+Refused as well is a rollout whose changes failed in an earlier one on the same
+kind of hardware: the same Arch and AvailableFeatures in Slurm. It was rolled
+back, held or lost there, and no node of this kind was updated with these
+changes since. Correct the cause and start it with --again, or leave the nodes
+out. scontrol reboot and retry go on to work for them.
+
 Examples:
   slurm-rollout plan driver-580      show how it would go, and any refusal
   slurm-rollout start driver-580
@@ -23,12 +29,15 @@ Examples:
 
 Exit codes:
   0  started, or running already
-  1  not started, for example because no node waits, or ResumeTimeout is too
-     short; standard error has the reason
+  1  not started, for example because no node waits, the changes failed
+     before, or ResumeTimeout is too short; standard error has the reason
   2  invalid command line")]
 pub struct StartArgs {
     /// The rollout; without @NUMBER the newest of this name
     pub rollout: String,
+    /// Start it although its changes failed before on the same kind of hardware
+    #[arg(long)]
+    pub again: bool,
     /// Start it although its nodes take longer than ResumeTimeout
     #[arg(long)]
     pub accept_resume_timeout: bool,

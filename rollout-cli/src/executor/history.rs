@@ -1,11 +1,12 @@
-//! Visits of earlier rollouts, from the state directory.
+//! Earlier rollouts, from the state directory: the time that their nodes took, and changes that failed.
 //!
-//! They are read once for each rollout, since they are only a start: once nodes of the rollout itself are back, these
-//! tell. Whatever cannot be read is left out.
+//! They are read once for each rollout. Times are only a start: once nodes of the rollout itself are back, these tell.
+//! Failures matter before the first node is requested. Whatever cannot be read is left out.
 
-use rollout_control::store::StoreReader;
+use rollout_control::store::{Rollout, StoreReader};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::rollout::manifest::Manifest;
+use rollout_plan::bad_version::{Ends, has_same_changes};
 use rollout_plan::history::{Expected, Past, expected, is_related};
 use std::collections::BTreeMap;
 
@@ -14,14 +15,22 @@ use std::collections::BTreeMap;
 const MAX_MANIFESTS: usize = 200;
 const MAX_JOURNALS: usize = 50;
 
-/// Returns what to expect of the nodes of these rollouts, by their ids, if earlier ones with the same kinds of changes
-/// or the same nodes tell.
+/// Findings in earlier rollouts about one rollout.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The time to expect of its nodes, if earlier rollouts with the same kinds of changes or the same nodes tell.
+    pub expected: Option<Expected>,
+    /// Ends of nodes in earlier rollouts with the same changes.
+    pub ends: Ends,
+}
+
+/// Returns the findings about these rollouts, by their ids.
 #[must_use]
 pub fn read(
     store: &StoreReader,
     snapshot: &Snapshot,
     rollouts: &[&RolloutState],
-) -> BTreeMap<String, Expected> {
+) -> BTreeMap<String, Findings> {
     let with_manifest = |rollout: &&RolloutState| Some((rollout.id.clone(), rollout.manifest.clone().ok()?));
     let wanted: Vec<(String, Manifest)> = rollouts.iter().filter_map(with_manifest).collect();
     if wanted.is_empty() {
@@ -31,13 +40,24 @@ pub fn read(
     let closed = store.closed().unwrap_or_default();
     let open = snapshot.rollouts.iter().rev().map(|rollout| rollout.id.as_str());
     let newest_first = open.chain(closed.iter().rev().map(|(id, _)| id.as_str()));
-    let past: Vec<Past> = newest_first
+    let earlier = newest_first
         .take(MAX_MANIFESTS)
         .filter_map(|id| Some((id, Manifest::parse(&store.manifest_text(id).ok()?).ok()?)))
         .filter(|(_, manifest)| tells(manifest))
-        .take(MAX_JOURNALS)
-        .filter_map(|(id, manifest)| Some(Past::of(id, &manifest, &store.rollout(id).ok()?.lines)))
-        .collect();
-    let found = wanted.into_iter().filter_map(|(id, manifest)| Some((id, expected(&manifest, &past)?)));
-    found.collect()
+        .take(MAX_JOURNALS);
+    let mut past = Vec::new();
+    let mut ends: BTreeMap<&str, Ends> = BTreeMap::new();
+    for (id, manifest) in earlier {
+        let Ok(Rollout { lines, .. }) = store.rollout(id) else { continue };
+        past.push(Past::of(id, &manifest, &lines));
+        let is_other = |of: &&(String, Manifest)| of.0 != id && has_same_changes(&of.1, &manifest);
+        for (of, _) in wanted.iter().filter(is_other) {
+            ends.entry(of).or_default().add(id, &lines);
+        }
+    }
+    let findings = |(id, manifest): &(String, Manifest)| {
+        let ends = ends.remove(id.as_str()).unwrap_or_default();
+        (id.clone(), Findings { expected: expected(manifest, &past), ends })
+    };
+    wanted.iter().map(findings).collect()
 }

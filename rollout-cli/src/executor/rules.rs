@@ -1,7 +1,6 @@
-//! Rules by which nodes are requested: the limits of the site, the strategies of rollouts, and the time that nodes took
-//! in earlier ones.
+//! Rules by which nodes are requested: the limits of the site, the strategies of rollouts, and findings in earlier ones.
 
-use super::history;
+use super::history::{self, Findings};
 use super::usage::Usage;
 use crate::groups::SiteGroups;
 use rollout_control::config::Config;
@@ -9,6 +8,7 @@ use rollout_control::store::StoreReader;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
 use rollout_core::rollout::journal::ConductState;
+use rollout_plan::bad_version::Ends;
 use rollout_plan::history::Expected;
 use rollout_plan::limits::Limits;
 use rollout_plan::plan::Input;
@@ -25,8 +25,8 @@ pub struct Rules {
     /// The reason for which no limits are known: then no rollout has a strategy.
     no_limits: Option<String>,
     strategies: BTreeMap<String, Result<Strategy, String>>,
-    /// Expected visits of the nodes of each rollout whose history was read.
-    expected: BTreeMap<String, Option<Expected>>,
+    /// Findings in earlier rollouts about each rollout whose history was read.
+    findings: BTreeMap<String, Findings>,
     visits: BTreeMap<String, Duration>,
 }
 
@@ -80,27 +80,34 @@ impl Rules {
 
     /// Reads what earlier rollouts tell about those that were started since the last call.
     pub fn read_history(&mut self, store: &StoreReader, snapshot: &Snapshot) {
-        self.expected.retain(|id, _| snapshot.rollout(id).is_some());
+        self.findings.retain(|id, _| snapshot.rollout(id).is_some());
         self.visits.retain(|id, _| snapshot.rollout(id).is_some());
         let is_planned =
             |rollout: &&RolloutState| rollout.conduct.state != ConductState::NotStarted && !rollout.is_over();
-        let is_new = |rollout: &&RolloutState| !self.expected.contains_key(&rollout.id);
+        let is_new = |rollout: &&RolloutState| !self.findings.contains_key(&rollout.id);
         let new: Vec<&RolloutState> = snapshot.rollouts.iter().filter(is_planned).filter(is_new).collect();
         if new.is_empty() {
             return;
         }
         let mut found = history::read(store, snapshot, &new);
         for rollout in new {
-            let expected = found.remove(&rollout.id);
-            self.visits.extend(expected.iter().map(|expected| (rollout.id.clone(), expected.takes())));
-            self.expected.insert(rollout.id.clone(), expected);
+            let findings = found.remove(&rollout.id).unwrap_or_default();
+            let visit = findings.expected.iter().map(|expected| (rollout.id.clone(), expected.takes()));
+            self.visits.extend(visit);
+            self.findings.insert(rollout.id.clone(), findings);
         }
     }
 
-    /// Returns what earlier rollouts tell about this one.
+    /// Returns the time to expect of the nodes of a rollout, if earlier ones tell.
     #[must_use]
     pub fn expected(&self, id: &str) -> Option<&Expected> {
-        self.expected.get(id)?.as_ref()
+        self.findings.get(id)?.expected.as_ref()
+    }
+
+    /// Returns the ends of nodes in earlier rollouts with the changes of this one, if they were read.
+    #[must_use]
+    pub fn ends(&self, id: &str) -> Option<&Ends> {
+        self.findings.get(id).map(|findings| &findings.ends)
     }
 
     /// Takes the strategy in the text of a rollout's manifest.

@@ -1,6 +1,6 @@
 //! `plan FILE|ROLLOUT`: how a rollout would go, from live data of Slurm. Writes nothing.
 
-use crate::before_start::unknown_after;
+use crate::before_start::{self, unknown_after};
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::manifest_file::ManifestFile;
@@ -16,6 +16,7 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Conduct, ConductState, NodeRecord, Progress};
 use rollout_host::clock;
 use rollout_host::exit_code::Exit;
+use rollout_plan::bad_version::BadVersion;
 use rollout_plan::budget::Doubt;
 use rollout_plan::forecast::{Forecast, Visit};
 use rollout_plan::plan::RolloutPlan;
@@ -51,6 +52,8 @@ struct Planned<'a> {
     forecast: &'a Forecast,
     /// Doubts that Slurm waits long enough for rebooted nodes.
     resume_timeout: Vec<Doubtful<'a>>,
+    /// Nodes on whose kind of hardware the same changes failed, for which `start` refuses it.
+    failed_before: Vec<FailedBefore<'a>>,
     /// Reasons for which nodes wait now, the most decisive first.
     waiting: BTreeMap<&'a str, &'a [Why]>,
 }
@@ -61,6 +64,13 @@ struct Doubtful<'a> {
     doubt: &'a Doubt,
     /// `start` refuses it.
     refuses: bool,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct FailedBefore<'a> {
+    #[serde(flatten)]
+    bad: &'a BadVersion,
     text: String,
 }
 
@@ -86,6 +96,9 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
     let doubts = planning.doubts(&rollout);
     let is_new = subject.conduct.is_none();
     let doubtful = |doubt| Doubtful { doubt, refuses: is_new && doubt.refuses(), text: doubt.to_string() };
+    // A rollout that runs was started all the same.
+    let bad = if is_new { planning.failed_before(&rollout) } else { Vec::new() };
+    let failed_before = |bad| FailedBefore { bad, text: before_start::text_of(bad) };
     let waiting = plan.waiting.iter().filter(|(node, _)| rollout.records.contains_key(*node));
     let planned = Planned {
         rollout: id,
@@ -95,6 +108,7 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
         plan: plan.rollouts.get(id),
         forecast: &forecast,
         resume_timeout: doubts.iter().map(doubtful).collect(),
+        failed_before: bad.iter().map(failed_before).collect(),
         waiting: waiting.map(|(node, whys)| (node.as_str(), whys.as_slice())).collect(),
     };
     if args.json {
@@ -103,7 +117,8 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
         print(&planned, &rollout, planning.view.now_ms, args.nodes);
     }
     let would_be_given_up = planned.resume_timeout.iter().any(|doubtful| doubtful.refuses);
-    let is_doubtful = !subject.refused.is_empty() || !forecast.unknown.is_empty() || would_be_given_up;
+    let is_doubtful =
+        !subject.refused.is_empty() || !forecast.unknown.is_empty() || would_be_given_up || !bad.is_empty();
     Ok(if is_doubtful { Exit::NeedsAttention } else { Exit::Success }.into())
 }
 
@@ -162,6 +177,9 @@ fn print(planned: &Planned<'_>, state: &RolloutState, now_ms: u64, with_nodes: b
     let line = |text: String| out(&(one_line(&text) + "\n"));
     for refused in planned.refused {
         line(format!("{rollout}: would be refused: {refused}"));
+    }
+    for FailedBefore { text, .. } in &planned.failed_before {
+        line(format!("{rollout}: would be refused: {text}"));
     }
     for Doubtful { refuses, text, .. } in &planned.resume_timeout {
         line(format!("{rollout}: {}: {text}", if *refuses { "would be refused" } else { "warning" }));

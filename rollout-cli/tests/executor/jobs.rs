@@ -7,9 +7,9 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-/// Returns a site that has jobs on n1.
-fn site(strategy: &str, jobs: u32) -> Site {
-    let site = Site::started(strategy);
+/// Returns a site that has jobs on n1, the only node that is taken.
+fn site(deadline: &str, jobs: u32) -> Site {
+    let site = Site::started(&format!("[strategy]\nnever = 'n[2-6]'\njobs = {deadline}\n"));
     let now_s = clock::now_ms() / 1000;
     let (start_s, end_s) = (now_s - 3600, now_s + 3600);
     let line = |job| format!("{job}|{job}|R|1000|{start_s}|{end_s}|2:00:00|batch|n1|\n");
@@ -28,7 +28,7 @@ fn request(site: &Site, executor: &mut Executor) {
 
 #[test]
 fn a_warning_that_slurm_refuses_keeps_no_job_from_its_end() {
-    let site = site("[strategy]\njobs = { at_most = '6s', then = 'requeue', warn = '4s' }\n", 1);
+    let site = site("{ at_most = '6s', then = 'requeue', warn = '4s' }", 1);
     let mut executor = site.executor();
     request(&site, &mut executor);
     thread::sleep(Duration::from_secs(2));
@@ -53,7 +53,7 @@ fn a_warning_that_slurm_refuses_keeps_no_job_from_its_end() {
 
 #[test]
 fn a_job_counts_as_ended_only_once_that_was_tried() {
-    let site = site("[strategy]\njobs = { at_most = '4s', then = 'requeue' }\n", 3);
+    let site = site("{ at_most = '4s', then = 'requeue' }", 3);
     let mut executor = site.executor();
     request(&site, &mut executor);
     thread::sleep(Duration::from_secs(4));

@@ -5,6 +5,7 @@
     reason = "a test may panic, write files that need not last, and start programs of its own"
 )]
 
+mod failed_before;
 mod jobs;
 mod killed;
 mod reserved;

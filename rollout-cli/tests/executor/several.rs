@@ -36,7 +36,8 @@ fn a_rollout_whose_journal_cannot_be_written_stops_no_other_one() {
     assert!(executor.try_wait().unwrap().is_none(), "it goes on");
     executor.kill().unwrap();
     executor.wait().unwrap();
-    assert!(!is_requested("n1") && site.journal().is_empty(), "no effect without its line");
+    let has_line = site.rollout().records["n1"].request.is_some();
+    assert!(!is_requested("n1") && !has_line, "no effect without its line");
     let errors = std::fs::read_to_string(errors).unwrap();
     let failures = errors.matches("driver: nothing is done for it: ").count();
     assert!(failures == 1 && errors.contains("Read-only file system"), "{errors}");

@@ -30,7 +30,7 @@ impl Site {
     pub fn new(strategy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
-        for name in ["state", "bin", "nodes", "reasons", "boots", "reservations"] {
+        for name in ["state", "bin", "nodes", "reasons", "boots", "kinds", "reservations"] {
             fs::create_dir(path.join(name)).unwrap();
         }
         let script = include_str!("slurm.sh").replace("DIR", &path.display().to_string());
@@ -69,15 +69,19 @@ impl Site {
             (0, Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms: u64::MAX }),
             (took_s * 1000, Entry::Seen { nodes, order, phase, error, notes }),
         ];
-        let lines = entries.map(|(t_ms, entry)| {
+        self.add_closed(name, "path = '/c'\ntarget = '/d'\n", &entries);
+    }
+
+    /// Adds a rollout that is over and changed a symlink. Its entries are those at these times.
+    pub fn add_closed(&self, name: &str, link: &str, entries: &[(u64, Entry)]) {
+        let lines = entries.iter().cloned().map(|(t_ms, entry)| {
             serde_json::to_string(&Line { t_ms, by: "ann@here".to_owned(), entry }).unwrap() + "\n"
         });
         let dir = self.path("state/closed").join(name);
         fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("journal"), lines.concat()).unwrap();
-        let text = format!(
-            "name = '{name}'\nnodes = 'n1'\n[[change]]\nkind = 'symlink'\npath = '/c'\ntarget = '/d'\n"
-        );
+        fs::write(dir.join("journal"), lines.collect::<String>()).unwrap();
+        let nodes = entries[0].1.nodes();
+        let text = format!("name = '{name}'\nnodes = '{nodes}'\n[[change]]\nkind = 'symlink'\n{link}");
         fs::write(dir.join("manifest.toml"), text).unwrap();
     }
 
@@ -123,6 +127,12 @@ impl Site {
         let (new, path) = (self.path("nodes").join(format!(".{node}")), self.path("nodes").join(node));
         fs::write(&new, state).unwrap();
         fs::rename(new, path).unwrap();
+    }
+
+    /// Sets what Slurm shows of the hardware of a node.
+    pub fn set_kind(&self, node: &str, arch: &str, features: &str) {
+        let kind = format!("Arch={arch} AvailableFeatures={features}");
+        fs::write(self.path("kinds").join(node), kind).unwrap();
     }
 
     pub fn state(&self, node: &str) -> String {

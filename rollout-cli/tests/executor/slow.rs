@@ -12,6 +12,9 @@ use std::time::Duration;
 fn what_could_not_be_read_is_not_read_again_in_every_tick() {
     let site = Site::started("");
     touch(&site.path("no-jobs"));
+    // A request would be a reason to read it again.
+    let config = fs::read_to_string(site.config_path()).unwrap();
+    fs::write(site.config_path(), config + "[limits]\nnever = 'n[1-6]'\n").unwrap();
     let mut executor = site.executor();
     for _ in 0..3 {
         let failed = tick(&mut executor).failed;

@@ -49,6 +49,7 @@ case "$1 $2" in
         name=${file##*/} reason=$(cat "$d/reasons/${file##*/}")
         printf 'NodeName=%s NodeAddr=127.0.0.1 NodeHostName=%s State=%s Partitions=batch BootTime=%s' \
             "$name" "$name" "$(cat "$file")" "$(cat "$d/boots/$name")"
+        [ ! -e "$d/kinds/$name" ] || printf ' %s' "$(cat "$d/kinds/$name")"
         [ -z "$reason" ] || printf ' Reason=%s [root@2026-01-01T00:00:00]' "$reason"
         echo
     done

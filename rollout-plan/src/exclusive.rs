@@ -14,8 +14,8 @@ use std::num::NonZeroU32;
 pub struct ExclusiveSet {
     /// The set as messages name it: its groups or nodes.
     pub label: String,
-    /// The members: groups, and nodes without a group. A member is out if one of its nodes is. They have no node in
-    /// common.
+    /// The members: groups, and nodes without a group. They have no node in common. A group is out while one of its nodes
+    /// reboots, a single node while it is out of service.
     pub members: Vec<NodeSet>,
     /// Maximum number of members that are out, at least 1.
     pub at_once: usize,

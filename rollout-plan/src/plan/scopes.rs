@@ -39,7 +39,7 @@ struct Scope {
     members: Vec<Option<String>>,
     /// Members of an exclusive set that are a single node which is out of service, though it may not reboot.
     absent: BTreeMap<usize, String>,
-    /// Those of them that our drain keeps out of service.
+    /// Nodes of these that our drain keeps out of service.
     stragglers: HashSet<usize>,
     /// The rollout whose requests it limits. `None` for all.
     only: Option<RolloutIndex>,
@@ -56,11 +56,11 @@ pub(super) struct Scopes {
 /// Nodes that are out or about to be.
 struct NodesOut<'b, 'a> {
     cluster: &'b Cluster<'a>,
-    /// Those that accept no jobs, and those whose reboot or drain is requested, though only in a journal.
+    /// Nodes that accept no jobs, and those whose reboot or drain is requested, though only in a journal.
     all: HashSet<&'a str>,
-    /// Those that reboot or are about to, and the groups that are drained for it.
+    /// Nodes that reboot or are about to, and the groups that are drained for it.
     rebooting: HashSet<&'a str>,
-    /// Those that are back and wait for their update in a drain of ours.
+    /// Nodes that are back and wait for their update in a drain of ours.
     stragglers: HashSet<&'a str>,
 }
 

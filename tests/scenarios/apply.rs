@@ -33,6 +33,8 @@ fn only_a_reboot_that_names_the_rollout(site: &Site) {
         site.wait_idle(&["cn01"], MINUTES).unwrap();
         assert_eq!(site.tool("cn01").unwrap(), OLD_TOOL);
         site.wait_phase("tool-1.1", "cn01", "staged").unwrap();
+        // Until then, the agent takes a node with a Reason of ours for one that it has to give back.
+        site.cluster.node("cn01").wait_file(ORDER_FILE, false).unwrap();
     };
     reboot(site, "cn01", "xid-79");
     not_applied();

@@ -103,9 +103,18 @@ fn is_out_through(world: &World, rollout: &Rollout, name: &str) -> bool {
     is_requested && node.request.is_some_and(|request| request.by == By::Us)
 }
 
+/// Returns whether Slurm starts jobs on a node, for which it may have to power the node up.
+fn takes_jobs(info: &NodeInfo) -> bool {
+    let state = info.state.iter().filter(|word| *word != "POWERED_DOWN").cloned().collect();
+    Availability::of(&NodeInfo { state, ..info.clone() }).is_available()
+}
+
 /// Checks the limits of a plan against what Slurm had shown.
 pub fn check_plan(world: &mut World, plan: &Plan, slurm: &BTreeMap<String, NodeInfo>) {
-    let is_available = |name: &str| slurm.get(name).is_some_and(|info| Availability::of(info).is_available());
+    let is_available = |name: &str| slurm.get(name).is_some_and(takes_jobs);
+    let reboots = |name: &str| {
+        slurm.get(name).is_some_and(|info| info.has("REBOOT_REQUESTED") || info.has("REBOOT_ISSUED"))
+    };
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     let mut found = None;
     for step in &plan.steps {
@@ -131,7 +140,12 @@ pub fn check_plan(world: &mut World, plan: &Plan, slurm: &BTreeMap<String, NodeI
         let sets = strategy.map_or(&[][..], |strategy| &strategy.exclusive).iter();
         for ExclusiveSet { members, at_once, label, .. } in sets.chain(&world.limits.exclusive) {
             let is_new = members.iter().any(|member| member.iter().any(|name| new.contains(name)));
-            let out = members.iter().filter(|member| !member.iter().all(is_left)).count();
+            // A dead node of a group keeps no other group in service.
+            let is_out = |member: &&NodeSet| match member.len() {
+                1 => !member.iter().all(is_left),
+                _ => member.iter().any(|name| taken.contains(name) || reboots(name)),
+            };
+            let out = members.iter().filter(is_out).count();
             if is_new && out > *at_once {
                 found = Some(("exclusive", format!("{step:?}: {out} of {label}")));
             }

@@ -1,8 +1,9 @@
 //! The executor: carries out the plans of started rollouts, one tick after another.
 //!
 //! A tick reads Slurm, plans with what the state directory holds under its lock, and writes the lines of all steps
-//! before it releases that, except those about ends of jobs. Their effects in Slurm follow. The process may be killed anywhere: the next tick finds the
-//! lines, and Slurm as it is, and plans what is left. One process executes, the holder of the lease.
+//! before it releases that, except those about ends of jobs. Their effects in Slurm follow. The process may be killed
+//! anywhere: the next tick finds the lines, and Slurm as it is, and plans what is left. One process executes, the holder
+//! of the lease.
 //!
 //! | module | holds |
 //! |---|---|
@@ -25,13 +26,14 @@ use rollout_core::controller::lease::{Holder, Verdict};
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Entry, NodeRecord, Progress};
+use rollout_core::rollout::journal::Entry;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
 use rollout_host::scontrol::Scontrol;
 use rollout_plan::plan::{Effect, Plan, Step, plan};
+use rollout_plan::working_set::{WorkingSet, working_set};
 use rules::Rules;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -74,9 +76,6 @@ pub struct Executor {
     rules: Rules,
     working_set: WorkingSet,
 }
-
-/// Nodes that are requested, kept out or under way, with those words of their state that change what they wait for.
-type WorkingSet = BTreeSet<(String, [bool; 4])>;
 
 /// The outcome of a tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -391,18 +390,4 @@ fn line(step: &Step) -> Option<&Entry> {
 /// Returns whether there may be reservations of ours.
 fn has_reservations(snapshot: &Snapshot) -> bool {
     snapshot.rollouts.iter().flat_map(|rollout| rollout.records.values()).any(|record| record.reserved)
-}
-
-fn working_set(view: &View) -> WorkingSet {
-    let is_at_work = |record: &NodeRecord| {
-        let is_ordered = matches!(record.progress, Progress::Ordering { .. } | Progress::Ordered);
-        is_ordered || record.has_traces_in_slurm()
-    };
-    let records = view.snapshot.rollouts.iter().flat_map(|rollout| &rollout.records);
-    let at_work = records.filter(|(_, record)| is_at_work(record)).map(|(name, _)| {
-        let words = ["ALLOCATED", "MIXED", "COMPLETING", "REBOOT_ISSUED"];
-        let has = |word: &str| view.slurm.get(name).is_some_and(|info| info.has(word));
-        (name.clone(), words.map(has))
-    });
-    at_work.collect()
 }

@@ -20,6 +20,7 @@ pub mod standing;
 pub mod strategy;
 pub mod why;
 pub mod window;
+pub mod working_set;
 
 pub use node_sets::Resolve;
 

@@ -9,12 +9,13 @@ use crate::world::{Event, World};
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict, decide};
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{JobEnd, NodeRecord, Progress, Way};
+use rollout_core::rollout::journal::{JobEnd, Way};
 use rollout_core::slurm::jobs::{Job, JobEnds};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::{Reservation, name_of};
 use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, has_our_drain, plan};
+use rollout_plan::working_set::working_set;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Interval between two looks.
@@ -385,18 +386,4 @@ impl World {
         };
         !nodes.iter().any(is_foreign)
     }
-}
-
-/// Nodes that are requested, kept out or under way, with those words of their state that change what they wait for.
-fn working_set(view: &View) -> BTreeSet<(String, [bool; 4])> {
-    let is_at_work = |record: &NodeRecord| {
-        let is_ordered = matches!(record.progress, Progress::Ordering { .. } | Progress::Ordered);
-        is_ordered || record.has_traces_in_slurm()
-    };
-    let records = view.snapshot.rollouts.iter().flat_map(|rollout| &rollout.records);
-    let at_work = records.filter(|(_, record)| is_at_work(record)).map(|(name, _)| {
-        let words = ["ALLOCATED", "MIXED", "COMPLETING", "REBOOT_ISSUED"];
-        (name.clone(), words.map(|word| view.slurm.get(name).is_some_and(|info| info.has(word))))
-    });
-    at_work.collect()
 }

@@ -8,6 +8,12 @@ use std::time::Duration;
 /// The longest limit that is accepted. Slurm's own ResumeTimeout ends at 65533 s (about 18 h).
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// A unit of time: its letter, and its seconds.
+pub type Unit = (char, u64);
+
+/// Units of a time limit, the longest first.
+const UNITS: [Unit; 3] = [('h', 3600), ('m', 60), ('s', 1)];
+
 /// A time limit of 1 second to [`LONGEST`], in whole seconds. TOML and JSON have it as text: `"10m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -38,36 +44,44 @@ impl FromStr for TimeLimit {
     type Err = NotATimeLimit;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotATimeLimit(text.chars().take(40).collect());
-        let mut seconds: u64 = 0;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let number: u64 = rest.get(..digits).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
-            let unit = match rest.as_bytes().get(digits) {
-                Some(b's') => 1,
-                Some(b'm') => 60,
-                Some(b'h') => 3600,
-                _ => return Err(wrong()),
-            };
-            seconds = number.checked_mul(unit).and_then(|n| n.checked_add(seconds)).ok_or_else(wrong)?;
-            rest = rest.get(digits + 1..).unwrap_or("");
-        }
-        let limit = Duration::from_secs(seconds);
-        if limit.is_zero() || limit > LONGEST { Err(wrong()) } else { Ok(Self(limit)) }
+        let limit = parse(text, &UNITS).filter(|limit| *limit <= LONGEST);
+        limit.map(Self).ok_or_else(|| NotATimeLimit(text.chars().take(40).collect()))
     }
 }
 
 impl fmt::Display for TimeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        for (amount, unit) in [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')] {
-            if amount > 0 {
-                write!(f, "{amount}{unit}")?;
-            }
-        }
-        Ok(())
+        write(f, self.0, &UNITS)
     }
+}
+
+/// Parses whole numbers of these units, such as `1h30m`. Returns `None` for any other text, and for no time at all.
+#[must_use]
+pub fn parse(text: &str, units: &[Unit]) -> Option<Duration> {
+    let (mut seconds, mut rest) = (0_u64, text);
+    while let Some(at) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let (number, behind) = rest.split_at(at);
+        let (_, length) = units.iter().find(|(letter, _)| behind.starts_with(*letter))?;
+        seconds = number.parse::<u64>().ok()?.checked_mul(*length)?.checked_add(seconds)?;
+        rest = behind.get(1..)?;
+    }
+    (rest.is_empty() && seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Writes a duration in these units, the longest first, without those of which it has none.
+///
+/// # Errors
+/// If the formatter fails.
+pub fn write(f: &mut fmt::Formatter<'_>, duration: Duration, units: &[Unit]) -> fmt::Result {
+    let mut rest = duration.as_secs();
+    for (letter, length) in units {
+        let (number, behind) = (rest / length, rest % length);
+        if number > 0 {
+            write!(f, "{number}{letter}")?;
+        }
+        rest = behind;
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for TimeLimit {

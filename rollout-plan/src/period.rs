@@ -2,6 +2,7 @@
 //!
 //! It differs from [`rollout_core::time_limit::TimeLimit`] in its range: jobs and soaks may take days.
 
+use rollout_core::time_limit::{Unit, parse, write};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 /// The longest period that is accepted.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+const UNITS: [Unit; 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
 
 /// A period of 1 second to 365 days, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,40 +46,14 @@ impl FromStr for Period {
     type Err = NotAPeriod;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotAPeriod(text.chars().take(40).collect());
-        let (mut seconds, mut rest): (u64, &str) = (0, text);
-        while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let number: u64 = rest.get(..digits).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-            let unit = match rest.as_bytes().get(digits) {
-                Some(b's') => 1,
-                Some(b'm') => 60,
-                Some(b'h') => 3600,
-                Some(b'd') => 24 * 3600,
-                _ => return Err(wrong()),
-            };
-            seconds =
-                number.checked_mul(unit).and_then(|more| more.checked_add(seconds)).ok_or_else(wrong)?;
-            rest = rest.get(digits + 1..).unwrap_or("");
-        }
-        let period = Duration::from_secs(seconds);
-        if period.is_zero() || period > LONGEST { Err(wrong()) } else { Ok(Self(period)) }
+        let period = parse(text, &UNITS).filter(|period| *period <= LONGEST);
+        period.map(Self).ok_or_else(|| NotAPeriod(text.chars().take(40).collect()))
     }
 }
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let parts = [
-            (seconds / 86400, 'd'),
-            (seconds / 3600 % 24, 'h'),
-            (seconds / 60 % 60, 'm'),
-            (seconds % 60, 's'),
-        ];
-        parts
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .try_for_each(|(number, unit)| write!(f, "{number}{unit}"))
+        write(f, self.0, &UNITS)
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Standing {
     Out,
     Updated,
     Failed(Failure),
-    /// It is left out, and does not keep the rollout from ending.
+    /// It is left out for now. One that waits for its return keeps the rollout open.
     Skipped(Skip),
 }
 

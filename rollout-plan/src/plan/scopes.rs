@@ -39,7 +39,7 @@ struct Scope {
     members: Vec<Option<String>>,
     /// Members of an exclusive set that are a single node which is out of service, though it may not reboot.
     absent: BTreeMap<usize, String>,
-    /// Nodes of these that our drain keeps out of service.
+    /// Members of an exclusive set that our drain keeps out of service.
     stragglers: HashSet<usize>,
     /// The rollout whose requests it limits. `None` for all.
     only: Option<RolloutIndex>,

@@ -57,6 +57,10 @@ const LEASE_OLD: Duration = Duration::from_secs(2);
 /// Age of Slurm's answer about nodes from which they are asked about again, after jobs and the rest were read.
 const ANSWER_OVERTAKEN: Duration = Duration::from_secs(2);
 
+/// Time for which Slurm is not asked again if only nodes are awaited that it sees down or asleep. Rollouts stay open for
+/// weeks because of such nodes.
+const REST: Duration = Duration::from_secs(15);
+
 /// Age of Slurm's answer from which it is no longer planned with.
 const ANSWER_MAX_AGE: Duration = Duration::from_secs(25);
 
@@ -75,6 +79,8 @@ pub struct Executor {
     usage_read: Option<Instant>,
     rules: Rules,
     working_set: WorkingSet,
+    /// Begin of a rest, and the state directory then: a change of it ends the rest.
+    resting: Option<(Instant, Snapshot)>,
 }
 
 /// The outcome of a tick.
@@ -111,6 +117,7 @@ impl Executor {
             usage_read: None,
             rules: Rules::default(),
             working_set: WorkingSet::new(),
+            resting: None,
         })
     }
 
@@ -129,6 +136,10 @@ impl Executor {
         if let Some(other) = self.take_lease(&mut report)? {
             return Ok(Tick::Held(other));
         }
+        if self.resting.as_ref().is_some_and(|(begin, of)| begin.elapsed() < REST && *of == snapshot) {
+            return Ok(Tick::Done(report));
+        }
+        self.resting = None;
         self.rules.read_history(&self.store, &snapshot);
         let mut answer = self.ask_nodes(&mut report)?;
         if answer.is_some() && self.refresh() {
@@ -174,6 +185,8 @@ impl Executor {
         report.done.extend(lines.map(|(id, entry)| format!("{id}: {}", entry.describe())));
         self.unstage_pre_staged(&planned.pre_staged, &mut report);
         self.carry_out(&planned.plan.steps, &mut report);
+        let rests = planned.plan.awaits_only_returns() && report.failed.is_empty();
+        self.resting = rests.then(|| (Instant::now(), snapshot));
         Ok(Tick::Done(report))
     }
 

@@ -96,7 +96,8 @@ proptest! {
         prop_assert!(whole.keys().all(|name| named.contains(name)));
         // Only the lines of a node and of the rollout matter to it, not those of others in between.
         for (name, record) in &whole {
-            let is_own = |line: &&Line| line.entry.nodes().contains(name) || line.entry == Entry::Resumed;
+            let is_of_all = |line: &Line| matches!(line.entry, Entry::Started | Entry::Resumed);
+            let is_own = |line: &&Line| line.entry.nodes().contains(name) || is_of_all(line);
             let own: Vec<_> = journal.iter().filter(is_own).collect();
             let alone = replay(own);
             prop_assert_eq!(alone.get(name), Some(record));
@@ -122,7 +123,7 @@ proptest! {
     fn lines_of_started_rollouts_change_nothing_about_orders(journal in journal(), now_ms in time()) {
         let old: Vec<Line> = journal.iter().filter(|line| !is_conduct(&line.entry)).cloned().collect();
         let without = |records: NodeRecords| -> NodeRecords {
-            let record = |node| NodeRecord { request: None, cancelled: false, kept_out: None, reserved: false, ..node };
+            let record = |node| NodeRecord { request: None, cancelled: false, kept_out: None, reserved: false, forgiven: false, ..node };
             records.into_iter().map(|(name, node)| (name, record(node))).collect()
         };
         let (new, old) = (replay(&journal), replay(&old));

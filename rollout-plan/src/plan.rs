@@ -104,6 +104,18 @@ pub struct Plan {
     pub look_again_ms: Option<u64>,
 }
 
+impl Plan {
+    /// Returns whether nothing is due, and started rollouts wait for nothing but nodes that are left out for now.
+    #[must_use]
+    pub fn awaits_only_returns(&self) -> bool {
+        let is_at_rest = |rollout: &RolloutPlan| {
+            let Counts { waiting, requested, out, .. } = rollout.counts;
+            waiting == 0 && requested == 0 && out == 0
+        };
+        self.steps.is_empty() && self.rollouts.values().all(is_at_rest)
+    }
+}
+
 /// A started rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RolloutPlan {
@@ -131,7 +143,8 @@ pub struct Counts {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let cluster = Cluster::new(input);
-    let mut tick = Tick { cluster: &cluster, plan: Plan::default(), requested: 0, halted: Vec::new() };
+    let plan = Plan::default();
+    let mut tick = Tick { cluster: &cluster, plan, requested: 0, halted: Vec::new(), through: Vec::new() };
     let snapshot = &input.view.snapshot;
     let relevant = snapshot.rollouts.iter().filter(|rollout| {
         let has_traces = rollout.records.values().any(NodeRecord::has_traces_in_slurm);
@@ -148,6 +161,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     for rollout in &rollouts {
         tick.settle(rollout);
     }
+    tick.through = rollouts.iter().filter(|rollout| rollout.is_through(&cluster)).map(Rollout::id).collect();
     let mut scopes = Scopes::new(&cluster, &rollouts);
     for (index, rollout) in rollouts.iter().enumerate() {
         tick.advance(index, rollout, &mut scopes);
@@ -163,6 +177,8 @@ pub(crate) struct Tick<'b, 'a> {
     requested: usize,
     /// Rollouts that are halted in this tick.
     halted: Vec<&'a str>,
+    /// Rollouts that only nodes keep open that are left out for now.
+    through: Vec<&'a str>,
 }
 
 impl<'a> Tick<'_, 'a> {
@@ -256,11 +272,14 @@ impl<'a> Tick<'_, 'a> {
         self.summarize(rollout, Some(&waves), blocked);
     }
 
-    /// Returns the reason if another rollout comes first and is not over, or its last nodes halt it.
+    /// Returns the reason if another rollout comes first and is not through, or its last nodes halt it.
     fn comes_after(&self, rollout: &Rollout<'_>, strategy: &Strategy) -> Option<Why> {
         let after = strategy.after.as_ref()?;
         let snapshot = &self.cluster.input.view.snapshot;
-        let is_open = |other: &&RolloutState| !other.is_over() || self.halted.contains(&other.id.as_str());
+        let is_open = |other: &&RolloutState| {
+            let id = other.id.as_str();
+            self.halted.contains(&id) || !(other.is_over() || self.through.contains(&id))
+        };
         let open = snapshot.rollouts.iter().filter(is_open).map(|other| &other.id);
         let unreadable = snapshot.unreadable.iter().map(|other| &other.id);
         let mut others = open.chain(unreadable).filter(|id| *id != rollout.id());

@@ -214,7 +214,7 @@ impl Pending<'_, '_> {
         }
         if let Some((failure, at_ms)) = self.failure(info) {
             // A failure before `resume` no longer counts: the node waits again.
-            if at_ms > self.rollout.conduct.counted_from_ms {
+            if self.counts(failure, at_ms) {
                 return (Standing::Failed(failure), at_ms);
             }
             return (self.unrequested(info, down), record.since_ms);
@@ -233,6 +233,13 @@ impl Pending<'_, '_> {
         let back_ms =
             info.slurmd_start_s.map_or(booted_ms, |start_s| booted_ms.max(start_s.saturating_mul(1000)));
         (self.cluster.now_ms <= back_ms.saturating_add(ANSWER_MS)).then_some(back_ms)
+    }
+
+    /// Returns whether a failure is one since the rollout was started or last resumed. A request from before may lead to
+    /// a boot without an order after it; no journal line tells when that was.
+    fn counts(&self, failure: Failure, at_ms: u64) -> bool {
+        let is_later = failure != Failure::Refused && at_ms > self.rollout.conduct.counted_from_ms;
+        !self.record.forgiven || is_later
     }
 
     /// Returns the failure of a request that led to no order, and its time.

@@ -2,6 +2,7 @@
 
 use crate::site::{ID, Site, tick, touch};
 use rollout_control::store::this_process;
+use rollout_core::controller::conduct;
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease};
 use rollout_host::clock;
 use std::fs;
@@ -52,4 +53,27 @@ fn a_lease_that_was_lost_meanwhile_is_reported() {
     other.join().unwrap();
     assert_eq!(report.failed, ["nothing is planned: the lease of this process is over"]);
     assert_eq!((site.calls(), site.journal()), (vec![], vec![]));
+}
+
+/// A board is replaced in weeks.
+#[test]
+fn slurm_is_seldom_asked_while_only_nodes_that_are_down_are_awaited() {
+    let site = Site::started("");
+    (1..=6).for_each(|number| site.set(&format!("n{number}"), "DOWN", "Not responding"));
+    let mut executor = site.executor();
+    let asked = || {
+        let calls = fs::read_to_string(site.path("calls")).unwrap();
+        calls.lines().filter(|line| line.starts_with("scontrol show node")).count()
+    };
+    for _ in 0..8 {
+        tick(&mut executor);
+    }
+    let before = asked();
+    for _ in 0..4 {
+        assert_eq!(tick(&mut executor).failed, [""; 0]);
+    }
+    assert_eq!(asked(), before, "{:?}", site.journal());
+    site.decide(conduct::stop);
+    tick(&mut executor);
+    assert!(asked() > before, "an admin's decision is carried out at once");
 }

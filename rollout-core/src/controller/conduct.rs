@@ -274,7 +274,10 @@ pub fn way_on(rollout: &RolloutState, node: &str) -> String {
 fn may_be_without_order(record: &NodeRecord) -> bool {
     match &record.request {
         Some(request) => request.taken,
-        None => record.progress.is_pending() && record.progress != Progress::Staged,
+        None => match record.progress {
+            Progress::Refused => !record.forgiven,
+            progress => progress.is_pending() && progress != Progress::Staged,
+        },
     }
 }
 

@@ -89,9 +89,7 @@ impl RolloutState {
     pub fn needs_executor(&self) -> bool {
         let needs = |record: &NodeRecord| match self.conduct.state {
             ConductState::Running => {
-                record.progress.is_pending()
-                    || record.progress == Progress::Ordered
-                    || self.has_failed(record)
+                record.progress.is_pending() || record.progress == Progress::Ordered || has_failed(record)
             }
             ConductState::Paused { .. } => record.progress == Progress::Ordered,
             ConductState::Stopped => record.progress.is_pending(),
@@ -105,21 +103,18 @@ impl RolloutState {
     pub fn may_be_halted(&self, now_ms: u64) -> bool {
         let is_recent = |record: &NodeRecord| now_ms <= record.since_ms.saturating_add(COUNTED_WITHIN_MS);
         let runs = matches!(self.conduct.state, ConductState::Running | ConductState::Paused { .. });
-        runs && self.records.values().any(|record| self.has_failed(record) && is_recent(record))
-    }
-
-    /// Returns whether a node failed since the rollout was started or last resumed.
-    fn has_failed(&self, record: &NodeRecord) -> bool {
-        let failed = matches!(
-            record.progress,
-            Progress::Lost | Progress::Seen(Phase::RolledBack) | Progress::Seen(Phase::Held)
-        );
-        failed && record.since_ms > self.conduct.counted_from_ms
+        runs && self.records.values().any(|record| has_failed(record) && is_recent(record))
     }
 
     fn has_traces_in_slurm(&self) -> bool {
         self.records.values().any(NodeRecord::has_traces_in_slurm)
     }
+}
+
+/// Returns whether a node failed since its rollout was started or last resumed.
+fn has_failed(record: &NodeRecord) -> bool {
+    let failed = matches!(record.progress, Progress::Lost | Progress::Seen(Phase::RolledBack | Phase::Held));
+    failed && !record.forgiven
 }
 
 impl<'a> RecordOf<'a> {

@@ -52,7 +52,7 @@ impl<'a> Tick<'_, 'a> {
             // If it is to be withdrawn anyway, that explains why it is gone.
             Standing::Requested if self.to_withdraw(rollout, member).is_some() => None,
             Standing::Requested if is_gone(member) => {
-                let is_cancelled = is_cancelled(rollout, member);
+                let is_cancelled = is_cancelled(member);
                 Some(if is_cancelled { Fate::Cancelled } else { Fate::Over })
             }
             Standing::Waiting | Standing::Skipped(_) => {
@@ -65,11 +65,10 @@ impl<'a> Tick<'_, 'a> {
 }
 
 /// Returns whether somebody cancelled the request of a node. `resume` has those from before it requested again.
-pub(super) fn is_cancelled(rollout: &Rollout<'_>, member: &Member<'_>) -> bool {
+pub(super) fn is_cancelled(member: &Member<'_>) -> bool {
     let request = member.record.request.as_ref();
-    let is_new = request.is_some_and(|request| request.at_ms >= rollout.state.conduct.counted_from_ms);
     let is_ours = request.is_some_and(|request| request.withdrawing);
-    is_gone(member) && is_new && !is_ours
+    is_gone(member) && !member.record.forgiven && !is_ours
 }
 
 /// Returns whether Slurm showed the request of a node and no longer does.

@@ -11,15 +11,10 @@ const MAX_ERROR: usize = 200;
 /// Shortest word of hexadecimal digits that is taken for an address, a hash or the like.
 const SHORTEST_HEX: usize = 6;
 
-/// Returns the reason if the rollout is to be halted. Failures before it was last resumed do not count.
+/// Returns the reason if the rollout is to be halted. Failures before it was started or last resumed do not count.
 pub(super) fn due(rollout: &Rollout<'_>) -> Option<String> {
     let halt = &rollout.strategy?.halt;
-    let counted_from_ms = rollout.state.conduct.counted_from_ms;
-    let failed: Vec<&Member<'_>> = rollout
-        .members
-        .iter()
-        .filter(|member| matches!(member.standing, Standing::Failed(_)) && member.since_ms > counted_from_ms)
-        .collect();
+    let failed: Vec<&Member<'_>> = rollout.members.iter().filter(|member| counts(member)).collect();
     if let Some((error, count)) = most_common_error(&failed)
         && halt.same_error.is_some_and(|limit| count >= limit)
     {
@@ -33,6 +28,13 @@ pub(super) fn due(rollout: &Rollout<'_>) -> Option<String> {
     let names: Vec<&str> = failed.iter().map(|member| member.name).collect();
     let error = failed.last().map(|member| error_of(member));
     (!failed.is_empty() && failed.len() >= halt.failed).then(|| nodes("failed", &names, error.as_deref()))
+}
+
+/// Returns whether a node failed since the rollout was started or last resumed. One that still waits for its order is
+/// not [failed](Standing::Failed) otherwise.
+fn counts(member: &Member<'_>) -> bool {
+    let is_recent = !member.record.forgiven || member.record.progress.is_pending();
+    matches!(member.standing, Standing::Failed(_)) && is_recent
 }
 
 /// Returns the count and the first of these nodes, and the last one's error.

@@ -128,7 +128,7 @@ impl<'a> Tick<'_, 'a> {
                 Standing::Waiting => continue,
                 Standing::Requested => match self.to_withdraw(candidates.rollout, member) {
                     Some(why) => why,
-                    None if is_cancelled(candidates.rollout, member) => Why::Cancelled,
+                    None if is_cancelled(member) => Why::Cancelled,
                     None if member.is_queued() => jobs(self.cluster, member),
                     None => Why::Now,
                 },

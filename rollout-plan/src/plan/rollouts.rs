@@ -7,7 +7,7 @@ use crate::standing::{Member, Standing};
 use crate::strategy::{Down, Strategy};
 use crate::why::Why;
 use rollout_core::controller::snapshot::RolloutState;
-use rollout_core::rollout::journal::ConductState;
+use rollout_core::rollout::journal::{ConductState, NodeRecord};
 use rollout_core::text::one_line;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -83,6 +83,27 @@ impl<'a> Rollout<'a> {
 
     pub(crate) fn was_started(&self) -> bool {
         self.state.conduct.state != ConductState::NotStarted
+    }
+
+    /// Returns whether nodes were updated, and only nodes keep the rollout open that are left out for now, or that it
+    /// never touches. They are updated when they return.
+    pub(crate) fn is_through(&self, cluster: &Cluster<'_>) -> bool {
+        let is_left_out = |member: &Member<'_>| match member.standing {
+            Standing::Skipped(_) => true,
+            Standing::Waiting => {
+                let of_rollout = self.strategy.is_some_and(|strategy| strategy.never.contains(member.name));
+                of_rollout || cluster.input.limits.never.contains(member.name)
+            }
+            _ => false,
+        };
+        let is_done = |member: &Member<'_>| {
+            let NodeRecord { request, reserved, .. } = member.record;
+            (member.record.is_settled() || is_left_out(member)) && request.is_none() && !reserved
+        };
+        let is_updated = |member: &Member<'_>| member.standing == Standing::Updated;
+        self.stance == Stance::Request
+            && self.members.iter().all(is_done)
+            && self.members.iter().any(is_updated)
     }
 
     /// Returns the expected time of a visit in milliseconds.

@@ -125,7 +125,7 @@ fn fact(world: &mut World, line: &str, words: &[&str]) {
             let (by, why) = by(rest);
             world.frozen = Some(Freeze { by, why: Some(why), since_ms: 0 });
         }
-        [time, rollout, entry @ ..] if time.starts_with('-') => {
+        [time, rollout, entry @ ..] if time.starts_with(['-', '+']) => {
             let line = Line { t_ms: at(time), by: "ann".to_owned(), entry: self::entry(entry) };
             world.rollouts.iter_mut().find(|written| written.id == *rollout).unwrap().lines.push(line);
         }

@@ -172,6 +172,7 @@ fn resume_lets_nodes_without_an_order_wait_again() {
         (record(Progress::Ordering { until_ms: 1 }), AGAIN),
         (requested(Progress::Staged, true), AGAIN),
         (requested(Progress::Refused, true), AGAIN),
+        (NodeRecord { forgiven: true, ..record(Progress::Refused) }, ALREADY),
         // It is about to be requested again.
         (requested(Progress::Refused, false), ALREADY),
         (requested(Progress::Staged, false), ALREADY),
@@ -306,20 +307,20 @@ fn a_rollout_is_looked_after_while_it_acts_or_has_left_something_in_slurm() {
 
 #[test]
 fn the_last_failures_halt_a_rollout_before_it_is_left_alone() {
-    for (state, progress, counted_from_ms, needed) in [
-        (ConductState::Running, Progress::Ordered, 0, true),
-        (paused(), Progress::Ordered, 0, true),
-        (halted(), Progress::Ordered, 0, false),
-        (ConductState::Stopped, Progress::Ordered, 0, false),
-        (ConductState::NotStarted, Progress::Ordered, 0, false),
-        (ConductState::Running, Progress::Seen(Phase::Held), 0, true),
+    for (state, progress, forgiven, needed) in [
+        (ConductState::Running, Progress::Ordered, false, true),
+        (paused(), Progress::Ordered, false, true),
+        (halted(), Progress::Ordered, false, false),
+        (ConductState::Stopped, Progress::Ordered, false, false),
+        (ConductState::NotStarted, Progress::Ordered, false, false),
+        (ConductState::Running, Progress::Seen(Phase::Held), false, true),
         // An admin has seen it.
-        (ConductState::Running, Progress::Seen(Phase::Held), ORDERED_MS, false),
-        (ConductState::Running, Progress::Seen(Phase::RolledBack), ORDERED_MS, false),
+        (ConductState::Running, Progress::Seen(Phase::Held), true, false),
+        (ConductState::Running, Progress::Seen(Phase::RolledBack), true, false),
     ] {
-        let mut rollout = snapshot(state.clone(), &[("n1", record(progress))]).rollouts.remove(0);
-        rollout.conduct.counted_from_ms = counted_from_ms;
-        assert_eq!(rollout.needs_executor(), needed, "{state:?} {progress:?} {counted_from_ms}");
+        let record = NodeRecord { forgiven, ..record(progress) };
+        let rollout = snapshot(state.clone(), &[("n1", record)]).rollouts.remove(0);
+        assert_eq!(rollout.needs_executor(), needed, "{state:?} {progress:?} {forgiven}");
     }
     let rolled_back = [("n1", record(Progress::Seen(Phase::RolledBack)))];
     for (state, after_ms, is_closed) in [

@@ -38,7 +38,7 @@ pub struct Conduct {
     pub by: String,
     /// Approved waves, counted from 1.
     pub approved: BTreeSet<u32>,
-    /// Time from which failures count for a halt, in milliseconds since 1970.
+    /// Time at which it was started or last resumed, in milliseconds since 1970. Boots before it are no failures.
     pub counted_from_ms: u64,
     /// Jobs whose users were warned, or that were ended.
     pub jobs: BTreeMap<u32, JobRecord>,

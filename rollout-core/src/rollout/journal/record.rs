@@ -47,6 +47,9 @@ pub struct NodeRecord {
     pub kept_out: Option<KeptOut>,
     /// There may be a reservation of ours for the node.
     pub reserved: bool,
+    /// The rollout was started or resumed since the node failed or was requested. Such a failure counts for no halt, in
+    /// whichever order the clocks of two controllers have both.
+    pub forgiven: bool,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -120,6 +123,7 @@ impl NodeRecord {
             cancelled: false,
             kept_out: None,
             reserved: false,
+            forgiven: false,
         }
     }
 
@@ -250,8 +254,12 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a Line>) -> NodeRecords {
 
 /// Continues a replay with the next line.
 pub fn replay_line(records: &mut NodeRecords, line: &Line) {
-    if line.entry == Entry::Resumed {
-        records.values_mut().for_each(|record| record.cancelled = false);
+    match line.entry {
+        Entry::Started => records.values_mut().for_each(|record| record.forgiven = true),
+        Entry::Resumed => {
+            records.values_mut().for_each(|record| (record.forgiven, record.cancelled) = (true, false));
+        }
+        _ => {}
     }
     for name in line.entry.nodes().iter() {
         // In its place: large journals are read by each hand-over.
@@ -371,6 +379,7 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
         notes: Vec::new(),
         request: None,
         cancelled: false,
+        forgiven: false,
         ..record
     }
 }
@@ -445,7 +454,7 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
     if matches!(progress, Progress::Ordered | Progress::Covered) {
         request::end(&mut record);
     }
-    let record = NodeRecord { progress, since_ms: line.t_ms, why: why.cloned(), ..record };
+    let record = NodeRecord { progress, since_ms: line.t_ms, why: why.cloned(), forgiven: false, ..record };
     Some(accept(record, line))
 }
 
@@ -495,5 +504,6 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
     };
     end_boot_claim(&mut record, order);
     request::end(&mut record);
-    Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, ..record })
+    let forgiven = record.forgiven && record.progress == progress;
+    Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, forgiven, ..record })
 }

@@ -72,7 +72,7 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
         Entry::Requested { way, drained, .. } if record.progress.may_be_ordered(line.t_ms) => {
             let (at_ms, way, drained) = (line.t_ms, *way, drained.clone());
             record.request = Some(Request { at_ms, way, taken: false, withdrawing: false, drained });
-            record.cancelled = false;
+            (record.cancelled, record.forgiven) = (false, false);
         }
         Entry::RequestTaken { .. } => {
             record

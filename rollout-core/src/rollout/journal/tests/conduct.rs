@@ -87,6 +87,32 @@ fn each_line_leads_to_its_state() {
     }
 }
 
+/// Two controllers may have different clocks: the order of the lines counts.
+#[test]
+fn failures_and_requests_before_a_start_or_resume_are_forgiven() {
+    let refused = || Entry::Refused { nodes: nodes(), order: id(1), why: "ledger full".into() };
+    let again = || Entry::Retried { nodes: nodes(), order: id(1) };
+    let held = || seen(1, Phase::Held);
+    for (entries, forgiven) in [
+        (vec![staged(), Entry::Started], true),
+        (vec![staged(), ordering(1, 500), refused(), Entry::Started], true),
+        (vec![staged(), Entry::Started, ordering(1, 500)], false),
+        (vec![staged(), Entry::Started, ordering(1, 500), refused()], false),
+        (vec![staged(), Entry::Started, ordering(1, 500), refused(), Entry::Resumed], true),
+        (vec![staged(), Entry::Started, ordering(1, 500), held(), Entry::Resumed], true),
+        // The agent reports the same end again.
+        (vec![staged(), Entry::Started, ordering(1, 500), held(), Entry::Resumed, held()], true),
+        (vec![staged(), Entry::Started, ordering(1, 500), held(), Entry::Resumed, again(), held()], false),
+        (vec![staged(), Entry::Started, asked(Way::Asap), taken(), Entry::Resumed], true),
+        (vec![staged(), Entry::Started, asked(Way::Asap), Entry::Resumed, taken()], true),
+        (vec![staged(), Entry::Started, withdrawn(false), Entry::Resumed, asked(Way::Asap)], false),
+        (vec![staged(), Entry::Started, ordering(1, 500), Entry::Resumed, updated()], false),
+        (vec![staged(), Entry::Started, staged()], false),
+    ] {
+        assert_eq!(n1(&entries).forgiven, forgiven, "{entries:?}");
+    }
+}
+
 /// A node is staged again by `retry`.
 #[test]
 fn a_rollout_that_is_over_does_not_run_on_if_a_node_is_staged_again() {

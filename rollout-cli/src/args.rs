@@ -233,7 +233,8 @@ their rate, the likely end, and the event that the whole rollout waits for. With
 --watch, a terminal has a bar as well: # updated, ! failed, > requested or out.
 
 The NOTE gives the failure, or the event being waited for. Slurm's Reason
-(`sinfo -R`) has it too while the node is out of service.
+(`sinfo -R`) has it too while the node is out of service. With -N and --json all
+agents are asked, also those of nodes that wait or are updated.
 
 Exit codes:
   0  no node needs attention

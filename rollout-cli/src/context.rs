@@ -75,12 +75,17 @@ impl Context {
 
     /// Asks Slurm and the agents about nodes. Without Slurm, the addresses that it gave last have to do.
     pub(crate) fn survey(&self, snapshot: Snapshot, nodes: &NodeSet) -> View {
+        self.survey_of(snapshot, nodes, nodes)
+    }
+
+    /// The same, and asks the agents of only some of the nodes.
+    pub(crate) fn survey_of(&self, snapshot: Snapshot, nodes: &NodeSet, with_agents: &NodeSet) -> View {
         let asked = self.config.scontrol().within(SLURM_LIMIT).show_nodes(nodes);
         let slurm = asked.unwrap_or_else(|error| {
             eprintln!("slurm-rollout: warning: Slurm was not asked: {error}");
             Vec::new()
         });
-        survey(&self.config, snapshot, nodes, slurm, limits())
+        survey(&self.config, snapshot, with_agents, slurm, limits())
     }
 }
 

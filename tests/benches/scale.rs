@@ -1,7 +1,8 @@
 //! reboot-program for 10,000 nodes that a real slurmctld has handed over: `cargo bench -p rollout-lab --bench scale`.
 //!
 //! Beside it `curl --parallel` posts the same order to the same addresses, in turns. Once with all agents alive, once
-//! with 5 % of the nodes dead. Printed, never asserted. The agents are one process on the same machine and take their
+//! with 5 % of the nodes dead. Then `slurm-rollout status` of a rollout of all nodes, beside `scontrol show node -o`.
+//! Printed, never asserted. The agents are one process on the same machine and take their
 //! share of its processors in both cases.
 //!
 //! | figure | how |
@@ -13,7 +14,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use rollout_lab::{Base, Crowd, MINUTES, ManyNodes, Product, REBOOT_PROGRAM};
+use rollout_lab::{Base, Crowd, MINUTES, Manifest, ManyNodes, Product, REBOOT_PROGRAM};
 
 const COUNT: usize = 10_000;
 const ROUNDS: usize = 3;
@@ -55,7 +56,27 @@ fn main() {
         let nodes = ManyNodes { prefix: "cn", count: COUNT, dead };
         let crowd = nodes.start(&product, Base::Trixie, Some(NOTHING)).unwrap();
         measure(&crowd, nodes);
+        if dead == 0 {
+            measure_status(&crowd, &nodes);
+        }
     }
+}
+
+fn measure_status(crowd: &Crowd, nodes: &ManyNodes) {
+    let controller = crowd.controller();
+    let manifest = Manifest::new("all", &nodes.list()).symlink("/opt/app/current", "/opt/app/2");
+    controller.write_file("/root/rollout.toml", manifest.to_string(), 0o644).unwrap();
+    controller.run(&["slurm-rollout", "stage", "/root/rollout.toml"]).unwrap();
+    let run = |argv: &[&str]| {
+        let argv = [&["python3", "-c", MEASURE, "root"], argv].concat();
+        parse(&controller.command(&argv).unwrap().limit(MINUTES).run().unwrap(), "0").seconds
+    };
+    let rounds: Vec<[f64; 2]> = (0..ROUNDS)
+        .map(|_| [run(&["scontrol", "show", "node", "-o"]), run(&["slurm-rollout", "status", "all"])])
+        .collect();
+    let of = |index: usize| median(rounds.iter().map(|round| round[index]).collect());
+    let ratio = median(rounds.iter().map(|[slurm, ours]| ours / slurm).collect());
+    println!("  status {:.2} s, scontrol show node -o {:.2} s, ratio {ratio:.2}", of(1), of(0));
 }
 
 fn measure(crowd: &Crowd, nodes: ManyNodes) {

@@ -11,8 +11,9 @@ use crate::table::{self, local_time, out};
 use rollout_cli::args::StatusArgs;
 use rollout_control::store::StoreError;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
-use rollout_core::controller::status::{NodeStatus, by_phase};
+use rollout_core::controller::status::{NodeStatus, by_phase, may_have_moved_on};
 use rollout_core::hostlist::NodeSet;
+use rollout_core::rollout::journal::NodeRecord;
 use rollout_host::exit_code::Exit;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
@@ -85,13 +86,17 @@ fn look(context: &Context, args: &StatusArgs, style: Style) -> Result<Shown, Fai
     let selected = |snapshot: &'_ Snapshot| -> Vec<RolloutState> {
         snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id)).cloned().collect()
     };
-    let asked: NodeSet = selected(&snapshot)
-        .iter()
-        .flat_map(|rollout| rollout.records.keys())
-        .filter(|name| shown(name))
-        .cloned()
-        .collect();
-    let view = context.survey(snapshot, &asked);
+    let nodes_of = |is_meant: &dyn Fn(&NodeRecord) -> bool| -> NodeSet {
+        let selected = selected(&snapshot);
+        let records = selected.iter().flat_map(|rollout| &rollout.records);
+        let meant = records.filter(|(name, record)| shown(name) && is_meant(record));
+        meant.map(|(name, _)| name.clone()).collect()
+    };
+    let nodes = nodes_of(&|_| true);
+    // Thousands of agents would take longer than Slurm, and change none of the phases.
+    let in_full = args.nodes || args.json;
+    let asked = if in_full { nodes.clone() } else { nodes_of(&may_have_moved_on) };
+    let view = context.survey_of(snapshot, &nodes, &asked);
     let selected = selected(&view.snapshot);
     let statuses: Vec<NodeStatus> =
         selected.iter().flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();

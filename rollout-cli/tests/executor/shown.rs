@@ -1,6 +1,9 @@
 //! The verbs that show plans.
 
 use crate::site::{Site, tick};
+use rollout_core::hostlist::NodeSet;
+use rollout_core::protocol::order::OrderId;
+use rollout_core::rollout::journal::Entry;
 use serde_json::Value;
 use std::fs;
 
@@ -66,11 +69,31 @@ fn why_and_status_show_the_plan_of_a_started_rollout() {
 #[test]
 fn why_tells_of_nodes_without_a_started_rollout() {
     let site = Site::new("");
-    site.store.unstage("driver", Some(&rollout_core::hostlist::NodeSet::parse("n6").unwrap())).unwrap();
+    site.store.unstage("driver", Some(&NodeSet::parse("n6").unwrap())).unwrap();
     let (_, out) = site.run("why n1 n6");
     let expected = "n1: driver: staged; `slurm-rollout start driver`, or `scontrol reboot` it\n\
                     n6: no rollout is staged for it\n";
     assert_eq!(out, expected);
+}
+
+/// Ten thousand of them take longer than Slurm.
+#[test]
+fn status_asks_only_agents_that_may_know_of_another_phase() {
+    let site = Site::new("");
+    let first = |arguments: &str| site.run(arguments).1.lines().nth(1).unwrap_or_default().to_owned();
+    let (in_short, in_full) = (first("status driver"), first("status -N driver"));
+    assert!(in_short.contains("staged") && !in_short.contains("agent: "), "{in_short}");
+    assert!(in_full.contains("staged") && in_full.contains("agent: "), "{in_full}");
+    let order = OrderId::from_random(1);
+    let (nodes, until_ms) = (NodeSet::parse("n1").unwrap(), u64::MAX);
+    let lines = [
+        Entry::Ordering { nodes: nodes.clone(), order: order.clone(), until_ms },
+        Entry::Ordered { nodes, order, volatile: false },
+    ];
+    site.store.record(Some("driver"), lines.to_vec()).unwrap();
+    let (_, out) = site.run("status driver");
+    let ordered = out.lines().find(|line| line.contains("ordered")).unwrap();
+    assert!(ordered.contains(" n1 ") && ordered.contains("agent: "), "{out}");
 }
 
 #[test]

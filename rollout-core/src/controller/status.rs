@@ -165,7 +165,7 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
     };
     // The agent knows best about the order that the journal is about, even if its answer to that order was lost.
     if let Some(report) = node.report_on(of) {
-        by_report(&mut status, node, report);
+        by_report(&mut status, report);
     } else if let Some(trouble) = node.agent().and_then(|agent| agent.trouble.as_ref()) {
         // It refuses every order, and its gate is shut.
         if !matches!(record.progress, Progress::Seen(_)) {
@@ -179,6 +179,13 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
             _ => {}
         }
     }
+    // It is proven, and still differs from slurm.conf: less memory, another GPU. Slurm never takes it back.
+    let is_refused = |info: &&NodeInfo| status.phase == DisplayPhase::Updated && info.has("INVALID_REG");
+    if let Some(info) = node.slurm().filter(is_refused) {
+        let why = reason::cause(info.reason.as_deref());
+        status.phase = DisplayPhase::Failed;
+        status.note = Some(format!("Slurm refuses its registration: {why}"));
+    }
     if let Some(drain) = node.snapshot().drains.get(node.name) {
         let by = drain.by.as_deref().unwrap_or("somebody");
         let fate = match drain.cleared_by_reboot {
@@ -189,6 +196,22 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
         status.note = Some(status.note.map_or(drained.clone(), |note| format!("{note}; {drained}")));
     }
     status
+}
+
+/// Returns whether the node's agent may know of another phase than the journal: an order may be under way, or its answer
+/// was lost. With slurmd as the caller of RebootProgram, an agent that has the order beforehand begins on its own.
+#[must_use]
+pub fn may_have_moved_on(record: &NodeRecord) -> bool {
+    match record.progress {
+        Progress::Staged => record.pre_staged || record.ordering_ms.is_some(),
+        Progress::Seen(phase) => !phase.is_settled(),
+        Progress::Superseded | Progress::Covered => false,
+        Progress::Ordering { .. }
+        | Progress::Ordered
+        | Progress::Refused
+        | Progress::Unreachable
+        | Progress::Lost => true,
+    }
 }
 
 /// Returns the phase that the journal alone gives.
@@ -205,7 +228,7 @@ pub fn recorded_phase(record: &NodeRecord) -> DisplayPhase {
     }
 }
 
-fn by_report(status: &mut NodeStatus, node: NodeView<'_>, report: &OrderStatus) {
+fn by_report(status: &mut NodeStatus, report: &OrderStatus) {
     status.phase = report.phase.into();
     status.since_ms = report.since_s.saturating_mul(1000);
     let failure = match report.phase {
@@ -215,13 +238,6 @@ fn by_report(status: &mut NodeStatus, node: NodeView<'_>, report: &OrderStatus) 
         _ => report.error.clone(),
     };
     status.note = with_notes(failure.as_deref(), &report.notes);
-    // It is proven, and still differs from slurm.conf: less memory, another GPU. Slurm never takes it back.
-    let refused = |info: &&NodeInfo| report.phase == Phase::Updated && info.has("INVALID_REG");
-    if let Some(info) = node.slurm().filter(refused) {
-        let why = reason::cause(info.reason.as_deref());
-        status.phase = DisplayPhase::Failed;
-        status.note = Some(format!("Slurm refuses its registration: {why}"));
-    }
 }
 
 fn of_staged(status: &mut NodeStatus, node: NodeView<'_>, of: RecordOf<'_>) {

@@ -102,6 +102,7 @@ fn each_source_is_believed_if_it_knows_best() {
         (S::Refused, A::Silent, "", W::Failed, "busy"),
         // Seen before; the agent may know more by now, or nothing any longer.
         (S::Seen(Phase::Updated), A::NotAsked, "", W::Updated, ""),
+        (S::Seen(Phase::Updated), A::NotAsked, "DOWN+INVALID_REG", W::Failed, BAD_REGISTRATION),
         (S::Seen(Phase::Updated), A::Silent, "DOWN", W::Updated, ""),
         (S::Seen(Phase::Updated), A::Other, "IDLE", W::Updated, ""),
         (S::Seen(Phase::Updated), A::Idle, "IDLE", W::Updated, ""),
@@ -390,5 +391,27 @@ fn a_node_of_a_started_rollout_shows_what_it_waits_for() {
     ] {
         let status = status(&started(state.clone(), record));
         assert_eq!((status.conduct, status.note.as_deref()), (conduct, note), "{state:?}");
+    }
+}
+
+#[test]
+fn agents_of_nodes_that_wait_or_have_ended_know_no_other_phase() {
+    let fresh = |progress| NodeRecord::new(progress, 0);
+    for (record, expected) in [
+        (fresh(Progress::Staged), false),
+        (NodeRecord { pre_staged: true, ..fresh(Progress::Staged) }, true),
+        // Its order was sent, and the node staged anew.
+        (NodeRecord { ordering_ms: Some(1), ..fresh(Progress::Staged) }, true),
+        (fresh(Progress::Ordering { until_ms: 1 }), true),
+        (fresh(Progress::Unreachable), true),
+        (fresh(Progress::Refused), true),
+        (fresh(Progress::Lost), true),
+        (fresh(Progress::Seen(Phase::Held)), true),
+        (fresh(Progress::Seen(Phase::Updated)), false),
+        (fresh(Progress::Seen(Phase::RolledBack)), false),
+        (fresh(Progress::Superseded), false),
+        (fresh(Progress::Covered), false),
+    ] {
+        assert_eq!(may_have_moved_on(&record), expected, "{record:?}");
     }
 }

@@ -277,9 +277,9 @@ pub struct ShowArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 One line per rollout: the time it was staged and the user who staged it, its
-nodes, its state if it was started, and the number of nodes in each phase
-according to its journal. Asks neither agents nor Slurm. For the present state
-of nodes, use status.
+nodes, its state if it was started, the number of nodes in each phase according
+to its journal, and the time from the first order to the last update. Asks
+neither agents nor Slurm. For the present state of nodes, use status.
 
 Examples:
   slurm-rollout history

@@ -1,15 +1,12 @@
 //! The progress of started rollouts, in lines for people.
 
 use crate::planning::{end, is_of_the_state, text_of};
-use rollout_core::agent::phase::Phase;
+use rollout_core::controller::pace::Pace;
 use rollout_core::controller::snapshot::RolloutState;
-use rollout_core::rollout::journal::Progress;
 use rollout_plan::forecast::Forecast;
 use rollout_plan::plan::{Counts, RolloutPlan};
 
 const BAR_WIDTH: usize = 60;
-
-const HOUR_MS: u64 = 3_600_000;
 
 /// The use of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +30,7 @@ pub(crate) fn lines(
     let mut parts = counts(plan);
     let is_stopped = plan.blocked.as_ref().is_some_and(is_of_the_state);
     if style != Style::Appended {
-        parts.extend(rate(rollout));
+        parts.extend(Pace::of(&rollout.records).and_then(|pace| pace.rate()));
         parts.extend(forecast.filter(|_| !is_stopped).and_then(end));
     }
     let text = match plan.blocked.as_ref().filter(|_| !is_stopped) {
@@ -92,21 +89,6 @@ fn bar(counts: &Counts, width: usize) -> String {
     }
     bar.truncate(width);
     format!("[{bar}]")
-}
-
-/// Returns the number of nodes that are updated in an hour, since the first order. `None` for fewer than three nodes.
-fn rate(rollout: &RolloutState) -> Option<String> {
-    let is_updated = |progress: &Progress| *progress == Progress::Seen(Phase::Updated);
-    let updated: Vec<_> = rollout.records.values().filter(|record| is_updated(&record.progress)).collect();
-    let from_ms = updated.iter().filter_map(|record| record.ordering_ms).min()?;
-    let until_ms = updated.iter().map(|record| record.since_ms).max()?;
-    let took_ms = until_ms.checked_sub(from_ms).filter(|took_ms| *took_ms > 0)?;
-    let count = u64::try_from(updated.len()).ok().filter(|count| *count >= 3)?;
-    let an_hour = count.saturating_mul(HOUR_MS) / took_ms;
-    Some(match an_hour {
-        0 => format!("{} nodes a day", count.saturating_mul(HOUR_MS * 24) / took_ms),
-        _ => format!("{an_hour} nodes an hour"),
-    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! | [`conduct`] | `start`, `pause`, `resume`, `stop` and `approve` |
 //! | [`freeze`] | `freeze` and `thaw` |
 //! | [`lease`] | the process that looks after started rollouts |
+//! | [`pace`] | the time that a rollout takes |
 //! | [`closing`] | rollouts that are over, and their retention |
 //! | [`status`] | journal, agents and Slurm joined for display |
 
@@ -29,6 +30,7 @@ pub mod lease;
 pub mod lost_nodes;
 pub mod lost_orders;
 pub mod node_states;
+pub mod pace;
 pub mod pre_staging;
 pub mod reversal;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use crate::table::{self, local_time};
 use rollout_cli::args::HistoryArgs;
 use rollout_core::controller::closing::{ClosedRollout, summary};
 use rollout_core::controller::conduct::ConductSummary;
+use rollout_core::controller::pace::Pace;
 use rollout_core::hostlist::NodeSet;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -20,17 +21,25 @@ struct Past {
     phases: Vec<(String, usize)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conduct: Option<ConductSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pace: Option<Pace>,
 }
 
 impl Past {
     fn new(rollout: String, summary: ClosedRollout) -> Self {
-        let ClosedRollout { staged_ms, by, nodes, phases, conduct, .. } = summary;
-        Self { rollout, staged_ms, by, nodes, phases: phases.into_iter().collect(), conduct }
+        let ClosedRollout { staged_ms, by, nodes, phases, conduct, pace, .. } = summary;
+        Self { rollout, staged_ms, by, nodes, phases: phases.into_iter().collect(), conduct, pace }
     }
 
-    /// Returns the state of a rollout that was started and did not just run to its end, and the phases of its nodes.
+    /// Returns the state of a rollout that was started and did not just run to its end, the phases of its nodes, and the
+    /// time that the updates took.
     fn last_known(&self) -> String {
-        let phases: Vec<_> = self.phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        let mut phases: Vec<_> =
+            self.phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        if let Some(pace) = &self.pace {
+            let rate = pace.rate().map_or_else(String::new, |rate| format!(" ({rate})"));
+            phases.push(format!("took {pace}{rate}"));
+        }
         let phases = if phases.is_empty() { "unstaged".to_owned() } else { phases.join(", ") };
         match self.conduct.as_ref().filter(|conduct| conduct.state != "done") {
             Some(conduct) => format!("{}; {phases}", conduct.describe(&local_time(conduct.since_ms))),

@@ -22,7 +22,7 @@ fn a_settled_rollout_is_closed_with_a_summary() {
     let path = dir.path().join("closed/driver/summary.json");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
     let summary: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let closed_ms = summary["closed_ms"].as_u64().unwrap();
+    let (closed_ms, pace) = (summary["closed_ms"].as_u64().unwrap(), &summary["pace"]);
     assert!((begin..=clock::now_ms()).contains(&closed_ms));
     let expected = json!({
         "staged_ms": staged_ms,
@@ -30,7 +30,9 @@ fn a_settled_rollout_is_closed_with_a_summary() {
         "closed_ms": closed_ms,
         "nodes": "n[1-3]",
         "phases": { "updated": 2, "rolled-back": 1 },
+        "pace": { "updated": 2, "from_ms": pace["from_ms"], "until_ms": pace["until_ms"] },
     });
+    assert!((staged_ms..=begin).contains(&pace["from_ms"].as_u64().unwrap()));
     assert_eq!(summary, expected);
     let typed: ClosedRollout = serde_json::from_value(expected).unwrap();
     assert_eq!(store.closed().unwrap(), [(driver, typed)]);

@@ -2,6 +2,7 @@
 //! hand-over nothing.
 
 use super::conduct::{self, ConductSummary};
+use super::pace::Pace;
 use super::snapshot::{RolloutState, Snapshot};
 use super::status;
 use crate::hostlist::NodeSet;
@@ -24,6 +25,9 @@ pub struct ClosedRollout {
     /// Its state if an admin started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conduct: Option<ConductSummary>,
+    /// `None` if no node was updated, and in summaries of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
 }
 
 /// Retention of closed rollouts.
@@ -77,7 +81,8 @@ pub fn summary(rollout: &RolloutState, now_ms: u64) -> ClosedRollout {
         *phases.entry(status::recorded_phase(record).name().to_owned()).or_default() += 1;
     }
     let (staged_ms, by) = (rollout.staged_ms, rollout.by.clone());
-    ClosedRollout { staged_ms, by, closed_ms: now_ms, nodes, phases, conduct: conduct::summary(rollout) }
+    let (conduct, pace) = (conduct::summary(rollout), Pace::of(&rollout.records));
+    ClosedRollout { staged_ms, by, closed_ms: now_ms, nodes, phases, conduct, pace }
 }
 
 /// Returns the closed rollouts whose time in the state directory is over, oldest first.

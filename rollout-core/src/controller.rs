@@ -12,6 +12,7 @@
 //! | [`lost_orders`] | orders that never reached an agent |
 //! | [`follow_up`] | steps that are due after an order was sent |
 //! | [`held`] | `retry` and `release` |
+//! | [`rehearsal`] | `rehearse` |
 //! | [`reversal`] | `undo` |
 //! | [`conduct`] | `start`, `pause`, `resume`, `stop` and `approve` |
 //! | [`freeze`] | `freeze` and `thaw` |
@@ -30,6 +31,7 @@ pub mod lost_nodes;
 pub mod lost_orders;
 pub mod node_states;
 pub mod pre_staging;
+pub mod rehearsal;
 pub mod reversal;
 pub mod snapshot;
 pub mod staging;

@@ -95,7 +95,8 @@ pub(crate) fn rehearse(
     };
     let mut run = || {
         for change in &desired.changes {
-            report.changes.push(tools.rehearse(change, volatile, left()?));
+            let found = tools.rehearse(change, volatile, left()?);
+            report.changes.push(after(&report.changes, found));
         }
         let verify = &desired.verify;
         for mount in &verify.mounts {
@@ -109,6 +110,16 @@ pub(crate) fn rehearse(
         left().map(drop)
     };
     report.stopped = run().err();
+    report
+}
+
+/// Returns the report of a change that comes after others. The target of a link may come with a package before it.
+fn after(earlier: &[ChangeReport], mut report: ChangeReport) -> ChangeReport {
+    let packages = earlier.iter().any(|change| change.kind == "packages" && !change.steps.is_empty());
+    if packages && report.kind == "symlink" && !report.steps.is_empty() {
+        let may_come = |why: String| format!("unless a package of this rollout brings it: {why}");
+        report.notes.extend(report.trouble.drain(..).map(may_come));
+    }
     report
 }
 
@@ -141,6 +152,35 @@ mod tests {
         assert_eq!((failed, report.stopped), (vec!["/scratch", "/bin/nhc -q"], None));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is written");
         assert_eq!(node.state().used, ["/scratch", "/bin/nhc -q", "/bin/true"], "and nothing else is used");
+    }
+
+    #[test]
+    fn a_target_may_come_with_a_package_before_the_link() {
+        let change = |kind: &str, steps: &[Step], trouble: &[&str]| ChangeReport {
+            kind: kind.to_owned(),
+            steps: steps.to_vec(),
+            trouble: trouble.iter().map(|why| (*why).to_owned()).collect(),
+            ..ChangeReport::default()
+        };
+        let steps = [Step::new("x", "1")];
+        let (new, same) = (change("packages", &steps, &[]), change("packages", &[], &[]));
+        let link = change("symlink", &steps, &["no target"]);
+        for (earlier, report, is_trouble) in [
+            (vec![], link.clone(), true),
+            (vec![same], link.clone(), true),
+            (vec![link.clone()], link.clone(), true),
+            (vec![new.clone(), link.clone()], link, false),
+            // A file in its place is in the way in any case.
+            (vec![new.clone()], change("symlink", &[], &["a file stands there"]), true),
+            (vec![new.clone()], change("packages", &steps, &["nothing provides it"]), true),
+        ] {
+            let found = after(&earlier, report);
+            assert_eq!(
+                (found.trouble.is_empty(), found.notes.is_empty()),
+                (!is_trouble, is_trouble),
+                "{found:?}"
+            );
+        }
     }
 
     #[test]

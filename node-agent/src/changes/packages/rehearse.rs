@@ -1,7 +1,7 @@
 //! The effect that a change of packages would have, found out with dry runs.
 //!
-//! Nothing is installed, removed, downloaded or kept. The managers refresh their lists of packages for a dry run, as
-//! they do for the change itself.
+//! No package is installed, removed, downloaded or kept. The managers refresh their lists of packages for a dry run, as
+//! they do for the change itself, and dnf accepts the keys of signed lists.
 
 use super::run_manager::TimeBudget;
 use super::space;

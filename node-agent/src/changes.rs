@@ -11,11 +11,13 @@ mod packages;
 mod symlink;
 
 use rollout_core::agent::record::{After, Before, BootDefault};
+use rollout_core::protocol::rehearsal::{ChangeReport, Step};
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::Change;
 use rollout_host::run::RunError;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The error for a change that was not made, not proven or not undone. Its message begins with what was attempted.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,9 @@ pub(crate) trait ChangeKind {
     /// Returns whether the node already is as the change asks. It is not applied then.
     fn is_satisfied(&self) -> Result<bool, ChangeError>;
 
+    /// Returns what [`Self::apply`] would do, and what is in its way. Changes nothing, and takes about `limit` at most.
+    fn rehearse(&self, state_dir: &Path, limit: Duration) -> Result<ChangeReport, ChangeError>;
+
     /// Returns what an undo needs, and forgets what was kept for an earlier attempt. Fails if the node's present state
     /// could not be restored. `boot` is the boot loader before the first change of the order.
     fn observe(&self, state_dir: &Path, boot: Option<&BootDefault>) -> Result<Before, ChangeError>;
@@ -123,6 +128,24 @@ pub(crate) fn of(change: &Change) -> &dyn ChangeKind {
         Change::Image(image) => image,
         Change::KernelArgs(args) => args,
     }
+}
+
+/// Rehearses a change. On a node that keeps nothing across boots (`volatile`), all but the image come with the image.
+pub(crate) fn rehearse(change: &Change, volatile: bool, state_dir: &Path, limit: Duration) -> ChangeReport {
+    let kind = of(change);
+    let report = match change {
+        Change::Packages(_) | Change::Symlink(_) | Change::KernelArgs(_) if volatile => {
+            kind.is_satisfied().map(|satisfied| in_image(change, satisfied))
+        }
+        _ => kind.rehearse(state_dir, limit),
+    };
+    let report = report.unwrap_or_else(|error| ChangeReport::failed(error.to_string()));
+    ChangeReport { kind: change.kind().to_owned(), ..report }
+}
+
+fn in_image(change: &Change, satisfied: bool) -> ChangeReport {
+    let step = Step::new(change.kind(), "as the new image brings it; verified after the boot");
+    ChangeReport { steps: if satisfied { Vec::new() } else { vec![step] }, ..ChangeReport::default() }
 }
 
 /// Proves, after the boot of a node that keeps nothing across boots, that its image brought what the change asks for.

@@ -7,6 +7,7 @@
 //! | [`execute`] | the actions, one function each |
 //! | [`tools`] | everything that the actions need of the node |
 //! | [`verify`] | mounts and commands that prove a node |
+//! | [`mod@rehearse`] | what an order would do, without doing it |
 //! | [`reboot`] | rebooting, by force if needed |
 //! | [`orphans`] | programs that an agent left behind when it died |
 //! | [`boot_restored`] | the controller's notice that the boot source is restored |
@@ -20,6 +21,7 @@ pub(crate) mod execute;
 mod fake_node;
 pub(crate) mod orphans;
 pub(crate) mod reboot;
+pub(crate) mod rehearse;
 pub(crate) mod tools;
 pub(crate) mod verify;
 pub(crate) mod wait_for_instructions;
@@ -34,6 +36,7 @@ use crate::state::{self, StateError};
 use channel::{Published, Request};
 use driver::{Driver, WaitForInstructions};
 use execute::Executor;
+use rehearse::Rehearsals;
 use rollout_core::agent::{Agent, Identity};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::node_name::{NameSource, NoNodeName, NodeName, short};
@@ -120,7 +123,8 @@ async fn serve_and_drive(
         let config = config.clone();
         until_renamed(&found, published.clone(), move || node_name::find(&config))
     };
-    let server = server::Server::bind(&config, itself, published, send, slurm.clone())?;
+    let rehearsals = Rehearsals::default();
+    let server = server::Server::bind(&config, itself, published, send, slurm.clone(), rehearsals.clone())?;
     let waits = agent.as_ref().is_ok_and(Agent::waits_for_instructions);
     // Slurm's answer may be about another node while the name is a guess. The agent starts anew once it is found.
     let is_guess = found.as_ref().is_ok_and(NodeName::is_a_guess);
@@ -132,7 +136,8 @@ async fn serve_and_drive(
     let drive = async {
         match agent {
             Ok(agent) => {
-                Driver::new(agent, executor, &config.state_dir, requests, publish, waiting).drive().await
+                let driver = Driver::new(agent, executor, &config.state_dir, requests, publish, waiting);
+                driver.with_rehearsals(rehearsals).drive().await
             }
             Err(error) => {
                 refuse_all(requests, &publish, &error, || read().is_ok()).await;

@@ -12,6 +12,7 @@ mod refusal;
 
 use crate::config::Config;
 use crate::daemon::channel::{Published, Request};
+use crate::daemon::rehearse::Rehearsals;
 use crate::log;
 use crate::node;
 use crate::server::connections::{Slot, Slots};
@@ -26,7 +27,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rollout_core::agent::changes_made::NodeChanges;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::{
-    AgentStatus, Answer, HAND_OVER_PATH, HandOverRequest, MAX_BODY, ORDER_PATH, PAST_PATH, STATUS_PATH,
+    AgentStatus, Answer, HAND_OVER_PATH, HandOverRequest, MAX_BODY, ORDER_PATH, PAST_PATH, REHEARSAL_PATH,
+    STATUS_PATH,
 };
 use rollout_core::protocol::order::{Order, OrderKind};
 use rollout_core::slurm::reason::REBOOT_PROGRAM_SUBJECT;
@@ -86,6 +88,7 @@ struct Shared {
     published: watch::Receiver<Published>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
+    rehearsals: Rehearsals,
     /// Returns the reason if this host has more than one slurmd.
     shares_its_host: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     slots: Arc<Slots>,
@@ -114,6 +117,7 @@ impl Server {
         published: watch::Receiver<Published>,
         orders: mpsc::Sender<Request>,
         slurm: SlurmNode,
+        rehearsals: Rehearsals,
     ) -> Result<Self, String> {
         let unit = config.slurmd_unit.clone();
         let shared = Shared {
@@ -123,6 +127,7 @@ impl Server {
             sealing: config.sealing(),
             opened: Arc::default(),
             slurm,
+            rehearsals,
             published,
             orders,
             slots: Slots::new(MAX_CONNECTIONS),
@@ -237,6 +242,10 @@ async fn answer(
         (&Method::GET, PAST_PATH) => {
             complete();
             json(StatusCode::OK, &shared.pasts())
+        }
+        (&Method::GET, REHEARSAL_PATH) => {
+            complete();
+            json(StatusCode::OK, &shared.rehearsals.last())
         }
         (&Method::POST, ORDER_PATH) => {
             let body = shared.read_body(request.into_body()).await;
@@ -356,7 +365,8 @@ impl Shared {
 
     async fn to_driver(&self, order: Order) -> Result<Answer, Refusal> {
         let ending = |_| Refusal::for_now(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending");
-        if order.kind.begins_with_work() || order.kind == OrderKind::Probe {
+        let needs_own_host = matches!(order.kind, OrderKind::Probe | OrderKind::Rehearse(_));
+        if needs_own_host || order.kind.begins_with_work() {
             let shares_its_host = Arc::clone(&self.shares_its_host);
             let shared = tokio::task::spawn_blocking(move || shares_its_host()).await;
             if let Some(why) = shared.map_err(|error| ending(error.to_string()))? {

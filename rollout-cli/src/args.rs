@@ -7,7 +7,7 @@
 mod looking;
 mod steering;
 
-pub use looking::{PlanArgs, WhyArgs};
+pub use looking::{PlanArgs, RehearseArgs, WhyArgs};
 pub use steering::{ApproveArgs, FreezeArgs, PauseArgs, ResumeArgs, StartArgs, StopArgs, ThawArgs};
 
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueHint};
@@ -44,7 +44,8 @@ Exit codes:
   1  not done, or not for all nodes; standard error has the reason
   2  invalid command line
   3  a node is held, failed, unreachable, lost or rolled back (status);
-     a problem was found (doctor)"
+     a problem was found (doctor); something is in the way (rehearse)
+  4  something would change (rehearse)"
 )]
 pub struct Args {
     /// Configuration file; its drop-ins are in the directory of the same name, with .d instead of .toml
@@ -81,6 +82,8 @@ pub enum Verb {
     Thaw(ThawArgs),
     /// Cancel staged changes that are not ordered yet
     Unstage(UnstageArgs),
+    /// Ask agents what a rollout would do to their nodes
+    Rehearse(RehearseArgs),
     /// Show why nodes are not updated yet
     Why(WhyArgs),
     /// Show a rollout's manifest and all its events
@@ -109,7 +112,7 @@ pub enum Verb {
 pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["stage", "plan", "start", "status", "undo"]),
     ("Steering", &["pause", "resume", "stop", "approve", "freeze", "thaw", "unstage"]),
-    ("Looking", &["why", "show", "history"]),
+    ("Looking", &["rehearse", "why", "show", "history"]),
     ("Nodes that need a hand", &["retry", "release"]),
     ("Background and installation", &["reconcile", "archive", "doctor", "config"]),
 ];

@@ -60,8 +60,7 @@ impl Context {
     /// Opens the state directory for writing, if a controller uses it. Only root and SlurmUser, who owns it, may.
     pub(crate) fn writer(&self) -> Result<StoreWriter, Failure> {
         let dir = &self.config.state_dir;
-        let owner = std::fs::metadata(dir).map(|dir| dir.uid());
-        if !geteuid().is_root() && owner.ok() != Some(geteuid().as_raw()) {
+        if !self.is_root_or_slurm_user() {
             let dir = dir.display();
             return Err(Failure(format!("{dir}: only root and its owner, SlurmUser, may write there")));
         }
@@ -71,6 +70,12 @@ impl Context {
             store.learn_controllers(controllers)?;
         }
         Ok(store)
+    }
+
+    /// Returns whether this is root or SlurmUser, who owns the state directory: agents take orders of no other user.
+    pub(crate) fn is_root_or_slurm_user(&self) -> bool {
+        let owner = std::fs::metadata(&self.config.state_dir).map(|dir| dir.uid());
+        geteuid().is_root() || owner.ok() == Some(geteuid().as_raw())
     }
 
     /// Asks Slurm and the agents about nodes. Without Slurm, the addresses that it gave last have to do.

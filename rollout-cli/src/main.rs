@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Verb::Unstage(args) => context().and_then(|context| verb::unstage::run(&context, args)),
         Verb::Status(args) => context().and_then(|context| verb::status::run(&context, args)),
         Verb::Plan(args) => context().and_then(|context| verb::plan::run(&context, args)),
+        Verb::Rehearse(args) => context().and_then(|context| verb::rehearse::run(&context, args)),
         Verb::Why(args) => context().and_then(|context| verb::why::run(&context, args)),
         Verb::Show(args) => context().and_then(|context| verb::show::run(&context, args)),
         Verb::History(args) => context().and_then(|context| verb::history::run(&context, args)),

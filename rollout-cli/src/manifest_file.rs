@@ -29,6 +29,11 @@ impl ManifestFile {
     }
 }
 
+/// Returns whether an argument is the path of a manifest, and not the name of a rollout.
+pub(crate) fn names_file(what: &str) -> bool {
+    what == "-" || what.contains('/') || what.ends_with(".toml")
+}
+
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     // One byte more than allowed, so that a longer file is recognized.

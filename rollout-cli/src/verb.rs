@@ -9,6 +9,7 @@ pub(crate) mod history;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod reconcile;
+pub(crate) mod rehearse;
 pub(crate) mod release;
 pub(crate) mod resume;
 pub(crate) mod retry;

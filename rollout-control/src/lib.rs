@@ -14,6 +14,7 @@
 //! | [`follow_up`] | nodes that need instructions after their order was accepted |
 //! | [`held`] | telling held nodes to retry, or to return to service |
 //! | [`pre_stage`] | giving agents staged orders in advance, if slurmd runs RebootProgram |
+//! | [`mod@rehearse`] | asking agents what an order would do |
 //! | [`survey`] | asking Slurm and the agents for the present state |
 
 pub mod agents;
@@ -24,5 +25,6 @@ pub mod hand_over;
 pub mod held;
 pub mod pre_stage;
 pub mod reconcile;
+pub mod rehearse;
 pub mod store;
 pub mod survey;

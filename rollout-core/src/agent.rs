@@ -88,6 +88,8 @@ pub struct Reaction {
     pub answer: Option<Answer>,
     /// The boot source of the order under way is restored: its undo, which waits for that, may go on.
     pub boot_restored: bool,
+    /// The order is to be rehearsed, unless another rehearsal is under way. Its answer follows from that.
+    pub rehearse: bool,
     pub action: Option<Action>,
 }
 
@@ -147,6 +149,7 @@ impl Agent {
             }
             OrderKind::BootRestored { order: undone } => self.boot_restored(order, undone),
             OrderKind::Probe => self.probe(order),
+            OrderKind::Rehearse(_) => self.rehearse(order),
             OrderKind::RestoreLedger(_) if !self.waits_for_instructions() => self.needs_no_ledger(order),
             OrderKind::LocalHandOver(handed) => {
                 let carried_out = self.ledger.as_ref().map(|ledger| ledger.accepted_orders.as_slice());
@@ -322,6 +325,21 @@ impl Agent {
             true => self.accepted(order.id.clone()),
             false => refused(format!("the order is for {}, this is {me}", order.nodes), None),
         }
+    }
+
+    /// Accepts a rehearsal if no order is under way and none is waited for: the node would not be seen as it is.
+    fn rehearse(&self, order: &Order) -> Reaction {
+        let Reaction { answer: Some(Answer::Accepted { .. }), .. } = self.probe(order) else {
+            return self.probe(order);
+        };
+        if let Some(ledger) = self.ledger.as_ref().filter(|ledger| self.working || !ledger.is_settled()) {
+            let why = format!("no rehearsal now: {} is {}", ledger.subject(), ledger.phase.name());
+            return refused(why, Some(ledger.order.id.clone()));
+        }
+        if self.waits_for_instructions() {
+            return refused("no rehearsal now: it waits to be told what it should be".to_owned(), None);
+        }
+        Reaction { rehearse: true, ..self.accepted(order.id.clone()) }
     }
 
     fn boot_restored(&self, order: &Order, undone: &OrderId) -> Reaction {

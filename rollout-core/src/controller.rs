@@ -12,6 +12,7 @@
 //! | [`lost_orders`] | orders that never reached an agent |
 //! | [`follow_up`] | steps that are due after an order was sent |
 //! | [`held`] | `retry` and `release` |
+//! | [`rehearsal`] | `rehearse` |
 //! | [`reversal`] | `undo` |
 //! | [`conduct`] | `start`, `pause`, `resume`, `stop` and `approve` |
 //! | [`freeze`] | `freeze` and `thaw` |
@@ -32,6 +33,7 @@ pub mod lost_orders;
 pub mod node_states;
 pub mod pace;
 pub mod pre_staging;
+pub mod rehearsal;
 pub mod reversal;
 pub mod snapshot;
 pub mod staging;

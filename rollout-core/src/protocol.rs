@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`order`] | orders to agents |
 //! | [`answer`] | answers of agents, and the paths and limits of their HTTP interface |
+//! | [`rehearsal`] | reports of agents about rehearsals |
 
 pub mod answer;
 pub mod order;
+pub mod rehearsal;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 /// The outcome of a program, which decides its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done, for all nodes. Also: no node needs attention (`status`), there is no problem (`doctor`), slurmd may start
-    /// (`gate`).
+    /// Done, for all nodes. Also: no node needs attention (`status`), there is no problem (`doctor`), nothing is to do
+    /// (`rehearse`), slurmd may start (`gate`).
     Success,
     /// Not done. Standard error or the log contains the reason.
     Failed,
@@ -23,8 +23,10 @@ pub enum Exit {
     NothingDone,
     /// A node is held, failed, unreachable or rolled back (`status`).
     NeedsAttention,
-    /// There is a problem (`doctor`).
+    /// There is a problem (`doctor`), or trouble (`rehearse`).
     ProblemFound,
+    /// Nothing is in the way, and something would change (`rehearse`).
+    SomethingToDo,
 }
 
 impl Exit {
@@ -36,6 +38,7 @@ impl Exit {
             Self::Failed | Self::SomeNodesFailed | Self::InvalidConfig | Self::GateClosed => 1,
             Self::Usage | Self::NothingDone => 2,
             Self::NeedsAttention | Self::ProblemFound => 3,
+            Self::SomethingToDo => 4,
         }
     }
 }

@@ -47,6 +47,7 @@ mod packages;
 mod prelude;
 mod reboot_program;
 mod reconcile;
+mod rehearse;
 mod rollout;
 mod security_page;
 mod slurm_conf;

@@ -50,6 +50,7 @@ deb f 0644 root:root   /usr/share/lintian/overrides/slurm-rollout
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-pause.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-plan.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-reconcile.1.gz
+-   f 0644 root:root   /usr/share/man/man1/slurm-rollout-rehearse.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-release.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-resume.1.gz
 -   f 0644 root:root   /usr/share/man/man1/slurm-rollout-retry.1.gz

@@ -47,9 +47,10 @@ fn four_nodes_two_with_jobs_slurm_26_05() {
 }
 
 #[test]
-fn nothing_staged_and_already_so() {
+fn rehearsed_nothing_staged_and_already_so() {
     let site = start_with_tool(nodes(4));
     in_cases(|cases| {
+        cases.check("rehearsed", || crate::rehearse::reports_and_leaves_no_trace(&site));
         cases.check("nothing staged", || nothing_staged(&site));
         cases.check("already so", || already_so(&site));
     });

@@ -4,7 +4,7 @@ use rollout_core::agent::accept::{Verdict, consider};
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::protocol::order::{Order, OrderKind};
+use rollout_core::protocol::order::{Apply, Order, OrderKind, Rehearse};
 use rollout_host::munge::Munge;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -31,8 +31,8 @@ pub(crate) fn order(data: &[u8]) {
     };
     let again = Order::parse(&serde_json::to_vec(&order).unwrap());
     assert_eq!(again.as_ref(), Ok(&order));
-    if let OrderKind::Apply(apply) = &order.kind {
-        apply.desired.check().unwrap();
+    if let OrderKind::Apply(Apply { desired, .. }) | OrderKind::Rehearse(Rehearse { desired }) = &order.kind {
+        desired.check().unwrap();
     }
     let is_ours = order.nodes.contains("cn001");
     let phases = Phase::ALL.map(Some);
@@ -40,7 +40,7 @@ pub(crate) fn order(data: &[u8]) {
         let last = phase.map(ledger);
         match consider(last.as_ref(), &order, "cn001") {
             Verdict::Accept(_) => {
-                assert!(is_ours);
+                assert!(is_ours && !matches!(order.kind, OrderKind::Rehearse(_)));
                 // Accepted only once, in whichever phase it ends.
                 for phase in Phase::ALL {
                     let taken = Ledger::begin(order.clone(), phase, "boot", 1, last.as_ref());

@@ -15,10 +15,12 @@ pub(in crate::changes) use loader::{Files, Loader};
 pub(in crate::changes) use ostree::BOOTED as BOOTED_BY_OSTREE;
 
 use rollout_core::agent::record::{After, Before, BootDefault};
+use rollout_core::protocol::rehearsal::{ChangeReport, Step};
 use rollout_core::rollout::image::{self, Facts, FileProof, Image, Running, Via};
 use rollout_host::regular_file;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 const KERNEL: &str = "/proc/sys/kernel/osrelease";
@@ -34,6 +36,9 @@ trait NodeProvider {
     fn is_satisfied(&self, image: &Image) -> Result<bool, ChangeError>;
 
     fn observe(&self, boot: Option<&BootDefault>) -> Result<String, ChangeError>;
+
+    /// Fails if the image is not there, as far as this can be seen without changing anything.
+    fn look_for(&self, image: &Image) -> Result<(), ChangeError>;
 
     fn apply(&self, image: &Image, saved: &str) -> Result<(), ChangeError>;
 
@@ -68,6 +73,32 @@ impl ChangeKind for Image {
             // The node cannot see what it boots from.
             None => Ok(false),
         }
+    }
+
+    fn rehearse(&self, _state_dir: &Path, _limit: Duration) -> Result<ChangeReport, ChangeError> {
+        let mut report = ChangeReport::default();
+        let facts = facts(self)?;
+        let proven = self.prove(&facts);
+        let running = facts.running.name();
+        let step = |to: String| Step { what: "image".to_owned(), from: Some(running), to: Some(to) };
+        match provider(self.via) {
+            None if proven.is_ok() => {
+                let note = format!(
+                    "it runs it already; what it boots from next is not seen from here (via {})",
+                    self.via
+                );
+                report.notes.push(note);
+            }
+            Some(provider) if proven.is_ok() && provider.is_satisfied(self)? => {}
+            None => report.steps.push(step(self.name())),
+            Some(provider) => {
+                report.steps.push(step(self.name()));
+                let looks = [provider.look_for(self), provider.observe(None).map(drop)];
+                report.trouble =
+                    looks.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+            }
+        }
+        Ok(report)
     }
 
     fn observe(&self, _state_dir: &Path, boot: Option<&BootDefault>) -> Result<Before, ChangeError> {

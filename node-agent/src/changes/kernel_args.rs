@@ -15,9 +15,11 @@ mod texts;
 use super::image::{BOOTED_BY_OSTREE, cmdline, find_loader};
 use super::{ChangeError, ChangeKind};
 use rollout_core::agent::record::{After, Before, BootDefault};
+use rollout_core::protocol::rehearsal::{ChangeReport, Step};
 use rollout_core::rollout::kernel_args::KernelArgs;
 use site::{Saved, Site};
 use std::path::Path;
+use std::time::Duration;
 
 impl ChangeKind for KernelArgs {
     fn is_satisfied(&self) -> Result<bool, ChangeError> {
@@ -25,6 +27,22 @@ impl ChangeKind for KernelArgs {
             return Ok(false);
         }
         on_node(|site| site.is_satisfied(self))
+    }
+
+    fn rehearse(&self, _state_dir: &Path, _limit: Duration) -> Result<ChangeReport, ChangeError> {
+        if self.is_satisfied()? {
+            return Ok(ChangeReport::default());
+        }
+        let untried = on_node(|site| site.rehearse(self))?;
+        let (added, removed) = self.difference(&cmdline()?);
+        let words = |words: Vec<String>| (!words.is_empty()).then(|| words.join(" "));
+        let step = match (words(removed), words(added)) {
+            // The running kernel has them, and the next boot would not.
+            (None, None) => Step::new("the boot loader's files", "as the running kernel's arguments"),
+            (from, to) => Step { what: "kernel arguments".to_owned(), from, to },
+        };
+        let notes = untried.map(|why| format!("they would be written without trying them once first: {why}"));
+        Ok(ChangeReport { steps: vec![step], notes: notes.into_iter().collect(), ..ChangeReport::default() })
     }
 
     fn observe(&self, _state_dir: &Path, boot: Option<&BootDefault>) -> Result<Before, ChangeError> {

@@ -24,6 +24,7 @@ mod real_dnf;
 mod real_rpm;
 #[cfg(test)]
 mod real_zypper;
+mod rehearse;
 mod rpm;
 mod run_manager;
 mod scriptlets;
@@ -40,9 +41,11 @@ use super::{ChangeError, ChangeKind};
 use crate::log;
 use list::Difference;
 use rollout_core::agent::record::{After, Before, BootDefault};
+use rollout_core::protocol::rehearsal::ChangeReport;
 use rollout_core::rollout::manifest::{Allowance, Packages};
 use run_manager::TimeBudget;
 use std::path::Path;
+use std::time::Duration;
 use surroundings::{Surrounded, System};
 use tool::{Direction, Forecast, Tool, Transaction, Unkept};
 use undo_cache::UndoCache;
@@ -51,6 +54,10 @@ impl ChangeKind for Packages {
     fn is_satisfied(&self) -> Result<bool, ChangeError> {
         let (_, tool) = detect::tool(self, self.manager)?;
         Ok(transaction(&*tool, self, &tool.installed()?).is_empty())
+    }
+
+    fn rehearse(&self, state_dir: &Path, limit: Duration) -> Result<ChangeReport, ChangeError> {
+        rehearse::on_node(self, state_dir, limit)
     }
 
     fn observe(&self, state_dir: &Path, _boot: Option<&BootDefault>) -> Result<Before, ChangeError> {
@@ -133,14 +140,7 @@ impl Site<'_> {
     /// Forgets an earlier attempt and records the present state. Returns the installed packages.
     fn observe(&self) -> Result<Vec<String>, ChangeError> {
         let installed = self.tool.installed()?;
-        if let Some(half) = installed.iter().find(|package| package.ends_with(list::HALF_INSTALLED)) {
-            let problem = format!(
-                "{half}: {} was interrupted before this rollout, and that state cannot be restored; repair it first, \
-                 `dpkg --configure -a` and `apt-get --fix-broken install` mostly do",
-                self.tool.name()
-            );
-            return Err(ChangeError::state("listing the installed packages", problem));
-        }
+        half_installed(self.tool, &installed)?;
         self.cache.remove()?;
         self.surrounded().record()?;
         // The files of an unconfigured package are there. Apply configures it before all else, so record it as
@@ -267,7 +267,7 @@ impl Site<'_> {
             cache.begin(&[])?;
             tool.enable(&transaction.modules, TimeBudget::for_transaction(wanted.timeout.get()))?;
         }
-        let Forecast { mut affected, space } = tool.forecast(&transaction, &installed, budget)?;
+        let Forecast { mut affected, space, .. } = tool.forecast(&transaction, &installed, budget)?;
         affected.retain(|package| start.contains(package));
         let old = tool.size_of_files(&affected, budget);
         space::check(space, old, &system.root, &tool.download_dir(), &cache.files_dir()?)?;
@@ -362,6 +362,19 @@ impl Site<'_> {
 
 fn touched_by(after: &After) -> Vec<String> {
     [&after.added[..], &after.removed[..]].concat()
+}
+
+/// Refuses packages of which an earlier transaction left one half installed.
+fn half_installed(tool: &dyn Tool, installed: &[String]) -> Result<(), ChangeError> {
+    let Some(half) = installed.iter().find(|package| package.ends_with(list::HALF_INSTALLED)) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "{half}: {} was interrupted before this rollout, and that state cannot be restored; repair it first, \
+         `dpkg --configure -a` and `apt-get --fix-broken install` mostly do",
+        tool.name()
+    );
+    Err(ChangeError::state("listing the installed packages", problem))
 }
 
 /// Refuses a change that could not be undone.

@@ -5,6 +5,7 @@
 
 use super::{ChangeError, ChangeKind};
 use rollout_core::agent::record::{After, Before, BootDefault};
+use rollout_core::protocol::rehearsal::{ChangeReport, Step};
 use rollout_core::rollout::manifest::Symlink;
 use rollout_host::durable;
 use rollout_host::run::{Program, RunError};
@@ -21,6 +22,22 @@ impl ChangeKind for Symlink {
         // A correct link to a missing target does not count: apply then refuses it before the node reboots for nothing.
         check_answers(Path::new(&self.path))?;
         Ok(read(Path::new(&self.path))? == self.target && check_target(self).is_ok())
+    }
+
+    fn rehearse(&self, _state_dir: &Path, _limit: Duration) -> Result<ChangeReport, ChangeError> {
+        let path = Path::new(&self.path);
+        check_answers(path)?;
+        let from = read(path)?;
+        let mut report = ChangeReport::default();
+        if self.target.is_some() {
+            let checks = [check_target(self), check_directory(path)];
+            report.trouble =
+                checks.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+        }
+        if from != self.target {
+            report.steps.push(Step { what: self.path.clone(), from, to: self.target.clone() });
+        }
+        Ok(report)
     }
 
     fn observe(&self, _state_dir: &Path, _boot: Option<&BootDefault>) -> Result<Before, ChangeError> {
@@ -263,6 +280,41 @@ mod tests {
                 assert_eq!(tree.names(), names);
             }
         }
+    }
+
+    #[test]
+    fn a_rehearsal_tells_the_targets_and_what_is_in_the_way() {
+        let rehearse = |link: &Symlink| link.rehearse(Path::new(STATE_DIR), Duration::from_secs(9)).unwrap();
+        let tree = Tree::new();
+        let link = tree.link();
+        let step = |from: Option<&str>, to: Option<&str>| Step {
+            what: tree.path("current"),
+            from: from.map(|name| tree.path(name)),
+            to: to.map(|name| tree.path(name)),
+        };
+        let would = |steps: &[Step]| ChangeReport { steps: steps.to_vec(), ..ChangeReport::default() };
+        let absent = Symlink { target: None, absent: true, ..link.clone() };
+        assert_eq!(rehearse(&absent), would(&[]));
+        assert_eq!(rehearse(&link), would(&[step(None, Some("new"))]));
+        tree.point("current", "old");
+        assert_eq!(rehearse(&link), would(&[step(Some("old"), Some("new"))]));
+        assert_eq!(rehearse(&absent), would(&[step(Some("old"), None)]));
+        std::fs::remove_dir(tree.path("new")).unwrap();
+        let found = rehearse(&link);
+        assert_eq!(found.steps, [step(Some("old"), Some("new"))]);
+        assert!(found.trouble.len() == 1 && found.trouble[0].contains("cannot be reached"), "{found:?}");
+        assert_eq!(read(Path::new(&link.path)).unwrap(), Some(tree.path("old")), "it changes nothing");
+        let inside = Symlink { path: tree.path("absent/current"), ..link.clone() };
+        let found = rehearse(&inside);
+        assert!(found.trouble.iter().any(|why| why.contains("absent: No such file")), "{found:?}");
+        std::fs::remove_file(&link.path).unwrap();
+        // A correct link to a missing target would be refused.
+        tree.point("current", "new");
+        let found = rehearse(&link);
+        assert!(found.steps.is_empty() && found.trouble.len() == 1, "{found:?}");
+        std::fs::remove_file(&link.path).unwrap();
+        std::fs::File::create(&link.path).unwrap();
+        assert!(link.rehearse(Path::new(STATE_DIR), Duration::from_secs(9)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::daemon::boot_restored::BootRestored;
 use crate::daemon::channel::{Published, Request};
 use crate::daemon::execute::Executor;
+use crate::daemon::rehearse::{Begin, Rehearsals};
 use crate::daemon::wait_for_instructions;
 use crate::log;
 use crate::slurm::node::SlurmNode;
@@ -14,6 +15,10 @@ use crate::state::staged_file::StagedFile;
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::{Action, Refused};
 use rollout_core::agent::{Agent, Outcome, Reaction, Write};
+use rollout_core::protocol::answer::Answer;
+use rollout_core::protocol::order::{OrderId, OrderKind, Rehearse};
+use rollout_core::protocol::rehearsal::Report;
+use rollout_core::rollout::manifest::DesiredState;
 use rollout_host::clock;
 use sd_notify::NotifyState;
 use std::path::Path;
@@ -60,6 +65,7 @@ pub(crate) struct Driver {
     requests: mpsc::Receiver<Request>,
     publish: watch::Sender<Published>,
     waiting: Option<WaitForInstructions>,
+    rehearsals: Rehearsals,
 }
 
 /// The next input while no action is under way.
@@ -81,7 +87,13 @@ impl Driver {
         waiting: Option<WaitForInstructions>,
     ) -> Self {
         let (ledger_file, staged_file) = (LedgerFile::in_dir(state_dir), StagedFile::in_dir(state_dir));
-        Self { agent, executor, ledger_file, staged_file, requests, publish, waiting }
+        let rehearsals = Rehearsals::default();
+        Self { agent, executor, ledger_file, staged_file, requests, publish, waiting, rehearsals }
+    }
+
+    /// Sets the place where others find rehearsals.
+    pub(crate) fn with_rehearsals(self, rehearsals: Rehearsals) -> Self {
+        Self { rehearsals, ..self }
     }
 
     /// Continues the order under way, then takes orders, until the server is gone.
@@ -182,10 +194,42 @@ impl Driver {
         if let (true, Some(boot_restored)) = (reaction.boot_restored, under_way) {
             boot_restored.notify();
         }
-        if let Some(content) = reaction.answer {
+        if reaction.action.is_some() {
+            self.rehearsals.stop();
+        }
+        let content = match order.kind {
+            OrderKind::Rehearse(Rehearse { desired }) if reaction.rehearse => {
+                self.rehearse(order.id, desired).map_or(reaction.answer, Some)
+            }
+            _ => reaction.answer,
+        };
+        if let Some(content) = content {
             let _ = answer.send(content);
         }
         reaction.action
+    }
+
+    /// Begins a rehearsal beside everything else. Returns the refusal if another one is under way.
+    fn rehearse(&self, order: OrderId, desired: DesiredState) -> Option<Answer> {
+        let stop = match self.rehearsals.begin(&order) {
+            Begin::New(stop) => stop,
+            Begin::Repeated => return None,
+            Begin::Busy => {
+                let why = "another rehearsal is under way".to_owned();
+                return Some(Answer::Refused { why, order: None, transient: true });
+            }
+        };
+        log::info(&format!("rehearsal {order} begins"));
+        let (executor, rehearsals) = (self.executor.clone(), self.rehearsals.clone());
+        tokio::spawn(async move {
+            let work = tokio::task::spawn_blocking(move || executor.rehearse(&desired, &stop));
+            let failed = |error: tokio::task::JoinError| Report {
+                stopped: Some(error.to_string()),
+                ..Report::default()
+            };
+            rehearsals.finish(order, work.await.unwrap_or_else(failed));
+        });
+        None
     }
 
     /// Carries out an action on a thread of its own, and answers orders meanwhile. Returns the action that follows.

@@ -4,6 +4,7 @@
 mod register;
 
 use crate::daemon::boot_restored::BootRestored;
+use crate::daemon::rehearse::rehearse;
 use crate::daemon::tools::Tools;
 use crate::failpoint;
 use crate::log;
@@ -15,10 +16,12 @@ use rollout_core::agent::record::Before;
 use rollout_core::agent::registration::Unit;
 use rollout_core::agent::steps::{NextChange, RebootBy};
 use rollout_core::agent::{Identity, Outcome};
-use rollout_core::rollout::manifest::Change;
+use rollout_core::protocol::rehearsal::Report;
+use rollout_core::rollout::manifest::{Change, DesiredState};
 use rollout_core::slurm::reason;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Carries out actions.
 #[derive(Debug, Clone)]
@@ -94,6 +97,14 @@ impl Executor {
             }
             Ok(outcome) => Ok(outcome),
             Err(Stop::Ledger(error)) => Err(error),
+        }
+    }
+
+    /// Returns what an order to apply this would do now. Changes nothing.
+    pub(crate) fn rehearse(&self, desired: &DesiredState, stop: &AtomicBool) -> Report {
+        match self.check_agent() {
+            Ok(()) => rehearse(&*self.tools, desired, self.identity.volatile, stop),
+            Err(why) => Report { stopped: Some(why), ..Report::default() },
         }
     }
 

@@ -9,6 +9,7 @@ use rollout_core::agent::ledger::Slurmd;
 use rollout_core::agent::phase::Phase;
 use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::agent::registration::Unit;
+use rollout_core::protocol::rehearsal::{ChangeReport, Step};
 use rollout_core::rollout::image::Running;
 use rollout_core::rollout::manifest::{Change, Verify};
 use rollout_core::slurm::node::NodeInfo;
@@ -141,6 +142,13 @@ impl FakeNode {
             }
             std::panic::resume_unwind(Box::new(Death));
         }
+    }
+
+    /// Tries a check of the manifest, which fails if it is broken.
+    fn tries(&self, check: &str) -> Result<(), String> {
+        let mut state = self.state();
+        state.used.push(check.to_owned());
+        if state.broken.contains(check) { Err(format!("{check} is broken")) } else { Ok(()) }
     }
 
     fn is_made(state: &State, change: &Change) -> bool {
@@ -295,6 +303,22 @@ impl Tools for FakeNode {
     fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String> {
         let old = self.tool("verify old", |state| Self::is_as_before(state, change, before))?;
         old.then(Vec::new).ok_or_else(|| "it is different".to_owned())
+    }
+
+    fn rehearse(&self, change: &Change, _: bool, _: Duration) -> ChangeReport {
+        let Change::Symlink(link) = change else { panic!("only links here") };
+        let from = self.state().links.get(&link.path).cloned();
+        let step = Step { what: link.path.clone(), from, to: link.target.clone() };
+        let steps = if step.from == step.to { Vec::new() } else { vec![step] };
+        ChangeReport { kind: change.kind().to_owned(), steps, ..ChangeReport::default() }
+    }
+
+    fn try_mount(&self, mount: &str, _: Duration) -> Result<(), String> {
+        self.tries(mount)
+    }
+
+    fn try_command(&self, command: &[String], _: &Verify, _: Duration) -> Result<(), String> {
+        self.tries(&command.join(" "))
     }
 
     fn verify_node(&self, _: &Verify) -> Result<(), String> {

@@ -13,6 +13,7 @@ use crate::verbs::rescue;
 use rollout_core::agent::ledger::Slurmd;
 use rollout_core::agent::record::{After, Before, BootDefault};
 use rollout_core::agent::registration::Unit;
+use rollout_core::protocol::rehearsal::ChangeReport;
 use rollout_core::rollout::manifest::{Change, Verify};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_host::clock;
@@ -57,6 +58,12 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn runs_as_before(&self, change: &Change, before: &Before) -> bool;
     /// Returns what others have changed since.
     fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String>;
+    /// Returns what a change would do, and changes nothing.
+    fn rehearse(&self, change: &Change, volatile: bool, limit: Duration) -> ChangeReport;
+    /// Looks once whether a mount of the manifest is there.
+    fn try_mount(&self, mount: &str, limit: Duration) -> Result<(), String>;
+    /// Runs a command of the manifest once.
+    fn try_command(&self, command: &[String], verify: &Verify, limit: Duration) -> Result<(), String>;
     /// Waits for the manifest's mounts and runs its commands.
     fn verify_node(&self, verify: &Verify) -> Result<(), String>;
 
@@ -175,6 +182,18 @@ impl Tools for NodeTools {
 
     fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String> {
         changes::of(change).verify_old(before, &self.config.state_dir).map_err(one_line)
+    }
+
+    fn rehearse(&self, change: &Change, volatile: bool, limit: Duration) -> ChangeReport {
+        changes::rehearse(change, volatile, &self.config.state_dir, limit)
+    }
+
+    fn try_mount(&self, mount: &str, limit: Duration) -> Result<(), String> {
+        verify::mounted(mount, limit)
+    }
+
+    fn try_command(&self, command: &[String], wanted: &Verify, limit: Duration) -> Result<(), String> {
+        verify::try_command(command, wanted, limit)
     }
 
     fn verify_node(&self, wanted: &Verify) -> Result<(), String> {

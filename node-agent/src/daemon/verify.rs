@@ -26,6 +26,9 @@ const MOUNT_LIMIT: Duration = Duration::from_secs(15);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Time limit of a command that is tried only once, unless the manifest has a shorter one.
+const ONE_TRY: Duration = Duration::from_secs(60);
+
 /// Waits for the mounts and runs the commands until they succeed, all within the manifest's time limit.
 ///
 /// # Errors
@@ -33,21 +36,29 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) fn node(verify: &Verify) -> Result<(), String> {
     let end = Instant::now() + verify.timeout.get();
     for mount in &verify.mounts {
-        let look = |left: Duration| {
-            let look = Program::new(OURSELVES, MOUNT_LIMIT.min(left)).args([MOUNT, mount]);
-            look.run().map(drop).map_err(|error| error.to_string())
-        };
-        until(end, look).map_err(|why| format!("{mount} is not mounted: {why}"))?;
+        until(end, |left| mounted(mount, left)).map_err(|why| format!("{mount} is not mounted: {why}"))?;
     }
     for command in &verify.commands {
-        let Some((program, arguments)) = command.split_first() else { continue };
-        let attempt = |left: Duration| {
-            let limit = verify.command_timeout.map_or(left, |limit| limit.get().min(left));
-            Program::new(program, limit).args(arguments).run().map(drop).map_err(|error| error.to_string())
-        };
-        until(end, attempt).map_err(|why| format!("verify: {why}"))?;
+        until(end, |left| succeeds(command, verify, left)).map_err(|why| format!("verify: {why}"))?;
     }
     Ok(())
+}
+
+/// Looks once whether something is mounted there.
+pub(crate) fn mounted(mount: &str, left: Duration) -> Result<(), String> {
+    let look = Program::new(OURSELVES, MOUNT_LIMIT.min(left)).args([MOUNT, mount]);
+    look.run().map(drop).map_err(|error| error.to_string())
+}
+
+/// Runs a command of the manifest once, as a trial: with a time limit of its own.
+pub(crate) fn try_command(command: &[String], verify: &Verify, left: Duration) -> Result<(), String> {
+    succeeds(command, verify, left.min(ONE_TRY))
+}
+
+fn succeeds(command: &[String], verify: &Verify, left: Duration) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let limit = verify.command_timeout.map_or(left, |limit| limit.get().min(left));
+    Program::new(program, limit).args(arguments).run().map(drop).map_err(|error| error.to_string())
 }
 
 /// Tries until it succeeds or the time is over. A try gets the time that is left, and at least a second.
@@ -156,6 +167,19 @@ mod tests {
         let mut verify = commands(&[&script], 30);
         verify.command_timeout = Some(TimeLimit::from_secs(1));
         node(&verify).unwrap();
+    }
+
+    #[test]
+    fn a_trial_is_one_try_within_the_limit_of_the_manifest() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tries").display().to_string();
+        let mut verify =
+            commands(&[&format!("echo >> {file}; echo no fabric >&2; exit 7"), "exec sleep 100"], 300);
+        verify.command_timeout = Some(TimeLimit::from_secs(1));
+        let try_one = |index: usize| try_command(&verify.commands[index], &verify, Duration::from_secs(100));
+        assert!(try_one(0).unwrap_err().ends_with("exit code 7: no fabric"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap().len(), 1);
+        assert!(try_one(1).unwrap_err().contains("did not end within 1 s"));
     }
 
     const MOUNTS: &str = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\

@@ -49,6 +49,54 @@ pub struct PlanArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Each agent is asked what it would do if its node were handed over now: packages
+with their versions, links with their targets, the image, the kernel arguments.
+It looks for what would make that fail: packages that no repository offers, for
+the change or for the way back, missing targets, too little disk space. Then it
+tries each mount and command of [verify] once, today.
+
+Nothing is changed, downloaded or recorded, and nodes stay in service. Package
+managers refresh their lists of packages. Commands of [verify] run as root on
+nodes that may have jobs; --no-verify leaves them out, for example because one
+tests the new version and has to fail today. Files are not downloaded, so a file
+that a mirror lists and lacks is found only later.
+
+Only root and SlurmUser may rehearse, as agents run commands for it. A node that
+is carrying out an order, is held or does not answer counts as trouble.
+
+FILE is a manifest: a path that contains a slash, ends in .toml or is - for
+standard input. Everything else is the name of a rollout.
+
+Examples:
+  slurm-rollout rehearse driver.toml           before it is staged
+  slurm-rollout rehearse driver-580            all of its nodes
+  slurm-rollout rehearse driver-580 -N cn[001-004]
+  slurm-rollout rehearse --json driver-580 | jq -r '.groups[].nodes'
+
+Exit codes:
+  0  nothing to do: each node is as the manifest asks
+  1  not rehearsed, for example because there is no such rollout; standard error
+     has the reason
+  2  invalid command line
+  3  trouble on some node
+  4  no trouble, and something would change")]
+pub struct RehearseArgs {
+    /// A manifest, or a rollout; without @NUMBER the newest of this name
+    #[arg(value_name = "FILE|ROLLOUT")]
+    pub what: String,
+    /// Only these of its nodes, as a hostlist or node set
+    #[arg(short = 'N', long, value_name = "NODES")]
+    pub nodes: Option<String>,
+    /// Try no mounts and commands of [verify]
+    #[arg(long)]
+    pub no_verify: bool,
+    /// JSON: rollout, verdict, groups (nodes with equal reports: nodes, verdict, no_report, changes, checks, stopped)
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
 One line per node, with its rollout and the reasons, the most decisive first: a
 job and its limit, a limit or floor, a window, a wave, an approval, a drain, a
 failure. Asks Slurm, and neither records nor requests anything.

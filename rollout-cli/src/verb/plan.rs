@@ -3,7 +3,7 @@
 use crate::before_start::{self, unknown_after};
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
-use crate::manifest_file::ManifestFile;
+use crate::manifest_file::{ManifestFile, names_file};
 use crate::planning::{Planning, end, text_of};
 use crate::progress::{self, Style};
 use crate::table::{self, local_time, one_line, out};
@@ -125,8 +125,7 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
 /// Returns the rollout that is meant, as if it were started.
 fn subject(context: &Context, what: &str) -> Result<Subject, Failure> {
     let mut snapshot = context.store.snapshot()?;
-    let is_file = what == "-" || what.contains('/') || what.ends_with(".toml");
-    if is_file {
+    if names_file(what) {
         let ManifestFile { text, manifest } = ManifestFile::read(&context.config, Path::new(what))?;
         let (id, refused) = match context.store.would_stage(&manifest) {
             Ok(Staged::New(id)) => (id, Vec::new()),

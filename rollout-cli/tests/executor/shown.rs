@@ -48,6 +48,24 @@ fn plan_takes_a_manifest_and_tells_what_would_be_refused() {
 }
 
 #[test]
+fn rehearse_lists_nodes_whose_agents_give_no_report() {
+    let site = Site::new("");
+    let manifest =
+        "name = 'other'\nnodes = 'n[2-3]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n";
+    fs::write(site.path("other.toml"), manifest).unwrap();
+    for (arguments, expected, beginning) in [
+        ("rehearse driver -N n1", 3, "driver: trouble on 1\n\nn1: trouble\n  no report: "),
+        ("rehearse other.toml --no-verify", 3, "other: trouble on 2\n\nn[2-3]: trouble\n  no report: "),
+        ("rehearse driver -N n[1,9]", 1, ""),
+        ("rehearse missing", 1, ""),
+    ] {
+        let (code, out) = site.run(arguments);
+        assert!(code == expected && out.starts_with(beginning), "{arguments}: {code} {out}");
+    }
+    assert_eq!(site.run("status driver").0, 0, "nothing is recorded");
+}
+
+#[test]
 fn why_and_status_show_the_plan_of_a_started_rollout() {
     let site = Site::started("");
     let (code, out) = site.run("why n1 n2");

@@ -3,7 +3,10 @@
 use crate::agents::address::HostAddresses;
 use crate::agents::http::{self, Request};
 use rollout_core::agent::changes_made::NodeChanges;
-use rollout_core::protocol::answer::{AgentStatus, Answer, MAX_NOTES, ORDER_PATH, PAST_PATH, STATUS_PATH};
+use rollout_core::protocol::answer::{
+    AgentStatus, Answer, MAX_NOTES, ORDER_PATH, PAST_PATH, REHEARSAL_PATH, STATUS_PATH,
+};
+use rollout_core::protocol::rehearsal::Rehearsal;
 use rollout_core::text::one_line;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +18,10 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// Length limit of the changes that rollouts made on a node, in bytes. An agent keeps those of eight rollouts, and a
 /// distribution's update changes some thousand packages, with two names of about 60 bytes each.
 const MAX_PAST: u64 = 8 * 1024 * 1024;
+
+/// Length limit of a rehearsal, in bytes. Its longest part are the names and versions of packages, at most
+/// [`MAX_STEPS`](rollout_core::protocol::rehearsal::MAX_STEPS).
+const MAX_REHEARSAL: u64 = 1024 * 1024;
 
 /// Number of addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -147,6 +154,21 @@ impl AgentClient {
     /// If there is no answer, or it is not an agent's.
     pub fn pasts(&self, host: &HostAddresses) -> Result<Vec<NodeChanges>, NoAnswer> {
         self.ask(host, &Request { path: PAST_PATH, post: None, max: MAX_PAST })
+    }
+
+    /// Asks an agent for the last rehearsal of its node.
+    ///
+    /// # Errors
+    /// If there is no answer, or it is not an agent's.
+    pub fn rehearsal(&self, host: &HostAddresses) -> Result<Option<Rehearsal>, NoAnswer> {
+        let request = Request { path: REHEARSAL_PATH, post: None, max: MAX_REHEARSAL };
+        let mut rehearsal: Option<Rehearsal> = self.ask(host, &request)?;
+        for report in rehearsal.iter_mut().filter_map(|rehearsal| rehearsal.report.as_mut()) {
+            for text in report.texts_mut() {
+                *text = one_line(text, MAX_WHY);
+            }
+        }
+        Ok(rehearsal)
     }
 
     /// Sends a request to the first of the addresses that can be reached, and reads the answer.

@@ -46,7 +46,8 @@ pub fn consider(last: Option<&Ledger>, order: &Order, me: &str) -> Verdict {
         | OrderKind::DropPreStaged { .. }
         | OrderKind::LocalHandOver(_)
         | OrderKind::BootRestored { .. }
-        | OrderKind::Probe => refuse(None, "not an order to be carried out".to_owned()),
+        | OrderKind::Probe
+        | OrderKind::Rehearse(_) => refuse(None, "not an order to be carried out".to_owned()),
         OrderKind::RestoreLedger(_) => consider_restoring(last, me),
         OrderKind::Retry | OrderKind::Release => consider_ending_a_hold(last, order),
         OrderKind::Apply(_) | OrderKind::Reboot(_) => match under_way {

@@ -84,11 +84,8 @@ impl Ledger {
         if self.desired().is_none() {
             return Ok(());
         }
-        if volatile && self.image_on_controller().is_none() {
-            return Err(
-                "this node keeps nothing over a boot (ledger = \"volatile\"): change its image, on the controller's side"
-                    .to_owned(),
-            );
+        if let Some(desired) = self.desired().filter(|_| volatile) {
+            check_volatile(desired)?;
         }
         if self.has_unrecorded_image() && self.ordered_running.is_none() && boot_id != self.ordered_boot_id {
             return Err("the node booted before the image that it was running was recorded".to_owned());
@@ -268,6 +265,20 @@ impl Ledger {
 
     fn image_on_controller(&self) -> Option<&Image> {
         self.desired()?.image().filter(|image| image.via.is_on_controller())
+    }
+}
+
+/// Checks that a node that keeps nothing over a boot can be brought to this state.
+///
+/// # Errors
+/// Returns the reason if the node would lose the changes in the boot.
+pub fn check_volatile(desired: &DesiredState) -> Result<(), String> {
+    match desired.image().filter(|image| image.via.is_on_controller()) {
+        Some(_) => Ok(()),
+        None => Err(
+            "this node keeps nothing over a boot (ledger = \"volatile\"): change its image, on the controller's side"
+                .to_owned(),
+        ),
     }
 }
 

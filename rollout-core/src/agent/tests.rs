@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent::test_orders::{BACK, apply, apply_changes, ledger, order, reboot};
-use crate::protocol::order::{LocalHandOver, PreStage, RestoreLedger, UpdateDrain};
+use crate::protocol::order::{Apply, LocalHandOver, PreStage, Rehearse, RestoreLedger, UpdateDrain};
 
 fn identity(boot: u32, volatile: bool) -> Identity {
     Identity { node: "n1".to_owned(), boot_id: format!("boot-{boot}"), volatile, running: None }
@@ -115,6 +115,25 @@ fn a_trial_order_changes_nothing_in_any_phase() {
     }
     let foreign = Order { nodes: "n[7-9]".parse().unwrap(), ..order(2, OrderKind::Probe) };
     assert!(matches!(agent(None).order(&foreign, 20).answer, Some(Answer::Refused { .. })));
+}
+
+#[test]
+fn a_rehearsal_begins_only_between_orders_and_changes_nothing() {
+    let rehearsal = || {
+        let OrderKind::Apply(Apply { desired, .. }) = apply("driver") else { panic!("it applies something") };
+        order(2, OrderKind::Rehearse(Rehearse { desired }))
+    };
+    for phase in [None].into_iter().chain(Phase::ALL.map(Some)) {
+        let begins = phase.is_none_or(Phase::is_settled);
+        let reaction = agent(phase).order(&rehearsal(), 20);
+        assert!(reaction.writes.is_empty() && reaction.action.is_none(), "{phase:?} {reaction:?}");
+        assert_eq!(reaction.rehearse, begins, "{phase:?} {reaction:?}");
+        let accepted = matches!(reaction.answer, Some(Answer::Accepted { .. }));
+        assert_eq!(accepted, begins, "{phase:?} {reaction:?}");
+    }
+    let foreign = Order { nodes: "n[7-9]".parse().unwrap(), ..rehearsal() };
+    let reaction = agent(None).order(&foreign, 20);
+    assert!(!reaction.rehearse && matches!(reaction.answer, Some(Answer::Refused { .. })), "{reaction:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | `POST /v1/hand-over` | on the Unix socket only: a [`HandOverRequest`] | [`Answer`] |
 //! | `GET /v1/status` | none | [`AgentStatus`] |
 //! | `GET /v1/past` | none | a list of [`NodeChanges`](crate::agent::changes_made::NodeChanges), oldest first |
+//! | `GET /v1/rehearsal` | none | the last [`Rehearsal`](crate::protocol::rehearsal::Rehearsal), or `null` |
 
 use crate::agent::phase::{Phase, keys};
 use crate::protocol::order::OrderId;
@@ -27,6 +28,9 @@ pub const STATUS_PATH: &str = "/v1/status";
 
 /// Path of the changes that rollouts made on the node.
 pub const PAST_PATH: &str = "/v1/past";
+
+/// Path of the last rehearsal.
+pub const REHEARSAL_PATH: &str = "/v1/rehearsal";
 
 /// The agent's Unix socket.
 pub const SOCKET: &str = "/run/slurm-rollout/agent.sock";

@@ -90,6 +90,17 @@ pub enum OrderKind {
     /// Answer as to any order, and do nothing: a trial of keys, clocks and users. An older agent refuses it once it has
     /// opened it and accepted its sealer.
     Probe,
+    /// Find out what applying this would do, and change nothing. The report follows later, see
+    /// [`Rehearsal`](crate::protocol::rehearsal::Rehearsal). It runs the commands of the manifest's `[verify]`, so it
+    /// is an order like any other.
+    Rehearse(Rehearse),
+}
+
+/// The state to rehearse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearse {
+    #[serde(rename = "aim")]
+    pub desired: DesiredState,
 }
 
 /// The ledger of a node that keeps none over a boot, as far as the controller can restore it.
@@ -250,7 +261,8 @@ impl OrderKind {
             | Self::UpdateDrain(_)
             | Self::DropPreStaged { .. }
             | Self::BootRestored { .. }
-            | Self::Probe => None,
+            | Self::Probe
+            | Self::Rehearse(_) => None,
         }
     }
 
@@ -265,13 +277,16 @@ impl OrderKind {
             | Self::UpdateDrain(_)
             | Self::LocalHandOver(_)
             | Self::BootRestored { .. }
-            | Self::Probe => None,
+            | Self::Probe
+            | Self::Rehearse(_) => None,
         }
     }
 
     fn check(&self) -> Result<(), NotAnOrder> {
         match self {
-            Self::Apply(Apply { desired, .. }) | Self::PreStage(PreStage { desired, .. }) => {
+            Self::Apply(Apply { desired, .. })
+            | Self::PreStage(PreStage { desired, .. })
+            | Self::Rehearse(Rehearse { desired }) => {
                 desired.check().map_err(|e| NotAnOrder::DesiredState(e.to_string()))
             }
             Self::RestoreLedger(RestoreLedger { order, phase, .. }) => match (&**order, phase) {

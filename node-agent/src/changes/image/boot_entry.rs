@@ -43,6 +43,10 @@ impl NodeProvider for BootEntry {
             .map_err(|error| ChangeError::state("noting the boot loader's default", error.to_string()))
     }
 
+    fn look_for(&self, image: &Image) -> Result<(), ChangeError> {
+        find()?.check(entry(image))
+    }
+
     fn apply(&self, image: &Image, _saved: &str) -> Result<(), ChangeError> {
         let loader = find()?;
         loader.check(entry(image))?;

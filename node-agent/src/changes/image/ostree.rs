@@ -89,8 +89,19 @@ impl NodeProvider for Ostree {
         Ok(booted(&deployments()?)?.0)
     }
 
+    /// Looks for a local commit, or for the remote that it would be pulled from.
+    fn look_for(&self, image: &Image) -> Result<(), ChangeError> {
+        let reference = reference(image);
+        let Source { remote, deployed, .. } = source(reference);
+        let look = match remote {
+            Some(remote) => ["remote", "show-url", REPOSITORY, remote].to_vec(),
+            None => ["rev-parse", REPOSITORY, deployed].to_vec(),
+        };
+        run(&Program::new(OSTREE, LIMIT).args(look), &format!("looking for {reference}")).map(drop)
+    }
+
     fn apply(&self, image: &Image, saved: &str) -> Result<(), ChangeError> {
-        let reference = image.values.get("ref").map_or("", String::as_str);
+        let reference = reference(image);
         let source = source(reference);
         // `ostree admin deploy` takes no `--`.
         if [source.remote.unwrap_or_default(), source.branch].iter().any(|word| word.starts_with('-')) {
@@ -246,6 +257,10 @@ fn parse(status: &str) -> Vec<Deployment> {
         fits.then(|| Deployment { booted, system: system.to_owned(), id: id.to_owned() })
     };
     status.lines().filter_map(deployment).collect()
+}
+
+fn reference(image: &Image) -> &str {
+    image.values.get("ref").map_or("", String::as_str)
 }
 
 /// Parses `REMOTE:BRANCH`, `REMOTE:COMMIT`, or a branch or commit of the local repository.

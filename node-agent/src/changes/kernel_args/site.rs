@@ -82,6 +82,14 @@ impl Site<'_> {
         Ok(edits.files.is_empty() && edits.kernelopts.is_none() && in_menu)
     }
 
+    /// Checks that the arguments can be written and the present files restored. Returns the reason why they would not be
+    /// tried once, if there is one.
+    pub(super) fn rehearse(&self, args: &KernelArgs) -> Result<Option<String>, ChangeError> {
+        self.observe(None)?;
+        self.sources(None)?.edits(args)?;
+        self.loader.cannot_try_once()
+    }
+
     pub(super) fn observe(&self, boot: Option<&BootDefault>) -> Result<Saved, ChangeError> {
         let sources = self.sources(None)?;
         let default = self.loader.default_entry()?;

@@ -114,6 +114,13 @@ impl Apt {
         budget.run(self.name(), &attempt, program).map(drop)
     }
 
+    /// Asks where packages can be downloaded, and for their sizes. Fails if one of them is not offered.
+    fn uris_of(&self, packages: &[String], budget: TimeBudget) -> Result<Output, ChangeError> {
+        let arguments = ["download", "--print-uris"].iter().map(|argument| (*argument).to_owned());
+        let arguments: Vec<String> = arguments.chain(packages.iter().cloned()).collect();
+        self.run(budget, "asking for the size of packages", &arguments)
+    }
+
     /// Unpacks the cached files of packages that a crash left half unpacked in the same version: apt takes them for
     /// installed.
     fn unpack_again(
@@ -228,7 +235,7 @@ impl Tool for Apt {
         let uris = [&["--print-uris".to_owned()][..], &self.arguments(transaction)].concat();
         let space = self.run(budget, "asking for the size of packages", &uris);
         let space = space.map(|output| space::in_apt(&output.stdout)).unwrap_or_default();
-        Ok(Forecast { affected, space })
+        Ok(Forecast { affected, steps: simulate::steps_in_apt(&output.stdout), space })
     }
 
     fn download_dir(&self) -> PathBuf {
@@ -240,10 +247,7 @@ impl Tool for Apt {
         if packages.is_empty() {
             return 0;
         }
-        let arguments = ["download", "--print-uris"].iter().map(|argument| (*argument).to_owned());
-        let arguments: Vec<String> = arguments.chain(packages.iter().cloned()).collect();
-        let output = self.run(budget, "asking for the size of packages", &arguments);
-        output.map_or(0, |output| space::of_uris(&output.stdout))
+        self.uris_of(packages, budget).map_or(0, |output| space::of_uris(&output.stdout))
     }
 
     fn fetch_to_cache(
@@ -273,6 +277,21 @@ impl Tool for Apt {
                     synced.map_err(ChangeError::file("writing", &path))?;
                 }
                 None => unkept.packages.push(package.clone()),
+            }
+        }
+        Ok(unkept)
+    }
+
+    /// Asks for the packages one by one only if they are not all there: apt-get names all of them or none.
+    fn not_offered(&self, packages: &[String], budget: TimeBudget) -> Result<Unkept, ChangeError> {
+        let mut unkept = Unkept::default();
+        if packages.is_empty() || self.uris_of(packages, budget).is_ok() {
+            return Ok(unkept);
+        }
+        for package in packages {
+            if let Err(error) = self.uris_of(std::slice::from_ref(package), budget) {
+                unkept.packages.push(package.clone());
+                unkept.why = Some(error.to_string());
             }
         }
         Ok(unkept)

@@ -248,24 +248,29 @@ impl Tool for Dnf {
         budget: TimeBudget,
     ) -> Result<Forecast, ChangeError> {
         let mut affected = transaction.remove.clone();
-        let mut space = Space::default();
+        let (mut steps, mut space) = (Vec::new(), Space::default());
         if !transaction.install.is_empty() {
             let attempt = format!("installing {}", list::few(&transaction.install));
             self.accept_keys(budget);
             let output = self.dry_run(budget, &attempt, &self.install(transaction))?;
             affected.extend(simulate::in_dnf(&output, installed));
+            steps.extend(simulate::steps_in_dnf(&output, installed));
             space = space::in_dnf(&output);
         }
         if !transaction.remove.is_empty() {
             // It may fail before the installation and succeed after it, which may replace what stands in the way.
             let attempt = format!("removing {}", list::few(&transaction.remove));
             let arguments = Self::remove_from(&transaction.remove, installed);
-            let output = self.dry_run(budget, &attempt, &arguments);
-            affected.extend(simulate::in_dnf(&output.unwrap_or_default(), installed));
+            let output = self.dry_run(budget, &attempt, &arguments).unwrap_or_default();
+            affected.extend(simulate::in_dnf(&output, installed));
+            let removed = simulate::steps_in_dnf(&output, installed);
+            steps.extend(removed.into_iter().filter(|step| step.to.is_none()));
         }
+        steps.sort_unstable();
+        steps.dedup();
         affected.sort_unstable();
         affected.dedup();
-        Ok(Forecast { affected, space })
+        Ok(Forecast { affected, steps, space })
     }
 
     fn download_dir(&self) -> PathBuf {
@@ -303,6 +308,12 @@ impl Tool for Dnf {
         let offered = self.offered(&unkept, budget);
         let packages = unkept.into_iter().filter(|package| !offered.contains(package)).collect();
         Ok(Unkept { packages, why: fetched.err().map(|error| error.to_string()) })
+    }
+
+    fn not_offered(&self, packages: &[String], budget: TimeBudget) -> Result<Unkept, ChangeError> {
+        let offered = if packages.is_empty() { BTreeSet::new() } else { self.offered(packages, budget) };
+        let packages = packages.iter().filter(|package| !offered.contains(*package)).cloned().collect();
+        Ok(Unkept { packages, why: None })
     }
 
     fn files_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {

@@ -8,6 +8,7 @@ use super::undo_cache::UndoCache;
 use super::zypper::{ZYPPER, Zypper};
 use super::{ChangeError, Site, verify_with};
 use rollout_core::agent::record::After;
+use rollout_core::protocol::rehearsal::{ChangeReport, Step};
 use rollout_core::rollout::manifest::{Allowance, Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::durable::replace;
@@ -130,6 +131,37 @@ impl Lab {
 
 fn list(packages: &[&str]) -> Vec<String> {
     packages.iter().map(|package| (*package).to_owned()).collect()
+}
+
+#[test]
+fn a_rehearsal_names_versions_space_and_the_way_back_and_changes_nothing() {
+    let lab = Lab::new();
+    let limit = Duration::from_secs(120);
+    let rehearse = |wanted: &Packages| lab.with(wanted, |site| site.rehearse(wanted, limit));
+    let step = |what: &str, from: &str, to: &str| {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Step { what: what.to_owned(), from: some(from), to: some(to) }
+    };
+    assert_eq!(rehearse(&lab.wanted(&["beta-1.0"], &[])).unwrap(), ChangeReport::default());
+    let upgrade = lab.wanted(&["beta-1.1"], &[]);
+    let report = rehearse(&upgrade).unwrap();
+    let steps = [step("alpha.noarch", "1.0-1", "1.1-1"), step("beta.noarch", "1.0-1", "1.1-1")];
+    assert_eq!(
+        (&report.steps[..], report.trouble.len(), report.notes.len()),
+        (&steps[..], 0, 0),
+        "{report:?}"
+    );
+    assert!(!report.disk.is_empty(), "{report:?}");
+    let removal = rehearse(&lab.wanted(&[], &["alpha"])).unwrap();
+    assert_eq!(removal.steps, [step("alpha.noarch", "1.0-1", ""), step("beta.noarch", "1.0-1", "")]);
+    let error = rehearse(&lab.wanted(&["nosuch"], &[])).unwrap_err().to_string();
+    assert!(error.contains("nosuch"), "{error}");
+
+    lab.withdraw("alpha-1.0-1.noarch.rpm");
+    let report = rehearse(&upgrade).unwrap();
+    assert!(report.trouble.len() == 1 && report.trouble[0].contains("alpha-0:1.0-1.noarch"), "{report:?}");
+    assert_eq!(lab.zypper.installed().unwrap(), OLD);
+    assert!(!lab.path("undo").exists(), "nothing is kept");
 }
 
 #[test]

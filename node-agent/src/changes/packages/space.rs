@@ -7,6 +7,7 @@
 
 use super::ChangeError;
 use nix::sys::statvfs::statvfs;
+use rollout_core::protocol::rehearsal::Disk;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,7 +26,7 @@ pub(super) struct Space {
 
 /// A use of disk space.
 #[derive(Debug)]
-struct Demand<'a> {
+pub(super) struct Demand<'a> {
     purpose: &'a str,
     bytes: u64,
     file_system: FileSystem,
@@ -60,6 +61,20 @@ pub(super) fn check(
     download_dir: &Path,
     undo_dir: &Path,
 ) -> Result<(), ChangeError> {
+    match shortage(&demands(space, old, root, download_dir, undo_dir)) {
+        Some(problem) => Err(ChangeError::state("looking for disk space", problem)),
+        None => Ok(()),
+    }
+}
+
+/// Returns the uses of disk space that a transaction has.
+pub(super) fn demands(
+    space: Space,
+    old: u64,
+    root: &Path,
+    download_dir: &Path,
+    undo_dir: &Path,
+) -> Vec<Demand<'static>> {
     let candidates = INSTALLED_IN.iter().filter_map(|directory| FileSystem::of(&root.join(directory)));
     let installed = candidates.max_by_key(|file_system| file_system.free.unwrap_or(u64::MAX));
     let demands = [
@@ -70,21 +85,37 @@ pub(super) fn check(
     let demands = demands.into_iter().filter_map(|(purpose, bytes, file_system)| {
         Some(Demand { purpose, bytes, file_system: file_system? })
     });
-    match shortage(&demands.collect::<Vec<_>>()) {
-        Some(problem) => Err(ChangeError::state("looking for disk space", problem)),
-        None => Ok(()),
-    }
+    demands.collect()
 }
 
-/// Returns the file system that has too little space for all demands on it, in words, if there is one.
-fn shortage(demands: &[Demand<'_>]) -> Option<String> {
+/// Returns the demands by file system.
+fn by_file_system<'a>(demands: &'a [Demand<'a>]) -> BTreeMap<u64, Vec<&'a Demand<'a>>> {
     let mut on: BTreeMap<u64, Vec<&Demand<'_>>> = BTreeMap::new();
     for demand in demands.iter().filter(|demand| demand.bytes > 0) {
         on.entry(demand.file_system.device).or_default().push(demand);
     }
-    on.values().find_map(|demands| {
+    on
+}
+
+fn needed(demands: &[&Demand<'_>]) -> u64 {
+    demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.bytes))
+}
+
+/// Returns the space that is needed and free in each file system, for a report.
+pub(super) fn disks(demands: &[Demand<'_>]) -> Vec<Disk> {
+    let on = by_file_system(demands);
+    let disk = |demands: &Vec<&Demand<'_>>| {
+        let FileSystem { directory, free, .. } = &demands.first()?.file_system;
+        Some(Disk { directory: directory.display().to_string(), needed: needed(demands), free: *free })
+    };
+    on.values().filter_map(disk).collect()
+}
+
+/// Returns the file system that has too little space for all demands on it, in words, if there is one.
+pub(super) fn shortage(demands: &[Demand<'_>]) -> Option<String> {
+    by_file_system(demands).values().find_map(|demands| {
         let file_system = &demands.first()?.file_system;
-        let needed = demands.iter().fold(0_u64, |sum, demand| sum.saturating_add(demand.bytes));
+        let needed = needed(demands);
         let free = file_system.free.filter(|free| *free < needed)?;
         let parts: Vec<String> =
             demands.iter().map(|demand| format!("{} {}", human(demand.bytes), demand.purpose)).collect();
@@ -226,6 +257,12 @@ mod tests {
             demand("to keep", 50 << 20, file_system(2, Some(50 << 20))),
         ];
         assert_eq!(shortage(&enough), None);
+        let disk = |needed: u64, free: u64| Disk {
+            directory: "/var".to_owned(),
+            needed: needed << 20,
+            free: Some(free << 20),
+        };
+        assert_eq!(disks(&enough), [disk(100, 100), disk(50, 50)]);
         let one = demand("to keep", 1, file_system(1, Some(100 << 20)));
         let problem = shortage(&enough.into_iter().chain([one]).collect::<Vec<_>>()).unwrap();
         let expected = "the file system of /var has 100 MiB free and 101 MiB are needed \

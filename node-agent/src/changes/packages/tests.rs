@@ -53,7 +53,7 @@ impl Tool for Fake {
         Ok(false)
     }
     fn forecast(&self, _: &Transaction, _: &[String], _: TimeBudget) -> Result<Forecast, ChangeError> {
-        Ok(Forecast { affected: Vec::new(), space: Space::default() })
+        Ok(Forecast { affected: Vec::new(), steps: Vec::new(), space: Space::default() })
     }
     fn download_dir(&self) -> PathBuf {
         "/".into()
@@ -62,6 +62,9 @@ impl Tool for Fake {
         0
     }
     fn fetch_to_cache(&self, _: &[String], _: &UndoCache, _: TimeBudget) -> Result<Unkept, ChangeError> {
+        Ok(Unkept::default())
+    }
+    fn not_offered(&self, _: &[String], _: TimeBudget) -> Result<Unkept, ChangeError> {
         Ok(Unkept::default())
     }
     fn files_of(&self, _: &[String]) -> Result<Vec<PathBuf>, ChangeError> {

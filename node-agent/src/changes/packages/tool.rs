@@ -5,6 +5,7 @@ use super::space::Space;
 use super::spec::{self, Notation};
 use super::undo_cache::UndoCache;
 use crate::changes::ChangeError;
+use rollout_core::protocol::rehearsal::Step;
 use rollout_core::rollout::manifest::Packages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -61,6 +62,9 @@ pub(super) trait Tool {
         cache: &UndoCache,
         budget: TimeBudget,
     ) -> Result<Unkept, ChangeError>;
+
+    /// Returns those installed packages that no repository offers any more. Downloads no package.
+    fn not_offered(&self, packages: &[String], budget: TimeBudget) -> Result<Unkept, ChangeError>;
 
     /// Returns all files of installed packages.
     fn files_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError>;
@@ -134,6 +138,8 @@ pub(super) trait Tool {
 pub(super) struct Forecast {
     /// Installed packages that it would replace or remove, perhaps too many.
     pub affected: Vec<String>,
+    /// The packages as it would install, replace and remove them, for people. Empty if the manager's words name none.
+    pub steps: Vec<Step>,
     pub space: Space,
 }
 

@@ -41,6 +41,11 @@ impl UndoCache {
         Self { directory: state_dir.join(NAME) }
     }
 
+    /// Returns the directory of the cache, which need not exist.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Creates the directory of the package files, and returns it.
     pub(super) fn files_dir(&self) -> Result<PathBuf, ChangeError> {
         let files = self.directory.join("files");

@@ -311,7 +311,7 @@ impl Tool for Zypper {
         affected.extend(transaction.remove.iter().cloned());
         affected.sort_unstable();
         affected.dedup();
-        Ok(Forecast { affected, space: output::space(&summary) })
+        Ok(Forecast { affected, steps: output::steps(&summary), space: output::space(&summary) })
     }
 
     fn download_dir(&self) -> PathBuf {
@@ -337,6 +337,19 @@ impl Tool for Zypper {
         self.rpm.drop_unverified(cache, packages)?;
         let packages = packages.iter().filter(|package| !offered.contains_key(*package)).cloned().collect();
         Ok(Unkept { packages, why: fetched.err().map(|error| error.to_string()) })
+    }
+
+    fn not_offered(&self, packages: &[String], budget: TimeBudget) -> Result<Unkept, ChangeError> {
+        if packages.is_empty() {
+            return Ok(Unkept::default());
+        }
+        let names: BTreeSet<&str> = packages.iter().map(|p| spec::name(Notation::Rpm, p)).collect();
+        let program = |limit| {
+            let search = ["--xmlout", "search", "--details", "--match-exact", "--type", "package"];
+            self.unrefreshed(limit).args(search).args(&names)
+        };
+        let found = budget.run(self.name(), "asking which packages are offered", program)?;
+        Ok(Unkept { packages: output::not_offered(&found.stdout, packages), why: None })
     }
 
     fn files_of(&self, packages: &[String]) -> Result<Vec<PathBuf>, ChangeError> {

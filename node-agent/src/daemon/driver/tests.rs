@@ -13,6 +13,7 @@ use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{
     Apply, GiveBack, LocalHandOver, Order, OrderId, OrderKind, PlainReboot, PreStage, RestoreLedger,
 };
+use rollout_core::protocol::rehearsal::Rehearsal;
 use rollout_core::rollout::manifest::{DesiredState, Manifest};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -43,6 +44,7 @@ struct Rig {
     /// Slurm waits for the node's reboot.
     is_expected: bool,
     stands_in: Option<String>,
+    rehearsals: Rehearsals,
 }
 
 fn desired(changes: &str) -> DesiredState {
@@ -70,7 +72,8 @@ impl Rig {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Arc::new(FakeNode::new(dir.path()));
-        Self { dir, node, volatile: false, is_expected: false, stands_in: None }
+        let rehearsals = Rehearsals::default();
+        Self { dir, node, volatile: false, is_expected: false, stands_in: None, rehearsals }
     }
 
     /// Runs the agent until it ends. `sender` gets the channel for orders on a thread of its own.
@@ -103,7 +106,8 @@ impl Rig {
                         });
                         WaitForInstructions { asking, instructed }
                     });
-                    Driver::new(agent, executor, self.dir.path(), requests, publish, waiting).drive().await
+                    let driver = Driver::new(agent, executor, self.dir.path(), requests, publish, waiting);
+                    driver.with_rehearsals(self.rehearsals.clone()).drive().await
                 })
             }));
             drop(published);
@@ -429,8 +433,7 @@ fn a_node_without_a_ledger_is_restored_or_admitted() {
         running: Some(running),
         error: None,
     };
-    let mut rig =
-        Rig { dir: fresh, node: Arc::new(node), volatile: true, is_expected: true, stands_in: None };
+    let mut rig = Rig { dir: fresh, node: Arc::new(node), volatile: true, is_expected: true, ..Rig::new() };
     let restoring = order(1, OrderKind::RestoreLedger(restore));
     assert_eq!(rig.life(std::slice::from_ref(&restoring)), (End::Idle, vec![Some(answer)]));
     let ledger = rig.ledger();
@@ -468,4 +471,52 @@ fn the_server_is_told_what_the_agent_stands_at() {
     assert_eq!(status.order.map(|order| (order.id, order.phase)), id(1).map(|id| (id, Phase::Updated)));
     assert_eq!((status.staged.as_deref(), status.awaits, trouble), (Some("r5"), false, None));
     assert_eq!(changes_made[0].rollout, "r1");
+}
+
+/// Waits for the report of the last rehearsal.
+fn report(rehearsals: &Rehearsals) -> Rehearsal {
+    loop {
+        match rehearsals.last() {
+            Some(last) if last.report.is_some() => return last,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+#[test]
+fn a_rehearsal_reports_and_leaves_no_trace() {
+    let rig = Rig::new();
+    let rehearse = |number| {
+        let desired = desired(&format!("{LINKS}[verify]\ncommands=[['/bin/nhc']]\n"));
+        order(number, OrderKind::Rehearse(Rehearse { desired }))
+    };
+    let files = || std::fs::read_dir(rig.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let rehearsals = rig.rehearsals.clone();
+    let (end, answers) = rig.run(|send| {
+        let first = ask(&send, &rehearse(1));
+        let last = report(&rehearsals);
+        // Sent once more it is accepted, and not rehearsed again.
+        (first, last, ask(&send, &rehearse(1)))
+    });
+    assert_eq!((end, answers.0, answers.2), (End::Idle, Some(accepted(1)), Some(accepted(1))));
+    assert_eq!(answers.1.order, OrderId::from_random(1));
+    let report = answers.1.report.unwrap();
+    assert_eq!((report.changes.len(), report.stopped.as_deref()), (2, None), "{report:?}");
+    assert_eq!(rig.node.state().used, ["/bin/nhc"]);
+    assert_eq!(rig.links(), ["/old-a", "/old-b"]);
+    assert!(files().all(|name| !name.to_string_lossy().contains("order")), "no ledger");
+
+    // While an order is under way, and on a held node, it is refused.
+    let rig = Rig::new();
+    rig.node.state().broken.insert("make");
+    let held = apply(2, &format!("{LINKS}{HOLD}"));
+    rig.life(&[held]);
+    rig.live_on();
+    assert_eq!(rig.ledger().phase, Phase::Held);
+    let (_, answers) = rig.life(&[rehearse(3)]);
+    assert!(
+        matches!(&answers[..], [Some(Answer::Refused { why, .. })] if why.contains("held")),
+        "{answers:?}"
+    );
+    assert_eq!(rig.rehearsals.last(), None);
 }

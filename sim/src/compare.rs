@@ -131,7 +131,7 @@ impl Meter {
     #[allow(clippy::cast_precision_loss, reason = "times are small")]
     fn figures(&self, slurm: &Slurm, now_ms: u64) -> Figures {
         let hour = HOUR_MS as f64;
-        let started = slurm.jobs.iter().filter(|job| job.start_ms > self.from_ms && !job.is_urgent);
+        let started = slurm.jobs.iter().filter(|job| job.start_ms > self.from_ms && !job.submission.is_urgent);
         let waits: Vec<f64> =
             started.map(|job| job.start_ms.saturating_sub(job.begin_ms) as f64 / hour).collect();
         Figures {

@@ -18,7 +18,8 @@ use rollout_core::slurm::node::NodeInfo;
 use rollout_plan::limits::Limits;
 use rollout_plan::plan::Plan;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
 
 /// Number of events that a violation shows, unless the caller wants more.
 const SHOWN: usize = 60;
@@ -326,7 +327,7 @@ impl World {
         match event {
             Event::Submit(index) => {
                 if let Some(submission) = self.load.get(index).cloned() {
-                    self.slurm.submit(&submission);
+                    self.slurm.submit(submission);
                     self.slurm.news.push(News::NodeFreed);
                 }
             }
@@ -395,7 +396,7 @@ impl World {
         }
         if self.slurm.answers(now_ms) {
             self.slurm.look_at_timers(now_ms);
-            self.slurm.reservations.retain(|reservation| reservation.end_ms > now_ms);
+            self.slurm.reserve(|reservations| reservations.retain(|reservation| reservation.end_ms > now_ms));
             // A ping finds nodes that answer again.
             let asks = |(index, node): (usize, &crate::slurm::node::Node)| {
                 (node.not_responding && node.silent_since_ms.is_none()).then_some(index)
@@ -409,10 +410,9 @@ impl World {
         self.plan_in(30_000, Event::Timers);
     }
 
-    /// Returns Slurm's nodes by name. `None` if slurmctld does not answer.
+    /// Returns Slurm's nodes. `None` if slurmctld does not answer.
     #[must_use]
-    pub fn ask_slurm(&self) -> Option<BTreeMap<String, NodeInfo>> {
-        let infos = self.slurm.answers(self.now_ms).then(|| self.slurm.show_nodes(self.now_ms))?;
-        Some(infos.into_iter().map(|info| (info.name.clone(), info)).collect())
+    pub fn ask_slurm(&self) -> Option<Rc<Vec<NodeInfo>>> {
+        self.slurm.answers(self.now_ms).then(|| self.slurm.show_nodes(self.now_ms))
     }
 }

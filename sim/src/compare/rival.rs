@@ -88,7 +88,7 @@ impl World {
         let Some(first) = rival.first_job else {
             rival.first_job = Some(self.slurm.jobs.len());
             for node in 0..nodes {
-                self.slurm.submit(&reboot_job(node, now_ms));
+                self.slurm.submit(reboot_job(node, now_ms));
             }
             self.slurm.news.push(crate::slurm::News::NodeFreed);
             return;

@@ -35,13 +35,9 @@ impl World {
             }
             Fault::Freeze => {
                 let (by, since_ms) = ("ann".to_owned(), self.now_ms);
-                self.store.frozen = Some(Freeze { by, why: None, since_ms });
-                self.store.version = self.store.version.wrapping_add(1);
+                self.store.freeze(Some(Freeze { by, why: None, since_ms }));
             }
-            Fault::Thaw => {
-                self.store.frozen = None;
-                self.store.version = self.store.version.wrapping_add(1);
-            }
+            Fault::Thaw => self.store.freeze(None),
             Fault::ExecutorDies(executor) => self.kill_executor(executor),
             Fault::ExecutorStalls { executor, ms } => {
                 let until_ms = self.now_ms.saturating_add(ms);
@@ -146,7 +142,8 @@ impl World {
                 let name = format!("r{}", now_ms / 1000);
                 let end_ms = start_ms.saturating_add(ms);
                 let nodes = vec![node];
-                self.slurm.reservations.push(Reservation { name, nodes, start_ms, end_ms, is_maintenance });
+                let reservation = Reservation { name, nodes, start_ms, end_ms, is_maintenance };
+                self.slurm.reserve(|reservations| reservations.push(reservation));
                 self.slurm.changed();
             }
             Fault::SuspendJob => {
@@ -157,7 +154,7 @@ impl World {
             Fault::ResumeJobs => self.resume_jobs(),
             Fault::HangEpilog { ms } => {
                 if let Some(job) = self.running_job().and_then(|job| self.slurm.jobs.get_mut(job)) {
-                    job.epilog_ms = ms;
+                    job.submission.epilog_ms = ms;
                 }
             }
             Fault::RequeueJob => {
@@ -237,7 +234,8 @@ impl World {
 
     /// Releases held nodes, and gives up lost ones.
     fn decide_about_failures(&mut self) {
-        let view = View { snapshot: self.store.snapshot(), now_ms: self.now_ms, ..View::default() };
+        let snapshot = (*self.store.snapshot()).clone();
+        let view = View { snapshot, now_ms: self.now_ms, ..View::default() };
         for rollout in &view.snapshot.rollouts {
             for (name, record) in &rollout.records {
                 let nodes = NodeSet::from_iter([name.clone()]);
@@ -300,7 +298,7 @@ impl World {
                 self.strike(fault);
             }
         }
-        self.slurm.reservations.clear();
+        self.slurm.reserve(|reservations| reservations.retain(Reservation::is_ours));
         self.resume_jobs();
         self.decide_about_failures();
         let rollouts: Vec<String> = self.store.rollouts.iter().map(|rollout| rollout.id.clone()).collect();

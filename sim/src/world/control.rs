@@ -49,7 +49,7 @@ impl World {
 
     /// Claims nodes, whose orders are sent in a moment.
     fn hand_over(&mut self, request: &Request) {
-        let infos: Option<Vec<NodeInfo>> = self.ask_slurm().map(|infos| infos.into_values().collect());
+        let infos = self.ask_slurm();
         let mut drains = self.store.drains.clone();
         if let Some(infos) = &infos {
             let at_request = self.drained_at_request(infos);
@@ -57,10 +57,10 @@ impl World {
             let before =
                 Before { known: &drains, left_by_reboots: &left_by_reboots, at_request: &at_request };
             let found = found_at_hand_over(infos, before, &CURED);
-            self.store.drains.extend(found.clone());
+            self.store.add_drains(found.clone());
             drains.extend(found);
         }
-        let (taken, skipped) = handed_over(request, infos.as_deref(), &drains);
+        let (taken, skipped) = handed_over(request, infos.as_deref().map(Vec::as_slice), &drains);
         let snapshot = self.store.snapshot();
         let claims = self.claim(&taken, &snapshot);
         if !skipped.is_empty() {
@@ -200,8 +200,7 @@ impl World {
         let is_fast = self.chances.is_fast;
         let pause_ms = if is_fast || self.store.rollouts.iter().any(runs) { 10_000 } else { 30_000 };
         self.plan_in(pause_ms, Event::Reconcile);
-        let Some(slurm) = self.ask_slurm() else { return };
-        let infos: Vec<NodeInfo> = slurm.values().cloned().collect();
+        let Some(infos) = self.ask_slurm() else { return };
         self.store.learn_drains(&infos);
         let snapshot = self.store.snapshot();
         self.find_lost_orders(&infos, &snapshot);
@@ -210,7 +209,10 @@ impl World {
         if asked.is_empty() {
             return;
         }
-        let view = View { snapshot, slurm, agents: self.ask_agents(&asked), now_ms: self.now_ms };
+        let of_asked = infos.iter().filter(|info| asked.contains(&info.name));
+        let slurm = of_asked.map(|info| (info.name.clone(), info.clone())).collect();
+        let (snapshot, agents) = ((*snapshot).clone(), self.ask_agents(&asked));
+        let view = View { snapshot, slurm, agents, now_ms: self.now_ms };
         for name in asked.iter() {
             for due in follow_up::due(view.node(name)) {
                 match due.step {

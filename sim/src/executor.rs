@@ -5,7 +5,7 @@ use crate::invariants;
 use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::node::Next;
 use crate::slurm::{self, By, News};
-use crate::world::{Event, World};
+use crate::world::{Event, MINUTE_MS, World};
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict, decide};
 use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::controller::view::View;
@@ -67,8 +67,10 @@ pub struct Executor {
     lines_ms: u64,
     planned_ms: u64,
     answer: Option<Answer>,
-    /// Versions of Slurm and of the state directory at the last plan.
+    /// Versions of Slurm and of the state directory at the last look.
     seen: Option<(u64, u64)>,
+    /// Number of nodes that had ended then, in comparisons.
+    returned: usize,
     look_again_ms: Option<u64>,
     usage: Option<Usage>,
     working_set: BTreeSet<(String, [bool; 4])>,
@@ -90,6 +92,7 @@ impl Executor {
             planned_ms: 0,
             answer: None,
             seen: None,
+            returned: 0,
             look_again_ms: None,
             usage: None,
             working_set: BTreeSet::new(),
@@ -175,21 +178,17 @@ impl World {
 
     /// Asks Slurm, if there is news. The plan follows when the answer has come.
     pub(crate) fn tick(&mut self, index: usize, epoch: u32) {
-        let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
         let is_fast = self.chances.is_fast;
+        let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
+        let returned = if is_fast { self.store.ended() } else { 0 };
         let Some(executor) = self.executor(index, epoch, Event::Tick { executor: index, epoch }) else {
             return;
         };
-        let seen = executor.seen;
-        let is_news = match is_fast {
-            // To have comparisons end in time, changes in Slurm alone wait for half a minute.
-            true => {
-                seen.is_none_or(|(_, store)| store != versions.1)
-                    || now_ms.saturating_sub(executor.planned_ms) >= USAGE_MAX_AGE_MS
-            }
-            false => seen != Some(versions),
-        };
+        let is_news = executor.seen != Some(versions);
+        // In comparisons, all but the return of a node waits for a minute.
+        let is_news = is_news && (!is_fast || now_ms.saturating_sub(executor.planned_ms) >= MINUTE_MS);
         let is_news = is_news
+            || std::mem::replace(&mut executor.returned, returned) != returned
             || executor.look_again_ms.is_some_and(|at_ms| at_ms <= now_ms)
             || now_ms.saturating_sub(executor.planned_ms) >= REPLAN_MS;
         executor.seen = Some(versions);

@@ -4,7 +4,7 @@ use rollout_core::controller::freeze::Freeze;
 use rollout_core::controller::lease::Lease;
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{Entry, JournalState, Line, NodeRecords, lines, replay_line};
+use rollout_core::rollout::journal::{Entry, JournalState, Line, NodeRecords, Progress, lines, replay_line};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::drains::{CuredByReboot, Drains, observe, observe_left_by_reboots};
 use rollout_core::slurm::node::NodeInfo;
@@ -116,6 +116,15 @@ impl Store {
             frozen: self.frozen.clone(),
             ..Snapshot::default()
         }
+    }
+
+    /// Returns the number of nodes whose orders have ended.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        let records = self.rollouts.iter().flat_map(|rollout| rollout.state.records.values());
+        let ended =
+            records.filter(|record| matches!(record.progress, Progress::Seen(phase) if phase.has_ended()));
+        ended.count()
     }
 
     #[must_use]

@@ -122,6 +122,8 @@ pub struct World {
     issue_due: bool,
     issued_version: u64,
     checked: (u64, u64),
+    /// Time of the plan and version of the state directory by which it was last judged whether all is over.
+    judged: (u64, u64),
     pub(crate) log: VecDeque<String>,
     /// Number of events that a violation shows.
     pub shown: usize,
@@ -161,6 +163,7 @@ impl World {
             issue_due: false,
             issued_version: u64::MAX,
             checked: (u64::MAX, u64::MAX),
+            judged: (u64::MAX, u64::MAX),
             log: VecDeque::new(),
             shown: SHOWN,
             meter: None,
@@ -265,19 +268,35 @@ impl World {
         }
     }
 
-    /// Returns whether all rollouts have come to an end, by a plan that was made after the last fault.
-    fn is_over(&self) -> bool {
-        if self.meter.as_ref().is_some_and(|meter| meter.until_ms < self.now_ms) {
-            return true;
+    /// Returns whether the run is over.
+    fn is_over(&mut self) -> bool {
+        let has_ended = self.has_ended();
+        let now_ms = self.now_ms;
+        match self.meter.as_mut() {
+            Some(meter) => {
+                if has_ended {
+                    meter.done_ms.get_or_insert(now_ms);
+                }
+                meter.is_over(now_ms)
+            }
+            None => has_ended,
         }
-        if self.rival.is_some() {
-            return self.now_ms > self.faults_until_ms && self.rival_is_done();
+    }
+
+    /// Returns whether all rollouts have come to an end, by a plan that was made after the last fault.
+    fn has_ended(&mut self) -> bool {
+        if let Some(rival) = &self.rival {
+            return rival.is_done;
         }
         let (planned_ms, plan) = &self.last_plan;
         let is_recent = *planned_ms > self.faults_until_ms.saturating_add(MINUTE_MS);
         let is_idle =
             plan.steps.is_empty() && self.executors.iter().all(|executor| executor.steps.is_empty());
-        is_recent && is_idle && self.store.rollouts.iter().all(|rollout| invariants::has_ended(rollout, plan))
+        let state = (*planned_ms, self.store.version);
+        if !is_recent || !is_idle || std::mem::replace(&mut self.judged, state) == state {
+            return false;
+        }
+        self.store.rollouts.iter().all(|rollout| invariants::has_ended(rollout, plan))
     }
 
     fn spread_news(&mut self) {
@@ -380,7 +399,7 @@ impl World {
             Event::Plan { executor, epoch } => self.plan_steps(executor, epoch),
             Event::Step { executor, epoch } => self.step(executor, epoch),
             Event::Fault(fault) => self.strike(fault),
-            Event::CleanUp if self.rival.is_some() => {}
+            Event::CleanUp if self.meter.is_some() => {}
             Event::CleanUp => self.clean_up(),
             Event::Rival => self.rival_looks(),
         }

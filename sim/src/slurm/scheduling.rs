@@ -89,8 +89,7 @@ impl Slurm {
         let is_ready = |index: &usize| {
             self.jobs.get(*index).is_some_and(|job| job.state == State::Pending && job.begin_ms <= now_ms)
         };
-        let is_urgent =
-            |index: &usize| self.jobs.get(*index).is_some_and(|job| job.submission.is_urgent);
+        let is_urgent = |index: &usize| self.jobs.get(*index).is_some_and(|job| job.submission.is_urgent);
         let ready = self.open.iter().copied().filter(is_ready);
         let (urgent, rest): (Vec<usize>, Vec<usize>) = ready.partition(is_urgent);
         // Those that go before all others are few, or for one node each and cheap.

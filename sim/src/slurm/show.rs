@@ -30,9 +30,10 @@ impl Slurm {
                 let nodes = (0..self.nodes.len()).filter_map(|node| self.show_node(node, now_ms));
                 let nodes = Rc::new(nodes.collect());
                 // Reservations begin and end by themselves.
-                let times = self.reservations.iter().flat_map(|reservation| {
-                    [reservation.start_ms, reservation.end_ms]
-                });
+                let times = self
+                    .reservations
+                    .iter()
+                    .flat_map(|reservation| [reservation.start_ms, reservation.end_ms]);
                 let until_ms = times.filter(|at_ms| *at_ms > now_ms).min().unwrap_or(u64::MAX);
                 *shown = Some(Shown { nodes: Rc::clone(&nodes), hold: now_ms..until_ms });
                 nodes
@@ -105,7 +106,8 @@ impl Slurm {
                 State::Completing { .. } => Some(job.ended_ms),
                 _ => job.limit_end_ms(),
             };
-            let limit = job.submission.limit_ms.map_or(JobLimit::Unlimited, |ms| JobLimit::Seconds(ms / 1000));
+            let limit =
+                job.submission.limit_ms.map_or(JobLimit::Unlimited, |ms| JobLimit::Seconds(ms / 1000));
             let state = match job.state {
                 State::Pending | State::Over => "PD",
                 State::Running => "R",
@@ -120,7 +122,12 @@ impl Slurm {
                 start_s: has_nodes.then_some(job.start_ms / 1000),
                 end_s: end_ms.filter(|_| has_nodes).map(|ms| ms / 1000),
                 limit,
-                partitions: self.partitions.get(job.submission.partition).map(|p| p.name.clone()).into_iter().collect(),
+                partitions: self
+                    .partitions
+                    .get(job.submission.partition)
+                    .map(|p| p.name.clone())
+                    .into_iter()
+                    .collect(),
                 nodes: self.names(&job.nodes),
                 reservation: None,
             }

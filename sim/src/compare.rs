@@ -31,8 +31,8 @@ use rollout_plan::limits::Limits;
 /// Time before the rollout starts, on the morning of the second day of the load. The cluster fills meanwhile.
 const WARM_UP_MS: u64 = 34 * HOUR_MS;
 
-/// The time after which a rollout is given up.
-const HORIZON_MS: u64 = 72 * HOUR_MS;
+/// The time after which a rollout is given up. With the time before, the load has whole days.
+const HORIZON_MS: u64 = 86 * HOUR_MS;
 
 /// The time of a run that no rollout makes longer. Waits are those of the jobs that are submitted in the first day.
 const AT_LEAST_MS: u64 = 30 * HOUR_MS;

@@ -4,12 +4,13 @@
 use crate::invariants;
 use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::node::Next;
-use crate::slurm::{self, By};
-use crate::world::{Event, World};
+use crate::slurm::{self, By, News};
+use crate::world::{Event, MINUTE_MS, World};
 use rollout_core::controller::lease::{DURATION_MS, Holder, Lease, Verdict, decide};
+use rollout_core::controller::snapshot::Snapshot;
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
-use rollout_core::rollout::journal::{JobEnd, Way};
+use rollout_core::rollout::journal::{Entry, JobEnd, Way};
 use rollout_core::slurm::jobs::{Job, JobEnds};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::Partition;
@@ -17,6 +18,7 @@ use rollout_core::slurm::reservations::{Reservation, name_of};
 use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, has_our_drain, plan};
 use rollout_plan::working_set::working_set;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// Interval between two looks.
 const TICK_MS: u64 = 3_000;
@@ -35,8 +37,13 @@ const EFFECT_LIMIT_MS: u64 = 15_000;
 /// Age up to which jobs are not read again, unless the working set has changed.
 const USAGE_MAX_AGE_MS: u64 = 30_000;
 
+/// One job of so many has nobody to notify.
+const UNATTENDED: u32 = 5;
+
+const NO_ANSWER: &str = "Unable to contact slurm controller (connect failure)";
+
 /// Slurm's nodes, and the time at which it was asked for them.
-type Answer = (u64, BTreeMap<String, NodeInfo>);
+type Answer = (u64, Rc<Vec<NodeInfo>>);
 
 /// Jobs, partitions and reservations.
 #[derive(Debug, Clone)]
@@ -44,7 +51,7 @@ struct Usage {
     read_ms: u64,
     jobs: Vec<Job>,
     partitions: Vec<Partition>,
-    reservations: Vec<Reservation>,
+    reservations: Option<Vec<Reservation>>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,8 +67,10 @@ pub struct Executor {
     lines_ms: u64,
     planned_ms: u64,
     answer: Option<Answer>,
-    /// Versions of Slurm and of the state directory at the last plan.
+    /// Versions of Slurm and of the state directory at the last look.
     seen: Option<(u64, u64)>,
+    /// Number of nodes that had ended then, in comparisons.
+    returned: usize,
     look_again_ms: Option<u64>,
     usage: Option<Usage>,
     working_set: BTreeSet<(String, [bool; 4])>,
@@ -83,12 +92,31 @@ impl Executor {
             planned_ms: 0,
             answer: None,
             seen: None,
+            returned: 0,
             look_again_ms: None,
             usage: None,
             working_set: BTreeSet::new(),
             stalled_until_ms: 0,
         }
     }
+}
+
+/// Returns the line of a step that is written with the plan. That of a job's end is written when its turn comes.
+fn line(step: &Step) -> Option<&Entry> {
+    step.before.as_ref().filter(|_| !matches!(step.effect, Some(Effect::End { .. })))
+}
+
+/// Returns whether a step ends a request.
+fn withdraws(step: &Step) -> bool {
+    matches!(
+        step.effect,
+        Some(Effect::Cancel { .. } | Effect::CancelKeepingDrain { .. } | Effect::Unreserve { .. })
+    )
+}
+
+/// Returns whether there may be reservations of ours.
+fn has_reservations(snapshot: &Snapshot) -> bool {
+    snapshot.rollouts.iter().flat_map(|rollout| rollout.records.values()).any(|record| record.reserved)
 }
 
 impl World {
@@ -150,21 +178,17 @@ impl World {
 
     /// Asks Slurm, if there is news. The plan follows when the answer has come.
     pub(crate) fn tick(&mut self, index: usize, epoch: u32) {
-        let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
         let is_fast = self.chances.is_fast;
+        let (now_ms, versions) = (self.now_ms, (self.slurm.version, self.store.version));
+        let returned = if is_fast { self.store.ended() } else { 0 };
         let Some(executor) = self.executor(index, epoch, Event::Tick { executor: index, epoch }) else {
             return;
         };
-        let seen = executor.seen;
-        let is_news = match is_fast {
-            // To have comparisons end in time, changes in Slurm alone wait for half a minute.
-            true => {
-                seen.is_none_or(|(_, store)| store != versions.1)
-                    || now_ms.saturating_sub(executor.planned_ms) >= USAGE_MAX_AGE_MS
-            }
-            false => seen != Some(versions),
-        };
+        let is_news = executor.seen != Some(versions);
+        // In comparisons, all but the return of a node waits for a minute.
+        let is_news = is_news && (!is_fast || now_ms.saturating_sub(executor.planned_ms) >= MINUTE_MS);
         let is_news = is_news
+            || std::mem::replace(&mut executor.returned, returned) != returned
             || executor.look_again_ms.is_some_and(|at_ms| at_ms <= now_ms)
             || now_ms.saturating_sub(executor.planned_ms) >= REPLAN_MS;
         executor.seen = Some(versions);
@@ -176,7 +200,7 @@ impl World {
             self.plan_in(TICK_MS, Event::Tick { executor: index, epoch });
             return;
         };
-        self.store.learn_drains(&infos.values().cloned().collect::<Vec<_>>());
+        self.store.learn_drains(&infos);
         if let Some(executor) = self.executors.get_mut(index) {
             executor.answer = Some((now_ms, infos));
         }
@@ -203,11 +227,11 @@ impl World {
             self.plan_in(TICK_MS, next);
             return;
         }
-        let plan = self.make_plan(index, infos.clone());
+        let (plan, infos) = self.make_plan(index, &infos);
         self.summary.plans = self.summary.plans.saturating_add(1);
         invariants::check_plan(self, &plan, &infos);
         for step in &plan.steps {
-            let Some(entry) = step.before.clone() else { continue };
+            let Some(entry) = line(step).cloned() else { continue };
             invariants::check_line(self, &step.rollout, &entry);
             self.record(Some(&step.rollout), entry, &by);
         }
@@ -216,7 +240,10 @@ impl World {
         executor.lines_ms = now_ms;
         executor.has_begun = false;
         executor.look_again_ms = plan.look_again_ms;
-        executor.steps = plan.steps.iter().filter(|step| step.effect.is_some()).cloned().collect();
+        let with_effect = plan.steps.iter().filter(|step| step.effect.is_some()).cloned();
+        // Those that hang take the time of all that follow.
+        let (first, rest): (Vec<Step>, Vec<Step>) = with_effect.partition(withdraws);
+        executor.steps = first.into_iter().chain(rest).collect();
         self.last_plan = (now_ms, plan);
         self.plan_in(5, Event::Step { executor: index, epoch });
         if self.strikes(self.chances.executor_killed) {
@@ -224,20 +251,25 @@ impl World {
         }
     }
 
-    /// Makes a plan from what Slurm has shown. Jobs may be half a minute old.
-    fn make_plan(&mut self, index: usize, slurm: BTreeMap<String, NodeInfo>) -> Plan {
+    /// Makes a plan from what Slurm has shown, and returns both. Jobs may be half a minute old.
+    fn make_plan(&mut self, index: usize, infos: &[NodeInfo]) -> (Plan, BTreeMap<String, NodeInfo>) {
         let (now_ms, answers) = (self.now_ms, self.slurm.answers(self.now_ms));
-        let view = View { snapshot: self.store.snapshot(), slurm, agents: BTreeMap::new(), now_ms };
+        let slurm = infos.iter().map(|info| (info.name.clone(), info.clone())).collect();
+        let snapshot = (*self.store.snapshot()).clone();
+        let view = View { snapshot, slurm, agents: BTreeMap::new(), now_ms };
         let working_set = working_set(&view);
-        let Some(executor) = self.executors.get_mut(index) else { return Plan::default() };
+        let Some(executor) = self.executors.get_mut(index) else { return (Plan::default(), view.slurm) };
         let is_old = |read_ms: u64| now_ms.saturating_sub(read_ms) >= USAGE_MAX_AGE_MS;
         if executor.usage.as_ref().is_none_or(|usage| is_old(usage.read_ms)) {
             executor.usage = answers.then(|| Usage {
                 read_ms: now_ms,
                 jobs: self.slurm.show_jobs(),
                 partitions: self.slurm.show_partitions(),
-                reservations: self.slurm.show_reservations(now_ms),
+                reservations: Some(self.slurm.show_reservations(now_ms)),
             });
+        } else if let Some(usage) = executor.usage.as_mut().filter(|_| has_reservations(&view.snapshot)) {
+            // Reservations of ours are seen as the tick before has left them.
+            usage.reservations = answers.then(|| self.slurm.show_reservations(now_ms));
         }
         let usage = executor.usage.clone();
         if executor.working_set != working_set {
@@ -246,7 +278,7 @@ impl World {
         }
         let partitions = usage.as_ref().map(|usage| usage.partitions.as_slice());
         let ends = JobEnds::new(&self.slurm.show_config(), partitions.unwrap_or_default());
-        plan(&Input {
+        let plan = plan(&Input {
             view: &view,
             jobs: usage.as_ref().map(|usage| KnownJobs {
                 list: &usage.jobs,
@@ -254,11 +286,12 @@ impl World {
                 used_percent: None,
             }),
             partitions,
-            reservations: usage.as_ref().map(|usage| usage.reservations.as_slice()),
+            reservations: usage.as_ref().and_then(|usage| usage.reservations.as_deref()),
             strategies: &self.store.strategies(),
             limits: &self.limits,
             visits: &BTreeMap::new(),
-        })
+        });
+        (plan, view.slurm)
     }
 
     /// Carries out the effect of the first step, or begins to.
@@ -279,10 +312,14 @@ impl World {
         executor.has_begun = !has_begun;
         if has_begun {
             executor.steps.pop_front();
-            let is_done = step.effect.is_none_or(|effect| self.carry_out(&step.rollout, &effect).is_ok());
-            if let Some(entry) = step.after.filter(|_| is_done) {
+            let outcome = step.effect.as_ref().map(|effect| self.carry_out(&step.rollout, effect));
+            // A refusal is not to be repeated: the next step is due all the same.
+            let is_over = !matches!(&outcome, Some(Err(error)) if error == NO_ANSWER);
+            if let Some(entry) = step.after.filter(|_| is_over) {
                 self.record(Some(&step.rollout), entry, &by);
             }
+        } else if let Some(entry) = step.before.as_ref().filter(|_| line(&step).is_none()) {
+            self.record(Some(&step.rollout), entry.clone(), &by);
         }
         if self.strikes(self.chances.executor_killed) {
             self.kill_executor(index);
@@ -297,7 +334,7 @@ impl World {
     fn carry_out(&mut self, rollout: &str, effect: &Effect) -> Result<(), String> {
         let now_ms = self.now_ms;
         if !self.slurm.answers(now_ms) {
-            return Err("Unable to contact slurm controller (connect failure)".to_owned());
+            return Err(NO_ANSWER.to_owned());
         }
         self.say(&format!("effect for {rollout}: {effect:?}"));
         match effect {
@@ -319,19 +356,18 @@ impl World {
             Effect::Reserve { node, from_s, until_s } => {
                 let nodes = self.slurm.indices(&std::iter::once(node.clone()).collect());
                 let name = name_of(rollout, node);
-                self.slurm.reservations.retain(|reservation| reservation.name != name);
-                self.slurm.reservations.push(slurm::Reservation {
-                    name,
-                    nodes,
-                    start_ms: from_s.saturating_mul(1000),
-                    end_ms: until_s.saturating_mul(1000),
-                    is_maintenance: true,
-                });
+                let (start_ms, end_ms) = (from_s.saturating_mul(1000), until_s.saturating_mul(1000));
+                if self.slurm.reservations.iter().any(|reservation| reservation.name == name) {
+                    return Err("Reservation name duplicates an existing one".to_owned());
+                }
+                let new = slurm::Reservation { name, nodes, start_ms, end_ms, is_maintenance: true };
+                self.slurm.reserve(|reservations| reservations.push(new));
                 Ok(())
             }
             Effect::Unreserve { node } => {
                 let name = name_of(rollout, node);
-                self.slurm.reservations.retain(|reservation| reservation.name != name);
+                self.slurm.reserve(|reservations| reservations.retain(|other| other.name != name));
+                self.slurm.news.push(News::NodeFreed);
                 Ok(())
             }
             Effect::Cancel { nodes } => {
@@ -352,8 +388,8 @@ impl World {
                 self.slurm.update(&nodes, &Update::Drain { reason: reason.to_string() }, By::Us, now_ms)
             }
             Effect::Undrain { nodes, earlier } => {
-                let infos = self.ask_slurm().unwrap_or_default();
-                let is_ours = |name: &&str| infos.get(*name).is_some_and(|info| has_our_drain(rollout, info));
+                let info = |name: &str| self.info(self.slurm.index(name)?);
+                let is_ours = |name: &&str| info(name).is_some_and(|info| has_our_drain(rollout, &info));
                 let nodes: NodeSet = nodes.iter().filter(is_ours).map(str::to_owned).collect();
                 let nodes = self.slurm.indices(&nodes);
                 self.slurm.update(&nodes, &Update::Undrain, By::Us, now_ms)?;
@@ -368,7 +404,14 @@ impl World {
                 }
                 Ok(())
             }
-            Effect::Warn { .. } => Ok(()),
+            Effect::Warn { record, .. } => {
+                let job = self.slurm.jobs.iter().find(|job| job.record == *record);
+                // Slurm notifies nobody of a suspended job, or of one without a batch script.
+                match job.filter(|job| job.is_running() && job.record % UNATTENDED != 0) {
+                    Some(_) => Ok(()),
+                    None => Err("Requested operation is presently disabled".to_owned()),
+                }
+            }
             Effect::End { job, how } => {
                 let Some(index) = self.slurm.jobs.iter().position(|known| known.id == *job) else {
                     return Err("Invalid job id specified".to_owned());

@@ -8,7 +8,7 @@
 //! | `conduct` | lines, effects | no node is requested after a halt, a pause, a freeze or a stop |
 //! | `withdrawn` | each 30 s | no request is left long after a halt, a pause, a freeze, a stop or the end of a window |
 //! | `twice` | effects | no node is requested while its earlier request is not over, or once it is updated |
-//! | `our-drain` | end | none of our requests and drains is left |
+//! | `our-drain` | end | none of our requests, drains and reservations is left |
 //! | `foreign-drain` | always | no drain of somebody else is removed |
 //! | `job-lost` | always | no job is lost but by the deadline of the strategy |
 //! | `unproven` | always | no job starts on a node that is not proven |
@@ -341,6 +341,10 @@ pub fn check_end(world: &mut World) {
         if is_our_request || node.our_drain && node.drain && !is_out_of_order {
             found = Some(("our-drain", format!("{}: {:?}", node.name, node.reason)));
         }
+    }
+    let mut reservations = world.slurm.reservations.iter();
+    if let Some(left) = reservations.find(|other| other.is_ours() && world.now_ms < other.end_ms) {
+        found = Some(("our-drain", format!("{} is left", left.name)));
     }
     let (_, plan) = &world.last_plan;
     let (mut updated, mut failed) = (0, 0);

@@ -40,6 +40,8 @@ pub struct LoadModel {
     /// Nodes of the largest job.
     pub largest: usize,
     pub cpus: u32,
+    /// Most processors of a job that shares a node.
+    pub most_cpus: u32,
     /// Part of the node-hours that jobs ask for.
     pub utilization: f64,
     pub hours: u64,
@@ -87,7 +89,7 @@ impl LoadModel {
         let is_unlimited = rng.chance(self.unlimited);
         let limit_s = (needs_s / used).clamp(60.0, 2.0 * LONGEST_S);
         let exclusive = nodes > 1 || !rng.chance(self.shared);
-        let cpus = u32::try_from(rng.between(1, u64::from((self.cpus / 2).max(1)))).unwrap_or(1);
+        let cpus = u32::try_from(rng.between(1, u64::from(self.most_cpus.max(1)))).unwrap_or(1);
         Submission {
             at_ms: START_MS + self.arrival_ms(rng),
             task: None,
@@ -155,6 +157,7 @@ mod tests {
             nodes: 64,
             largest: 64,
             cpus: 16,
+            most_cpus: 8,
             utilization: 0.8,
             hours: 96,
             shared: 300,

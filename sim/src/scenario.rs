@@ -78,6 +78,7 @@ impl Scenario {
             nodes: count,
             largest: count,
             cpus,
+            most_cpus: cpus / 2,
             utilization: 0.2 + 0.7 * of_load.unit(),
             hours: hours + 4,
             shared: of_load.below(1000),

@@ -21,9 +21,11 @@ pub mod registration;
 pub mod scheduling;
 pub mod show;
 
-use job::Job;
+use job::{Job, State};
 use node::{Node, Power};
 use rollout_core::slurm::config::Release;
+use show::Shown;
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// The party whose act changes something in Slurm.
@@ -85,6 +87,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Returns whether a started rollout has made it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.name.starts_with("slurm-rollout-")
+    }
+
     #[must_use]
     pub fn is_active(&self, now_ms: u64) -> bool {
         self.start_ms <= now_ms && now_ms < self.end_ms
@@ -104,6 +112,8 @@ pub struct Slurm {
     pub open: Vec<usize>,
     /// Places of the jobs on each node.
     on: Vec<Vec<usize>>,
+    /// Processors of each node that jobs use.
+    used_cpus: Vec<u32>,
     /// Places of the nodes by their names.
     places: HashMap<String, usize>,
     /// Nodes for which backfill has planned a job.
@@ -113,12 +123,15 @@ pub struct Slurm {
     pub news: Vec<News>,
     /// Changes with every change of nodes or jobs.
     pub version: u64,
+    /// Nodes as last shown, until the next change.
+    shown: RefCell<Option<Shown>>,
 }
 
 impl Slurm {
     #[must_use]
     pub fn new(config: Config, nodes: Vec<Node>, partitions: Vec<Partition>) -> Self {
         let (planned, on) = (vec![false; nodes.len()], vec![Vec::new(); nodes.len()]);
+        let used_cpus = vec![0; nodes.len()];
         let places = nodes.iter().enumerate().map(|(place, node)| (node.name.clone(), place)).collect();
         Self {
             config,
@@ -128,11 +141,13 @@ impl Slurm {
             jobs: Vec::new(),
             open: Vec::new(),
             on,
+            used_cpus,
             places,
             planned,
             away_until_ms: 0,
             news: Vec::new(),
             version: 0,
+            shown: RefCell::default(),
         }
     }
 
@@ -147,8 +162,16 @@ impl Slurm {
         self.places.get(name).copied()
     }
 
+    /// Notes a change of nodes or jobs.
     pub fn changed(&mut self) {
         self.version = self.version.wrapping_add(1);
+        self.shown.take();
+    }
+
+    /// Changes the reservations.
+    pub fn reserve(&mut self, change: impl FnOnce(&mut Vec<Reservation>)) {
+        change(&mut self.reservations);
+        self.shown.take();
     }
 
     /// Returns the jobs that have a node.
@@ -157,7 +180,7 @@ impl Slurm {
         places.filter_map(|job| self.jobs.get(*job))
     }
 
-    /// Gives nodes to a job.
+    /// Gives nodes to a job, which runs from now on.
     fn allocate(&mut self, index: usize, nodes: Vec<usize>) {
         for node in &nodes {
             self.on.get_mut(*node).into_iter().for_each(|jobs| jobs.push(index));
@@ -165,6 +188,7 @@ impl Slurm {
         if let Some(job) = self.jobs.get_mut(index) {
             job.nodes = nodes;
         }
+        self.set_state(index, State::Running);
     }
 
     /// Takes a job off its nodes.
@@ -172,25 +196,45 @@ impl Slurm {
         let nodes = self.jobs.get_mut(index).map(|job| std::mem::take(&mut job.nodes)).unwrap_or_default();
         for node in nodes {
             self.on.get_mut(node).into_iter().for_each(|jobs| jobs.retain(|job| *job != index));
+            self.count_cpus(node);
+        }
+    }
+
+    fn set_state(&mut self, index: usize, state: State) {
+        let Some(job) = self.jobs.get_mut(index) else { return };
+        job.state = state;
+        for node in job.nodes.clone() {
+            self.count_cpus(node);
+        }
+    }
+
+    fn count_cpus(&mut self, node: usize) {
+        let whole = self.nodes.get(node).map_or(0, |node| node.cpus);
+        let used = self.jobs_on(node).filter(|job| job.is_running()).map(|job| &job.submission);
+        let used = used.map(|job| if job.exclusive { whole } else { job.cpus });
+        let used = used.fold(0, u32::saturating_add).min(whole);
+        if let Some(used_cpus) = self.used_cpus.get_mut(node) {
+            *used_cpus = used;
         }
     }
 
     /// Returns the number of processors of a node that jobs use. Those of suspended and completing jobs are free.
     #[must_use]
     pub fn used_cpus(&self, node: usize) -> u32 {
-        let whole = self.nodes.get(node).map_or(0, |node| node.cpus);
-        let used = self.jobs_on(node).filter(|job| job.is_running());
-        let used = used.map(|job| if job.exclusive { whole } else { job.cpus });
-        used.fold(0, u32::saturating_add).min(whole)
+        self.used_cpus.get(node).copied().unwrap_or(0)
     }
 
-    /// Returns whether jobs can start on a node, whatever runs there.
+    /// Returns for each node whether jobs can start on it, whatever runs there.
     #[must_use]
-    pub fn is_in_service(&self, node: usize, now_ms: u64) -> bool {
-        let Some(found) = self.nodes.get(node) else { return false };
-        let in_maintenance = self.reservations.iter().any(|reservation| {
-            reservation.is_maintenance && reservation.is_active(now_ms) && reservation.nodes.contains(&node)
-        });
-        found.accepts_jobs() && found.power == Power::On && !in_maintenance
+    pub fn in_service(&self, now_ms: u64) -> Vec<bool> {
+        let accepts = |node: &Node| node.accepts_jobs() && node.power == Power::On;
+        let mut in_service: Vec<bool> = self.nodes.iter().map(accepts).collect();
+        let active = self.reservations.iter().filter(|reservation| reservation.is_active(now_ms));
+        for node in active.filter(|reservation| reservation.is_maintenance).flat_map(|active| &active.nodes) {
+            if let Some(in_service) = in_service.get_mut(*node) {
+                *in_service = false;
+            }
+        }
+        in_service
     }
 }

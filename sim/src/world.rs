@@ -18,7 +18,8 @@ use rollout_core::slurm::node::NodeInfo;
 use rollout_plan::limits::Limits;
 use rollout_plan::plan::Plan;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
 
 /// Number of events that a violation shows, unless the caller wants more.
 const SHOWN: usize = 60;
@@ -121,6 +122,8 @@ pub struct World {
     issue_due: bool,
     issued_version: u64,
     checked: (u64, u64),
+    /// Time of the plan and version of the state directory by which it was last judged whether all is over.
+    judged: (u64, u64),
     pub(crate) log: VecDeque<String>,
     /// Number of events that a violation shows.
     pub shown: usize,
@@ -160,6 +163,7 @@ impl World {
             issue_due: false,
             issued_version: u64::MAX,
             checked: (u64::MAX, u64::MAX),
+            judged: (u64::MAX, u64::MAX),
             log: VecDeque::new(),
             shown: SHOWN,
             meter: None,
@@ -264,19 +268,35 @@ impl World {
         }
     }
 
-    /// Returns whether all rollouts have come to an end, by a plan that was made after the last fault.
-    fn is_over(&self) -> bool {
-        if self.meter.as_ref().is_some_and(|meter| meter.until_ms < self.now_ms) {
-            return true;
+    /// Returns whether the run is over.
+    fn is_over(&mut self) -> bool {
+        let has_ended = self.has_ended();
+        let now_ms = self.now_ms;
+        match self.meter.as_mut() {
+            Some(meter) => {
+                if has_ended {
+                    meter.done_ms.get_or_insert(now_ms);
+                }
+                meter.is_over(now_ms)
+            }
+            None => has_ended,
         }
-        if self.rival.is_some() {
-            return self.now_ms > self.faults_until_ms && self.rival_is_done();
+    }
+
+    /// Returns whether all rollouts have come to an end, by a plan that was made after the last fault.
+    fn has_ended(&mut self) -> bool {
+        if let Some(rival) = &self.rival {
+            return rival.is_done;
         }
         let (planned_ms, plan) = &self.last_plan;
         let is_recent = *planned_ms > self.faults_until_ms.saturating_add(MINUTE_MS);
         let is_idle =
             plan.steps.is_empty() && self.executors.iter().all(|executor| executor.steps.is_empty());
-        is_recent && is_idle && self.store.rollouts.iter().all(|rollout| invariants::has_ended(rollout, plan))
+        let state = (*planned_ms, self.store.version);
+        if !is_recent || !is_idle || std::mem::replace(&mut self.judged, state) == state {
+            return false;
+        }
+        self.store.rollouts.iter().all(|rollout| invariants::has_ended(rollout, plan))
     }
 
     fn spread_news(&mut self) {
@@ -326,7 +346,7 @@ impl World {
         match event {
             Event::Submit(index) => {
                 if let Some(submission) = self.load.get(index).cloned() {
-                    self.slurm.submit(&submission);
+                    self.slurm.submit(submission);
                     self.slurm.news.push(News::NodeFreed);
                 }
             }
@@ -379,7 +399,7 @@ impl World {
             Event::Plan { executor, epoch } => self.plan_steps(executor, epoch),
             Event::Step { executor, epoch } => self.step(executor, epoch),
             Event::Fault(fault) => self.strike(fault),
-            Event::CleanUp if self.rival.is_some() => {}
+            Event::CleanUp if self.meter.is_some() => {}
             Event::CleanUp => self.clean_up(),
             Event::Rival => self.rival_looks(),
         }
@@ -395,7 +415,7 @@ impl World {
         }
         if self.slurm.answers(now_ms) {
             self.slurm.look_at_timers(now_ms);
-            self.slurm.reservations.retain(|reservation| reservation.end_ms > now_ms);
+            self.slurm.reserve(|reservations| reservations.retain(|reservation| reservation.end_ms > now_ms));
             // A ping finds nodes that answer again.
             let asks = |(index, node): (usize, &crate::slurm::node::Node)| {
                 (node.not_responding && node.silent_since_ms.is_none()).then_some(index)
@@ -409,10 +429,9 @@ impl World {
         self.plan_in(30_000, Event::Timers);
     }
 
-    /// Returns Slurm's nodes by name. `None` if slurmctld does not answer.
+    /// Returns Slurm's nodes. `None` if slurmctld does not answer.
     #[must_use]
-    pub fn ask_slurm(&self) -> Option<BTreeMap<String, NodeInfo>> {
-        let infos = self.slurm.answers(self.now_ms).then(|| self.slurm.show_nodes(self.now_ms))?;
-        Some(infos.into_iter().map(|info| (info.name.clone(), info)).collect())
+    pub fn ask_slurm(&self) -> Option<Rc<Vec<NodeInfo>>> {
+        self.slurm.answers(self.now_ms).then(|| self.slurm.show_nodes(self.now_ms))
     }
 }

@@ -4,7 +4,7 @@ use super::{Setting, Strategy};
 use crate::slurm::By;
 use crate::slurm::commands::{Reboot, Update};
 use crate::slurm::job::{State, Submission};
-use crate::slurm::node::{Base, Next};
+use crate::slurm::node::Next;
 use crate::world::{Event, World};
 use rollout_core::agent::phase::Phase;
 use rollout_core::rollout::journal::Progress;
@@ -17,14 +17,16 @@ pub struct Rival {
     strategy: Strategy,
     /// Nodes that it takes at a time.
     at_once: usize,
-    /// The present batch.
+    /// The present batch, or the nodes with a reboot job.
     batch: Vec<usize>,
+    /// The jobs of these nodes.
+    jobs: Vec<usize>,
     /// Number of nodes that were taken.
     taken: usize,
-    /// Place of the first urgent job, once they are submitted.
-    first_job: Option<usize>,
     /// The present batch is being rebooted.
     reboots: bool,
+    /// All nodes are back.
+    pub is_done: bool,
 }
 
 impl Rival {
@@ -35,7 +37,8 @@ impl Rival {
             Strategy::SingleLock => 1,
             _ => setting.at_once,
         };
-        Self { strategy, at_once, batch: Vec::new(), taken: 0, first_job: None, reboots: false }
+        let (batch, jobs) = (Vec::new(), Vec::new());
+        Self { strategy, at_once, batch, jobs, taken: 0, reboots: false, is_done: false }
     }
 }
 
@@ -62,8 +65,19 @@ impl World {
 
     fn look_at_batch(&mut self, rival: &mut Rival) {
         let now_ms = self.now_ms;
+        let nodes = self.slurm.nodes.len();
+        // The drain of a batch is its own.
+        let keeps_drain = |node: &usize| {
+            let found = self.slurm.nodes.get(*node);
+            found.is_some_and(|found| found.drain && !found.issued) && self.is_updated(*node)
+        };
+        let drained: Vec<usize> = rival.batch.iter().copied().filter(keeps_drain).collect();
+        if !drained.is_empty() {
+            drop(self.slurm.update(&drained, &Update::Undrain, By::Us, now_ms));
+        }
         if rival.batch.iter().all(|node| self.is_back(*node)) {
-            let end = rival.taken.saturating_add(rival.at_once).min(self.slurm.nodes.len());
+            let end = rival.taken.saturating_add(rival.at_once).min(nodes);
+            rival.is_done = rival.taken == nodes;
             rival.batch = (rival.taken..end).collect();
             rival.taken = end;
             rival.reboots = false;
@@ -81,36 +95,39 @@ impl World {
         }
     }
 
-    /// Submits a job for each node, and has each node rebooted whose job runs.
+    /// Submits a job for each of some nodes, and has each node rebooted whose job runs.
     fn look_at_reboot_jobs(&mut self, rival: &mut Rival) {
-        let now_ms = self.now_ms;
-        let nodes = self.slurm.nodes.len();
-        let Some(first) = rival.first_job else {
-            rival.first_job = Some(self.slurm.jobs.len());
-            for node in 0..nodes {
-                self.slurm.submit(&reboot_job(node, now_ms));
-            }
-            self.slurm.news.push(crate::slurm::News::NodeFreed);
-            return;
-        };
-        for node in 0..nodes {
-            let job = self.slurm.jobs.get(first.saturating_add(node));
-            if job.is_some_and(|job| job.state == State::Running) {
-                self.slurm.reboot(&[node], &asap(), now_ms);
+        let (now_ms, nodes) = (self.now_ms, self.slurm.nodes.len());
+        let taken = std::mem::take(&mut rival.batch).into_iter().zip(std::mem::take(&mut rival.jobs));
+        let (mut left, mut due): (Vec<(usize, usize)>, Vec<usize>) = (Vec::new(), Vec::new());
+        for (node, job) in taken.filter(|(node, _)| !self.is_back(*node)) {
+            left.push((node, job));
+            if self.slurm.jobs.get(job).is_some_and(|job| job.state == State::Running) {
+                due.push(node);
             }
         }
+        if !due.is_empty() {
+            self.slurm.reboot(&due, &asap(), now_ms);
+        }
+        while left.len() < rival.at_once && rival.taken < nodes {
+            left.push((rival.taken, self.slurm.jobs.len()));
+            self.slurm.submit(reboot_job(rival.taken, now_ms));
+            self.slurm.news.push(crate::slurm::News::NodeFreed);
+            rival.taken = rival.taken.saturating_add(1);
+        }
+        rival.is_done = left.is_empty();
+        (rival.batch, rival.jobs) = left.into_iter().unzip();
+    }
+
+    fn is_updated(&self, node: usize) -> bool {
+        let Some(found) = self.slurm.nodes.get(node) else { return true };
+        let record = self.store.rollouts.iter().find_map(|rollout| rollout.state.records.get(&found.name));
+        record.is_some_and(|record| record.progress == Progress::Seen(Phase::Updated))
     }
 
     fn is_back(&self, node: usize) -> bool {
-        let Some(found) = self.slurm.nodes.get(node) else { return true };
-        let progress = self.store.rollouts.iter().find_map(|rollout| rollout.state.records.get(&found.name));
-        let is_updated = progress.is_some_and(|record| record.progress == Progress::Seen(Phase::Updated));
-        is_updated && found.base == Base::Up && found.accepts_jobs()
-    }
-
-    /// Returns whether a rival has taken all nodes.
-    pub(crate) fn rival_is_done(&self) -> bool {
-        (0..self.slurm.nodes.len()).all(|node| self.is_back(node))
+        let accepts = self.slurm.nodes.get(node).is_none_or(crate::slurm::node::Node::accepts_jobs);
+        accepts && self.is_updated(node)
     }
 }
 

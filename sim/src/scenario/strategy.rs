@@ -103,7 +103,11 @@ fn jobs(rng: &mut Rng, text: &mut String) -> std::fmt::Result {
     if rng.chance(400) {
         return Ok(());
     }
-    let wait = if rng.chance(200) { "idle" } else { "asap" };
+    let wait = match rng.below(1000) {
+        0..200 => "idle",
+        200..500 => "end",
+        _ => "asap",
+    };
     writeln!(text, "[strategy.jobs]\nwait = \"{wait}\"")?;
     if rng.chance(600) {
         let then = rng.pick(&["leave", "requeue", "cancel"]).copied().unwrap_or("leave");

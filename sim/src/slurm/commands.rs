@@ -111,6 +111,8 @@ impl Slurm {
                 Update::Down { reason } => {
                     node.set_reason(Some(reason), user, now_ms);
                     node.base = Base::Down;
+                    // The Reason makes a drain that it has theirs as well.
+                    node.our_drain &= by != By::Others;
                 }
                 Update::Reason { reason } => node.set_reason(Some(reason), user, now_ms),
             }

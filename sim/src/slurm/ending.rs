@@ -9,7 +9,7 @@ const REQUEUE_DELAY_MS: u64 = 121_000;
 
 impl Slurm {
     /// Adds a job.
-    pub fn submit(&mut self, submission: &Submission) {
+    pub fn submit(&mut self, submission: Submission) {
         let index = self.jobs.len();
         let record = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
         let id = match submission.task {
@@ -24,11 +24,11 @@ impl Slurm {
     /// Ends a job: it leaves its nodes after its epilog.
     pub fn end(&mut self, index: usize, requeued: bool, extra_ms: u64, now_ms: u64) {
         let Some(job) = self.jobs.get_mut(index).filter(|job| job.is_running()) else { return };
-        job.state = State::Completing { requeued };
         job.ended_ms = now_ms;
         job.epoch = job.epoch.wrapping_add(1);
-        let at_ms = now_ms.saturating_add(job.epilog_ms).saturating_add(extra_ms);
+        let at_ms = now_ms.saturating_add(job.submission.epilog_ms).saturating_add(extra_ms);
         self.news.push(News::LeavesAt { job: index, epoch: job.epoch, at_ms });
+        self.set_state(index, State::Completing { requeued });
         self.changed();
     }
 
@@ -65,7 +65,7 @@ impl Slurm {
             let was_over = matches!(job.state, State::Completing { requeued: false });
             job.epoch = job.epoch.wrapping_add(1);
             let is_killed = job.is_running() || job.state == State::Suspended;
-            match !was_over && job.requeueable {
+            match !was_over && job.submission.requeueable {
                 true => {
                     job.state = State::Pending;
                     job.begin_ms = now_ms.saturating_add(REQUEUE_DELAY_MS);
@@ -85,7 +85,7 @@ impl Slurm {
     pub fn end_early(&mut self, index: usize, requeue: bool, by: By, now_ms: u64) -> Result<(), String> {
         let kill_wait_ms = self.config.kill_wait_ms;
         let Some(job) = self.jobs.get_mut(index) else { return Err("Invalid job id specified".to_owned()) };
-        if requeue && !job.requeueable {
+        if requeue && !job.submission.requeueable {
             return Err("Requested operation is presently disabled".to_owned());
         }
         match job.state {
@@ -106,18 +106,18 @@ impl Slurm {
     pub fn suspend(&mut self, index: usize, now_ms: u64) {
         let Some(job) = self.jobs.get_mut(index).filter(|job| job.is_running()) else { return };
         job.ran_ms = job.ran_ms.saturating_add(now_ms.saturating_sub(job.runs_since_ms));
-        job.state = State::Suspended;
         job.epoch = job.epoch.wrapping_add(1);
+        self.set_state(index, State::Suspended);
         self.news.push(News::NodeFreed);
         self.changed();
     }
 
     pub fn resume_job(&mut self, index: usize, now_ms: u64) {
         let Some(job) = self.jobs.get_mut(index).filter(|job| job.state == State::Suspended) else { return };
-        job.state = State::Running;
         job.runs_since_ms = now_ms;
         job.epoch = job.epoch.wrapping_add(1);
         let (epoch, at_ms) = (job.epoch, now_ms.saturating_add(job.left_ms()));
+        self.set_state(index, State::Running);
         self.news.push(News::EndsAt { job: index, epoch, at_ms });
         self.changed();
     }

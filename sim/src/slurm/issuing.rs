@@ -36,7 +36,13 @@ impl Slurm {
     /// Looks at time-outs, as slurmctld does every 30 s.
     pub fn look_at_timers(&mut self, now_ms: u64) {
         for index in 0..self.nodes.len() {
+            let is_busy = self.jobs_on(index).next().is_some();
             let Some(node) = self.nodes.get_mut(index) else { continue };
+            // The Reason of a plain request does not last on a busy node.
+            let is_plain = node.requested && node.base == Base::Up && !node.drain && !node.fail;
+            if is_plain && is_busy && node.reason.take().is_some() {
+                self.shown.take();
+            }
             let wanted_ms = node.boot_wanted_ms.filter(|_| node.issued);
             if wanted_ms.is_some_and(|at_ms| at_ms.saturating_add(self.config.resume_timeout_ms) < now_ms) {
                 node.issued = false;
@@ -55,6 +61,7 @@ impl Slurm {
             let Some(silent_ms) = silent_ms.map(|since_ms| now_ms.saturating_sub(since_ms)) else { continue };
             if silent_ms > 0 && !node.not_responding {
                 node.not_responding = true;
+                self.shown.take();
                 self.version = self.version.wrapping_add(1);
             }
             if silent_ms > self.config.slurmd_timeout_ms && node.base == Base::Up {

@@ -22,6 +22,7 @@ pub struct Submission {
     pub task: Option<(u32, u32)>,
     pub uid: u32,
     pub partition: usize,
+    /// At least 1.
     pub nodes: usize,
     /// On each node.
     pub cpus: u32,
@@ -42,17 +43,7 @@ pub struct Submission {
 pub struct Job {
     pub record: u32,
     pub id: JobId,
-    pub uid: u32,
-    pub partition: usize,
-    pub wanted: usize,
-    pub cpus: u32,
-    pub exclusive: bool,
-    pub limit_ms: Option<u64>,
-    pub needs_ms: u64,
-    pub epilog_ms: u64,
-    pub requeueable: bool,
-    pub only_on: Option<usize>,
-    pub is_urgent: bool,
+    pub submission: Submission,
     pub state: State,
     /// It does not start earlier.
     pub begin_ms: u64,
@@ -68,21 +59,10 @@ pub struct Job {
 
 impl Job {
     #[must_use]
-    pub fn new(record: u32, id: JobId, submission: &Submission) -> Self {
+    pub fn new(record: u32, id: JobId, submission: Submission) -> Self {
         Self {
             record,
             id,
-            uid: submission.uid,
-            partition: submission.partition,
-            wanted: submission.nodes.max(1),
-            cpus: submission.cpus,
-            exclusive: submission.exclusive,
-            limit_ms: submission.limit_ms,
-            needs_ms: submission.needs_ms,
-            epilog_ms: submission.epilog_ms,
-            requeueable: submission.requeueable,
-            only_on: submission.only_on,
-            is_urgent: submission.is_urgent,
             state: State::Pending,
             begin_ms: submission.at_ms,
             nodes: Vec::new(),
@@ -91,6 +71,7 @@ impl Job {
             ran_ms: 0,
             runs_since_ms: 0,
             epoch: 0,
+            submission,
         }
     }
 
@@ -107,13 +88,14 @@ impl Job {
     /// Returns the time that it still needs, at its last start or resumption.
     #[must_use]
     pub fn left_ms(&self) -> u64 {
-        let needs_ms = self.limit_ms.map_or(self.needs_ms, |limit_ms| self.needs_ms.min(limit_ms));
+        let Submission { needs_ms, limit_ms, .. } = self.submission;
+        let needs_ms = limit_ms.map_or(needs_ms, |limit_ms| needs_ms.min(limit_ms));
         needs_ms.saturating_sub(self.ran_ms).max(1)
     }
 
     /// Returns the end by its limit, as squeue shows it.
     #[must_use]
     pub fn limit_end_ms(&self) -> Option<u64> {
-        Some(self.start_ms.saturating_add(self.limit_ms?))
+        Some(self.start_ms.saturating_add(self.submission.limit_ms?))
     }
 }

@@ -9,17 +9,44 @@ use rollout_core::slurm::jobs::{Job, JobLimit};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::{Partition, PartitionState, PartitionTimeout};
 use rollout_core::slurm::reservations::Reservation;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Nodes as they were shown, and the times for which that holds.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    nodes: Rc<Vec<NodeInfo>>,
+    hold: Range<u64>,
+}
 
 impl Slurm {
     /// Returns all nodes.
     #[must_use]
-    pub fn show_nodes(&self, now_ms: u64) -> Vec<NodeInfo> {
-        self.nodes.iter().enumerate().map(|(index, node)| self.show_node(index, node, now_ms)).collect()
+    pub fn show_nodes(&self, now_ms: u64) -> Rc<Vec<NodeInfo>> {
+        let mut shown = self.shown.borrow_mut();
+        match shown.as_ref().filter(|shown| shown.hold.contains(&now_ms)) {
+            Some(shown) => Rc::clone(&shown.nodes),
+            None => {
+                let nodes = (0..self.nodes.len()).filter_map(|node| self.show_node(node, now_ms));
+                let nodes = Rc::new(nodes.collect());
+                // Reservations begin and end by themselves.
+                let times = self
+                    .reservations
+                    .iter()
+                    .flat_map(|reservation| [reservation.start_ms, reservation.end_ms]);
+                let until_ms = times.filter(|at_ms| *at_ms > now_ms).min().unwrap_or(u64::MAX);
+                *shown = Some(Shown { nodes: Rc::clone(&nodes), hold: now_ms..until_ms });
+                nodes
+            }
+        }
     }
 
-    fn show_node(&self, index: usize, node: &Node, now_ms: u64) -> NodeInfo {
+    /// Returns one node.
+    #[must_use]
+    pub fn show_node(&self, index: usize, now_ms: u64) -> Option<NodeInfo> {
+        let node = self.nodes.get(index)?;
         let partitions = self.partitions.iter().filter(|partition| partition.nodes.contains(&index));
-        NodeInfo {
+        Some(NodeInfo {
             name: node.name.clone(),
             address: node.name.clone(),
             host: node.name.clone(),
@@ -33,7 +60,7 @@ impl Slurm {
             slurmd_start_s: node.slurmd_start_ms.map(|ms| ms / 1000),
             version: Some(format!("{}.{:02}.1", self.config.release.year, self.config.release.month)),
             ..NodeInfo::default()
-        }
+        })
     }
 
     fn state(&self, index: usize, node: &Node, now_ms: u64) -> Vec<&'static str> {
@@ -79,7 +106,8 @@ impl Slurm {
                 State::Completing { .. } => Some(job.ended_ms),
                 _ => job.limit_end_ms(),
             };
-            let limit = job.limit_ms.map_or(JobLimit::Unlimited, |ms| JobLimit::Seconds(ms / 1000));
+            let limit =
+                job.submission.limit_ms.map_or(JobLimit::Unlimited, |ms| JobLimit::Seconds(ms / 1000));
             let state = match job.state {
                 State::Pending | State::Over => "PD",
                 State::Running => "R",
@@ -90,11 +118,16 @@ impl Slurm {
                 record: job.record,
                 id: job.id,
                 state: state.to_owned(),
-                uid: job.uid,
+                uid: job.submission.uid,
                 start_s: has_nodes.then_some(job.start_ms / 1000),
                 end_s: end_ms.filter(|_| has_nodes).map(|ms| ms / 1000),
                 limit,
-                partitions: self.partitions.get(job.partition).map(|p| p.name.clone()).into_iter().collect(),
+                partitions: self
+                    .partitions
+                    .get(job.submission.partition)
+                    .map(|p| p.name.clone())
+                    .into_iter()
+                    .collect(),
                 nodes: self.names(&job.nodes),
                 reservation: None,
             }

@@ -22,6 +22,9 @@ use rollout_core::rollout::journal::{Entry, Progress};
 use rollout_plan::standing::Standing;
 use rollout_plan::why::Why;
 
+/// Reason of an admin who sets a node down.
+const BROKEN: &str = "broken fan";
+
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
         self.say(&format!("{fault:?}"));
@@ -35,13 +38,9 @@ impl World {
             }
             Fault::Freeze => {
                 let (by, since_ms) = ("ann".to_owned(), self.now_ms);
-                self.store.frozen = Some(Freeze { by, why: None, since_ms });
-                self.store.version = self.store.version.wrapping_add(1);
+                self.store.freeze(Some(Freeze { by, why: None, since_ms }));
             }
-            Fault::Thaw => {
-                self.store.frozen = None;
-                self.store.version = self.store.version.wrapping_add(1);
-            }
+            Fault::Thaw => self.store.freeze(None),
             Fault::ExecutorDies(executor) => self.kill_executor(executor),
             Fault::ExecutorStalls { executor, ms } => {
                 let until_ms = self.now_ms.saturating_add(ms);
@@ -116,8 +115,10 @@ impl World {
             Fault::Undrain(node) => {
                 let is_foreign = self.slurm.nodes.get(node).is_some_and(|node| {
                     let reason = node.reason.as_ref();
+                    let repaired = [LOW_MEMORY, BROKEN];
                     node.foreign_drain.is_some()
-                        || reason.is_some_and(|reason| reason.text.starts_with(LOW_MEMORY))
+                        || reason
+                            .is_some_and(|reason| repaired.iter().any(|text| reason.text.starts_with(text)))
                 });
                 let is_under_way = self.slurm.nodes.get(node).is_some_and(|node| node.issued);
                 if is_foreign && !is_under_way && !self.is_ordered(node) {
@@ -127,7 +128,7 @@ impl World {
             Fault::SetDown(node) => {
                 let is_busy = self.slurm.nodes.get(node).is_some_and(|node| node.issued || node.requested);
                 if !is_busy {
-                    let down = Update::Down { reason: "broken fan".to_owned() };
+                    let down = Update::Down { reason: BROKEN.to_owned() };
                     drop(self.slurm.update(&[node], &down, By::Others, now_ms));
                 }
             }
@@ -146,7 +147,8 @@ impl World {
                 let name = format!("r{}", now_ms / 1000);
                 let end_ms = start_ms.saturating_add(ms);
                 let nodes = vec![node];
-                self.slurm.reservations.push(Reservation { name, nodes, start_ms, end_ms, is_maintenance });
+                let reservation = Reservation { name, nodes, start_ms, end_ms, is_maintenance };
+                self.slurm.reserve(|reservations| reservations.push(reservation));
                 self.slurm.changed();
             }
             Fault::SuspendJob => {
@@ -157,7 +159,7 @@ impl World {
             Fault::ResumeJobs => self.resume_jobs(),
             Fault::HangEpilog { ms } => {
                 if let Some(job) = self.running_job().and_then(|job| self.slurm.jobs.get_mut(job)) {
-                    job.epilog_ms = ms;
+                    job.submission.epilog_ms = ms;
                 }
             }
             Fault::RequeueJob => {
@@ -237,11 +239,11 @@ impl World {
 
     /// Releases held nodes, and gives up lost ones.
     fn decide_about_failures(&mut self) {
-        let view = View { snapshot: self.store.snapshot(), now_ms: self.now_ms, ..View::default() };
+        let snapshot = (*self.store.snapshot()).clone();
+        let view = View { snapshot, now_ms: self.now_ms, ..View::default() };
         for rollout in &view.snapshot.rollouts {
             for (name, record) in &rollout.records {
                 let nodes = NodeSet::from_iter([name.clone()]);
-                let Some(node) = self.slurm.index(name) else { continue };
                 if record.progress == Progress::Lost && self.now_ms > self.faults_until_ms + HOUR_MS {
                     let nodes = unstageable(&nodes, &view.snapshot, &rollout.id, self.now_ms);
                     if !nodes.is_empty() {
@@ -249,21 +251,24 @@ impl World {
                     }
                     continue;
                 }
-                let hold = held::hold(view.node(name)).filter(|hold| {
-                    hold.rollout.as_deref() == Some(rollout.id.as_str()) && self.is_held(node)
-                });
-                let Some(hold) = hold else { continue };
-                self.orders = self.orders.wrapping_add(1);
-                let id = OrderId::from_random(self.orders);
-                let order = Order::new(id, nodes.clone(), OrderKind::Release);
-                let now_ms = self.now_ms;
-                let answer = self.hosts.get_mut(node).and_then(|host| host.take(&order, now_ms));
-                self.plan_work(node);
-                if let Some(Answer::Accepted { .. }) = answer {
-                    let entry = Entry::Released { nodes, order: hold.order };
-                    self.record(Some(&rollout.id), entry, "ann");
-                }
+                self.release(&view, name);
             }
+        }
+    }
+
+    /// Releases a node that its agent holds.
+    fn release(&mut self, view: &View, name: &str) {
+        let Some(node) = self.slurm.index(name).filter(|node| self.is_held(*node)) else { return };
+        let Some(hold) = held::hold(view.node(name)) else { return };
+        self.orders = self.orders.wrapping_add(1);
+        let nodes = NodeSet::from_iter([name.to_owned()]);
+        let order = Order::new(OrderId::from_random(self.orders), nodes.clone(), OrderKind::Release);
+        let now_ms = self.now_ms;
+        let answer = self.hosts.get_mut(node).and_then(|host| host.take(&order, now_ms));
+        self.plan_work(node);
+        if let Some(Answer::Accepted { .. }) = answer {
+            let entry = Entry::Released { nodes, order: hold.order };
+            self.record(hold.rollout.as_deref(), entry, "ann");
         }
     }
 
@@ -300,7 +305,7 @@ impl World {
                 self.strike(fault);
             }
         }
-        self.slurm.reservations.clear();
+        self.slurm.reserve(|reservations| reservations.retain(Reservation::is_ours));
         self.resume_jobs();
         self.decide_about_failures();
         let rollouts: Vec<String> = self.store.rollouts.iter().map(|rollout| rollout.id.clone()).collect();

@@ -12,7 +12,7 @@ use rollout_core::controller::view::{AgentAnswers, View};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Apply, GiveBack, Order, OrderId, OrderKind};
-use rollout_core::rollout::journal::{ConductState, Entry};
+use rollout_core::rollout::journal::{ConductState, Entry, Progress};
 use rollout_core::slurm::config::Release;
 use rollout_core::slurm::drains::{Before, found_at_hand_over};
 use rollout_core::slurm::node::NodeInfo;
@@ -49,7 +49,7 @@ impl World {
 
     /// Claims nodes, whose orders are sent in a moment.
     fn hand_over(&mut self, request: &Request) {
-        let infos: Option<Vec<NodeInfo>> = self.ask_slurm().map(|infos| infos.into_values().collect());
+        let infos = self.ask_slurm();
         let mut drains = self.store.drains.clone();
         if let Some(infos) = &infos {
             let at_request = self.drained_at_request(infos);
@@ -57,10 +57,10 @@ impl World {
             let before =
                 Before { known: &drains, left_by_reboots: &left_by_reboots, at_request: &at_request };
             let found = found_at_hand_over(infos, before, &CURED);
-            self.store.drains.extend(found.clone());
+            self.store.add_drains(found.clone());
             drains.extend(found);
         }
-        let (taken, skipped) = handed_over(request, infos.as_deref(), &drains);
+        let (taken, skipped) = handed_over(request, infos.as_deref().map(Vec::as_slice), &drains);
         let snapshot = self.store.snapshot();
         let claims = self.claim(&taken, &snapshot);
         if !skipped.is_empty() {
@@ -194,23 +194,29 @@ impl World {
         }
     }
 
-    /// Sends lost orders and follows up those under way.
+    /// Sends lost orders and follows up those under way. In comparisons no order is lost.
     pub(super) fn reconcile(&mut self) {
         let runs = |rollout: &Rollout| rollout.state.conduct.state == ConductState::Running;
         let is_fast = self.chances.is_fast;
         let pause_ms = if is_fast || self.store.rollouts.iter().any(runs) { 10_000 } else { 30_000 };
         self.plan_in(pause_ms, Event::Reconcile);
-        let Some(slurm) = self.ask_slurm() else { return };
-        let infos: Vec<NodeInfo> = slurm.values().cloned().collect();
-        self.store.learn_drains(&infos);
-        let snapshot = self.store.snapshot();
-        self.find_lost_orders(&infos, &snapshot);
-        let snapshot = self.store.snapshot();
-        let asked = follow_up::nodes(&snapshot, self.now_ms, false);
+        if !is_fast {
+            let Some(infos) = self.ask_slurm() else { return };
+            self.store.learn_drains(&infos);
+            let snapshot = self.store.snapshot();
+            self.find_lost_orders(&infos, &snapshot);
+        }
+        let asked = match is_fast {
+            true => self.returned(),
+            false => follow_up::nodes(&self.store.snapshot(), self.now_ms, false),
+        };
         if asked.is_empty() {
             return;
         }
-        let view = View { snapshot, slurm, agents: self.ask_agents(&asked), now_ms: self.now_ms };
+        let infos = self.slurm.indices(&asked).into_iter().filter_map(|node| self.info(node));
+        let slurm = infos.map(|info| (info.name.clone(), info)).collect();
+        let (snapshot, agents) = ((*self.store.snapshot()).clone(), self.ask_agents(&asked));
+        let view = View { snapshot, slurm, agents, now_ms: self.now_ms };
         for name in asked.iter() {
             for due in follow_up::due(view.node(name)) {
                 match due.step {
@@ -226,6 +232,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Returns the nodes that have an order and are back from their reboot.
+    fn returned(&self) -> NodeSet {
+        let records = self.store.rollouts.iter().flat_map(|rollout| &rollout.state.records);
+        let ordered = records.filter(|(_, record)| record.progress == Progress::Ordered);
+        let node = |name: &str| self.slurm.nodes.get(self.slurm.index(name)?);
+        let is_back = |name: &&String| node(name).is_some_and(|node| !node.issued);
+        ordered.map(|(name, _)| name).filter(is_back).cloned().collect()
     }
 
     fn find_lost_orders(&mut self, infos: &[NodeInfo], snapshot: &Snapshot) {

@@ -21,9 +21,9 @@ const AWAY_LIMIT_MS: u64 = 30 * MINUTE_MS;
 const TAKE_BACK_MS: u64 = 10 * MINUTE_MS;
 
 impl World {
-    fn info(&self, node: usize) -> Option<NodeInfo> {
-        let name = &self.hosts.get(node)?.name;
-        self.ask_slurm()?.remove(name)
+    /// Returns a node as Slurm shows it. `None` if slurmctld does not answer.
+    pub(crate) fn info(&self, node: usize) -> Option<NodeInfo> {
+        self.slurm.answers(self.now_ms).then(|| self.slurm.show_node(node, self.now_ms))?
     }
 
     pub(super) fn boots(&mut self, node: usize, epoch: u32) {

@@ -29,7 +29,7 @@ fn drain(slurm: &mut Slurm, reason: &str) {
 }
 
 fn shown(slurm: &Slurm) -> (bool, Option<String>) {
-    let info = slurm.show_nodes(3_000).remove(0);
+    let info = slurm.show_node(0, 3_000).unwrap();
     (info.has("DRAIN"), info.reason)
 }
 
@@ -92,14 +92,14 @@ fn a_boot_ends_the_drain_that_the_request_ends() {
             drain(&mut slurm, "hw");
             slurm.reboot(&[0], &request, 2_000);
             slurm.issue(3_000);
-            let info = slurm.show_nodes(3_000).remove(0);
+            let info = slurm.show_node(0, 3_000).unwrap();
             assert!(info.has("DOWN") && info.has("REBOOT_ISSUED") && !info.has("REBOOT_REQUESTED"));
             assert!(info.reason.unwrap().ends_with("reboot issued"));
             // A registration from before the boot changes nothing.
             slurm.register(0, Registration { boot_ms: 0, ..back }, 4_000);
-            assert!(slurm.show_nodes(4_000).remove(0).has("REBOOT_ISSUED"));
+            assert!(slurm.show_node(0, 4_000).unwrap().has("REBOOT_ISSUED"));
             slurm.register(0, back, 62_000);
-            let info = slurm.show_nodes(62_000).remove(0);
+            let info = slurm.show_node(0, 62_000).unwrap();
             assert_eq!((info.has("DRAIN"), info.has("IDLE")), (kept, true), "{release:?} {request:?}");
         }
     }
@@ -112,9 +112,9 @@ fn a_node_that_does_not_boot_in_time_is_down() {
         slurm.reboot(&[0], &call(true, Some(Next::Resume), Some("R")), 2_000);
         slurm.issue(3_000);
         slurm.look_at_timers(603_000);
-        assert!(slurm.show_nodes(603_000).remove(0).has("REBOOT_ISSUED"));
+        assert!(slurm.show_node(0, 603_000).unwrap().has("REBOOT_ISSUED"));
         slurm.look_at_timers(603_001);
-        let info = slurm.show_nodes(603_001).remove(0);
+        let info = slurm.show_node(0, 603_001).unwrap();
         assert_eq!(
             (info.has("DOWN"), info.has("REBOOT_ISSUED"), info.has("DRAIN")),
             (true, false, is_drained)
@@ -132,10 +132,10 @@ fn a_node_that_registers_with_too_little_waits_without_an_end() {
         let back = Registration { boot_ms: 60_000, slurmd_start_ms: 61_000, is_valid: false };
         slurm.register(0, back, 62_000);
         slurm.look_at_timers(10_000_000);
-        let info = slurm.show_nodes(10_000_000).remove(0);
+        let info = slurm.show_node(0, 10_000_000).unwrap();
         assert!(info.has("INVALID_REG") && info.has("REBOOT_ISSUED") && info.has("DOWN"), "{info:?}");
         assert!(slurm.update(&[0], &Update::Resume, By::Others, 10_000_000).is_err());
         slurm.register(0, Registration { is_valid: true, ..back }, 10_000_000);
-        assert!(slurm.show_nodes(10_000_000).remove(0).has("IDLE"), "{release:?}");
+        assert!(slurm.show_node(0, 10_000_000).unwrap().has("IDLE"), "{release:?}");
     }
 }

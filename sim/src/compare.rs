@@ -283,6 +283,7 @@ fn scenario(seed: u64, strategy: Strategy, setting: Setting, start_ms: u64) -> S
         slurmd_timeout_ms: 5 * MINUTE_MS,
         return_to_service: 1,
         kill_wait_ms: 30_000,
+        has_accounting: true,
     };
     let nodes = names.iter().map(|name| Node::new(name.clone(), cpus, START_MS - HOUR_MS)).collect();
     let partitions = vec![Partition { name: "batch".to_owned(), nodes: (0..setting.nodes).collect() }];

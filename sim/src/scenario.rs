@@ -113,6 +113,7 @@ fn slurm(rng: &mut Rng, names: &[String], cpus: u32) -> Slurm {
         slurmd_timeout_ms: 300_000,
         return_to_service: u8::try_from(rng.below(3)).unwrap_or(1),
         kill_wait_ms: 30_000,
+        has_accounting: rng.chance(500),
     };
     let nodes: Vec<Node> =
         names.iter().map(|name| Node::new(name.clone(), cpus, START_MS - HOUR_MS)).collect();

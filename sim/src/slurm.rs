@@ -66,6 +66,17 @@ pub struct Config {
     pub slurmd_timeout_ms: u64,
     pub return_to_service: u8,
     pub kill_wait_ms: u64,
+    /// slurm.conf has an AccountingStorageType.
+    pub has_accounting: bool,
+}
+
+impl Config {
+    /// Returns whether Slurm erases the Reason of a node that comes into service. Without accounting, 23.11 to 25.11 leave
+    /// it until a job begins (`clusteracct_storage_g_node_up` in `src/interfaces/accounting_storage.c`).
+    fn erases_reasons(&self) -> bool {
+        let leaving = Release { year: 23, month: 11 }..=Release { year: 25, month: 11 };
+        self.has_accounting || !leaving.contains(&self.release)
+    }
 }
 
 /// A partition.
@@ -184,6 +195,8 @@ impl Slurm {
     fn allocate(&mut self, index: usize, nodes: Vec<usize>) {
         for node in &nodes {
             self.on.get_mut(*node).into_iter().for_each(|jobs| jobs.push(index));
+            // `make_node_alloc` in `src/slurmctld/node_mgr.c`, 22.05 to 26.05.
+            self.nodes.get_mut(*node).into_iter().for_each(|node| node.reason = None);
         }
         if let Some(job) = self.jobs.get_mut(index) {
             job.nodes = nodes;

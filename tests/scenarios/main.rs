@@ -35,6 +35,7 @@ mod install_page;
 mod install_while_ordered;
 mod late;
 mod lost;
+mod model;
 mod node_faults;
 mod order_key;
 mod orders;

@@ -65,6 +65,7 @@ impl Slurm {
 
     /// Cancels requests that are not issued. Other nodes are passed over.
     pub fn cancel_reboot(&mut self, nodes: &[usize], by: By) {
+        let erases = self.config.erases_reasons();
         for index in nodes {
             let Some(node) = self.nodes.get_mut(*index).filter(|node| node.requested) else { continue };
             // Without nextstate, the bit for UNDRAIN is set in NO_VAL.
@@ -76,7 +77,7 @@ impl Slurm {
             if undrains && node.base == Base::Up {
                 node.reason = None;
             }
-            node.tidy();
+            node.tidy(erases);
         }
         self.news.push(News::NodeFreed);
         self.changed();
@@ -84,7 +85,7 @@ impl Slurm {
 
     /// Updates nodes. Fails for a state that Slurm refuses; the other nodes are still updated.
     pub fn update(&mut self, nodes: &[usize], update: &Update, by: By, now_ms: u64) -> Result<(), String> {
-        let mut result = Ok(());
+        let (mut result, erases) = (Ok(()), self.config.erases_reasons());
         for index in nodes {
             let user = if by == By::Others { "bob" } else { "root" };
             let Some(node) = self.nodes.get_mut(*index) else { continue };
@@ -121,7 +122,7 @@ impl Slurm {
                 node.next = None;
                 node.undrain = false;
             }
-            node.tidy();
+            node.tidy(erases);
             if matches!(update, Update::Down { .. }) {
                 self.kill_jobs_of(*index, by, "its node was set down", now_ms);
             }

@@ -131,9 +131,9 @@ impl Node {
         self.set_reason(Some(&text), "slurm", at_ms);
     }
 
-    /// Erases the Reason of a node that is in service, as Slurm does after each update.
-    pub fn tidy(&mut self) {
-        if self.base == Base::Up && !self.drain && !self.fail && !self.requested {
+    /// Erases the Reason of a node that is in service, as Slurm does if it `erases` any.
+    pub fn tidy(&mut self, erases: bool) {
+        if erases && self.base == Base::Up && !self.drain && !self.fail {
             self.reason = None;
         }
         if !self.drain {

@@ -1,6 +1,6 @@
 //! slurmd registers (`validate_node_specs` in `src/slurmctld/node_mgr.c`, 22.05 to 26.05).
 
-use super::node::{Base, Next, Power};
+use super::node::{Base, Next, Power, SetReason};
 use super::{By, News, Slurm};
 use rollout_core::slurm::config::Release;
 
@@ -29,7 +29,7 @@ impl Slurm {
     /// Takes a registration. slurmctld must answer.
     pub fn register(&mut self, index: usize, found: Registration, now_ms: u64) {
         let release = self.config.release;
-        let return_to_service = self.config.return_to_service;
+        let (return_to_service, erases) = (self.config.return_to_service, self.config.erases_reasons());
         let Some(node) = self.nodes.get_mut(index) else { return };
         let has_booted = node.boot_ms.is_some_and(|before_ms| found.boot_ms > before_ms + JITTER_MS);
         node.boot_ms = Some(found.boot_ms);
@@ -79,21 +79,25 @@ impl Slurm {
             }
         } else {
             node.not_responding = false;
+            let ends_request = release >= BOOT_ENDS_REQUEST_FROM;
             let is_exempt = node.drain && release >= DRAINED_MAY_BOOT_FROM;
             if has_booted && return_to_service != 2 && !is_exempt {
                 node.base = Base::Down;
-                node.set_reason(Some("Node unexpectedly rebooted"), "slurm", now_ms);
+                let may_be_replaced =
+                    |reason: &SetReason| reason.text == "Not responding" || node.requested && ends_request;
+                if node.reason.as_ref().is_none_or(may_be_replaced) {
+                    node.set_reason(Some("Node unexpectedly rebooted"), "slurm", now_ms);
+                }
             }
             if has_booted {
-                if release >= BOOT_ENDS_REQUEST_FROM && node.requested {
+                if ends_request && node.requested {
                     node.forget_request();
-                    node.tidy();
                 }
                 self.kill_jobs_of(index, By::Others, "its node has booted", now_ms);
             }
         }
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.tidy();
+        if let Some(node) = self.nodes.get_mut(index).filter(|node| !node.requested) {
+            node.tidy(erases);
         }
         self.news.push(News::NodeFreed);
         self.changed();

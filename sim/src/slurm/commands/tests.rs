@@ -14,6 +14,7 @@ fn slurm(release: Release) -> Slurm {
         slurmd_timeout_ms: 300_000,
         return_to_service: 1,
         kill_wait_ms: 30_000,
+        has_accounting: true,
     };
     let partition = Partition { name: "batch".to_owned(), nodes: vec![0] };
     Slurm::new(config, vec![Node::new("n1".to_owned(), 4, 0)], vec![partition])

@@ -136,7 +136,7 @@ fn list(packages: &[&str]) -> Vec<String> {
 #[test]
 fn a_rehearsal_names_versions_space_and_the_way_back_and_changes_nothing() {
     let lab = Lab::new();
-    let limit = Duration::from_secs(120);
+    let limit = Duration::from_secs(600);
     let rehearse = |wanted: &Packages| lab.with(wanted, |site| site.rehearse(wanted, limit));
     let step = |what: &str, from: &str, to: &str| {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());

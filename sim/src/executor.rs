@@ -255,6 +255,7 @@ impl World {
             }),
             partitions,
             reservations: usage.as_ref().map(|usage| usage.reservations.as_slice()),
+            runs: None,
             strategies: &self.store.strategies(),
             limits: &self.limits,
             visits: &BTreeMap::new(),
@@ -334,6 +335,8 @@ impl World {
                 self.slurm.reservations.retain(|reservation| reservation.name != name);
                 Ok(())
             }
+            // No scenario qualifies waves: the model of slurmctld runs no job of ours.
+            Effect::ReserveWave { .. } | Effect::UnreserveWave { .. } | Effect::Submit { .. } => Ok(()),
             Effect::Cancel { nodes } => {
                 let nodes = self.slurm.indices(nodes);
                 self.slurm.cancel_reboot(&nodes, By::Us);

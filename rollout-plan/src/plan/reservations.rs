@@ -75,7 +75,8 @@ impl<'a> Tick<'_, 'a> {
 
     /// Returns whether a node is in the reservation of those that qualify a wave, or may still be put into it.
     fn may_be_in_wave(&self, rollout: &Rollout<'a>, member: &Member<'a>, held: &HashSet<&'a str>) -> bool {
-        let chosen_ms = member.record.qualification.as_ref().map(|known| known.since_ms);
+        // One with an outcome was in it when its job was submitted.
+        let chosen_ms = member.pending_qualification().map(|known| known.since_ms);
         let is_in_flight =
             chosen_ms.is_some_and(|at_ms| self.cluster.now_ms <= at_ms.saturating_add(IN_FLIGHT_MS));
         is_in_flight

@@ -28,6 +28,7 @@ use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::Entry;
 use rollout_core::slurm::node::NodeInfo;
+use rollout_core::text::one_line;
 use rollout_host::clock;
 use rollout_host::scontrol::Scontrol;
 use rollout_plan::plan::{Effect, Plan, Step, plan};
@@ -60,6 +61,9 @@ const ANSWER_OVERTAKEN: Duration = Duration::from_secs(2);
 /// Time for which Slurm is not asked again if only nodes are awaited that it sees down or asleep. Rollouts stay open for
 /// weeks because of such nodes.
 const REST: Duration = Duration::from_secs(15);
+
+/// Length limit of the message of sbatch in the journal, in characters.
+const MAX_REFUSAL: usize = 200;
 
 /// Age of Slurm's answer from which it is no longer planned with.
 const ANSWER_MAX_AGE: Duration = Duration::from_secs(25);
@@ -150,6 +154,10 @@ impl Executor {
         } else if has_reservations(&snapshot) {
             // Reservations of ours are seen as the tick before has left them.
             self.usage.read_reservations(&self.config.scontrol().within(USAGE_LIMIT));
+        }
+        if answer.is_some() {
+            // Whatever the plan of this tick knows of a job, Slurm shows now.
+            self.usage.read_runs(&self.config.scontrol().within(USAGE_LIMIT), &snapshot);
         }
         report.failed.extend(self.usage.trouble.iter().cloned());
         let Some((asked, infos)) = answer else { return Ok(Tick::Done(report)) };
@@ -329,6 +337,15 @@ impl Executor {
                 let what = effect::describe(effect);
                 report.failed.push(format!("{}: {what}: {error}", step.rollout));
             }
+            if let (Effect::Submit { wave, nodes, .. }, Err(error)) = (effect, &outcome)
+                && effect::is_refusal(error)
+            {
+                let why = format!("its job is refused: {}", one_line(&error.to_string(), MAX_REFUSAL));
+                let refused = Entry::NotQualified { nodes: nodes.clone(), wave: *wave, why };
+                if self.record(&step.rollout, &refused, report) {
+                    report.done.push(format!("{}: {}", step.rollout, refused.describe()));
+                }
+            }
             let Some(after) = &step.after else { continue };
             match outcome {
                 Ok(()) if self.record(&step.rollout, after, report) => {
@@ -400,7 +417,7 @@ fn line(step: &Step) -> Option<&Entry> {
     step.before.as_ref().filter(|_| !matches!(step.effect, Some(Effect::End { .. })))
 }
 
-/// Returns whether there may be reservations of ours.
+/// Returns whether there may be reservations of ours. Those of waves are decided about at each tick.
 fn has_reservations(snapshot: &Snapshot) -> bool {
     snapshot.rollouts.iter().flat_map(|rollout| rollout.records.values()).any(|record| record.reserved)
 }

@@ -37,7 +37,10 @@ impl Planning {
             warnings.push(format!("Slurm was not asked: {error}"));
             Vec::new()
         });
-        let usage = if nodes.is_empty() { Usage::default() } else { Usage::read(&scontrol) };
+        let mut usage = if nodes.is_empty() { Usage::default() } else { Usage::read(&scontrol) };
+        if !nodes.is_empty() {
+            usage.read_runs(&scontrol, &snapshot);
+        }
         warnings.extend(usage.trouble.iter().cloned());
         let mut rules = Rules::default();
         warnings.extend(rules.read_limits(&context.config).err());

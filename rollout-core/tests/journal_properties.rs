@@ -123,7 +123,15 @@ proptest! {
     fn lines_of_started_rollouts_change_nothing_about_orders(journal in journal(), now_ms in time()) {
         let old: Vec<Line> = journal.iter().filter(|line| !is_conduct(&line.entry)).cloned().collect();
         let without = |records: NodeRecords| -> NodeRecords {
-            let record = |node| NodeRecord { request: None, cancelled: false, kept_out: None, reserved: false, forgiven: false, ..node };
+            let record = |node| NodeRecord {
+                request: None,
+                cancelled: false,
+                kept_out: None,
+                reserved: false,
+                forgiven: false,
+                qualification: None,
+                ..node
+            };
             records.into_iter().map(|(name, node)| (name, record(node))).collect()
         };
         let (new, old) = (replay(&journal), replay(&old));

@@ -1,10 +1,11 @@
-//! Runs `scontrol`, `squeue` and `scancel`: shows what Slurm has, and asks it for changes.
+//! Runs `scontrol`, `squeue`, `scancel` and `sbatch`: shows what Slurm has, and asks it for changes.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `reboots` | requests of reboots, and their withdrawal |
 //! | `jobs` | `squeue`, and what is asked of jobs |
 //! | `reservations` | reservations |
+//! | `batch` | batch jobs of ours |
 //! | `arguments` | checks of arguments, and lists that are too long for one |
 //!
 //! No argument goes through a shell. Slurm accepts requests that have no effect, so callers read the result back.
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod arguments;
+mod batch;
 mod jobs;
 mod reboots;
 mod reservations;
@@ -32,6 +34,7 @@ mod tests;
 
 use arguments::MAX_ARGUMENT;
 pub use arguments::SlurmError;
+pub use batch::NewJob;
 pub use reboots::RebootRequest;
 pub use reservations::{NewReservation, NodesChange, ReservationChange, ReservationFlag};
 
@@ -46,7 +49,7 @@ pub struct Scontrol {
 }
 
 impl Scontrol {
-    /// Runs the `scontrol` at `path`, with `squeue` and `scancel` beside it. Sets `SLURM_CONF` if `slurm_conf` is
+    /// Runs the `scontrol` at `path`, with `squeue`, `scancel` and `sbatch` beside it. Sets `SLURM_CONF` if `slurm_conf` is
     /// given, else Slurm's default counts.
     #[must_use]
     pub fn new(path: PathBuf, slurm_conf: Option<PathBuf>, limit: Duration) -> Self {

@@ -83,6 +83,7 @@ fn measure(title: &str, jobs: &[Job], updated: &str) {
         jobs: Some(KnownJobs { list: jobs, ends: &ends, used_percent: Some(60) }),
         partitions: Some(&partitions),
         reservations: Some(&[]),
+        runs: None,
         strategies: &BTreeMap::from([("driver".to_owned(), Ok(strategy))]),
         limits: &Limits { max_out: Some("10%".parse().unwrap()), ..Limits::default() },
         visits: &BTreeMap::new(),

@@ -13,6 +13,8 @@
 //! | `withdrawals` | requests that must not go on |
 //! | `deadlines` | jobs that are on requested nodes for too long |
 //! | `reservations` | reservations of ours, which keep new jobs off nodes |
+//! | `qualification` | nodes that qualify a wave before users get them |
+//! | `qualifiers` | the choice of these nodes |
 //! | `drains` | drains of ours: stragglers, and groups that come back in order |
 //! | `units` | nodes that are requested together |
 //! | `waves` | the wave that a rollout is in |
@@ -26,6 +28,8 @@ mod deadlines;
 mod drains;
 mod evidence;
 mod halts;
+mod qualification;
+mod qualifiers;
 mod requests;
 mod reservations;
 pub(crate) mod rollouts;
@@ -49,7 +53,7 @@ use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, NodeRecord};
-use rollout_core::slurm::jobs::{Job, JobEnds};
+use rollout_core::slurm::jobs::{Job, JobEnds, JobRun};
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::Reservation;
 use rollouts::{Rollout, Stance};
@@ -74,6 +78,9 @@ pub struct Input<'a> {
     pub partitions: Option<&'a [Partition]>,
     /// `None` if they are not known. Nodes that Slurm shows as reserved wait then.
     pub reservations: Option<&'a [Reservation]>,
+    /// Jobs that qualify waves, with those that have ended lately. `None` if they are not known. Nothing is concluded
+    /// about them then.
+    pub runs: Option<&'a [JobRun]>,
     /// Strategies by rollout. A rollout without one, or whose strategy cannot be read, requests nothing.
     pub strategies: &'a BTreeMap<String, Result<Strategy, String>>,
     pub limits: &'a Limits,
@@ -239,7 +246,8 @@ impl<'a> Tick<'_, 'a> {
     fn settle(&mut self, rollout: &Rollout<'a>) {
         self.record_evidence(rollout);
         self.withdraw(rollout);
-        self.unreserve(rollout);
+        let held = self.qualify(rollout);
+        self.unreserve(rollout, &held);
         self.meet_deadlines(rollout);
         self.let_in(rollout);
         self.unstage(rollout);
@@ -268,7 +276,9 @@ impl<'a> Tick<'_, 'a> {
         }
         self.request(index, rollout, strategy, blocked.as_ref(), scopes, &mut waves);
         self.look_again(waves.opens_ms);
-        let blocked = blocked.or_else(|| waves.closed.clone());
+        let blocked = blocked
+            .or_else(|| qualification::why(rollout, self.cluster.now_ms))
+            .or_else(|| waves.closed.clone());
         self.summarize(rollout, Some(&waves), blocked);
     }
 
@@ -322,7 +332,9 @@ impl<'a> Tick<'_, 'a> {
     /// Returns whether nothing of a rollout is left in Slurm for a node, whatever its journal has.
     fn has_no_trace_left(&self, member: &Member<'a>, rollout: &str) -> bool {
         let are_known = self.cluster.input.reservations.is_some();
-        let is_unreserved = are_known && self.cluster.our_reservation(rollout, member.name).is_none();
+        let is_unreserved = are_known
+            && self.cluster.our_reservation(rollout, member.name).is_none()
+            && !self.cluster.is_in_reserved_wave(rollout, member.name);
         !member.is_queued() && !member.has_our_drain(rollout) && (!member.record.reserved || is_unreserved)
     }
 

@@ -6,7 +6,7 @@ use crate::strategy::Down;
 use rollout_core::agent::phase::Phase;
 use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::ROUNDING_MS;
-use rollout_core::rollout::journal::{KeptOut, NodeRecord, Progress};
+use rollout_core::rollout::journal::{KeptOut, NodeRecord, Outcome, Progress, Qualification};
 use rollout_core::slurm::availability::Unavailable;
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::Reason;
@@ -42,6 +42,8 @@ pub enum Failure {
     Refused,
     /// It rebooted and got no order.
     NoOrder,
+    /// It is updated, and the job that was to qualify it did not succeed.
+    NotQualified,
 }
 
 /// The reason for leaving a node out.
@@ -87,6 +89,7 @@ impl<'a> Member<'a> {
         let info = cluster.node(name);
         let (standing, since_ms) = match record.progress {
             _ if !owns(cluster, rollout, name) => (Standing::Skipped(Skip::Superseded), record.since_ms),
+            Progress::Seen(Phase::Updated) => of_updated(record),
             Progress::Seen(phase) => (of_phase(phase), record.since_ms),
             Progress::Ordered => (Standing::Out, record.since_ms),
             Progress::Lost => (Standing::Failed(Failure::Lost), record.since_ms),
@@ -106,6 +109,9 @@ impl<'a> Member<'a> {
 
     /// Returns whether the node is out through this rollout.
     fn is_out_through(&self, rollout: &str) -> bool {
+        if self.is_reserved_to_qualify() {
+            return true;
+        }
         match self.standing {
             Standing::Requested | Standing::Out | Standing::Failed(Failure::Held | Failure::Lost) => true,
             Standing::Skipped(Skip::Superseded | Skip::Asleep | Skip::NoNode) => false,
@@ -119,6 +125,21 @@ impl<'a> Member<'a> {
                 self.info.is_some_and(|info| unavailable(info).is_some() && is_of_our_reboot(rollout, info))
             }
         }
+    }
+
+    /// Returns whether the node may be in the reservation of those that qualify a wave.
+    pub(crate) fn is_reserved_to_qualify(&self) -> bool {
+        self.record.reserved && self.record.qualification.is_some()
+    }
+
+    /// Returns the qualification of a node that is reserved for it, until it is over.
+    pub(crate) fn pending_qualification(&self) -> Option<&'a Qualification> {
+        self.record.qualification.as_ref().filter(|known| self.record.reserved && known.is_pending())
+    }
+
+    /// Returns the error of a node that failed.
+    pub(crate) fn error(&self) -> Option<&'a str> {
+        self.record.qualification_failure().or(self.record.why.as_deref())
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -168,6 +189,17 @@ fn was_let_in(cluster: &Cluster<'_>, kept_out: &KeptOut, info: Option<&NodeInfo>
 fn is_of_our_reboot(rollout: &str, info: &NodeInfo) -> bool {
     let reason = info.reason.as_deref().unwrap_or_default();
     info.has("REBOOT_ISSUED") || is_ours(rollout, info) || Reason::classify(reason).is_of_a_reboot()
+}
+
+/// Returns the standing of a node whose agent has proven the update, and the start of it. One that qualifies a wave is out
+/// until that is over.
+fn of_updated(record: &NodeRecord) -> (Standing, u64) {
+    let Some(qualification) = &record.qualification else { return (Standing::Updated, record.since_ms) };
+    match &qualification.outcome {
+        None => (Standing::Out, record.since_ms),
+        Some(Outcome { at_ms, failure: None }) => (Standing::Updated, *at_ms),
+        Some(Outcome { at_ms, .. }) => (Standing::Failed(Failure::NotQualified), *at_ms),
+    }
 }
 
 fn of_phase(phase: Phase) -> Standing {

@@ -11,6 +11,7 @@ mod halt;
 mod jobs;
 mod preset;
 mod sequence;
+mod verify_job;
 mod waves;
 mod written;
 
@@ -19,6 +20,7 @@ pub use after::{UnknownAfter, check_known};
 pub use halt::Halt;
 pub use jobs::{Deadline, Jobs, Then, Wait};
 pub use sequence::Order;
+pub use verify_job::VerifyJob;
 pub use waves::Wave;
 
 use crate::exclusive::ExclusiveSet;
@@ -56,6 +58,8 @@ pub struct Strategy {
     /// The groups. No two have a node in common.
     pub groups: Vec<Group>,
     pub windows: Windows,
+    /// The job that qualifies the first nodes of each wave, if there is one: `[verify.job]`.
+    pub verify_job: Option<VerifyJob>,
 }
 
 /// The treatment of nodes that are down in Slurm.
@@ -79,6 +83,14 @@ struct Document {
     nodes: Option<String>,
     #[serde(default)]
     strategy: written::Written,
+    #[serde(default)]
+    verify: Verify,
+}
+
+/// The keys of `[verify]` that concern it.
+#[derive(Default, Deserialize)]
+struct Verify {
+    job: Option<verify_job::Written>,
 }
 
 /// Parses and checks the strategy in the text of a manifest, for the `nodes` of its rollout. Node sets must have been
@@ -92,7 +104,10 @@ pub fn of_manifest(text: &str, nodes: &NodeSet) -> Result<Strategy, ManifestErro
     }
     let document: Document = toml::from_str(text).map_err(|error| ManifestError::Toml(Box::new(error)))?;
     let written_nodes = document.nodes.as_deref().unwrap_or_default();
-    document.strategy.check(document.name.as_deref().unwrap_or_default(), written_nodes, nodes)
+    let name = document.name.as_deref().unwrap_or_default();
+    let strategy = document.strategy.check(name, written_nodes, nodes)?;
+    let verify_job = document.verify.job.map(|job| VerifyJob::check(job, &strategy)).transpose()?;
+    Ok(Strategy { verify_job, ..strategy })
 }
 
 impl Strategy {

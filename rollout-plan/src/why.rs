@@ -75,6 +75,18 @@ pub enum Why {
         node: String,
         state: String,
     },
+    /// Nodes qualify a wave, counted from 1, before users get them. `job` is their job, once Slurm shows it.
+    Qualification {
+        wave: u32,
+        nodes: String,
+        job: Option<u32>,
+    },
+    /// So many nodes are to qualify a wave together, and only some of them can go now.
+    Qualifiers {
+        wave: u32,
+        nodes: usize,
+        ready: usize,
+    },
     /// An admin is to approve the wave, which is over.
     Approval {
         wave: String,

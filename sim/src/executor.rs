@@ -287,6 +287,7 @@ impl World {
             }),
             partitions,
             reservations: usage.as_ref().and_then(|usage| usage.reservations.as_deref()),
+            runs: None,
             strategies: &self.store.strategies(),
             limits: &self.limits,
             visits: &BTreeMap::new(),
@@ -370,6 +371,8 @@ impl World {
                 self.slurm.news.push(News::NodeFreed);
                 Ok(())
             }
+            // No scenario qualifies waves: the model of slurmctld runs no job of ours.
+            Effect::ReserveWave { .. } | Effect::UnreserveWave { .. } | Effect::Submit { .. } => Ok(()),
             Effect::Cancel { nodes } => {
                 let nodes = self.slurm.indices(nodes);
                 self.slurm.cancel_reboot(&nodes, By::Us);

@@ -6,9 +6,12 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{JobEnd, Way};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::Reason;
-use rollout_core::slurm::reservations::name_of;
+use rollout_core::slurm::reservations::{name_of, name_of_job, name_of_wave};
 use rollout_host::run::RunError;
-use rollout_host::scontrol::{NewReservation, RebootRequest, ReservationFlag, Scontrol, SlurmError};
+use rollout_host::scontrol::{
+    NewJob, NewReservation, NodesChange, RebootRequest, ReservationChange, ReservationFlag, Scontrol,
+    SlurmError,
+};
 use rollout_plan::plan::{Effect, has_our_drain};
 
 /// Messages of Slurm's commands if slurmctld was not reached or did not answer (`src/common/slurm_errno.c`, 22.05 to
@@ -33,9 +36,27 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
     match effect {
         Effect::Request { nodes, way } => scontrol.reboot(nodes, request(rollout, *way)),
         Effect::Reserve { node, from_s, until_s } => {
-            reserve(scontrol, &name_of(rollout, node), node, (*from_s, *until_s))
+            let nodes: NodeSet = std::iter::once(node.clone()).collect();
+            reserve(scontrol, &name_of(rollout, node), &nodes, (Some(*from_s), *until_s), None)
         }
         Effect::Unreserve { node } => scontrol.delete_reservation(&name_of(rollout, node)),
+        Effect::ReserveWave { wave, nodes, until_s, user, exists } => {
+            let name = name_of_wave(rollout, *wave);
+            match exists {
+                true => extend(scontrol, &name, nodes, *until_s),
+                false => reserve(scontrol, &name, nodes, (None, *until_s), user.as_deref()),
+            }
+        }
+        Effect::UnreserveWave { wave } => scontrol.delete_reservation(&name_of_wave(rollout, *wave)),
+        Effect::Submit { wave, run, nodes, job } => scontrol.submit(&NewJob {
+            script: &job.script,
+            name: &name_of_job(rollout, *wave, *run),
+            reservation: &name_of_wave(rollout, *wave),
+            nodes,
+            time_limit: job.time_limit,
+            user: job.user.as_deref(),
+            options: &job.options,
+        }),
         Effect::Cancel { nodes } => scontrol.cancel_reboot(nodes),
         Effect::CancelKeepingDrain { nodes, reason } => scontrol.cancel_reboot_keeping_drain(nodes, reason),
         Effect::Drain { nodes, reason } => Ok(scontrol.drain(nodes, reason)?),
@@ -60,7 +81,13 @@ pub fn is_refusal(error: &SlurmError) -> bool {
 /// Returns whether an effect ends a request. It needs no other one to come first.
 #[must_use]
 pub fn withdraws(effect: &Effect) -> bool {
-    matches!(effect, Effect::Cancel { .. } | Effect::CancelKeepingDrain { .. } | Effect::Unreserve { .. })
+    matches!(
+        effect,
+        Effect::Cancel { .. }
+            | Effect::CancelKeepingDrain { .. }
+            | Effect::Unreserve { .. }
+            | Effect::UnreserveWave { .. }
+    )
 }
 
 /// Returns the effect in words, for the report of a failure.
@@ -73,7 +100,12 @@ pub fn describe(effect: &Effect) -> String {
         Effect::Cancel { nodes } | Effect::CancelKeepingDrain { nodes, .. } => {
             format!("reboot of {nodes} not cancelled")
         }
-        Effect::Drain { nodes, .. } => format!("{nodes} not drained until the update"),
+        Effect::ReserveWave { wave, nodes, .. } => format!("{nodes} not reserved to qualify wave {wave}"),
+        Effect::UnreserveWave { wave } => format!("reservation of wave {wave} not deleted"),
+        Effect::Submit { wave, nodes, .. } => {
+            format!("job that qualifies wave {wave} on {nodes} not submitted")
+        }
+        Effect::Drain { nodes, .. } => format!("{nodes} not drained"),
         Effect::Undrain { nodes, .. } => format!("drain of {nodes} not removed"),
         Effect::Warn { record, .. } => format!("users of job {record} not warned"),
         Effect::End { job, how } => format!("job {job} not {}", how.name()),
@@ -89,22 +121,29 @@ fn request(rollout: &str, way: Way) -> RebootRequest<'_> {
     }
 }
 
-/// Keeps users' jobs from starting on a node from a time on, in seconds since 1970. Jobs that run then go on.
+/// Keeps users' jobs from starting on nodes from a time on, in seconds since 1970, or from now on. Jobs that run then go
+/// on. Jobs of root, of SlurmUser and of `user` may use the reservation.
 fn reserve(
     scontrol: &Scontrol,
     name: &str,
-    node: &str,
-    (from_s, until_s): (u64, u64),
+    nodes: &NodeSet,
+    (from_s, until_s): (Option<u64>, u64),
+    user: Option<&str>,
 ) -> Result<(), SlurmError> {
-    let nodes: NodeSet = std::iter::once(node.to_owned()).collect();
     scontrol.create_reservation(&NewReservation {
         name,
-        nodes: &nodes,
-        users: "root",
-        start_s: Some(from_s),
+        nodes,
+        users: user.unwrap_or("root"),
+        start_s: from_s,
         end_s: until_s,
         flags: &[ReservationFlag::Maint, ReservationFlag::IgnoreJobs],
     })
+}
+
+/// Sets the nodes of a reservation and its end, in seconds since 1970.
+fn extend(scontrol: &Scontrol, name: &str, nodes: &NodeSet, until_s: u64) -> Result<(), SlurmError> {
+    let nodes = Some(NodesChange::To(nodes));
+    scontrol.update_reservation(name, ReservationChange { nodes, end_s: Some(until_s) })
 }
 
 /// Removes the drain of nodes that still have one of ours. Those that are down get their earlier Reason back.

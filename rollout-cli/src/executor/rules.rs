@@ -136,6 +136,7 @@ impl Rules {
             jobs: usage.jobs(),
             partitions: usage.partitions.as_deref(),
             reservations: usage.reservations.as_deref(),
+            runs: usage.runs.as_deref(),
             strategies: &self.strategies,
             limits: &self.limits,
             visits: &self.visits,

@@ -1,16 +1,20 @@
 //! Jobs, partitions and reservations, as Slurm shows them.
 
+use rollout_core::controller::snapshot::{RolloutState, Snapshot};
+use rollout_core::rollout::journal::NodeRecord;
 use rollout_core::slurm::config::SlurmConfig;
-use rollout_core::slurm::jobs::{Job, JobEnds};
+use rollout_core::slurm::jobs::{Job, JobEnds, JobRun};
 use rollout_core::slurm::parsed::Parsed;
 use rollout_core::slurm::partitions::Partition;
-use rollout_core::slurm::reservations::Reservation;
+use rollout_core::slurm::reservations::{Reservation, name_of_job};
 use rollout_host::scontrol::Scontrol;
 use rollout_plan::budget::Settings;
 use rollout_plan::plan::KnownJobs;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 const RESERVATIONS: &str = "reservations";
+const RUNS: &str = "qualification jobs";
 
 /// The use of the cluster. What could not be read, or not in full, is `None`: nothing that needs it is decided then.
 #[derive(Debug, Default)]
@@ -18,6 +22,8 @@ pub struct Usage {
     jobs: Option<(Vec<Job>, JobEnds)>,
     pub partitions: Option<Vec<Partition>>,
     pub reservations: Option<Vec<Reservation>>,
+    /// Jobs that qualify waves.
+    pub runs: Option<Vec<JobRun>>,
     config: Option<SlurmConfig>,
     /// The reasons for which a part is missing.
     pub trouble: Vec<String>,
@@ -40,6 +46,17 @@ impl Usage {
         let before = not_known(RESERVATIONS);
         self.trouble.retain(|line| !line.starts_with(&before));
         self.reservations = self.complete(RESERVATIONS, scontrol.show_reservations());
+    }
+
+    /// Reads the jobs that qualify waves. Slurm is not asked if there is none.
+    pub fn read_runs(&mut self, scontrol: &Scontrol, snapshot: &Snapshot) {
+        let before = not_known(RUNS);
+        self.trouble.retain(|line| !line.starts_with(&before));
+        let names = names_of_runs(snapshot);
+        self.runs = match names.is_empty() {
+            true => None,
+            false => self.complete(RUNS, scontrol.runs(&names)),
+        };
     }
 
     /// Asks Slurm for its settings alone. The rest is missing.
@@ -87,6 +104,18 @@ impl Usage {
     fn missing(&mut self, what: &str, why: &impl Display) {
         self.trouble.push(format!("{}{why}", not_known(what)));
     }
+}
+
+/// Returns the names of the jobs that may still qualify a wave, or must be cancelled.
+fn names_of_runs(snapshot: &Snapshot) -> Vec<String> {
+    let of = |rollout: &RolloutState, record: &NodeRecord| {
+        let qualification = record.qualification.as_ref().filter(|_| record.reserved)?;
+        Some(name_of_job(&rollout.id, qualification.wave, qualification.run?.id))
+    };
+    let rollouts = snapshot.rollouts.iter();
+    let records = rollouts.flat_map(|rollout| rollout.records.values().map(move |record| (rollout, record)));
+    let names: BTreeSet<String> = records.filter_map(|(rollout, record)| of(rollout, record)).collect();
+    names.into_iter().collect()
 }
 
 fn not_known(what: &str) -> String {

@@ -8,6 +8,7 @@
 mod failed_before;
 mod jobs;
 mod killed;
+mod qualified;
 mod reserved;
 mod several;
 mod shown;

@@ -34,11 +34,12 @@ impl Site {
             fs::create_dir(path.join(name)).unwrap();
         }
         let script = include_str!("slurm.sh").replace("DIR", &path.display().to_string());
-        for name in ["scontrol", "squeue"] {
+        for name in ["scontrol", "squeue", "sbatch", "scancel"] {
             let program = path.join("bin").join(name);
             rollout_host::durable::replace(&program, script.as_bytes(), 0o755).unwrap();
         }
         fs::write(path.join("jobs"), "").unwrap();
+        fs::write(path.join("runs"), "").unwrap();
         fs::write(path.join("calls"), "").unwrap();
         fs::write(path.join("resume-timeout"), "INFINITE").unwrap();
         let config = format!(

@@ -1,10 +1,13 @@
 #!/bin/sh
-# Stands in for scontrol and squeue. Knows the nodes n1, n2 ... and keeps their state below DIR.
+# Stands in for scontrol, squeue, sbatch and scancel. Knows the nodes n1, n2 ... and keeps their state below DIR.
 d=DIR
 echo "${0##*/} $*" >>"$d/calls"
 if [ "${0##*/}" = squeue ]; then
     [ ! -e "$d/no-jobs" ] || exit 1
-    cat "$d/jobs"
+    case "$*" in
+    *--name=*) cat "$d/runs" ;;
+    *) cat "$d/jobs" ;;
+    esac
     exit
 fi
 
@@ -27,6 +30,29 @@ die() {
         exit 1
     fi
 }
+
+if [ "${0##*/}" = sbatch ]; then
+    die before
+    if [ -e "$d/refuse-job" ]; then
+        echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2
+        exit 1
+    fi
+    for word; do
+        case $word in
+        --job-name=*) name=${word#*=} ;;
+        --reservation=*) reservation=${word#*=} ;;
+        esac
+    done
+    job=$(($(wc -l <"$d/runs") + 1))
+    echo "$job|RUNNING|None|$reservation|$name" >>"$d/runs"
+    echo "$job"
+    die after
+    exit
+fi
+if [ "${0##*/}" = scancel ]; then
+    sed -i "s/^$1|[A-Z]*|/$1|CANCELLED|/" "$d/runs"
+    exit
+fi
 
 set_node() {
     printf %s "$2" >"$d/nodes/.$1" && mv "$d/nodes/.$1" "$d/nodes/$1"
@@ -72,6 +98,7 @@ case "$1 $2" in
         case $word in
         reservationname=*) name=${word#*=} ;;
         starttime=uts*) start=${word#*uts} ;;
+        starttime=now) start=$(date +%s) ;;
         endtime=uts*) end=${word#*uts} ;;
         nodes=*) nodes=${word#*=} ;;
         esac
@@ -82,6 +109,11 @@ case "$1 $2" in
     fi
     echo "$start $end $nodes" >"$d/$name" && mv "$d/$name" "$d/reservations/$name"
     die after
+    ;;
+'update reservationname='*)
+    name=${2#*=} nodes=${3#*=} end=${4#*uts}
+    read -r start rest <"$d/reservations/$name" || exit 1
+    echo "$start $end $nodes" >"$d/$name" && mv "$d/$name" "$d/reservations/$name"
     ;;
 'delete reservationname='*)
     die before

@@ -101,7 +101,11 @@ impl RolloutState {
     /// Returns whether a node failed so recently that the planner may not have counted it for a halt yet.
     #[must_use]
     pub fn may_be_halted(&self, now_ms: u64) -> bool {
-        let is_recent = |record: &NodeRecord| now_ms <= record.since_ms.saturating_add(COUNTED_WITHIN_MS);
+        let outcome_ms = |record: &NodeRecord| Some(record.qualification.as_ref()?.outcome.as_ref()?.at_ms);
+        let is_recent = |record: &NodeRecord| {
+            let failed_ms = outcome_ms(record).map_or(record.since_ms, |at_ms| at_ms.max(record.since_ms));
+            now_ms <= failed_ms.saturating_add(COUNTED_WITHIN_MS)
+        };
         let runs = matches!(self.conduct.state, ConductState::Running | ConductState::Paused { .. });
         runs && self.records.values().any(|record| has_failed(record) && is_recent(record))
     }
@@ -114,7 +118,7 @@ impl RolloutState {
 /// Returns whether a node failed since its rollout was started or last resumed.
 fn has_failed(record: &NodeRecord) -> bool {
     let failed = matches!(record.progress, Progress::Lost | Progress::Seen(Phase::RolledBack | Phase::Held));
-    failed && !record.forgiven
+    (failed || record.qualification_failure().is_some()) && !record.forgiven
 }
 
 impl<'a> RecordOf<'a> {

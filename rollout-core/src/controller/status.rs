@@ -7,7 +7,7 @@ use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
 use crate::protocol::answer::{AgentStatus, OrderStatus};
 use crate::rollout::image::{Image, Running};
-use crate::rollout::journal::{NodeRecord, Progress, Restoration};
+use crate::rollout::journal::{NodeRecord, Progress, Qualification, Restoration};
 use crate::slurm::node::NodeInfo;
 use crate::slurm::reason;
 use crate::text::with_notes;
@@ -185,6 +185,9 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
         let why = reason::cause(info.reason.as_deref());
         status.phase = DisplayPhase::Failed;
         status.note = Some(format!("Slurm refuses its registration: {why}"));
+    }
+    if let Some(note) = record.qualification.as_ref().and_then(Qualification::note) {
+        status.note = Some(status.note.map_or(note.clone(), |before| format!("{before}; {note}")));
     }
     if let Some(drain) = node.snapshot().drains.get(node.name) {
         let by = drain.by.as_deref().unwrap_or("somebody");

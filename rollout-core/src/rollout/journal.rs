@@ -10,12 +10,16 @@
 
 mod conduct;
 mod entry;
+mod progress;
+mod qualification;
 mod record;
 mod request;
 
 pub use conduct::{Conduct, ConductState, JobEnd, JobRecord, JournalState};
 pub use entry::{Booted, Entry, Line, lines};
-pub use record::{BootChange, NodeRecord, NodeRecords, Progress, Restoration, replay, replay_line};
+pub use progress::Progress;
+pub use qualification::{Outcome, Qualification, Run};
+pub use record::{BootChange, NodeRecord, NodeRecords, Restoration, replay, replay_line};
 pub use request::{KeptOut, Request, Way};
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::rollout::image::Image;
 use crate::rollout::kernel_args::{self, KernelArgs};
 use crate::time_limit::TimeLimit;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -128,6 +128,19 @@ pub struct Verify {
     /// Fate of the node once its changes are undone, if applying or verifying failed.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// The job that qualifies the first nodes of a wave. rollout-plan alone knows its keys.
+    #[serde(default, skip_serializing)]
+    pub job: PassedOver,
+}
+
+/// A part of a manifest that no order carries, and that is not read here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PassedOver;
+
+impl<'de> Deserialize<'de> for PassedOver {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// Fate of a node whose changes were undone.
@@ -156,6 +169,7 @@ impl Default for Verify {
             command_timeout: None,
             registration_timeout: default_registration_timeout(),
             on_failure: OnFailure::default(),
+            job: PassedOver,
         }
     }
 }
@@ -210,7 +224,7 @@ struct Written {
     verify: Verify,
     /// The order in which nodes are taken. An order does not carry it, and rollout-plan alone knows its keys.
     #[serde(default, rename = "strategy")]
-    _strategy: IgnoredAny,
+    _strategy: PassedOver,
 }
 
 impl Manifest {

@@ -35,8 +35,27 @@ pub fn name_of(rollout: &str, node: &str) -> String {
     format!("{OURS}{rollout}@{node}")
 }
 
+/// Returns the name of the reservation of the nodes that qualify a wave of a rollout, counted from 1. It is no name of a
+/// node's reservation, since a NodeName contains no `@`.
+#[must_use]
+pub fn name_of_wave(rollout: &str, wave: u32) -> String {
+    format!("{OURS}{rollout}@@{wave}")
+}
+
+/// Returns the name of a job that qualifies a wave in that reservation. `run` tells it from other ones.
+#[must_use]
+pub fn name_of_job(rollout: &str, wave: u32, run: u64) -> String {
+    format!("{}.{run}", name_of_wave(rollout, wave))
+}
+
+/// Returns the wave of a rollout for which a reservation has this name.
+#[must_use]
+pub fn wave_of(name: &str, rollout: &str) -> Option<u32> {
+    name.strip_prefix(OURS)?.strip_prefix(rollout)?.strip_prefix("@@")?.parse().ok()
+}
+
 impl Reservation {
-    /// Returns whether its name is one that [`name_of`] makes.
+    /// Returns whether its name is one that [`name_of`] or [`name_of_wave`] makes.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.name.starts_with(OURS) && self.name.contains('@')
@@ -148,6 +167,19 @@ BurstBuffer=(null) MaxStartDelay=(null) Comment=for Users=nobody Nodes=cn09";
             assert!(reservation.is_ours(), "{name}");
         }
         assert!(!parse_reservations(OLD).items[0].is_ours());
+    }
+
+    #[test]
+    fn the_reservation_of_a_wave_is_that_of_no_node_and_no_other_wave() {
+        let name = name_of_wave("a@2", 11);
+        assert_eq!((name.as_str(), wave_of(&name, "a@2")), ("slurm-rollout-a@2@@11", Some(11)));
+        for other in ["a", "a@", "a@2@", "b@2", ""] {
+            assert_eq!(wave_of(&name, other), None, "{other}");
+        }
+        assert_eq!(wave_of(&name_of("a", "n1"), "a"), None);
+        assert_eq!(name_of_job("a@2", 11, 5), "slurm-rollout-a@2@@11.5");
+        let reservation = parse_reservations(&OLD.replace("=old ", &format!("={name} "))).items.remove(0);
+        assert!(reservation.is_ours());
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub fn conduct() -> impl Strategy<Value = Entry> {
         nodes().prop_map(|nodes| Entry::RequestTaken { nodes }),
         (nodes(), why()).prop_map(|(nodes, why)| Entry::Withdrawing { nodes, why }),
         nodes().prop_map(|nodes| Entry::Unreserved { nodes }),
+        qualification(),
+        qualification(),
         (nodes(), why(), any::<bool>()).prop_map(|(nodes, why, cancelled)| Entry::Withdrawn {
             nodes,
             why,
@@ -106,6 +108,19 @@ pub fn conduct() -> impl Strategy<Value = Entry> {
         (0..3_u32, nodes()).prop_map(|(job, nodes)| Entry::JobWarned { job, nodes }),
         (0..3_u32, nodes(), how).prop_map(|(job, nodes, how)| Entry::JobEnded { job, nodes, how }),
     ]
+}
+
+/// Returns lines about the qualification of waves.
+fn qualification() -> impl Strategy<Value = Entry> {
+    (nodes(), 1..3_u32, 0..9_u64, why()).prop_flat_map(|(nodes, wave, run, why)| {
+        prop::sample::select(vec![
+            Entry::ToQualify { nodes: nodes.clone(), wave },
+            Entry::Qualifying { nodes: nodes.clone(), wave, run },
+            Entry::QualificationJob { nodes: nodes.clone(), job: wave },
+            Entry::Qualified { nodes: nodes.clone(), wave },
+            Entry::NotQualified { nodes, wave, why },
+        ])
+    })
 }
 
 /// Returns whether earlier versions skip the line.
@@ -125,6 +140,11 @@ pub fn is_conduct(entry: &Entry) -> bool {
             | Entry::KeptOut { .. }
             | Entry::LetIn { .. }
             | Entry::Unreserved { .. }
+            | Entry::ToQualify { .. }
+            | Entry::Qualifying { .. }
+            | Entry::QualificationJob { .. }
+            | Entry::Qualified { .. }
+            | Entry::NotQualified { .. }
             | Entry::JobWarned { .. }
             | Entry::JobEnded { .. }
     )

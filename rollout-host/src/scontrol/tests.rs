@@ -15,7 +15,7 @@ impl Fake {
              for argument; do printf ' [%s]' \"$argument\" >>$calls; done\necho >>$calls\ncat >>$calls\n{body}\n",
             calls.display()
         );
-        for name in ["scontrol", "squeue", "scancel"] {
+        for name in ["scontrol", "squeue", "scancel", "sbatch"] {
             durable::replace(&dir.path().join(name), script.as_bytes(), 0o755).unwrap();
         }
         Self(dir)
@@ -254,4 +254,52 @@ fn a_command_that_hangs_is_ended() {
     let scontrol = fake.scontrol().within(Duration::from_millis(300));
     let error = scontrol.reboot(&set("cn1"), RebootRequest::KeepingDrain).unwrap_err();
     assert!(matches!(error, SlurmError::Run(RunError::TimedOut { .. })), "{error}");
+}
+
+#[test]
+fn a_job_of_ours_is_submitted_without_a_shell() {
+    let fake = Fake::running("echo 7");
+    let options = ["--exclusive".to_owned(), "--partition=gpu".to_owned()];
+    let nodes = set("cn[01-02]");
+    let job = NewJob {
+        script: "/etc/site/qualify.sh",
+        name: "slurm-rollout-a@@1.5",
+        reservation: "slurm-rollout-a@@1",
+        nodes: &nodes,
+        time_limit: Duration::from_secs(90),
+        user: Some("hpc"),
+        options: &options,
+    };
+    fake.scontrol().submit(&job).unwrap();
+    assert_eq!(
+        fake.calls(),
+        "sbatch [--chdir=/] [--output=/dev/null] [--exclusive] [--partition=gpu] [--uid=hpc] [--parsable] \
+         [--no-requeue] [--job-name=slurm-rollout-a@@1.5] [--reservation=slurm-rollout-a@@1] [--nodes=2] \
+         [--nodelist=cn[01-02]] [--time=2] [/etc/site/qualify.sh]\n"
+    );
+    let flag = ["gpu".to_owned()];
+    for refused in [
+        NewJob { script: "qualify.sh", ..job },
+        NewJob { script: "--wrap=id", ..job },
+        NewJob { name: "a b", ..job },
+        NewJob { reservation: "a,b", ..job },
+        NewJob { user: Some("-1"), ..job },
+        NewJob { options: &flag, ..job },
+    ] {
+        assert!(fake.scontrol().submit(&refused).is_err(), "{refused:?}");
+    }
+    assert_eq!(fake.calls(), "", "nothing that is refused is run");
+}
+
+#[test]
+fn jobs_of_ours_are_found_by_their_names() {
+    let fake = Fake::running("echo '7|COMPLETED|None|slurm-rollout-a@@1|slurm-rollout-a@@1.5'");
+    let names = ["slurm-rollout-a@@1.5".to_owned(), "slurm-rollout-b@@2.6".to_owned()];
+    let runs = fake.scontrol().runs(&names).unwrap();
+    assert!(runs.is_complete() && runs.items[0].has_succeeded(), "{runs:?}");
+    assert_eq!(
+        fake.calls(),
+        "squeue [-h] [-a] [-t] [all] [-o] [%A|%T|%r|%v|%j] [--name=slurm-rollout-a@@1.5,slurm-rollout-b@@2.6]\n"
+    );
+    assert!(fake.scontrol().runs(&["a,b".to_owned()]).is_err());
 }

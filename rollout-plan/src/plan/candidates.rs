@@ -21,6 +21,8 @@ pub(super) struct Candidates<'b, 'a> {
     pub(super) strategy: &'a Strategy,
     /// The end of the window that is open, in milliseconds since 1970. `None` if there is no window.
     pub(super) closes_ms: Option<u64>,
+    /// The qualification that comes before all other nodes of the rollout.
+    pub(super) qualification: Option<Why>,
 }
 
 impl<'a> Candidates<'_, 'a> {
@@ -53,7 +55,9 @@ impl<'a> Candidates<'_, 'a> {
             return Err(why);
         }
         let wait = self.strategy.jobs.wait;
-        if wait == Wait::Asap || free == Free::Now && is_idle(info) {
+        // The nodes that qualify a wave are reserved from now on.
+        let is_reserved = member.pending_qualification().is_some();
+        if wait == Wait::Asap || is_reserved || free == Free::Now && is_idle(info) {
             return Ok(Way::Asap);
         }
         let requested_ms =
@@ -109,7 +113,7 @@ impl<'a> Candidates<'_, 'a> {
     }
 
     /// Checks that no reservation of others has the node before it is back from a visit that begins at `from_ms`.
-    fn check_reservation(&self, info: &NodeInfo, from_ms: u64) -> Result<(), Why> {
+    pub(super) fn check_reservation(&self, info: &NodeInfo, from_ms: u64) -> Result<(), Why> {
         if self.cluster.input.reservations.is_none() {
             let is_reserved = info.has("RESERVED") || info.has("MAINTENANCE");
             let what = "reserved, and Slurm's reservations could not be read";
@@ -209,7 +213,7 @@ pub(super) fn explain(cluster: &Cluster<'_>, member: &Member<'_>) -> Why {
             let phase = phase.map(|order| order.phase.name().to_owned());
             Why::UnderWay { phase, since_ms: member.since_ms }
         }
-        Standing::Failed(failure) => Why::Failed { failure, error: member.record.why.clone() },
+        Standing::Failed(failure) => Why::Failed { failure, error: member.error().map(str::to_owned) },
         Standing::Skipped(skip) => {
             Why::Skipped { skip, kept_out: skip == Skip::Down && member.kept_out.is_some() }
         }

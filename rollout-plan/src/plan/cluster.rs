@@ -6,8 +6,8 @@ use rollout_core::slurm::availability::{Availability, Unavailable};
 use rollout_core::slurm::jobs::{FreeAt, Job, NoEnd, by_node, free_at};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::reason::{Reason, ReasonKind};
-use rollout_core::slurm::reservations::{Reservation, name_of};
-use std::collections::{BTreeMap, HashMap};
+use rollout_core::slurm::reservations::{Reservation, name_of, name_of_wave, wave_of};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Text of the Reason of nodes that are drained until their update.
 const KEPT_OUT: &str = "kept out of service until its update";
@@ -91,6 +91,27 @@ impl<'a> Cluster<'a> {
             return None;
         }
         self.ours.get(name_of(rollout, node).as_str()).copied()
+    }
+
+    /// Returns the reservation of the nodes that qualify a wave of a rollout.
+    pub(crate) fn reservation_of_wave(&self, rollout: &str, wave: u32) -> Option<&'a Reservation> {
+        if self.ours.is_empty() {
+            return None;
+        }
+        self.ours.get(name_of_wave(rollout, wave).as_str()).copied()
+    }
+
+    /// Returns the waves of a rollout with such a reservation.
+    pub(crate) fn reserved_waves(&self, rollout: &str) -> BTreeSet<u32> {
+        self.ours.keys().filter_map(|name| wave_of(name, rollout)).collect()
+    }
+
+    /// Returns whether a node is in such a reservation.
+    pub(crate) fn is_in_reserved_wave(&self, rollout: &str, node: &str) -> bool {
+        let has_node = |(name, reservation): (&&str, &&Reservation)| {
+            wave_of(name, rollout).is_some() && reservation.nodes.contains(node)
+        };
+        self.ours.iter().any(has_node)
     }
 
     /// Returns whether a rollout may have left its name as the Reason of a node.

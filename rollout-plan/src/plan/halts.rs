@@ -60,8 +60,8 @@ fn most_common_error(failed: &[&Member<'_>]) -> Option<(String, usize)> {
 
 /// Returns the error of a failed node, or the kind of its failure.
 fn error_of(member: &Member<'_>) -> String {
-    match (&member.record.why, member.standing) {
-        (Some(why), _) => why.clone(),
+    match (member.error(), member.standing) {
+        (Some(why), _) => why.to_owned(),
         (None, Standing::Failed(failure)) => name_of_failure(failure).to_owned(),
         (None, _) => String::new(),
     }

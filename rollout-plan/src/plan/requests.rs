@@ -6,6 +6,7 @@ use super::candidates::{Candidates, Preference, explain, jobs};
 use super::cluster::{Free, is_idle, unavailable};
 use super::deadlines::latest_free;
 use super::evidence::is_cancelled;
+use super::qualification::{self, explain_with_qualification};
 use super::rollouts::Rollout;
 use super::scopes::Scopes;
 use super::step::{Effect, Step};
@@ -25,14 +26,14 @@ use std::time::Duration;
 type Requests = BTreeMap<(Way, Option<String>), Vec<String>>;
 
 /// A unit that can go, with the nodes that are requested now.
-struct Candidate<'b, 'a> {
+pub(super) struct Candidate<'b, 'a> {
     preference: Preference,
-    unit: &'b Unit<'a>,
-    goes: Goes<'b, 'a>,
+    pub(super) unit: &'b Unit<'a>,
+    pub(super) goes: Goes<'b, 'a>,
 }
 
 /// The next step of a unit when its turn comes.
-enum Goes<'b, 'a> {
+pub(super) enum Goes<'b, 'a> {
     /// These nodes are requested.
     Request(Vec<(&'b Member<'a>, Way)>),
     /// These nodes of a group stop taking jobs, before its first ones are requested.
@@ -56,7 +57,8 @@ impl<'a> Tick<'_, 'a> {
         if let Some(closes_ms) = closes_ms {
             self.look_again(Some(closes_ms.saturating_sub(rollout.visit_ms()).saturating_add(1)));
         }
-        let candidates = Candidates { cluster: self.cluster, rollout, strategy, closes_ms };
+        let qualification = qualification::why(rollout, self.cluster.now_ms);
+        let candidates = Candidates { cluster: self.cluster, rollout, strategy, closes_ms, qualification };
         self.explain_others(&candidates);
         self.repeat(&candidates);
         self.reserve_again(&candidates);
@@ -64,6 +66,9 @@ impl<'a> Tick<'_, 'a> {
         let mut ready = self.ready(&candidates, blocked, waves);
         if strategy.order == Order::SoonestFree {
             ready.sort_by_key(|candidate| candidate.preference);
+        }
+        if let Some(job) = &strategy.verify_job {
+            ready = self.qualify_first(index, &candidates, job, ready, (scopes, waves));
         }
         for candidate in &ready {
             self.take(index, rollout, candidate, (scopes, waves), &mut requests);
@@ -113,7 +118,7 @@ impl<'a> Tick<'_, 'a> {
         for member in rollout.members.iter().filter(|member| member.standing != Standing::Updated) {
             match member.standing {
                 Standing::Waiting | Standing::Requested => self.wait(member.name, blocked.clone()),
-                _ => self.wait(member.name, explain(self.cluster, member)),
+                _ => self.wait(member.name, explain_with_qualification(self.cluster, rollout, member)),
             }
         }
     }
@@ -132,7 +137,7 @@ impl<'a> Tick<'_, 'a> {
                     None if member.is_queued() => jobs(self.cluster, member),
                     None => Why::Now,
                 },
-                _ => explain(self.cluster, member),
+                _ => explain_with_qualification(self.cluster, candidates.rollout, member),
             };
             self.wait(member.name, why);
         }
@@ -188,6 +193,7 @@ impl<'a> Tick<'_, 'a> {
                 continue;
             }
             let turn = waves.blocks_unit(waiting.iter().map(|member| member.name));
+            let turn = turn.map(|turn| candidates.qualification.clone().unwrap_or(turn));
             if let Some(why) = blocked.cloned().or(turn) {
                 waiting.iter().for_each(|member| self.wait(member.name, why.clone()));
                 continue;

@@ -4,15 +4,16 @@
 //! Afterwards it is deleted: Slurm starts nothing on a node that it has handed over, and one that is back must take
 //! jobs at once. The journal has the request before the reservation exists, and the end after it is gone.
 
-use super::Tick;
 use super::candidates::Candidates;
 use super::deadlines::reserved_from;
 use super::evidence::is_gone;
 use super::rollouts::Rollout;
 use super::step::{Effect, Step};
+use super::{IN_FLIGHT_MS, Tick};
 use crate::standing::{Member, Standing};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, Request, Way};
+use std::collections::HashSet;
 
 /// Time that a reservation lasts beyond the latest end of the jobs, in seconds. If it is left behind, the node takes
 /// jobs again afterwards. If its request still waits then, it is created anew.
@@ -20,7 +21,8 @@ const LASTS_S: u64 = 30 * 60;
 
 impl<'a> Tick<'_, 'a> {
     /// Deletes reservations that are no longer needed, and records those that are gone.
-    pub(super) fn unreserve(&mut self, rollout: &Rollout<'a>) {
+    /// Those of the nodes that qualify a wave are left to [`Tick::qualify`], which returns `held`.
+    pub(super) fn unreserve(&mut self, rollout: &Rollout<'a>, held: &HashSet<&'a str>) {
         if self.cluster.input.reservations.is_none() {
             return;
         }
@@ -34,7 +36,7 @@ impl<'a> Tick<'_, 'a> {
             if self.cluster.our_reservation(rollout.id(), member.name).is_some() {
                 let effect = Some(Effect::Unreserve { node: member.name.to_owned() });
                 self.push(Step { rollout: rollout.id().to_owned(), before: None, effect, after: None });
-            } else if member.record.reserved && !may_return {
+            } else if member.record.reserved && !may_return && !self.may_be_in_wave(rollout, member, held) {
                 gone.push(member.name.to_owned());
             }
         }
@@ -69,6 +71,17 @@ impl<'a> Tick<'_, 'a> {
         let from_s = reserved_from(cluster, candidates.strategy, free, requested_ms)?.div_ceil(1000);
         let until_s = from_s.saturating_add(LASTS_S);
         Some(Effect::Reserve { node: member.name.to_owned(), from_s, until_s })
+    }
+
+    /// Returns whether a node is in the reservation of those that qualify a wave, or may still be put into it.
+    fn may_be_in_wave(&self, rollout: &Rollout<'a>, member: &Member<'a>, held: &HashSet<&'a str>) -> bool {
+        // One with an outcome was in it when its job was submitted.
+        let chosen_ms = member.pending_qualification().map(|known| known.since_ms);
+        let is_in_flight =
+            chosen_ms.is_some_and(|at_ms| self.cluster.now_ms <= at_ms.saturating_add(IN_FLIGHT_MS));
+        is_in_flight
+            || held.contains(member.name)
+            || self.cluster.is_in_reserved_wave(rollout.id(), member.name)
     }
 
     /// Returns whether the request of a node waits for the end of its jobs, and goes on to.

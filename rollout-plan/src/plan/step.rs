@@ -1,5 +1,6 @@
 //! Steps: a journal line, and its effect in Slurm.
 
+use crate::strategy::VerifyJob;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, JobEnd, Way};
 use rollout_core::slurm::jobs::JobId;
@@ -34,6 +35,15 @@ pub enum Effect {
     Reserve { node: String, from_s: u64, until_s: u64 },
     /// Delete that reservation.
     Unreserve { node: String },
+    /// Reserve the nodes that qualify a wave, from now on, with the name that
+    /// [`name_of_wave`](rollout_core::slurm::reservations::name_of_wave) makes. If the reservation exists, its nodes and
+    /// its end are set.
+    ReserveWave { wave: u32, nodes: NodeSet, until_s: u64, user: Option<String>, exists: bool },
+    /// Delete that reservation.
+    UnreserveWave { wave: u32 },
+    /// Submit the job that qualifies these nodes, in that reservation, with the name that
+    /// [`name_of_job`](rollout_core::slurm::reservations::name_of_job) makes.
+    Submit { wave: u32, run: u64, nodes: NodeSet, job: VerifyJob },
     /// Cancel requests that Slurm has not issued.
     Cancel { nodes: NodeSet },
     /// The same for nodes that must stay drained, with this Reason.

@@ -101,6 +101,16 @@ impl<'a> Waves<'a> {
         self.room = self.room.saturating_sub(taken.count());
     }
 
+    /// Returns the number of the current wave, counted from 1.
+    pub(crate) fn current_number(&self) -> u32 {
+        u32::try_from(self.current).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Returns the number of nodes that the current wave may still take. `None` if it names its nodes.
+    pub(crate) fn room_left(&self) -> Option<usize> {
+        self.waves.get(self.current).is_none_or(|wave| wave.named.is_none()).then_some(self.room)
+    }
+
     /// Returns the number of waves.
     pub(crate) fn number(&self) -> usize {
         self.waves.len()

@@ -1,6 +1,7 @@
 use super::*;
 
 mod blocks;
+mod verify_job;
 mod waves;
 
 const HEAD: &str =

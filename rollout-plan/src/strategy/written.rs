@@ -76,6 +76,7 @@ impl Written {
             groups,
             never,
             nodes,
+            verify_job: None,
         })
     }
 }

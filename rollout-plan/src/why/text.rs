@@ -100,6 +100,18 @@ impl Text<'_> {
             Why::Approval { wave, number } => {
                 write!(f, "approval wanted after wave {number} ({wave})")
             }
+            Why::Qualification { wave, nodes, job: Some(job) } => {
+                write!(f, "waits for the qualification job {job} of wave {wave} ({nodes})")
+            }
+            Why::Qualification { wave, nodes, job: None } => {
+                write!(f, "waits until {nodes} can qualify wave {wave}")
+            }
+            Why::Qualifiers { wave, nodes: 1, .. } => {
+                write!(f, "a node is to qualify wave {wave} first, and none can now")
+            }
+            Why::Qualifiers { wave, nodes, ready } => {
+                write!(f, "{nodes} nodes are to qualify wave {wave} together first, and {ready} can now")
+            }
             Why::LaterWave { wave, number, of } => {
                 write!(f, "its turn comes after wave {number} of {of} ({wave})")
             }
@@ -196,6 +208,7 @@ pub(crate) fn name_of(failure: Failure) -> &'static str {
         Failure::Lost => "lost",
         Failure::Refused => "refused the order",
         Failure::NoOrder => "rebooted without an order",
+        Failure::NotQualified => "not qualified",
     }
 }
 

@@ -128,6 +128,16 @@ fn done(world: &World, effect: &Effect) -> String {
             let from_now = |s: &u64| s.saturating_sub(world.now_ms / 1000);
             format!("reserve {node} from +{} s to +{} s", from_now(from_s), from_now(until_s))
         }
+        Effect::ReserveWave { wave, nodes, until_s, user, exists } => {
+            let verb = if *exists { "change the reservation of" } else { "reserve for" };
+            let user = user.as_ref().map_or_else(String::new, |user| format!(" for {user}"));
+            let until_s = until_s.saturating_sub(world.now_ms / 1000);
+            format!("{verb} wave {wave}: {nodes} until +{until_s} s{user}")
+        }
+        Effect::UnreserveWave { wave } => format!("delete the reservation of wave {wave}"),
+        Effect::Submit { wave, nodes, job, .. } => {
+            format!("submit {} for wave {wave} on {nodes}", job.script)
+        }
         Effect::Unreserve { node } => format!("delete the reservation of {node}"),
         Effect::Cancel { nodes } => format!("cancel {nodes}"),
         Effect::CancelKeepingDrain { nodes, reason } => {

@@ -7,7 +7,8 @@
 //! | `features n1 a100` | features of nodes |
 //! | `drained n1 by bob: bad DIMM` | a drain that the state directory knows |
 //! | `job 7 R n[1-2] -1h +30m` | a job with its state, nodes, start and end; `none` is no limit |
-//! | `jobs unknown`, `partitions unknown`, `reservations unknown` | that Slurm was not asked for them |
+//! | `run 7 RUNNING driver 1 5` | a job with its state, that qualifies a wave of a rollout, with the number of its run |
+//! | `jobs unknown`, `partitions unknown`, `reservations unknown`, `runs unknown` | that Slurm was not asked for them |
 //! | `used 60` | percentage of their limits that jobs use |
 //! | `partition gpu n[1-8]` | |
 //! | `reservation tests n1 -1h +2h FLAG,… USERS` | |
@@ -26,10 +27,10 @@ use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
 use rollout_core::rollout::journal::{Entry, JobEnd, Line, Way};
 use rollout_core::slurm::drains::Drain;
-use rollout_core::slurm::jobs::parse_jobs;
+use rollout_core::slurm::jobs::{JobRun, parse_jobs};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::parse_partitions;
-use rollout_core::slurm::reservations::Reservation;
+use rollout_core::slurm::reservations::{Reservation, name_of_job, name_of_wave};
 use rollout_plan::limits::Limits;
 use rollout_plan::period::Period;
 use std::time::Duration;
@@ -109,6 +110,13 @@ fn fact(world: &mut World, line: &str, words: &[&str]) {
         ["jobs", "unknown"] => world.jobs = None,
         ["partitions", "unknown"] => world.partitions = None,
         ["reservations", "unknown"] => world.reservations = None,
+        ["runs", "unknown"] => world.runs = None,
+        ["run", job, state, rollout, wave, run] => {
+            let (job, wave, run) = (job.parse().unwrap(), wave.parse().unwrap(), run.parse().unwrap());
+            let (state, reason) = ((*state).to_owned(), "Reason".to_owned());
+            let (name, reservation) = (name_of_job(rollout, wave, run), name_of_wave(rollout, wave));
+            world.runs.as_mut().unwrap().push(JobRun { job, state, reason, reservation, name });
+        }
         ["used", percent] => world.used_percent = Some(percent.parse().unwrap()),
         ["partition", name, nodes] => {
             let parsed = parse_partitions(&format!("PartitionName={name} Nodes={nodes} State=UP\n"));
@@ -217,6 +225,17 @@ fn entry(words: &[&str]) -> Entry {
             Entry::KeptOut { nodes: set(nodes), reason }
         }
         ["unreserved", nodes] => Entry::Unreserved { nodes: set(nodes) },
+        ["to-qualify", nodes, wave] => Entry::ToQualify { nodes: set(nodes), wave: wave.parse().unwrap() },
+        ["qualifying", nodes, wave, run] => {
+            Entry::Qualifying { nodes: set(nodes), wave: wave.parse().unwrap(), run: run.parse().unwrap() }
+        }
+        ["qualification-job", nodes, job] => {
+            Entry::QualificationJob { nodes: set(nodes), job: job.parse().unwrap() }
+        }
+        ["qualified", nodes, wave] => Entry::Qualified { nodes: set(nodes), wave: wave.parse().unwrap() },
+        ["not-qualified", nodes, wave, why @ ..] => {
+            Entry::NotQualified { nodes: set(nodes), wave: wave.parse().unwrap(), why: why.join(" ") }
+        }
         ["warned", job, nodes] => Entry::JobWarned { job: job.parse().unwrap(), nodes: set(nodes) },
         ["ended", job, nodes] => {
             Entry::JobEnded { job: job.parse().unwrap(), nodes: set(nodes), how: JobEnd::Requeued }

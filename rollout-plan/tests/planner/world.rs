@@ -8,7 +8,7 @@ use rollout_core::rollout::journal::{Entry, JournalState, Line};
 use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::config::SlurmConfig;
 use rollout_core::slurm::drains::Drain;
-use rollout_core::slurm::jobs::{Job, JobEnds};
+use rollout_core::slurm::jobs::{Job, JobEnds, JobRun};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::Reservation;
@@ -38,6 +38,8 @@ pub struct World {
     pub used_percent: Option<u8>,
     pub partitions: Option<Vec<Partition>>,
     pub reservations: Option<Vec<Reservation>>,
+    /// `None` if they are not known.
+    pub runs: Option<Vec<JobRun>>,
     pub limits: Limits,
     pub rollouts: Vec<Written>,
     pub frozen: Option<Freeze>,
@@ -53,6 +55,7 @@ impl World {
             used_percent: None,
             partitions: Some(Vec::new()),
             reservations: Some(Vec::new()),
+            runs: Some(Vec::new()),
             limits: Limits::default(),
             rollouts: Vec::new(),
             frozen: None,
@@ -89,6 +92,7 @@ impl World {
             }),
             partitions: self.partitions.as_deref(),
             reservations: self.reservations.as_deref(),
+            runs: self.runs.as_deref(),
             strategies: &self.strategies(),
             limits: &self.limits,
             visits: &visits.collect(),

@@ -38,6 +38,8 @@ pub struct Conduct {
     pub by: String,
     /// Approved waves, counted from 1.
     pub approved: BTreeSet<u32>,
+    /// Waves whose first nodes have passed the qualification job, counted from 1.
+    pub qualified: BTreeSet<u32>,
     /// Time at which it was started or last resumed, in milliseconds since 1970. Boots before it are no failures.
     pub counted_from_ms: u64,
     /// Jobs whose users were warned, or that were ended.
@@ -133,6 +135,9 @@ impl Conduct {
             }
             (Entry::Approved { wave }, S::Running | S::Paused { .. } | S::Halted { .. }) => {
                 self.approved.insert(*wave);
+            }
+            (Entry::Qualified { wave, .. }, _) => {
+                self.qualified.insert(*wave);
             }
             (Entry::JobWarned { job, .. }, _) => {
                 self.jobs.insert(*job, JobRecord { warned_ms: Some(line.t_ms), ended: None });

@@ -203,6 +203,19 @@ pub enum Entry {
     LetIn { nodes: NodeSet },
     /// Slurm has no reservation of ours for these nodes any more.
     Unreserved { nodes: NodeSet },
+    /// These nodes are about to be reserved together, with the name that
+    /// [`name_of_wave`](crate::slurm::reservations::name_of_wave) makes of the rollout and the wave, counted from 1.
+    /// Once all are updated, a job qualifies them, and with them the wave.
+    ToQualify { nodes: NodeSet, wave: u32 },
+    /// The job that qualifies these nodes is about to be submitted, with the name that
+    /// [`name_of_job`](crate::slurm::reservations::name_of_job) makes of the rollout, the wave and the run.
+    Qualifying { nodes: NodeSet, wave: u32, run: u64 },
+    /// Slurm showed that job.
+    QualificationJob { nodes: NodeSet, job: u32 },
+    /// The job succeeded on these nodes.
+    Qualified { nodes: NodeSet, wave: u32 },
+    /// It did not. The nodes are about to be drained, before their reservation is deleted.
+    NotQualified { nodes: NodeSet, wave: u32, why: String },
     /// The users of a job on these nodes were told that it will be ended.
     #[serde(rename = "warned")]
     JobWarned { job: u32, nodes: NodeSet },
@@ -257,6 +270,11 @@ impl Entry {
             | Self::KeptOut { nodes, .. }
             | Self::LetIn { nodes }
             | Self::Unreserved { nodes }
+            | Self::ToQualify { nodes, .. }
+            | Self::Qualifying { nodes, .. }
+            | Self::QualificationJob { nodes, .. }
+            | Self::Qualified { nodes, .. }
+            | Self::NotQualified { nodes, .. }
             | Self::JobWarned { nodes, .. }
             | Self::JobEnded { nodes, .. } => nodes,
             Self::Started
@@ -310,6 +328,11 @@ impl Entry {
             Self::KeptOut { .. } => format!("{nodes} drained until the update"),
             Self::LetIn { .. } => format!("{nodes} no longer drained for the update"),
             Self::Unreserved { .. } => format!("{nodes} no longer reserved for the update"),
+            Self::ToQualify { wave, .. } => format!("{nodes} to qualify wave {wave}, reserved until then"),
+            Self::Qualifying { wave, .. } => format!("{nodes} qualifying wave {wave}: job to be submitted"),
+            Self::QualificationJob { job, .. } => format!("{nodes} qualifying with job {job}"),
+            Self::Qualified { wave, .. } => format!("{nodes} qualified, and so is wave {wave}"),
+            Self::NotQualified { wave, why, .. } => format!("{nodes} of wave {wave} not qualified: {why}"),
             Self::JobWarned { job, .. } => format!("{nodes} users of job {job} warned of its end"),
             Self::JobEnded { job, how, .. } => format!("{nodes} job {job} {}", how.name()),
         }

@@ -1,6 +1,8 @@
 //! Replay of a journal to a record for each node.
 
 use super::entry::{Booted, Entry, Line};
+use super::progress::Progress;
+use super::qualification::{self, Qualification};
 use super::request::{self, KeptOut, Request};
 use crate::agent::phase::Phase;
 use crate::protocol::order::OrderId;
@@ -50,6 +52,8 @@ pub struct NodeRecord {
     /// The rollout was started or resumed since the node failed or was requested. Such a failure counts for no halt, in
     /// whichever order the clocks of two controllers have both.
     pub forgiven: bool,
+    /// It was chosen to qualify a wave together with others.
+    pub qualification: Option<Qualification>,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -79,29 +83,6 @@ pub enum Restoration {
     Done { at_ms: u64, why: String },
 }
 
-/// Progress of a node in a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Waits for Slurm to hand the node over.
-    Staged,
-    /// An order is being sent, until this time in milliseconds since 1970. Afterwards the outcome is unknown.
-    Ordering { until_ms: u64 },
-    /// The agent has the order.
-    Ordered,
-    /// The agent was carrying out an order that includes this plain reboot.
-    Covered,
-    /// The agent refused the order.
-    Refused,
-    /// The agent did not answer: the outcome is unknown.
-    Unreachable,
-    /// The agent reported this end, or a hold.
-    Seen(Phase),
-    /// The node accepted the order and did not come back.
-    Lost,
-    /// The node has moved on to a later order.
-    Superseded,
-}
-
 impl NodeRecord {
     /// Creates a record of which nothing else is known.
     #[must_use]
@@ -124,6 +105,7 @@ impl NodeRecord {
             kept_out: None,
             reserved: false,
             forgiven: false,
+            qualification: None,
         }
     }
 
@@ -213,32 +195,6 @@ impl BootChange {
     #[must_use]
     pub fn may_be_running(&self, boot_id: &str) -> bool {
         self.has_booted_since(boot_id) || self.before.boot_id != boot_id
-    }
-}
-
-impl Progress {
-    /// Returns whether the node gets the order when Slurm hands it over now. A refusal or silence does not use up a
-    /// staged rollout. Neither does a RebootProgram that died while it was sending.
-    #[must_use]
-    pub fn may_be_ordered(self, now_ms: u64) -> bool {
-        match self {
-            Self::Staged | Self::Refused | Self::Unreachable => true,
-            Self::Ordering { until_ms } => until_ms <= now_ms,
-            Self::Ordered | Self::Covered | Self::Seen(_) | Self::Lost | Self::Superseded => false,
-        }
-    }
-
-    /// Returns whether the node is waiting for this rollout, or may be. Nothing else can be staged for it then. In
-    /// contrast to [`Progress::may_be_ordered`] this includes an order that is being sent.
-    #[must_use]
-    pub fn is_pending(self) -> bool {
-        matches!(self, Self::Staged | Self::Refused | Self::Unreachable | Self::Ordering { .. })
-    }
-
-    /// Returns whether an order was sent and its outcome is unknown.
-    #[must_use]
-    pub fn is_outcome_unknown(self, now_ms: u64) -> bool {
-        self == Self::Unreachable || matches!(self, Self::Ordering { until_ms } if until_ms <= now_ms)
     }
 }
 
@@ -339,6 +295,11 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         | Entry::KeptOut { .. }
         | Entry::LetIn { .. }
         | Entry::Unreserved { .. } => record.map(|record| request::apply(record, line)),
+        Entry::ToQualify { .. }
+        | Entry::Qualifying { .. }
+        | Entry::QualificationJob { .. }
+        | Entry::Qualified { .. }
+        | Entry::NotQualified { .. } => record.map(|record| qualification::apply(record, line)),
         Entry::JobWarned { .. }
         | Entry::JobEnded { .. }
         | Entry::Started

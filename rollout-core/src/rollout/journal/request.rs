@@ -1,6 +1,7 @@
 //! Reboots that a started rollout requests from Slurm, and drains that it sets.
 
 use super::entry::{Entry, Line};
+use super::qualification;
 use super::record::NodeRecord;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,10 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
             record.kept_out = Some(KeptOut { since_ms: line.t_ms, reason: reason.clone() });
         }
         Entry::LetIn { .. } => record.kept_out = None,
-        Entry::Unreserved { .. } => record.reserved = false,
+        Entry::Unreserved { .. } => {
+            record.reserved = false;
+            qualification::end_unless_over(&mut record);
+        }
         _ => {}
     }
     record

@@ -290,6 +290,49 @@ fn a_reservation_of_ours_is_known_until_it_is_gone() {
 }
 
 #[test]
+fn a_qualification_lasts_until_its_outcome_or_the_end_of_its_reservation() {
+    let chosen = || Entry::ToQualify { nodes: nodes(), wave: 2 };
+    let run = |run| Entry::Qualifying { nodes: nodes(), wave: 2, run };
+    let job = |job| Entry::QualificationJob { nodes: nodes(), job };
+    let failed = || Entry::NotQualified { nodes: nodes(), wave: 2, why: "job 7 FAILED".into() };
+    let passed = || Entry::Qualified { nodes: nodes(), wave: 2 };
+    let unreserved = || Entry::Unreserved { nodes: nodes() };
+    let to_qualify = "is to qualify wave 2";
+    for (entries, note, reserved, qualified) in [
+        (vec![staged(), run(5), passed()], None, false, true),
+        (vec![staged(), chosen()], Some(to_qualify), true, false),
+        (vec![staged(), chosen(), ordering(1, 500), ordered(1), updated()], Some(to_qualify), true, false),
+        (vec![staged(), chosen(), updated(), run(5)], Some(to_qualify), true, false),
+        (vec![staged(), chosen(), run(5), job(7)], Some("qualifies wave 2 with job 7"), true, false),
+        (vec![staged(), chosen(), run(5), job(7), run(6)], Some(to_qualify), true, false),
+        (vec![staged(), chosen(), unreserved()], None, false, false),
+        (vec![staged(), chosen(), run(5), passed(), failed()], None, true, true),
+        (
+            vec![staged(), chosen(), run(5), failed(), unreserved()],
+            Some("not qualified: job 7 FAILED"),
+            false,
+            false,
+        ),
+        // Staged again, it may still be reserved.
+        (
+            vec![staged(), chosen(), ordering(1, 500), updated(), run(5), failed(), staged()],
+            None,
+            true,
+            false,
+        ),
+    ] {
+        let record = n1(&entries);
+        let known = record.qualification.as_ref();
+        assert_eq!(known.and_then(Qualification::note).as_deref(), note, "{entries:?}");
+        assert_eq!(record.reserved, reserved, "{entries:?}");
+        assert_eq!(after(&entries).conduct.qualified.contains(&2), qualified, "{entries:?}");
+    }
+    let record = n1(&[staged(), chosen(), run(5), job(7), run(6)]);
+    let known = record.qualification.unwrap();
+    assert_eq!((known.runs, known.run.map(|run| (run.id, run.job))), (2, Some((6, None))));
+}
+
+#[test]
 fn a_request_in_a_way_of_a_later_version_is_skipped() {
     let line = |way| format!(r#"{{"t_ms":5,"by":"root@ctl","is":"requested","nodes":"n1","way":"{way}"}}"#);
     let text = format!("{}\n{}\n", line("by-hand"), line("asap"));
@@ -332,6 +375,31 @@ fn lines_read_as_sentences() {
             Entry::Unreserved { nodes: nodes() },
             r#"{"is":"unreserved","nodes":"n1"}"#,
             "n1 no longer reserved for the update",
+        ),
+        (
+            Entry::ToQualify { nodes: nodes(), wave: 1 },
+            r#"{"is":"to-qualify","nodes":"n1","wave":1}"#,
+            "n1 to qualify wave 1, reserved until then",
+        ),
+        (
+            Entry::Qualifying { nodes: nodes(), wave: 1, run: 9 },
+            r#"{"is":"qualifying","nodes":"n1","wave":1,"run":9}"#,
+            "n1 qualifying wave 1: job to be submitted",
+        ),
+        (
+            Entry::QualificationJob { nodes: nodes(), job: 7 },
+            r#"{"is":"qualification-job","nodes":"n1","job":7}"#,
+            "n1 qualifying with job 7",
+        ),
+        (
+            Entry::Qualified { nodes: nodes(), wave: 1 },
+            r#"{"is":"qualified","nodes":"n1","wave":1}"#,
+            "n1 qualified, and so is wave 1",
+        ),
+        (
+            Entry::NotQualified { nodes: nodes(), wave: 1, why: "job 7 FAILED".into() },
+            r#"{"is":"not-qualified","nodes":"n1","wave":1,"why":"job 7 FAILED"}"#,
+            "n1 of wave 1 not qualified: job 7 FAILED",
         ),
         (taken(), r#"{"is":"request-taken","nodes":"n1"}"#, "n1 reboot accepted by Slurm"),
         (

@@ -25,7 +25,7 @@ pub enum Exit {
     NeedsAttention,
     /// There is a problem (`doctor`), or trouble (`rehearse`).
     ProblemFound,
-    /// Nothing is in the way, and something would change (`rehearse`).
+    /// Something would change, and no trouble is in the way (`rehearse`).
     SomethingToDo,
 }
 

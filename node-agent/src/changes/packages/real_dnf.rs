@@ -203,7 +203,7 @@ fn an_upgrade_and_the_way_back_without_the_mirror() {
 #[test]
 fn a_rehearsal_names_versions_space_and_the_way_back_and_changes_nothing() {
     let lab = Lab::new();
-    // Nothing is asserted about speed: a busy machine needs a minute for each run of dnf.
+    // A busy machine needs a minute for each run of dnf.
     let limit = Duration::from_secs(600);
     let rehearse = |wanted: &Packages| lab.with(wanted, |site| site.rehearse(wanted, limit));
     let step = |what: &str, from: &str, to: &str| {

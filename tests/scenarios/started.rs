@@ -2,6 +2,7 @@
 
 mod controllers;
 mod limits;
+mod qualification;
 mod reserved;
 mod steering;
 mod stragglers;

@@ -24,7 +24,7 @@ const OLD_PREFIX: &str = "slurm-rollout: ";
 const REBOOT_PROGRAM_FOR: &str = "RebootProgram for ";
 
 /// Begins the text of a Reason for nodes that RebootProgram could not order.
-const NOT_ORDERED: &str = "not ordered:";
+pub const NOT_ORDERED: &str = "not ordered:";
 
 /// Noted by Slurm when it hands the node over to RebootProgram.
 ///

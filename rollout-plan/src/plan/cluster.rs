@@ -5,7 +5,7 @@ use rollout_core::rollout::journal::NodeRecord;
 use rollout_core::slurm::availability::{Availability, Unavailable};
 use rollout_core::slurm::jobs::{FreeAt, Job, NoEnd, by_node, free_at};
 use rollout_core::slurm::node::NodeInfo;
-use rollout_core::slurm::reason::{Reason, ReasonKind};
+use rollout_core::slurm::reason::{NOT_ORDERED, Reason, ReasonKind};
 use rollout_core::slurm::reservations::{Reservation, name_of, name_of_wave, wave_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -162,12 +162,13 @@ pub(crate) fn kept_out_reason(rollout: &str) -> Reason {
 pub(crate) fn is_ours(rollout: &str, info: &NodeInfo) -> bool {
     let Some(reason) = info.reason.as_deref() else { return false };
     let reason = rollout_core::slurm::reason::without_notes(reason);
-    reason == rollout || is_kept_out(rollout, reason)
+    reason == rollout || is_drain_of(rollout, reason)
 }
 
-fn is_kept_out(rollout: &str, reason: &str) -> bool {
-    let kind = Reason::classify(reason).kind;
-    matches!(kind, ReasonKind::Ours { subject, text } if subject == rollout && text == KEPT_OUT)
+/// Returns whether a Reason is that of a drain of ours, or one with which RebootProgram has replaced it.
+fn is_drain_of(rollout: &str, reason: &str) -> bool {
+    let ReasonKind::Ours { subject, text } = Reason::classify(reason).kind else { return false };
+    subject == rollout && (text == KEPT_OUT || text.starts_with(NOT_ORDERED))
 }
 
 /// Returns whether Slurm sees the node down.

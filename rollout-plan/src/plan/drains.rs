@@ -171,6 +171,9 @@ mod tests {
             ("DOWN+DRAIN", "driver : reboot issued : reboot timed out".to_owned(), true),
             ("DOWN+DRAIN+REBOOT_ISSUED", "driver : reboot issued".to_owned(), false),
             ("IDLE", kept_out, false),
+            ("IDLE+DRAIN", "slurm-rollout driver: not ordered: no answer from its agent".to_owned(), true),
+            ("IDLE+DRAIN", "slurm-rollout other: not ordered: no answer from its agent".to_owned(), false),
+            ("IDLE+DRAIN", "slurm-rollout driver: held: nhc failed".to_owned(), false),
             ("IDLE+DRAIN", "driver is broken".to_owned(), false),
             ("IDLE+DRAIN", kept_out_reason("other").to_string(), false),
         ] {

@@ -87,7 +87,7 @@ pub struct RehearseArgs {
     /// Only these of its nodes, as a hostlist or node set
     #[arg(short = 'N', long, value_name = "NODES")]
     pub nodes: Option<String>,
-    /// Try no mounts and commands of [verify]
+    /// Try no mounts and commands of the table verify
     #[arg(long)]
     pub no_verify: bool,
     /// JSON: rollout, verdict, groups (nodes with equal reports: nodes, verdict, no_report, changes, checks, stopped)

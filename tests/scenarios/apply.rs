@@ -1,6 +1,7 @@
 //! Which reboots apply what is staged, which drains they clear, and nodes that they do not reach.
 
 use crate::prelude::*;
+use std::time::Instant;
 
 /// Power saving that only happens if an admin asks for it. Its programs do nothing: the test turns nodes off and on.
 const POWER_SAVING: &str =
@@ -33,11 +34,14 @@ fn only_a_reboot_that_names_the_rollout(site: &Site) {
         site.wait_idle(&["cn01"], MINUTES).unwrap();
         assert_eq!(site.tool("cn01").unwrap(), OLD_TOOL);
         site.wait_phase("tool-1.1", "cn01", "staged").unwrap();
-        // Until then, the agent takes a node with a Reason of ours for one that it has to give back.
         site.cluster.node("cn01").wait_file(ORDER_FILE, false).unwrap();
     };
+    let begin = Instant::now();
     reboot(site, "cn01", "xid-79");
     not_applied();
+    // The agent goes on to look whether Slurm has taken the node back, and takes a Reason of ours for one of its own. Its
+    // pauses double, from 2 s on: the last one is no longer than all before it and 2 s.
+    std::thread::sleep(begin.elapsed() + Duration::from_secs(2));
     // An old Reason of ours, which Slurm keeps if the request has none.
     drain(site, "cn01", "slurm-rollout tool-1.1: held: nhc");
     site.rollout(&["reconcile"]).unwrap();

@@ -2,6 +2,9 @@
 //! busy until the end and packages are built once. Tests that need the machine for themselves are programs of their
 //! own, in `tests/alone`.
 //!
+//! Tests begin in the order of their names. Most of those that need packages of a second version come late: until these
+//! are built, other tests use the time.
+//!
 //! A cluster takes long to boot. A test that checks several things on one cluster checks them as cases, see
 //! [`cases::in_cases`]: a case runs even if one before it has failed, and all failures are reported at the end.
 //!
@@ -16,7 +19,6 @@
 // A test may panic.
 #![allow(clippy::unwrap_used)]
 
-mod agent_update;
 mod apply;
 mod boot_services;
 mod cases;
@@ -55,4 +57,5 @@ mod slurm_conf;
 mod started;
 mod undo;
 mod untidy;
+mod updates_of_agents;
 mod ways;

@@ -37,8 +37,9 @@ impl Planning {
             warnings.push(format!("Slurm was not asked: {error}"));
             Vec::new()
         });
-        let mut usage = if nodes.is_empty() { Usage::default() } else { Usage::read(&scontrol) };
+        let mut usage = Usage::default();
         if !nodes.is_empty() {
+            usage = Usage::read(&scontrol);
             usage.read_runs(&scontrol, &snapshot);
         }
         warnings.extend(usage.trouble.iter().cloned());

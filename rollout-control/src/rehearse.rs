@@ -9,7 +9,7 @@ use rollout_core::controller::rehearsal::Rehearsals;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::answer::Answer;
 use rollout_core::protocol::order::{Order, OrderId, OrderKind, Rehearse};
-use rollout_core::protocol::rehearsal::{Rehearsal, Report};
+use rollout_core::protocol::rehearsal::{LIMIT, Rehearsal, Report};
 use rollout_core::rollout::manifest::DesiredState;
 use rollout_core::slurm::addresses::Addresses;
 use rollout_host::random;
@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time limits for one agent, for connecting to it and for one exchange. An agent gives a rehearsal 240 s.
-const AGENT_LIMIT: Duration = Duration::from_secs(300);
+/// Time limits for one agent, which needs most of it for the rehearsal; for connecting to it, and for one exchange.
+const AGENT_LIMIT: Duration = Duration::from_secs(LIMIT.as_secs() + 60);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 

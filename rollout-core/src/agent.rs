@@ -329,9 +329,10 @@ impl Agent {
 
     /// Accepts a rehearsal if no order is under way and none is waited for: the node would not be seen as it is.
     fn rehearse(&self, order: &Order) -> Reaction {
-        let Reaction { answer: Some(Answer::Accepted { .. }), .. } = self.probe(order) else {
-            return self.probe(order);
-        };
+        let probed = self.probe(order);
+        if !matches!(probed.answer, Some(Answer::Accepted { .. })) {
+            return probed;
+        }
         if let Some(ledger) = self.ledger.as_ref().filter(|ledger| self.working || !ledger.is_settled()) {
             let why = format!("no rehearsal now: {} is {}", ledger.subject(), ledger.phase.name());
             return refused(why, Some(ledger.order.id.clone()));

@@ -7,15 +7,12 @@
 use crate::daemon::tools::Tools;
 use rollout_core::agent::steps::check_volatile;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::protocol::rehearsal::{ChangeReport, FailedCheck, Rehearsal, Report};
+use rollout_core::protocol::rehearsal::{ChangeReport, FailedCheck, LIMIT, Rehearsal, Report};
 use rollout_core::rollout::manifest::DesiredState;
 use rollout_core::text::one_line;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Time limit of a rehearsal. The controller waits a little longer.
-const LIMIT: Duration = Duration::from_secs(240);
 
 /// Length limit of a text in a report, in characters. The end of a command's output is in it.
 const MAX_TEXT: usize = 1500;

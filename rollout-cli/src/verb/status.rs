@@ -83,21 +83,16 @@ fn look(context: &Context, args: &StatusArgs, style: Style) -> Result<Shown, Fai
         return Ok(Shown { text, needs_attention: false, is_over: true });
     }
     let shown = |name: &String| only.as_ref().is_none_or(|only| only.contains(name));
-    let selected = |snapshot: &'_ Snapshot| -> Vec<RolloutState> {
-        snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id)).cloned().collect()
-    };
-    let nodes_of = |is_meant: &dyn Fn(&NodeRecord) -> bool| -> NodeSet {
-        let selected = selected(&snapshot);
-        let records = selected.iter().flat_map(|rollout| &rollout.records);
-        let meant = records.filter(|(name, record)| shown(name) && is_meant(record));
-        meant.map(|(name, _)| name.clone()).collect()
-    };
-    let nodes = nodes_of(&|_| true);
     // Thousands of agents would take longer than Slurm, and change none of the phases.
     let in_full = args.nodes || args.json;
-    let asked = if in_full { nodes.clone() } else { nodes_of(&may_have_moved_on) };
+    let is_asked = |record: &NodeRecord| in_full || may_have_moved_on(record);
+    let meant = snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
+    let records = || meant.clone().flat_map(|rollout| &rollout.records).filter(|(name, _)| shown(name));
+    let nodes: NodeSet = records().map(|(name, _)| name.clone()).collect();
+    let asked = records().filter(|(_, record)| is_asked(record)).map(|(name, _)| name.clone()).collect();
     let view = context.survey_of(snapshot, &nodes, &asked);
-    let selected = selected(&view.snapshot);
+    let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
+    let selected: Vec<RolloutState> = selected.cloned().collect();
     let statuses: Vec<NodeStatus> =
         selected.iter().flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();
     let needs_attention = statuses.iter().any(|status| status.phase.needs_attention());

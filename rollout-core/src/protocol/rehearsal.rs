@@ -2,6 +2,10 @@
 
 use crate::protocol::order::OrderId;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Time limit of a rehearsal on a node.
+pub const LIMIT: Duration = Duration::from_secs(240);
 
 /// The largest number of steps that a report has for one change. Its notes tell how many were left out.
 pub const MAX_STEPS: usize = 1000;

@@ -93,6 +93,8 @@ fn failures_and_requests_before_a_start_or_resume_are_forgiven() {
     let refused = || Entry::Refused { nodes: nodes(), order: id(1), why: "ledger full".into() };
     let again = || Entry::Retried { nodes: nodes(), order: id(1) };
     let held = || seen(1, Phase::Held);
+    let to_qualify = || Entry::ToQualify { nodes: nodes(), wave: 1 };
+    let not_qualified = || Entry::NotQualified { nodes: nodes(), wave: 1, why: "job 7 FAILED".into() };
     for (entries, forgiven) in [
         (vec![staged(), Entry::Started], true),
         (vec![staged(), ordering(1, 500), refused(), Entry::Started], true),
@@ -108,6 +110,8 @@ fn failures_and_requests_before_a_start_or_resume_are_forgiven() {
         (vec![staged(), Entry::Started, withdrawn(false), Entry::Resumed, asked(Way::Asap)], false),
         (vec![staged(), Entry::Started, ordering(1, 500), Entry::Resumed, updated()], false),
         (vec![staged(), Entry::Started, staged()], false),
+        (vec![staged(), Entry::Started, to_qualify(), updated(), Entry::Resumed, not_qualified()], false),
+        (vec![staged(), Entry::Started, to_qualify(), updated(), not_qualified(), Entry::Resumed], true),
     ] {
         assert_eq!(n1(&entries).forgiven, forgiven, "{entries:?}");
     }

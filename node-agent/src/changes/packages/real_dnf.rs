@@ -8,12 +8,13 @@ use super::dnf::Dnf;
 use super::real_rpm as workshop;
 use super::rpm::Rpm;
 use super::surroundings::System;
+use super::tests::step;
 use super::tool::Tool;
 use super::undo_cache::UndoCache;
 use super::{ChangeError, Site, verify_with};
 use crate::changes::image::Loader;
 use rollout_core::agent::record::After;
-use rollout_core::protocol::rehearsal::{ChangeReport, Step};
+use rollout_core::protocol::rehearsal::ChangeReport;
 use rollout_core::rollout::manifest::{Allowance, Manager, Packages};
 use rollout_core::time_limit::TimeLimit;
 use rollout_host::durable::replace;
@@ -206,10 +207,6 @@ fn a_rehearsal_names_versions_space_and_the_way_back_and_changes_nothing() {
     // A busy machine needs a minute for each run of dnf.
     let limit = Duration::from_secs(600);
     let rehearse = |wanted: &Packages| lab.with(wanted, |site| site.rehearse(wanted, limit));
-    let step = |what: &str, from: &str, to: &str| {
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Step { what: what.to_owned(), from: some(from), to: some(to) }
-    };
     assert_eq!(rehearse(&lab.wanted(&["beta-1.0"], &[])).unwrap(), ChangeReport::default());
     let upgrade = lab.wanted(&["beta-1.1"], &[]);
     let report = rehearse(&upgrade).unwrap();

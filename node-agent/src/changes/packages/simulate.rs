@@ -127,6 +127,7 @@ pub(super) fn steps_in_apt(simulation: &str) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::step;
     use super::*;
 
     fn list(text: &str) -> Vec<String> {
@@ -179,10 +180,6 @@ Conf beta (1.1 local [all])
         let found = names(in_dnf(DNF4, &installed));
         assert_eq!(found, ["a-package-with-a-very-long-name-indeed", "alpha", "oldname"]);
         assert_eq!(names(in_dnf(DNF5, &installed)), ["alpha", "beta"]);
-        let step = |what: &str, from: &str, to: &str| {
-            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            Step { what: what.to_owned(), from: some(from), to: some(to) }
-        };
         let expected = [
             step("a-package-with-a-very-long-name-indeed.noarch", "1.0-1", "1.1-1"),
             step("alpha.noarch", "1.0-1", "1.1-1"),

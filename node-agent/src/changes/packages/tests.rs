@@ -1,10 +1,17 @@
 use super::*;
+use rollout_core::protocol::rehearsal::Step;
 use rollout_core::time_limit::TimeLimit;
 use space::Space;
 use spec::Notation;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+
+/// Returns a step of a rehearsal. An empty version is none.
+pub(super) fn step(what: &str, from: &str, to: &str) -> Step {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Step { what: what.to_owned(), from: some(from), to: some(to) }
+}
 
 /// An unreadable note stops an undo and an apply before they change anything, and the error names its path. The
 /// packages of this machine are the old ones, and the undo comes first: without a note it does nothing.

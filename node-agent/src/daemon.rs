@@ -36,7 +36,7 @@ use crate::state::{self, StateError};
 use channel::{Published, Request};
 use driver::{Driver, WaitForInstructions};
 use execute::Executor;
-use rehearse::Rehearsals;
+use rehearse::LastRehearsal;
 use rollout_core::agent::{Agent, Identity};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::node_name::{NameSource, NoNodeName, NodeName, short};
@@ -123,8 +123,9 @@ async fn serve_and_drive(
         let config = config.clone();
         until_renamed(&found, published.clone(), move || node_name::find(&config))
     };
-    let rehearsals = Rehearsals::default();
-    let server = server::Server::bind(&config, itself, published, send, slurm.clone(), rehearsals.clone())?;
+    let last_rehearsal = LastRehearsal::default();
+    let server =
+        server::Server::bind(&config, itself, published, send, slurm.clone(), last_rehearsal.clone())?;
     let waits = agent.as_ref().is_ok_and(Agent::waits_for_instructions);
     // Slurm's answer may be about another node while the name is a guess. The agent starts anew once it is found.
     let is_guess = found.as_ref().is_ok_and(NodeName::is_a_guess);
@@ -137,7 +138,7 @@ async fn serve_and_drive(
         match agent {
             Ok(agent) => {
                 let driver = Driver::new(agent, executor, &config.state_dir, requests, publish, waiting);
-                driver.with_rehearsals(rehearsals).drive().await
+                driver.with_last_rehearsal(last_rehearsal).drive().await
             }
             Err(error) => {
                 refuse_all(requests, &publish, &error, || read().is_ok()).await;

@@ -12,7 +12,7 @@ mod refusal;
 
 use crate::config::Config;
 use crate::daemon::channel::{Published, Request};
-use crate::daemon::rehearse::Rehearsals;
+use crate::daemon::rehearse::LastRehearsal;
 use crate::log;
 use crate::node;
 use crate::server::connections::{Slot, Slots};
@@ -88,7 +88,7 @@ struct Shared {
     published: watch::Receiver<Published>,
     orders: mpsc::Sender<Request>,
     slurm: SlurmNode,
-    rehearsals: Rehearsals,
+    last_rehearsal: LastRehearsal,
     /// Returns the reason if this host has more than one slurmd.
     shares_its_host: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     slots: Arc<Slots>,
@@ -117,7 +117,7 @@ impl Server {
         published: watch::Receiver<Published>,
         orders: mpsc::Sender<Request>,
         slurm: SlurmNode,
-        rehearsals: Rehearsals,
+        last_rehearsal: LastRehearsal,
     ) -> Result<Self, String> {
         let unit = config.slurmd_unit.clone();
         let shared = Shared {
@@ -127,7 +127,7 @@ impl Server {
             sealing: config.sealing(),
             opened: Arc::default(),
             slurm,
-            rehearsals,
+            last_rehearsal,
             published,
             orders,
             slots: Slots::new(MAX_CONNECTIONS),
@@ -245,7 +245,7 @@ async fn answer(
         }
         (&Method::GET, REHEARSAL_PATH) => {
             complete();
-            json(StatusCode::OK, &shared.rehearsals.last())
+            json(StatusCode::OK, &shared.last_rehearsal.get())
         }
         (&Method::POST, ORDER_PATH) => {
             let body = shared.read_body(request.into_body()).await;

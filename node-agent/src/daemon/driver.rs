@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::daemon::boot_restored::BootRestored;
 use crate::daemon::channel::{Published, Request};
 use crate::daemon::execute::Executor;
-use crate::daemon::rehearse::{Begin, Rehearsals};
+use crate::daemon::rehearse::{Begin, LastRehearsal};
 use crate::daemon::wait_for_instructions;
 use crate::log;
 use crate::slurm::node::SlurmNode;
@@ -65,7 +65,7 @@ pub(crate) struct Driver {
     requests: mpsc::Receiver<Request>,
     publish: watch::Sender<Published>,
     waiting: Option<WaitForInstructions>,
-    rehearsals: Rehearsals,
+    last_rehearsal: LastRehearsal,
 }
 
 /// The next input while no action is under way.
@@ -87,13 +87,13 @@ impl Driver {
         waiting: Option<WaitForInstructions>,
     ) -> Self {
         let (ledger_file, staged_file) = (LedgerFile::in_dir(state_dir), StagedFile::in_dir(state_dir));
-        let rehearsals = Rehearsals::default();
-        Self { agent, executor, ledger_file, staged_file, requests, publish, waiting, rehearsals }
+        let last_rehearsal = LastRehearsal::default();
+        Self { agent, executor, ledger_file, staged_file, requests, publish, waiting, last_rehearsal }
     }
 
-    /// Sets the place where others find rehearsals.
-    pub(crate) fn with_rehearsals(self, rehearsals: Rehearsals) -> Self {
-        Self { rehearsals, ..self }
+    /// Sets the place where others find the last rehearsal.
+    pub(crate) fn with_last_rehearsal(self, last_rehearsal: LastRehearsal) -> Self {
+        Self { last_rehearsal, ..self }
     }
 
     /// Continues the order under way, then takes orders, until the server is gone.
@@ -195,7 +195,7 @@ impl Driver {
             boot_restored.notify();
         }
         if reaction.action.is_some() {
-            self.rehearsals.stop();
+            self.last_rehearsal.stop();
         }
         let content = match order.kind {
             OrderKind::Rehearse(Rehearse { desired }) if reaction.rehearse => {
@@ -211,7 +211,7 @@ impl Driver {
 
     /// Begins a rehearsal beside everything else. Returns the refusal if another one is under way.
     fn rehearse(&self, order: OrderId, desired: DesiredState) -> Option<Answer> {
-        let stop = match self.rehearsals.begin(&order) {
+        let stop = match self.last_rehearsal.begin(&order) {
             Begin::New(stop) => stop,
             Begin::Repeated => return None,
             Begin::Busy => {
@@ -220,14 +220,14 @@ impl Driver {
             }
         };
         log::info(&format!("rehearsal {order} begins"));
-        let (executor, rehearsals) = (self.executor.clone(), self.rehearsals.clone());
+        let (executor, last_rehearsal) = (self.executor.clone(), self.last_rehearsal.clone());
         tokio::spawn(async move {
             let work = tokio::task::spawn_blocking(move || executor.rehearse(&desired, &stop));
             let failed = |error: tokio::task::JoinError| Report {
                 stopped: Some(error.to_string()),
                 ..Report::default()
             };
-            rehearsals.finish(order, work.await.unwrap_or_else(failed));
+            last_rehearsal.finish(order, work.await.unwrap_or_else(failed));
         });
         None
     }

@@ -19,7 +19,7 @@ const MAX_TEXT: usize = 1500;
 
 /// The last rehearsal of this node, and the way to stop it. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rehearsals(Arc<Mutex<State>>);
+pub(crate) struct LastRehearsal(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -38,7 +38,7 @@ pub(crate) enum Begin {
     Busy,
 }
 
-impl Rehearsals {
+impl LastRehearsal {
     pub(crate) fn begin(&self, order: &OrderId) -> Begin {
         let mut state = self.state();
         match &state.last {
@@ -64,7 +64,7 @@ impl Rehearsals {
         self.state().stop.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn last(&self) -> Option<Rehearsal> {
+    pub(crate) fn get(&self) -> Option<Rehearsal> {
         self.state().last.clone()
     }
 
@@ -200,20 +200,20 @@ mod tests {
     #[test]
     fn one_at_a_time_and_the_same_order_once() {
         let id = OrderId::from_random;
-        let rehearsals = Rehearsals::default();
-        assert_eq!(rehearsals.last(), None);
-        let Begin::New(stop) = rehearsals.begin(&id(1)) else { panic!("it is the first") };
-        assert!(matches!(rehearsals.begin(&id(1)), Begin::Repeated));
-        assert!(matches!(rehearsals.begin(&id(2)), Begin::Busy));
-        assert_eq!(rehearsals.last(), Some(Rehearsal { order: id(1), report: None }));
-        rehearsals.stop();
+        let last_rehearsal = LastRehearsal::default();
+        assert_eq!(last_rehearsal.get(), None);
+        let Begin::New(stop) = last_rehearsal.begin(&id(1)) else { panic!("it is the first") };
+        assert!(matches!(last_rehearsal.begin(&id(1)), Begin::Repeated));
+        assert!(matches!(last_rehearsal.begin(&id(2)), Begin::Busy));
+        assert_eq!(last_rehearsal.get(), Some(Rehearsal { order: id(1), report: None }));
+        last_rehearsal.stop();
         assert!(stop.load(Ordering::SeqCst));
         let failed = FailedCheck { check: "nhc".to_owned(), why: "two\nlines".to_owned() };
-        rehearsals.finish(id(1), Report { checks: vec![failed], ..Report::default() });
-        let last = rehearsals.last().unwrap();
+        last_rehearsal.finish(id(1), Report { checks: vec![failed], ..Report::default() });
+        let last = last_rehearsal.get().unwrap();
         assert_eq!(last.report.unwrap().checks[0].why, "two lines");
-        assert!(matches!(rehearsals.begin(&id(1)), Begin::Repeated), "a replay runs nothing");
-        let Begin::New(stop) = rehearsals.begin(&id(2)) else { panic!("the first is over") };
+        assert!(matches!(last_rehearsal.begin(&id(1)), Begin::Repeated), "a replay runs nothing");
+        let Begin::New(stop) = last_rehearsal.begin(&id(2)) else { panic!("the first is over") };
         assert!(!stop.load(Ordering::SeqCst));
     }
 }

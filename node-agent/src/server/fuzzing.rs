@@ -55,7 +55,7 @@ impl Rig {
             published,
             orders: send,
             slurm: SlurmNode::new(config, nodes),
-            rehearsals: Rehearsals::default(),
+            last_rehearsal: LastRehearsal::default(),
             shares_its_host: Arc::new(|| None),
             slots: Slots::new(MAX_CONNECTIONS),
             long_bodies: Arc::new(Semaphore::new(LONG_BODIES)),

@@ -44,7 +44,7 @@ struct Rig {
     /// Slurm waits for the node's reboot.
     is_expected: bool,
     stands_in: Option<String>,
-    rehearsals: Rehearsals,
+    last_rehearsal: LastRehearsal,
 }
 
 fn desired(changes: &str) -> DesiredState {
@@ -72,8 +72,8 @@ impl Rig {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let node = Arc::new(FakeNode::new(dir.path()));
-        let rehearsals = Rehearsals::default();
-        Self { dir, node, volatile: false, is_expected: false, stands_in: None, rehearsals }
+        let last_rehearsal = LastRehearsal::default();
+        Self { dir, node, volatile: false, is_expected: false, stands_in: None, last_rehearsal }
     }
 
     /// Runs the agent until it ends. `sender` gets the channel for orders on a thread of its own.
@@ -107,7 +107,7 @@ impl Rig {
                         WaitForInstructions { asking, instructed }
                     });
                     let driver = Driver::new(agent, executor, self.dir.path(), requests, publish, waiting);
-                    driver.with_rehearsals(self.rehearsals.clone()).drive().await
+                    driver.with_last_rehearsal(self.last_rehearsal.clone()).drive().await
                 })
             }));
             drop(published);

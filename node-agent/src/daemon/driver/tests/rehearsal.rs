@@ -4,9 +4,9 @@ use super::*;
 use rollout_core::protocol::rehearsal::Rehearsal;
 
 /// Waits for the report of the last rehearsal.
-fn report(rehearsals: &Rehearsals) -> Rehearsal {
+fn report(last_rehearsal: &LastRehearsal) -> Rehearsal {
     loop {
-        match rehearsals.last() {
+        match last_rehearsal.get() {
             Some(last) if last.report.is_some() => return last,
             _ => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -21,10 +21,10 @@ fn a_rehearsal_reports_and_leaves_no_trace() {
         order(number, OrderKind::Rehearse(Rehearse { desired }))
     };
     let files = || std::fs::read_dir(rig.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    let rehearsals = rig.rehearsals.clone();
+    let last_rehearsal = rig.last_rehearsal.clone();
     let (end, answers) = rig.run(|send| {
         let first = ask(&send, &rehearse(1));
-        let last = report(&rehearsals);
+        let last = report(&last_rehearsal);
         // Sent once more it is accepted, and not rehearsed again.
         (first, last, ask(&send, &rehearse(1)))
     });
@@ -48,5 +48,5 @@ fn a_rehearsal_reports_and_leaves_no_trace() {
         matches!(&answers[..], [Some(Answer::Refused { why, .. })] if why.contains("held")),
         "{answers:?}"
     );
-    assert_eq!(rig.rehearsals.last(), None);
+    assert_eq!(rig.last_rehearsal.get(), None);
 }

@@ -112,14 +112,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Returns whether nothing is due, and started rollouts wait for nothing but nodes that are left out for now.
+    /// Returns whether nothing is due, and all nodes that are not updated have failed, are left out for now, or are never
+    /// touched.
     #[must_use]
     pub fn awaits_only_returns(&self) -> bool {
-        let is_at_rest = |rollout: &RolloutPlan| {
-            let Counts { waiting, requested, out, .. } = rollout.counts;
-            waiting == 0 && requested == 0 && out == 0
-        };
-        self.steps.is_empty() && self.rollouts.values().all(is_at_rest)
+        let is_at_rest = |why: &Why| matches!(why, Why::Skipped { .. } | Why::Failed { .. } | Why::Never);
+        self.steps.is_empty() && self.waiting.values().flatten().all(is_at_rest)
     }
 }
 

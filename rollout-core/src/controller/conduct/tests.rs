@@ -4,7 +4,7 @@ use crate::controller::closing::closable;
 use crate::controller::freeze::Freeze;
 use crate::controller::snapshot::Unreadable;
 use crate::controller::testing::{Boot, LINK, ORDERED_MS, record, rollout};
-use crate::rollout::journal::{KeptOut, Progress, Request, Way};
+use crate::rollout::journal::{KeptOut, Outcome, Progress, Qualification, Request, Way};
 
 const UPDATED: Progress = Progress::Seen(Phase::Updated);
 
@@ -323,6 +323,10 @@ fn the_last_failures_halt_a_rollout_before_it_is_left_alone() {
         assert_eq!(rollout.needs_executor(), needed, "{state:?} {progress:?} {forgiven}");
     }
     let rolled_back = [("n1", record(Progress::Seen(Phase::RolledBack)))];
+    let outcome = Some(Outcome { at_ms: ORDERED_MS, failure: Some("job 7 FAILED".to_owned()) });
+    let qualification = Some(Qualification { wave: 1, since_ms: 0, runs: 1, run: None, outcome });
+    let updated = NodeRecord { since_ms: 0, ..record(Progress::Seen(Phase::Updated)) };
+    let not_qualified = [("n1", NodeRecord { qualification, ..updated })];
     for (state, after_ms, is_closed) in [
         (ConductState::Running, 60_000, false),
         (ConductState::Running, 60_001, true),
@@ -331,8 +335,11 @@ fn the_last_failures_halt_a_rollout_before_it_is_left_alone() {
         (ConductState::Stopped, 0, true),
         (ConductState::NotStarted, 0, true),
     ] {
-        let closed = closable(&snapshot(state.clone(), &rolled_back), &NodeSet::new(), ORDERED_MS + after_ms);
-        assert_eq!(!closed.is_empty(), is_closed, "{state:?} {after_ms}");
+        let now_ms = ORDERED_MS + after_ms;
+        for records in [&rolled_back, &not_qualified] {
+            let closed = closable(&snapshot(state.clone(), records), &NodeSet::new(), now_ms);
+            assert_eq!(!closed.is_empty(), is_closed, "{state:?} {after_ms} {records:?}");
+        }
     }
 }
 

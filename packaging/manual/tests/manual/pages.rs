@@ -183,7 +183,10 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
     keys.extend(["[[change]]", "[strategy]"].map(str::to_owned));
     for table in ["reboot", "verify"] {
         let fields = expected(&format!("{head}{packages}install=['p']\n[{table}]\nunknown=1\n"));
-        keys.extend(fields.iter().map(|field| format!("{table}.{field}")));
+        keys.extend(fields.iter().map(|field| match format!("{table}.{field}") {
+            key if key == "verify.job" => "[verify.job]".to_owned(),
+            key => key,
+        }));
     }
     keys.extend(expected(&format!("{head}{packages}unknown=1\n")));
     keys.extend(expected(&format!("{head}[[change]]\nkind='symlink'\nunknown=1\n")));
@@ -231,6 +234,7 @@ fn keys_of_strategies_and_limits_are_in_the_documentation_and_page_of_the_manife
     for (table, header) in STRATEGY_TABLES {
         keys.extend(of_table(header).iter().map(|key| format!("{table}.{key}")));
     }
+    keys.extend(of_table("[verify.job]").iter().map(|key| format!("verify.job.{key}")));
     let resolve = |text: &str| NodeSet::parse(text).map_err(|error| error.to_string());
     let limits = Limits::of_config(Some(&serde_json::json!({ "unknown": 1 })), &resolve);
     keys.extend(fields(limits).iter().map(|key| format!("limits.{key}")));
@@ -244,7 +248,7 @@ fn examples_of_strategies_are_strategies() {
     let section = section.split("\n## ").next().unwrap();
     let examples: Vec<&str> =
         section.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         strategy::of_manifest(example, &NodeSet::parse("cn[01-99]").unwrap()).unwrap();
     }

@@ -378,9 +378,12 @@ impl World {
                 self.slurm.cancel_reboot(&nodes, By::Us);
                 Ok(())
             }
-            Effect::CancelKeepingDrain { nodes, reason } => {
+            Effect::CancelKeepingDrain { nodes, invalid_reg, reason } => {
                 let nodes = self.slurm.indices(nodes);
-                self.slurm.update(&nodes, &Update::Resume, By::Us, now_ms)?;
+                match invalid_reg {
+                    true => self.slurm.cancel_reboot(&nodes, By::Us),
+                    false => self.slurm.update(&nodes, &Update::Resume, By::Us, now_ms)?,
+                }
                 let ours = self.ours(&nodes, reason.as_str());
                 let drain = Update::Drain { reason: reason.to_string() };
                 let by = if ours { By::Us } else { By::Agent };

@@ -58,7 +58,9 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
             options: &job.options,
         }),
         Effect::Cancel { nodes } => scontrol.cancel_reboot(nodes),
-        Effect::CancelKeepingDrain { nodes, reason } => scontrol.cancel_reboot_keeping_drain(nodes, reason),
+        Effect::CancelKeepingDrain { nodes, invalid_reg, reason } => {
+            scontrol.cancel_reboot_keeping_drain(nodes, reason, *invalid_reg)
+        }
         Effect::Drain { nodes, reason } => Ok(scontrol.drain(nodes, reason)?),
         Effect::Undrain { nodes, earlier } => Ok(undrain(scontrol, rollout, nodes, earlier.as_deref())?),
         Effect::Warn { record, ends_ms } => scontrol.notify(*record, &warning(rollout, *ends_ms)),

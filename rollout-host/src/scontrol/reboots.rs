@@ -84,10 +84,18 @@ impl Scontrol {
     /// of a second. State=DRAIN follows from the same process. Read the nodes back: RESUME removes REBOOT_ISSUED from a
     /// node that was handed over in between, although it boots.
     ///
+    /// Slurm refuses RESUME of a node that is INVALID_REG, but not the cancellation (`_valid_node_state_change` in
+    /// `src/slurmctld/node_mgr.c`, 22.05 to 26.05). That may remove the DRAIN, and State=DRAIN follows in the same way.
+    ///
     /// # Errors
     /// If an argument is refused, or a command fails or does not end in time. The nodes may have been resumed: repeat
     /// it, or drain them.
-    pub fn cancel_reboot_keeping_drain(&self, nodes: &NodeSet, reason: &Reason) -> Result<(), SlurmError> {
+    pub fn cancel_reboot_keeping_drain(
+        &self,
+        nodes: &NodeSet,
+        reason: &Reason,
+        invalid_reg: bool,
+    ) -> Result<(), SlurmError> {
         check_nodes(nodes)?;
         let text = in_quotes(reason.as_str());
         if text.is_empty() {
@@ -99,7 +107,10 @@ impl Scontrol {
         }
         let mut lines = String::new();
         for part in parts(nodes, MAX_LIST_IN_LINE) {
-            lines.push_str(&format!("update NodeName={part} State=RESUME\n"));
+            lines.push_str(&match invalid_reg {
+                true => format!("cancel_reboot {part}\n"),
+                false => format!("update NodeName={part} State=RESUME\n"),
+            });
             lines.push_str(&format!("update NodeName={part} State=DRAIN Reason=\"{text}\"\n"));
         }
         let drained = self.program([]).stdin(lines).run().map(drop);

@@ -107,15 +107,21 @@ fn a_node_is_resumed_and_drained_again_by_one_process() {
     let fake = Fake::running("");
     let scontrol = fake.scontrol();
     let resume = "scontrol\nupdate NodeName=cn[1-2] State=RESUME\n";
-    scontrol.cancel_reboot_keeping_drain(&set("cn[1-2]"), &Reason::restored("bad DIMM, don't use")).unwrap();
+    scontrol
+        .cancel_reboot_keeping_drain(&set("cn[1-2]"), &Reason::restored("bad DIMM, don't use"), false)
+        .unwrap();
     let drain = "update NodeName=cn[1-2] State=DRAIN Reason=\"bad DIMM, don't use\"\n";
     assert_eq!(fake.calls(), format!("{resume}{drain}"));
     // A Reason that cannot pass through the line is set exactly afterwards.
-    scontrol.cancel_reboot_keeping_drain(&set("cn[1-2]"), &Reason::restored("a \"b\"\nü")).unwrap();
+    scontrol.cancel_reboot_keeping_drain(&set("cn[1-2]"), &Reason::restored("a \"b\"\nü"), false).unwrap();
     let drain = "update NodeName=cn[1-2] State=DRAIN Reason=\"a 'b' ?\"\n";
     let exact = "scontrol [update] [NodeName=cn[1-2]] [Reason=a \"b\"\nü]\n";
     assert_eq!(fake.calls(), format!("{resume}{drain}{exact}"));
-    assert!(scontrol.cancel_reboot_keeping_drain(&set("cn1"), &Reason::restored(" \n")).is_err());
+    // Slurm refuses to resume a node that is INVALID_REG.
+    scontrol.cancel_reboot_keeping_drain(&set("cn[1-2]"), &Reason::restored("bad DIMM"), true).unwrap();
+    let drain = "update NodeName=cn[1-2] State=DRAIN Reason=\"bad DIMM\"\n";
+    assert_eq!(fake.calls(), format!("scontrol\ncancel_reboot cn[1-2]\n{drain}"));
+    assert!(scontrol.cancel_reboot_keeping_drain(&set("cn1"), &Reason::restored(" \n"), false).is_err());
     assert_eq!(fake.calls(), "");
 }
 
@@ -123,7 +129,9 @@ fn a_node_is_resumed_and_drained_again_by_one_process() {
 fn lines_on_standard_input_are_short_enough_for_scontrol() {
     let fake = Fake::running("");
     let nodes: NodeSet = (0..2000).map(|number| format!("node{number}x")).collect();
-    fake.scontrol().cancel_reboot_keeping_drain(&nodes, &Reason::restored(&"long ".repeat(300))).unwrap();
+    fake.scontrol()
+        .cancel_reboot_keeping_drain(&nodes, &Reason::restored(&"long ".repeat(300)), false)
+        .unwrap();
     let calls = fake.calls();
     let lines: Vec<&str> = calls.lines().filter(|line| line.starts_with("update ")).collect();
     assert!(lines.len() > 2 && lines.iter().all(|line| line.len() < 4000 && line.is_ascii()));
@@ -134,8 +142,10 @@ fn lines_on_standard_input_are_short_enough_for_scontrol() {
     };
     assert_eq!((names(" State=RESUME"), names(" State=DRAIN ")), (nodes.clone(), nodes));
     let failing = Fake::running("echo 'slurm_update error: Invalid node name' >&2; exit 1");
-    let error =
-        failing.scontrol().cancel_reboot_keeping_drain(&set("cn1"), &Reason::restored("x")).unwrap_err();
+    let error = failing
+        .scontrol()
+        .cancel_reboot_keeping_drain(&set("cn1"), &Reason::restored("x"), false)
+        .unwrap_err();
     assert!(error.to_string().contains("Invalid node name"), "{error}");
 }
 

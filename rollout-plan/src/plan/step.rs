@@ -46,9 +46,11 @@ pub enum Effect {
     Submit { wave: u32, run: u64, nodes: NodeSet, job: VerifyJob },
     /// Cancel requests that Slurm has not issued.
     Cancel { nodes: NodeSet },
-    /// The same for nodes that must stay drained, with this Reason.
+    /// The same for nodes that must stay drained, with this Reason. They are all INVALID_REG, so that Slurm refuses to
+    /// resume them, or none is.
     CancelKeepingDrain {
         nodes: NodeSet,
+        invalid_reg: bool,
         #[serde(serialize_with = "as_text")]
         reason: Reason,
     },

@@ -16,11 +16,19 @@ use rollout_core::rollout::journal::{Entry, Request, Way};
 use rollout_core::slurm::reason::Reason;
 use std::collections::BTreeMap;
 
+/// Requests that are cancelled together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Together {
+    /// Reason of the drain that stays, and whether the nodes are INVALID_REG.
+    drain: Option<(String, bool)>,
+    /// Reason of the withdrawal if it is not recorded yet.
+    new: Option<String>,
+}
+
 impl<'a> Tick<'_, 'a> {
     /// Cancels requests in Slurm, and records those that are gone.
     pub(super) fn withdraw(&mut self, rollout: &Rollout<'a>) {
-        // By the drain that stays, and by the reason if it is not recorded yet.
-        let mut cancel: BTreeMap<(Option<String>, Option<String>), Vec<String>> = BTreeMap::new();
+        let mut cancel: BTreeMap<Together, Vec<String>> = BTreeMap::new();
         let mut gone: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for member in &rollout.members {
             let Some((why, request)) = self.to_withdraw(rollout, member).zip(member.record.request.as_ref())
@@ -30,17 +38,22 @@ impl<'a> Tick<'_, 'a> {
             let name = member.name.to_owned();
             if member.is_queued() || !request.taken && self.is_in_flight(request) {
                 let new = (!request.withdrawing).then(|| why.to_string());
-                cancel.entry((self.drain_to_keep(rollout, member, request), new)).or_default().push(name);
+                let invalid_reg = member.info.is_some_and(|info| info.has("INVALID_REG"));
+                let drain = self.drain_to_keep(rollout, member, request).map(|reason| (reason, invalid_reg));
+                cancel.entry(Together { drain, new }).or_default().push(name);
                 self.look_again(Some(request.at_ms.saturating_add(IN_FLIGHT_MS).saturating_add(1)));
             } else {
                 gone.entry(why.to_string()).or_default().push(name);
             }
         }
-        for ((reason, why), nodes) in cancel {
+        for (Together { drain, new }, nodes) in cancel {
             let nodes = NodeSet::from_iter(nodes);
-            let before = why.map(|why| Entry::Withdrawing { nodes: nodes.clone(), why });
-            let effect = match reason {
-                Some(reason) => Effect::CancelKeepingDrain { nodes, reason: Reason::restored(&reason) },
+            let before = new.map(|why| Entry::Withdrawing { nodes: nodes.clone(), why });
+            let effect = match drain {
+                Some((reason, invalid_reg)) => {
+                    let reason = Reason::restored(&reason);
+                    Effect::CancelKeepingDrain { nodes, invalid_reg, reason }
+                }
                 None => Effect::Cancel { nodes },
             };
             let rollout = rollout.id().to_owned();

@@ -318,7 +318,7 @@ fn check_drains(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     for step in &plan.steps {
         let (nodes, is_kept) = match &step.effect {
             Some(Effect::Request { nodes, way }) => (nodes, *way == Way::Drained),
-            Some(Effect::CancelKeepingDrain { nodes, reason }) => (nodes, reason.as_str() == "bad DIMM"),
+            Some(Effect::CancelKeepingDrain { nodes, reason, .. }) => (nodes, reason.as_str() == "bad DIMM"),
             Some(Effect::Cancel { nodes } | Effect::Drain { nodes, .. } | Effect::Undrain { nodes, .. }) => {
                 (nodes, false)
             }

@@ -140,8 +140,9 @@ fn done(world: &World, effect: &Effect) -> String {
         }
         Effect::Unreserve { node } => format!("delete the reservation of {node}"),
         Effect::Cancel { nodes } => format!("cancel {nodes}"),
-        Effect::CancelKeepingDrain { nodes, reason } => {
-            format!("cancel {nodes} and keep it drained: {reason}")
+        Effect::CancelKeepingDrain { nodes, reason, invalid_reg } => {
+            let how = if *invalid_reg { " without RESUME" } else { "" };
+            format!("cancel {nodes}{how} and keep it drained: {reason}")
         }
         Effect::Drain { nodes, reason } => format!("drain {nodes}: {reason}"),
         Effect::Undrain { nodes, earlier, .. } => {

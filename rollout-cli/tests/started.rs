@@ -20,8 +20,8 @@ impl Site {
         std::fs::create_dir(dir.join("state")).unwrap();
         let keys = format!("state_dir = {:?}\nscontrol = \"/bin/false\"\n", dir.join("state"));
         std::fs::write(dir.join("controller.toml"), keys + "deliver = \"never\"\n").unwrap();
-        let manifest =
-            "name = 'driver'\nnodes = 'cn[1-4]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n";
+        let manifest = "name = 'driver'\nnodes = 'cn[1-4]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n\
+             [strategy]\nwaves = [2]\n";
         std::fs::write(dir.join("driver.toml"), manifest).unwrap();
         site.done("stage driver.toml");
         site
@@ -81,6 +81,7 @@ impl Site {
 fn a_rollout_is_started_steered_and_stopped() {
     let site = Site::new();
     assert!(!site.was_woken());
+    assert!(site.done("history").ends_with("  4 staged\n"));
     assert!(site.refused("pause driver").starts_with("driver: is not started; `slurm-rollout start driver`"));
     assert_eq!(site.done("start driver"), "driver: started for 4 nodes: cn[1-4]\n");
     assert!(site.was_woken());
@@ -112,10 +113,14 @@ fn a_rollout_is_started_steered_and_stopped() {
     site.journal(json!({ "is": "halted", "why": "2 nodes failed" }));
     let history = site.done("history");
     assert!(
-        history.contains("halted since 2") && history.contains(": 2 nodes failed; 4 staged"),
+        history.contains("halted since 2") && history.contains(": 2 nodes failed; wave 1 of 2, 4 staged"),
         "{history}"
     );
-    assert_eq!(site.json("history")[0]["conduct"]["state"], "halted");
+    let past = &site.json("history")[0];
+    assert_eq!(
+        (&past["conduct"]["state"], &past["wave"]),
+        (&json!("halted"), &json!({ "number": 1, "of": 2 }))
+    );
     assert!(site.done("resume driver").contains("failures so far no longer count"));
 
     site.journal(json!({ "is": "requested", "nodes": "cn1", "way": "asap" }));

@@ -21,7 +21,7 @@ pub use halt::Halt;
 pub use jobs::{Deadline, Jobs, Then, Wait};
 pub use sequence::Order;
 pub use verify_job::VerifyJob;
-pub use waves::Wave;
+pub use waves::{Wave, reached};
 
 use crate::exclusive::ExclusiveSet;
 use crate::floor::Floor;

@@ -125,6 +125,14 @@ fn presets_are_settings_that_other_keys_replace() {
 }
 
 #[test]
+fn nodes_reach_a_wave_once_those_before_are_full() {
+    let waves = parse("waves = ['1', '10%', '50%']").unwrap().waves;
+    for (begun, wave) in [(0, 1), (1, 1), (2, 2), (10, 2), (11, 3), (50, 3), (51, 4), (100, 4), (200, 4)] {
+        assert_eq!(reached(&waves, begun), wave, "{begun}");
+    }
+}
+
+#[test]
 fn a_crus_step_of_one_among_thousands_of_nodes_is_no_work() {
     let text = "nodes = 'cn[00001-60000]'\n[strategy]\npreset = 'crus'\nstep = 1\n";
     let strategy = of_manifest(text, &nodes("cn[00001-60000]")).unwrap();

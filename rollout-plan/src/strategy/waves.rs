@@ -24,6 +24,13 @@ pub struct Wave {
     pub approve: bool,
 }
 
+/// Returns the number of the wave, counted from 1, that so many nodes of a rollout have reached. The first one if there
+/// are none.
+#[must_use]
+pub fn reached(waves: &[Wave], begun: usize) -> usize {
+    waves.iter().take_while(|wave| wave.end < begun).count().saturating_add(1).min(waves.len())
+}
+
 /// A wave as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WaveText {

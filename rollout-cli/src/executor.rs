@@ -36,6 +36,7 @@ use rollout_plan::working_set::{WorkingSet, working_set};
 use rules::Rules;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use usage::Usage;
@@ -242,8 +243,9 @@ impl Executor {
         if self.usage_read.is_some_and(|read| read.elapsed() < USAGE_MAX_AGE) {
             return false;
         }
-        self.usage = Usage::read(&self.config.scontrol().within(USAGE_LIMIT));
+        let before = mem::replace(&mut self.usage, Usage::read(&self.config.scontrol().within(USAGE_LIMIT)));
         self.usage_read = Some(Instant::now());
+        self.learn_used_limits(&before);
         let limits = match Config::load(&self.config_path) {
             Ok(Config { limits, .. }) => {
                 self.config.limits = limits;
@@ -253,6 +255,19 @@ impl Executor {
         };
         self.usage.trouble.extend(limits.err());
         true
+    }
+
+    /// Learns from the jobs that have ended since the last look. Only forecasts need it.
+    fn learn_used_limits(&mut self, before: &Usage) {
+        let known = self.store.used_limits();
+        let mut used = known.clone();
+        self.usage.observe_ends(before, &mut used);
+        self.usage.used_percent = used.median();
+        if used != known {
+            self.usage
+                .trouble
+                .extend(self.store.learn_used_limits(&used).err().map(|error| error.to_string()));
+        }
     }
 
     /// Returns the errors of rollouts that request nothing because they have no strategy.

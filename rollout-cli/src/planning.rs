@@ -40,6 +40,7 @@ impl Planning {
         let mut usage = Usage::default();
         if !nodes.is_empty() {
             usage = Usage::read(&scontrol);
+            usage.used_percent = context.store.used_limits().median();
             usage.read_runs(&scontrol, &snapshot);
         }
         warnings.extend(usage.trouble.iter().cloned());

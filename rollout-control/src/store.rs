@@ -12,6 +12,7 @@
 //! addresses.json                NodeAddr of each node, as Slurm last reported it
 //! drains.json                   drains set by others
 //! left-by-reboots.json          nodes with a DRAIN of an earlier reboot, or of ours
+//! used-limits.json              parts of their time limits that jobs used, seen while a rollout ran
 //! controllers.json              hosts of slurmctld, recorded by one of them
 //! freeze.json                   the freeze of the site, while there is one
 //! lease.json                    the process that looks after started rollouts

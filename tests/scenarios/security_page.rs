@@ -3,13 +3,14 @@
 use crate::prelude::*;
 
 /// Files that exist only at times; all other files must exist.
-const AT_TIMES: [&str; 13] = [
+const AT_TIMES: [&str; 14] = [
     "rescue-agent",
     "order.json",
     "staged.json",
     "undo",
     "drains.json",
     "left-by-reboots.json",
+    "used-limits.json",
     "closed",
     "archive",
     "boot-sources.json",

@@ -3,10 +3,11 @@
 use rollout_core::controller::snapshot::{RolloutState, Snapshot};
 use rollout_core::rollout::journal::NodeRecord;
 use rollout_core::slurm::config::SlurmConfig;
-use rollout_core::slurm::jobs::{Job, JobEnds, JobRun};
+use rollout_core::slurm::jobs::{Job, JobEnds, JobRun, UsedLimits};
 use rollout_core::slurm::parsed::Parsed;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::{Reservation, name_of_job};
+use rollout_host::clock;
 use rollout_host::scontrol::Scontrol;
 use rollout_plan::budget::Settings;
 use rollout_plan::plan::KnownJobs;
@@ -20,6 +21,10 @@ const RUNS: &str = "qualification jobs";
 #[derive(Debug, Default)]
 pub struct Usage {
     jobs: Option<(Vec<Job>, JobEnds)>,
+    /// Time at which Slurm was asked for jobs, in seconds since 1970.
+    asked_s: u64,
+    /// The part of its time limit that a job uses, in percent, by those that were seen to end.
+    pub used_percent: Option<u8>,
     pub partitions: Option<Vec<Partition>>,
     pub reservations: Option<Vec<Reservation>>,
     /// Jobs that qualify waves.
@@ -35,10 +40,18 @@ impl Usage {
     pub fn read(scontrol: &Scontrol) -> Self {
         let mut usage = Self::read_settings(scontrol);
         usage.reservations = usage.complete(RESERVATIONS, scontrol.show_reservations());
+        usage.asked_s = clock::now_ms() / 1000;
         let jobs = usage.complete("jobs", scontrol.jobs());
         let ends = usage.settings().map(|Settings { config, partitions }| JobEnds::new(config, partitions));
         usage.jobs = jobs.zip(ends);
         usage
+    }
+
+    /// Adds the jobs that have ended since an earlier look at all jobs.
+    pub fn observe_ends(&self, before: &Self, used: &mut UsedLimits) {
+        if let (Some((jobs_before, _)), Some((jobs, _))) = (&before.jobs, &self.jobs) {
+            used.observe((before.asked_s, jobs_before), (self.asked_s, jobs));
+        }
     }
 
     /// Reads the reservations again.
@@ -81,7 +94,7 @@ impl Usage {
     #[must_use]
     pub fn jobs(&self) -> Option<KnownJobs<'_>> {
         let (list, ends) = self.jobs.as_ref()?;
-        Some(KnownJobs { list, ends, used_percent: None })
+        Some(KnownJobs { list, ends, used_percent: self.used_percent })
     }
 
     /// Returns records that were all read: one that was not may be about any node.

@@ -69,3 +69,18 @@ fn a_job_counts_as_ended_only_once_that_was_tried() {
     let again = ["scontrol requeue 3", "scontrol requeue 1", "scontrol requeue 2"];
     assert_eq!((site.calls(), site.journal().len()), (again.map(str::to_owned).to_vec(), 5));
 }
+
+#[test]
+fn the_part_of_their_limits_that_jobs_use_is_learned_from_those_that_end() {
+    let site = site("{ at_most = '10h' }", 21);
+    let mut executor = site.executor();
+    tick(&mut executor);
+    assert_eq!(site.store.used_limits().median(), None);
+    let jobs = fs::read_to_string(site.path("jobs")).unwrap();
+    fs::write(site.path("jobs"), jobs.lines().next_back().unwrap()).unwrap();
+    // The request is a reason to look at jobs again.
+    request(&site, &mut executor);
+    assert_eq!(site.store.used_limits().median(), Some(50));
+    let why = site.run("why n1").1;
+    assert!(why.contains("job 21 of uid 1000 until about "), "{why}");
+}

@@ -6,6 +6,7 @@ use rollout_core::slurm::controllers::ControllerHosts;
 use rollout_core::slurm::drains::{
     CuredByReboot, Drain, Drains, Requested, observe, observe_left_by_reboots,
 };
+use rollout_core::slurm::jobs::UsedLimits;
 use rollout_core::slurm::node::NodeInfo;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -78,6 +79,14 @@ impl StoreWriter {
         };
         self.update(&self.drains_path(), || self.drains(), drains)?;
         self.update(&self.left_by_reboots_path(), || self.left_by_reboots(), left)
+    }
+
+    /// Keeps the parts of their time limits that jobs used. Only one executor looks at jobs.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub fn learn_used_limits(&self, used: &UsedLimits) -> Result<(), StoreError> {
+        self.lock()?.replace_json(&self.used_limits_path(), used, MODE)
     }
 
     /// Adds drains that were found when their nodes were handed over.

@@ -12,6 +12,7 @@ use rollout_core::rollout::manifest::Manifest;
 use rollout_core::slurm::addresses::Addresses;
 use rollout_core::slurm::controllers::ControllerHosts;
 use rollout_core::slurm::drains::Drains;
+use rollout_core::slurm::jobs::UsedLimits;
 use rollout_host::regular_file::{self, MAX_WRITTEN_BY_HAND, NO_LIMIT};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,6 +255,12 @@ impl StoreReader {
         self.read_json(&self.addresses_path())
     }
 
+    /// Returns the parts of their time limits that jobs used. A file that cannot be read counts as empty.
+    #[must_use]
+    pub fn used_limits(&self) -> UsedLimits {
+        self.read_json(&self.used_limits_path())
+    }
+
     /// Returns the drains set by others, as last seen. A file that cannot be read counts as empty.
     #[must_use]
     pub fn drains(&self) -> Drains {
@@ -354,6 +361,10 @@ impl StoreReader {
 
     pub(super) fn drains_path(&self) -> PathBuf {
         self.dir.join("drains.json")
+    }
+
+    pub(super) fn used_limits_path(&self) -> PathBuf {
+        self.dir.join("used-limits.json")
     }
 
     pub(super) fn left_by_reboots_path(&self) -> PathBuf {

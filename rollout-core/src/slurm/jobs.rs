@@ -7,10 +7,12 @@ use std::fmt;
 mod end;
 mod parse;
 mod run;
+mod used;
 
 pub use end::{FreeAt, JobEnds, NoEnd, free_at};
 pub use parse::{FORMAT, parse_jobs};
 pub use run::{JobRun, RUN_FORMAT, parse_runs};
+pub use used::UsedLimits;
 
 /// States without nodes (`job_state_string_compact` in `src/common/slurm_protocol_defs.c`, 22.05 to 26.05): pending,
 /// put back into the queue, or over. A job in any other state, or in one of a later release, has the nodes that it

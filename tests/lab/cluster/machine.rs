@@ -235,7 +235,9 @@ impl Shared {
         let cable = self.hardware.host.cable();
         let mut argv = vec!["ip", "link", "set", &cable];
         argv.extend(if unplugged { vec!["nomaster"] } else { vec!["master", BRIDGE] });
-        Command::by_way_of(way_in(self.hardware.namespaces), &argv).run().map(drop)
+        let output = Command::by_way_of(way_in(self.hardware.namespaces), &argv).output()?;
+        // The cable of a machine that is going down may be gone already. The next boot heeds the setting.
+        if output.stderr.contains("Cannot find device") { Ok(()) } else { output.into_stdout().map(drop) }
     }
 }
 

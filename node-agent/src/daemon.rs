@@ -10,6 +10,7 @@
 //! | [`mod@rehearse`] | what an order would do, without doing it |
 //! | [`reboot`] | rebooting, by force if needed |
 //! | [`orphans`] | programs that an agent left behind when it died |
+//! | [`notice`] | telling users of the node |
 //! | [`boot_restored`] | the controller's notice that the boot source is restored |
 //! | [`wait_for_instructions`] | asking Slurm, on a node without a ledger |
 
@@ -19,6 +20,7 @@ pub(crate) mod driver;
 pub(crate) mod execute;
 #[cfg(test)]
 mod fake_node;
+pub(crate) mod notice;
 pub(crate) mod orphans;
 pub(crate) mod reboot;
 pub(crate) mod rehearse;
@@ -41,6 +43,7 @@ use rollout_core::agent::{Agent, Identity};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::node_name::{NameSource, NoNodeName, NodeName, short};
 use sd_notify::NotifyState;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -123,6 +126,7 @@ async fn serve_and_drive(
         let config = config.clone();
         until_renamed(&found, published.clone(), move || node_name::find(&config))
     };
+    let shows_notice = notice::show(published.clone(), Path::new(notice::PATH), notice::WALL);
     let last_rehearsal = LastRehearsal::default();
     let server =
         server::Server::bind(&config, itself, published, send, slurm.clone(), last_rehearsal.clone())?;
@@ -149,6 +153,7 @@ async fn serve_and_drive(
     tokio::select! {
         ended = drive => ended.map_err(Into::into),
         () = server.serve() => Ok(()),
+        () = shows_notice => Ok(()),
         name = renamed => {
             let name = name?;
             Err(format!("this node was {node} and is {name} now: starting anew").into())

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 
 /// Files that exist only at times; all other files must exist.
-const AT_TIMES: [&str; 14] = [
+const AT_TIMES: [&str; 15] = [
     "rescue-agent",
     "order.json",
     "staged.json",
@@ -18,6 +18,7 @@ const AT_TIMES: [&str; 14] = [
     "lease.json",
     "watch",
     "admitted",
+    "slurm-rollout-notice",
 ];
 
 /// Returns path, owner and mode of each file in the table below this line.

@@ -3,6 +3,9 @@
 use super::{manifest, site};
 use crate::prelude::*;
 
+/// File that tells users of a node about its update.
+const NOTICE: &str = "/run/slurm-rollout-notice";
+
 /// slurmd runs RebootProgram. Agents hold the staged change beforehand; one that was down gets it when it is back.
 fn run_by_slurmd(base: Base) {
     let site = site(base, 3, "reboot_by_slurmd.conf");
@@ -22,8 +25,14 @@ fn run_by_slurmd(base: Base) {
     cn03.run(&["systemctl", "start", AGENT_UNIT]).unwrap();
     let told = site.rollout(&["reconcile"]).unwrap().into_stdout().unwrap();
     assert_eq!(told, "tool-1.1: given to the agents of cn03\n");
+    // Users see it, as any of them may read. What they see is gone with the change.
+    let notice =
+        |node: &str| site.cluster.node(node).exec(&["su", "-s", "/bin/cat", "nobody", NOTICE]).unwrap();
+    assert!(notice("cn02").stdout.starts_with("slurm-rollout: tool-1.1 is staged for this node"));
     // Unstaging reaches the agents.
     site.rollout(&["unstage", "tool-1.1", "cn02"]).unwrap().into_stdout().unwrap();
+    let none = || Ok(notice("cn02").success());
+    until("no notice on cn02", MINUTES, none, |is_there| !is_there).unwrap();
     let boots: Vec<u32> = site.cluster.compute_nodes().iter().map(|node| node.boot_count()).collect();
     site.reboot("cn[01-03]").unwrap();
     for (node, before) in site.cluster.compute_nodes().iter().zip(boots) {
@@ -35,6 +44,7 @@ fn run_by_slurmd(base: Base) {
     }
     for node in ["cn01", "cn03"] {
         site.wait_phase("tool-1.1", node, "updated").unwrap();
+        assert!(!notice(node).success());
     }
     // No change is applied twice: the next reboot is plain. Called by hand, the program does nothing.
     let cn01 = site.cluster.node("cn01");

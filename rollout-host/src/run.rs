@@ -296,8 +296,8 @@ fn lives(group: Pid) -> bool {
 }
 
 fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Result<ExitStatus, KillReason> {
-    let end = Instant::now() + limit;
-    let mut pause = Duration::from_millis(1);
+    let begin = Instant::now();
+    let end = begin + limit;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Ok(status);
@@ -309,8 +309,9 @@ fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Resu
         if remaining.is_zero() {
             return Err(KillReason::TimedOut);
         }
+        // A small part of the time so far: a short program is not much longer for being waited for.
+        let pause = (begin.elapsed() / 16).clamp(Duration::from_millis(1), Duration::from_millis(50));
         thread::sleep(pause.min(remaining));
-        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
@@ -347,7 +348,8 @@ impl Capture {
         let mut bytes = vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(MAX_OUTPUT)];
         // Cannot fail: the file only grows and is in memory.
         let _ = self.0.read_exact_at(&mut bytes, 0);
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 }
 

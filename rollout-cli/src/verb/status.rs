@@ -92,19 +92,19 @@ fn look(context: &Context, args: &StatusArgs, style: Style) -> Result<Shown, Fai
     let asked = records().filter(|(_, record)| is_asked(record)).map(|(name, _)| name.clone()).collect();
     let view = context.survey_of(snapshot, &nodes, &asked);
     let selected = view.snapshot.rollouts.iter().filter(|rollout| rollouts.contains(&rollout.id));
-    let selected: Vec<RolloutState> = selected.cloned().collect();
+    let selected: Vec<&RolloutState> = selected.collect();
     let statuses: Vec<NodeStatus> =
         selected.iter().flat_map(|rollout| status_of::in_view(&view, rollout, only.as_ref())).collect();
     let needs_attention = statuses.iter().any(|status| status.phase.needs_attention());
-    let is_over = selected.iter().all(RolloutState::is_over);
+    let is_over = selected.iter().all(|rollout| rollout.is_over());
     if args.json {
         let text = serde_json::to_string_pretty(&statuses)? + "\n";
         return Ok(Shown { text, needs_attention, is_over });
     }
     // Without Slurm a plan would only repeat that.
-    let is_planned = !view.slurm.is_empty() && selected.iter().any(is_planned);
+    let is_planned = !view.slurm.is_empty() && selected.iter().any(|rollout| is_planned(rollout));
     let planning = is_planned.then(|| Planning::read(context, view.snapshot.clone()));
-    let states = states(view.snapshot.frozen.as_ref(), selected.iter(), planning.as_ref(), style);
+    let states = states(view.snapshot.frozen.as_ref(), selected.iter().copied(), planning.as_ref(), style);
     let text = match args.nodes {
         true => states + &of_nodes(&statuses) + &images::table(&statuses),
         false => states + &of_phases(&statuses),

@@ -2,9 +2,11 @@
 
 /// Returns the key at the beginning of a text, if there is one: a capitalized word with `=` behind it.
 pub(super) fn key_of(text: &str) -> Option<&str> {
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+    let bytes = text.as_bytes();
+    bytes.first().filter(|first| first.is_ascii_uppercase())?;
+    let end = bytes.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')?;
     let (key, behind) = text.split_at(end);
-    (key.starts_with(|c: char| c.is_ascii_uppercase()) && behind.starts_with('=')).then_some(key)
+    behind.starts_with('=').then_some(key)
 }
 
 /// Returns the position of the first blank with such a key behind it.

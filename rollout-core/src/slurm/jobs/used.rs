@@ -29,8 +29,7 @@ impl UsedLimits {
 
     /// Adds the jobs that have ended between two looks at all jobs, at these times in seconds since 1970.
     ///
-    /// A job that was suspended or requeued is told apart neither from the others nor by its end: it counts with the
-    /// time from its last start.
+    /// A job that was suspended, requeued or cancelled counts like the others, with the time since its last start.
     pub fn observe(&mut self, (before_s, before): (u64, &[Job]), (now_s, now): (u64, &[Job])) {
         let Some(looks_s) = now_s.checked_sub(before_s) else { return };
         let state = |job: &Job| job.state.clone();

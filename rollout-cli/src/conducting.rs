@@ -101,6 +101,18 @@ pub(crate) fn finish_freeze(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns what to do about a rollout that goes on only when somebody says so.
+fn way_on(rollout: &RolloutState, conduct: &ConductSummary) -> Option<String> {
+    let resume = format!("`slurm-rollout resume {}`", rollout.id);
+    match conduct.state.as_str() {
+        "halted" => Some(format!(
+            "once the cause is gone: `slurm-rollout retry NODES` for nodes that failed, then {resume}"
+        )),
+        "paused" => Some(format!("{resume} has it go on")),
+        _ => None,
+    }
+}
+
 /// Returns the state of those of these rollouts that were started, with their progress if a plan was made, and the
 /// freeze of the site, one line each and a blank line below them.
 pub(crate) fn states<'a>(
@@ -121,6 +133,7 @@ pub(crate) fn states<'a>(
             let shown = progress::lines(rollout, plan, forecast.as_ref(), style, planning.view.now_ms);
             lines.extend(shown.into_iter().map(|line| format!("  {line}")));
         }
+        lines.extend(way_on(rollout, &conduct).map(|way_on| format!("  {way_on}")));
     }
     lines.extend(frozen.map(|freeze| format!("this site is {}", freeze.describe())));
     if lines.is_empty() {

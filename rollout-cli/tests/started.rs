@@ -99,7 +99,8 @@ fn a_rollout_is_started_steered_and_stopped() {
     assert_eq!(site.json("pause driver")["changed"], false);
     let status = site.done("status");
     assert!(
-        status.starts_with("driver: paused since 2") && status.contains(": noise\n\nROLLOUT "),
+        status.starts_with("driver: paused since 2")
+            && status.contains(": noise\n  `slurm-rollout resume driver` has it go on\n\nROLLOUT "),
         "{status}"
     );
     assert!(site.refused("start driver").ends_with("(noise); `slurm-rollout resume driver`"));
@@ -120,6 +121,12 @@ fn a_rollout_is_started_steered_and_stopped() {
     assert_eq!(
         (&past["conduct"]["state"], &past["wave"]),
         (&json!("halted"), &json!({ "number": 1, "of": 2 }))
+    );
+    let status = site.done("status driver");
+    assert!(
+        status
+            .contains("\n  once the cause is gone: `slurm-rollout retry NODES` for nodes that failed, then"),
+        "{status}"
     );
     assert!(site.done("resume driver").contains("failures so far no longer count"));
 

@@ -102,6 +102,7 @@ job and its limit, a limit or floor, a window, a wave, an approval, a drain, a
 failure. Asks Slurm, and neither records nor requests anything.
 
 Examples:
+  slurm-rollout why driver-580
   slurm-rollout why cn017
   slurm-rollout why cn[001-004] gpu7
   slurm-rollout why '@partition:gpu'
@@ -112,9 +113,9 @@ Exit codes:
   1  not shown; standard error has the reason
   2  invalid command line")]
 pub struct WhyArgs {
-    /// Nodes, as hostlists or node sets
-    #[arg(value_name = "NODES", required = true)]
-    pub nodes: Vec<String>,
+    /// A rollout, whose waiting nodes are meant, or nodes, as hostlists or node sets
+    #[arg(value_name = "ROLLOUT|NODES", required = true)]
+    pub what: Vec<String>,
     /// JSON, one object per node: node, rollout, phase, why (kind, data and text of each reason)
     #[arg(long)]
     pub json: bool,

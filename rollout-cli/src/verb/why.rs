@@ -1,11 +1,12 @@
-//! `why NODES`: the reasons for which nodes are not updated yet. Writes nothing.
+//! `why ROLLOUT|NODES`: the reasons for which nodes are not updated yet. Writes nothing.
 
 use crate::context::{Context, warn_of_unreadable};
 use crate::failure::Failure;
 use crate::planning::{Planning, text_of};
 use crate::table::{self, one_line, out};
 use rollout_cli::args::WhyArgs;
-use rollout_core::controller::snapshot::{RecordOf, RolloutState};
+use rollout_core::controller::conduct::pending;
+use rollout_core::controller::snapshot::{RecordOf, RolloutState, Snapshot};
 use rollout_core::controller::status::recorded_phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::ConductState;
@@ -34,12 +35,12 @@ struct Reason<'a> {
 }
 
 pub(crate) fn run(context: &Context, args: &WhyArgs) -> Result<ExitCode, Failure> {
-    let mut nodes = NodeSet::default();
-    for text in &args.nodes {
-        nodes = nodes.union(&context.nodes(text)?);
-    }
     let snapshot = context.store.snapshot()?;
     warn_of_unreadable(&snapshot);
+    let mut nodes = NodeSet::default();
+    for text in &args.what {
+        nodes = nodes.union(&meant(context, &snapshot, text)?);
+    }
     let planning = Planning::read(context, snapshot);
     let plan = planning.plan();
     let reasons: Vec<Reasons<'_>> = nodes.iter().map(|node| of_node(&planning, &plan, node)).collect();
@@ -49,6 +50,23 @@ pub(crate) fn run(context: &Context, args: &WhyArgs) -> Result<ExitCode, Failure
         reasons.iter().for_each(|reasons| out(&(one_line(&reasons.line) + "\n")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the nodes that wait for a rollout, all of its nodes if none does, or those of a hostlist or node set.
+fn meant(context: &Context, snapshot: &Snapshot, text: &str) -> Result<NodeSet, Failure> {
+    if let Some(rollout) = snapshot.rollout(text) {
+        let waiting = pending(snapshot, rollout);
+        return Ok(match waiting.is_empty() {
+            true => rollout.records.keys().cloned().collect(),
+            false => waiting,
+        });
+    }
+    if context.store.is_closed(text) {
+        return Err(Failure(format!(
+            "{text}: is over: none of its nodes waits; see `slurm-rollout show {text}`"
+        )));
+    }
+    context.nodes(text)
 }
 
 fn of_node<'a>(planning: &'a Planning, plan: &'a Plan, node: &'a str) -> Reasons<'a> {

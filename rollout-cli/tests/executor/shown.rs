@@ -70,6 +70,8 @@ fn why_and_status_show_the_plan_of_a_started_rollout() {
     let site = Site::started("");
     let (code, out) = site.run("why n1 n2");
     assert_eq!((code, out.as_str()), (0, "n1: driver: being requested now\nn2: driver: max_out 1 of 1\n"));
+    let (_, of_rollout) = site.run("why driver");
+    assert!(of_rollout.starts_with(&out) && of_rollout.lines().count() == 6, "{of_rollout}");
     tick(&mut site.executor());
     let (_, out) = site.run("why n[1-2]");
     assert!(out.starts_with("n1: driver: requested, and Slurm is about to reboot it\n"), "{out}");
@@ -92,6 +94,10 @@ fn why_tells_of_nodes_without_a_started_rollout() {
     let expected = "n1: driver: staged; `slurm-rollout start driver`, or `scontrol reboot` it\n\
                     n6: no rollout is staged for it\n";
     assert_eq!(out, expected);
+    assert_eq!(site.run("why driver").1.lines().count(), 5, "those that wait");
+    site.add_past("over", 5);
+    let (code, out) = site.run("why over");
+    assert!(code == 1 && out.contains("over: is over: none of its nodes waits"), "{code}: {out}");
 }
 
 /// Ten thousand of them take longer than Slurm.

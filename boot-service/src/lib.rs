@@ -1,5 +1,5 @@
-//! Boot sources that are HTTP services. A program of its own because it links TLS: the controller's programs start it
-//! for each question and kill it at its time limit.
+//! Boot sources that are HTTP services, and the power of nodes through Redfish. A program of its own because it links
+//! TLS: the controller's programs start it for each question and kill it at its time limit.
 //!
 //! | module | contents |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | `bss` | the Boot Script Service of OpenCHAMI and CSM |
 //! | `bos` | CSM's Boot Orchestration Service |
 //! | `openchami` | OpenCHAMI's boot-service |
+//! | [`redfish`] | the power of one node |
 //! | `node_id` | names of a node in OpenCHAMI's services |
 //!
 //! Host names are resolved as in RebootProgram, without NSS. This crate is independent of Slurm, journals and agents.
@@ -15,6 +16,7 @@ mod bos;
 mod bss;
 mod node_id;
 mod openchami;
+pub mod redfish;
 mod service;
 
 use rollout_control::boot::{
@@ -42,8 +44,7 @@ pub fn provider(name: &str, config: ServiceConfig) -> Option<Box<dyn BootSource>
 /// # Errors
 /// If the question is incomplete or the service is unknown, which the controller's programs never send.
 pub fn answer(service: &str, verb: Verb, question: &Question) -> Result<Value, String> {
-    let within = Duration::from_millis(question.within_ms);
-    let until = Instant::now() + (within - MARGIN.min(within / 10));
+    let until = deadline(question.within_ms);
     let config = question.service.clone().ok_or("no service in the question")?;
     let source = provider(service, config).ok_or_else(|| format!("unknown service {service:?}"))?;
     let image = || question.image.as_ref().ok_or("no image in the question");
@@ -65,6 +66,12 @@ pub fn answer(service: &str, verb: Verb, question: &Question) -> Result<Value, S
         }
     };
     answer.map_err(|error| error.to_string())
+}
+
+/// Returns the time by which an answer must be printed.
+fn deadline(within_ms: u64) -> Instant {
+    let within = Duration::from_millis(within_ms);
+    Instant::now() + (within - MARGIN.min(within / 10))
 }
 
 fn answer_for_each<T>(outcomes: Outcomes<T>, saved: impl Fn(T) -> Option<Value>) -> Answer {

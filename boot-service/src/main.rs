@@ -1,9 +1,11 @@
 //! `boot-service SERVICE VERB`: reads a question from standard input and writes the answer to standard output. Only the
 //! controller's programs start it.
 
-use boot_service::answer;
+use boot_service::{answer, redfish};
 use rollout_control::boot::{Question, Verb};
+use rollout_control::power::question::{PowerQuestion, SERVICE};
 use rollout_host::exit_code::Exit;
+use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
@@ -27,12 +29,18 @@ fn run() -> Result<(), String> {
             "slurm-rollout starts this program itself: boot-service SERVICE VERB <QUESTION".to_owned()
         );
     };
-    let verb =
-        Verb::ALL.into_iter().find(|known| known.name() == verb).ok_or(format!("unknown verb {verb:?}"))?;
+    let answer = if service == SERVICE {
+        let known = redfish::Verb::of(verb).ok_or(format!("unknown verb {verb:?}"))?;
+        redfish::answer(known, &question::<PowerQuestion>()?)?
+    } else {
+        let known = Verb::ALL.into_iter().find(|known| known.name() == verb);
+        answer(service, known.ok_or(format!("unknown verb {verb:?}"))?, &question::<Question>()?)?
+    };
+    writeln!(std::io::stdout(), "{answer}").map_err(|error| error.to_string())
+}
+
+fn question<T: DeserializeOwned>() -> Result<T, String> {
     let mut text = Vec::new();
     std::io::stdin().take(MAX_QUESTION).read_to_end(&mut text).map_err(|error| error.to_string())?;
-    let question: Question =
-        serde_json::from_slice(&text).map_err(|error| format!("the question: {error}"))?;
-    let answer = answer(service, verb, &question)?;
-    writeln!(std::io::stdout(), "{answer}").map_err(|error| error.to_string())
+    serde_json::from_slice(&text).map_err(|error| format!("the question: {error}"))
 }

@@ -53,17 +53,18 @@ pub(crate) enum Method {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    text: String,
+    pub(crate) text: String,
 }
 
 /// A client of a service, with a deadline.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Service {
     /// Name of its table in `controller.toml`.
     name: &'static str,
     config: ServiceConfig,
     http: Agent,
-    token: Option<String>,
+    /// Value of the header of this name.
+    authorization: Option<String>,
     until: Instant,
 }
 
@@ -77,10 +78,13 @@ impl Service {
         let file = |path: &Path, limit| {
             regular_file::read(path, limit).map_err(|why| format!("[{name}] {}: {why}", path.display()))
         };
-        let token = match &config.token_file {
-            Some(path) => Some(token(&file(path, MAX_TOKEN)?).ok_or_else(|| {
-                format!("[{name}] {}: no token is in it: one line of letters and digits", path.display())
-            })?),
+        let authorization = match &config.token_file {
+            Some(path) => {
+                let token = token(&file(path, MAX_TOKEN)?).ok_or_else(|| {
+                    format!("[{name}] {}: no token is in it: one line of letters and digits", path.display())
+                })?;
+                Some(format!("Bearer {token}"))
+            }
             None => None,
         };
         let mut http = Agent::config_builder()
@@ -103,7 +107,15 @@ impl Service {
         }
         let names = NameResolver(address::Resolver::default());
         let http = Agent::with_parts(http.build(), DefaultConnector::default(), names);
-        Ok(Self { name, config: config.clone(), http, token, until })
+        Ok(Self { name, config: config.clone(), http, authorization, until })
+    }
+
+    /// Sends this user and password with each request (RFC 7617).
+    pub(crate) fn with_password(self, user: &str, password: &str) -> Self {
+        Self {
+            authorization: Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))),
+            ..self
+        }
     }
 
     /// Sends a request and returns the answer, with any status.
@@ -113,9 +125,8 @@ impl Service {
     pub(crate) fn exchange(&self, method: Method, path: &str, body: &Value) -> Result<Reply, String> {
         let url = format!("{}{path}", self.config.url.trim_end_matches('/'));
         let no_answer = |error| format!("{}: {}", shortened(&url), self.describe(error));
-        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let head = |mut request: ureq::RequestBuilder<ureq::typestate::WithBody>| {
-            if let Some(authorization) = &authorization {
+            if let Some(authorization) = &self.authorization {
                 request = request.header("Authorization", authorization);
             }
             request.content_type("application/json").send(body.to_string())
@@ -123,7 +134,7 @@ impl Service {
         let answered = match method {
             Method::Get => {
                 let mut request = self.http.get(&url);
-                if let Some(authorization) = &authorization {
+                if let Some(authorization) = &self.authorization {
                     request = request.header("Authorization", authorization);
                 }
                 request.call()
@@ -327,6 +338,22 @@ fn token(bytes: &[u8]) -> Option<String> {
     (!token.is_empty() && token.chars().all(|c| c.is_ascii_graphic())).then(|| token.to_owned())
 }
 
+/// Encodes bytes as in RFC 4648.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |chunk: &[u8]| {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
+        let number = byte(0) << 16 | byte(1) << 8 | byte(2);
+        [18, 12, 6, 0].map(|shift| char::from(DIGITS[(number >> shift & 63) as usize]))
+    };
+    let encode = |chunk: &[u8]| {
+        let mut text = String::from_iter(&digits(chunk)[..=chunk.len()]);
+        text.push_str(&"="[..usize::from(chunk.len() < 3)].repeat(3 - chunk.len()));
+        text
+    };
+    bytes.chunks(3).map(encode).collect()
+}
+
 fn roots(pem: &[u8]) -> Option<RootCerts> {
     let mut certificates = Vec::new();
     for item in parse_pem(pem) {
@@ -335,4 +362,27 @@ fn roots(pem: &[u8]) -> Option<RootCerts> {
         }
     }
     (!certificates.is_empty()).then(|| RootCerts::new_with_certs(&certificates))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("test:123£", "dGVzdDoxMjPCow=="),
+            ("\u{3ff}~?>", "z79+Pz4="),
+        ] {
+            assert_eq!(base64(text.as_bytes()), encoded, "{text}");
+        }
+    }
 }

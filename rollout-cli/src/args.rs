@@ -5,9 +5,11 @@
 //! four.
 
 mod looking;
+mod power;
 mod steering;
 
 pub use looking::{PlanArgs, RehearseArgs, WhyArgs};
+pub use power::{PowerArgs, PowerTask};
 pub use steering::{ApproveArgs, FreezeArgs, PauseArgs, ResumeArgs, StartArgs, StopArgs, ThawArgs};
 
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueHint};
@@ -94,6 +96,8 @@ pub enum Verb {
     Retry(RetryArgs),
     /// Return a held node to service as it is, unverified
     Release(ReleaseArgs),
+    /// Switch nodes on or off through their management controllers
+    Power(PowerArgs),
     /// Send the orders that got lost between Slurm and the nodes
     Reconcile(ReconcileArgs),
     /// Move rollouts that are over out of the history
@@ -113,7 +117,7 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["stage", "plan", "start", "status", "undo"]),
     ("Steering", &["pause", "resume", "stop", "approve", "freeze", "thaw", "unstage"]),
     ("Looking", &["rehearse", "why", "show", "history"]),
-    ("Nodes that need a hand", &["retry", "release"]),
+    ("Nodes that need a hand", &["retry", "release", "power"]),
     ("Background and installation", &["reconcile", "archive", "doctor", "config"]),
 ];
 

@@ -9,6 +9,7 @@ mod host;
 mod images;
 mod manifest_file;
 mod planning;
+mod power_tables;
 mod progress;
 mod status_of;
 mod table;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Verb::History(args) => context().and_then(|context| verb::history::run(&context, args)),
         Verb::Retry(args) => context().and_then(|context| verb::retry::run(&context, args)),
         Verb::Undo(args) => context().and_then(|context| verb::undo::run(&context, args)),
+        Verb::Power(args) => context().and_then(|context| verb::power::run(&context, args)),
         Verb::Reconcile(args) => context().and_then(|context| verb::reconcile::run(&context, args)),
         Verb::Archive(args) => context().and_then(|context| verb::archive::run(&context, args)),
         Verb::Release(args) => context().and_then(|context| verb::release::run(&context, args)),

@@ -8,6 +8,7 @@ pub(crate) mod freeze;
 pub(crate) mod history;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod power;
 pub(crate) mod reconcile;
 pub(crate) mod rehearse;
 pub(crate) mod release;

@@ -19,7 +19,7 @@ pub use command::CommandConfig;
 pub use nodes_file::{NodesFile, NodesFileError};
 pub use provider::provider;
 pub use question::{Answer, CheckAnswer, NodeAnswer, NodeQuestion, Question, Verb};
-pub use service::ServiceConfig;
+pub use service::{PROGRAM as SERVICE_PROGRAM, ServiceConfig};
 
 use rollout_core::rollout::image::Image;
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! The controller's configuration. Every key has a default, so a site needs no file.
 
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
+use crate::power::{self, PowerConfig};
 use rollout_core::controller::closing::Retention;
 use rollout_core::controller::hand_over::ApplyBy;
 use rollout_core::protocol::answer;
@@ -87,6 +88,8 @@ pub struct Config {
     pub boot_service: Option<ServiceConfig>,
     /// The site's own program, for images `via = "command"`.
     pub command: Option<CommandConfig>,
+    /// How the power of nodes is switched. The first table with a node counts.
+    pub power: Option<Vec<PowerConfig>>,
     /// Limits for started rollouts, as a value: rollout-plan checks its keys, which RebootProgram need not know.
     pub limits: Option<serde_json::Value>,
 }
@@ -129,6 +132,7 @@ impl Default for Config {
             bos: None,
             boot_service: None,
             command: None,
+            power: None,
             limits: None,
         }
     }
@@ -232,6 +236,7 @@ impl Validate for Config {
             wrong.push(InvalidValue::new(&["deadline", "agent_timeout"], why));
         }
         wrong.extend(self.boot_file.iter().flat_map(BootFileConfig::check));
+        wrong.extend(self.power.iter().flat_map(|tables| power::config::check(tables)));
         wrong
     }
 }
@@ -269,6 +274,7 @@ mod tests {
             ("bos = { url = 'https://bos', ca_file = 'ca.pem' }", "bos", "no absolute path"),
             ("boot_service = { url = 'boot.cluster' }", "boot_service", "https://host:port/path"),
             ("command = { program = 'set-image' }", "command", "no absolute path"),
+            ("power = [{ via = 'command', command = ['power'] }]", "power", "table 1: command: begin it"),
             ("apply = 'named'\ndeliver = 'always'", "apply", "knows no Reason"),
             ("reboot_clears = ['']", "reboot_clears", "every Reason"),
             ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),

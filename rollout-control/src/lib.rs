@@ -15,6 +15,7 @@
 //! | [`held`] | telling held nodes to retry, or to return to service |
 //! | [`pre_stage`] | giving agents staged orders in advance, if slurmd runs RebootProgram |
 //! | [`mod@rehearse`] | asking agents what an order would do |
+//! | [`power`] | switching nodes on and off, and reading their power |
 //! | [`survey`] | asking Slurm and the agents for the present state |
 
 pub mod agents;
@@ -23,8 +24,10 @@ pub mod config;
 pub mod follow_up;
 pub mod hand_over;
 pub mod held;
+pub mod power;
 pub mod pre_stage;
 pub mod reconcile;
 pub mod rehearse;
 pub mod store;
 pub mod survey;
+mod template;

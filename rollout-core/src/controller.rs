@@ -18,6 +18,7 @@
 //! | [`freeze`] | `freeze` and `thaw` |
 //! | [`lease`] | the process that looks after started rollouts |
 //! | [`pace`] | the time that a rollout takes |
+//! | [`power`] | `power off` and `power cycle` |
 //! | [`closing`] | rollouts that are over, and their retention |
 //! | [`status`] | journal, agents and Slurm joined for display |
 
@@ -32,6 +33,7 @@ pub mod lost_nodes;
 pub mod lost_orders;
 pub mod node_states;
 pub mod pace;
+pub mod power;
 pub mod pre_staging;
 pub mod rehearsal;
 pub mod reversal;

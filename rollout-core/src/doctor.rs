@@ -9,6 +9,7 @@
 //! | [`controller`] | a SlurmctldHost: units, shared state, repeated parameters |
 //! | [`mounts`] | file systems that do not survive a boot |
 //! | [`node`] | one node, from within: units, gate, ledger |
+//! | [`power`] | the tables `[[power]]` |
 //! | [`probe`] | trial orders to the agents |
 //! | [`rollouts`] | lost nodes, and rollouts that cannot be read |
 //!
@@ -21,6 +22,7 @@ pub mod configuration;
 pub mod controller;
 pub mod mounts;
 pub mod node;
+pub mod power;
 pub mod probe;
 pub mod rollouts;
 pub mod slurm;

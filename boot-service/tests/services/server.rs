@@ -32,6 +32,8 @@ pub struct Request {
     pub path: String,
     pub query: String,
     pub token: Option<String>,
+    /// Header of this name.
+    pub authorization: Option<String>,
     /// Null if there is none.
     pub body: Value,
 }
@@ -128,6 +130,7 @@ fn serve(mut stream: impl Read + Write, answer: &dyn Fn(&Request) -> Reaction, l
         method,
         path: path.to_owned(),
         query: query.to_owned(),
+        authorization: header("authorization"),
         token: header("authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned)),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
@@ -192,19 +195,24 @@ impl Authority {
 
     /// Returns the TLS configuration of a server with these names (`DNS:localhost,IP:127.0.0.1`).
     pub fn server(&self, names: &str) -> Arc<ServerConfig> {
+        let (certificate, key) = self.server_files(names);
+        let certificates = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        Arc::new(config.with_no_client_auth().with_single_cert(certificates, key).unwrap())
+    }
+
+    /// Issues a certificate for a server with these names. Returns its file and that of its key.
+    pub fn server_files(&self, names: &str) -> (PathBuf, PathBuf) {
         let (ca, key) = (self.file(), self.path("ca.key"));
         let (ca, key) = (ca.to_str().unwrap(), key.to_str().unwrap());
         let names = format!("subjectAltName={names}");
         let of = ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", &names];
         let signed = ["req", "-x509", "-subj", "/CN=service", "-CA", ca, "-CAkey", key];
         self.openssl(&[&signed[..], &of].concat(), "server");
-        let certificates =
-            CertificateDer::pem_file_iter(self.path("server.pem")).unwrap().map(Result::unwrap).collect();
-        let key = PrivateKeyDer::from_pem_file(self.path("server.key")).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        Arc::new(config.with_no_client_auth().with_single_cert(certificates, key).unwrap())
+        (self.path("server.pem"), self.path("server.key"))
     }
 }
 

@@ -27,6 +27,7 @@ pub enum ManualError {
 /// Returns the text of a file of the repository that pages are generated from.
 fn source(path: &str) -> Result<&'static str, ManualError> {
     Ok(match path {
+        "docs/power.md" => include_str!("../../../docs/power.md"),
         "docs/manifest.md" => include_str!("../../../docs/manifest.md"),
         "node-agent/src/verbs/help.txt" => include_str!("../../../node-agent/src/verbs/help.txt"),
         "reboot-program/src/help.txt" => include_str!("../../../reboot-program/src/help.txt"),

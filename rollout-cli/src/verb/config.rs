@@ -1,6 +1,7 @@
 //! `config check`: the configuration as it counts, and every mistake in it.
 
 use crate::failure::Failure;
+use crate::power_tables::nodes_of;
 use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
 use rollout_cli::groups::SiteGroups;
@@ -26,6 +27,11 @@ impl Validate for WithLimits {
             let why = error.to_string();
             wrong.push(InvalidValue::new(&["limits"], why.strip_prefix("limits: ").unwrap_or(&why)));
         }
+        let tables = self.0.power.iter().flatten().enumerate();
+        wrong.extend(tables.filter_map(|(index, table)| {
+            let why = nodes_of(&groups, table)?.err()?;
+            Some(InvalidValue::new(&["power"], format!("table {}: {why}", index + 1)))
+        }));
         wrong
     }
 }
@@ -60,5 +66,7 @@ mod tests {
         let wrong = mistakes("[limits]\nmaxout = '5%'\n");
         assert!(wrong.contains("column 2: limits: maxout = \"5%\": unknown field"), "{wrong}");
         assert!(mistakes("limit = 1\n").contains("did you mean limits?"));
+        let wrong = mistakes("agent_port = 6821\n[[power]]\nvia = 'powerman'\nnodes = 'cn[1-'\n");
+        assert!(wrong.contains("line 2, column 3: power: table 1: nodes \"cn[1-\": "), "{wrong}");
     }
 }

@@ -4,6 +4,7 @@
 mod agents;
 pub(crate) mod files;
 mod local;
+mod power;
 pub(crate) mod probe;
 mod slurm_conf;
 mod units;
@@ -47,6 +48,8 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
     match ask_slurm(&config) {
         Ok((slurm, all)) => {
             nodes = all;
+            let known: NodeSet = nodes.iter().map(|node| node.name.clone()).collect();
+            findings.extend(power::findings(&config, Some(&known)));
             findings.extend(of_slurm(path, &config, &slurm, &nodes, asked.as_ref()));
         }
         Err(why) => {
@@ -55,6 +58,7 @@ pub(crate) fn run(path: &Path, args: &DoctorArgs) -> Result<ExitCode, Failure> {
                     .because("without Slurm nothing is handed over; what it would have told was left out here")
                     .cured_by("`scontrol ping`; `systemctl status slurmctld`; scontrol and slurm_conf in controller.toml"),
             );
+            findings.extend(power::findings(&config, None));
             findings.extend(of_agents(&config, None, &[], asked.as_ref(), None));
         }
     }

@@ -5,6 +5,7 @@
 //! not touched.
 
 use super::{BootNode, BootSource, Outcomes, Saved};
+use crate::template;
 use rollout_core::rollout::image::Image;
 use rollout_host::config::{InvalidValue, is_absolute};
 use rollout_host::{durable, regular_file};
@@ -168,34 +169,10 @@ fn value_of(node: &BootNode, image: Option<&Image>, value: &str) -> Option<Strin
     }
 }
 
-/// Replaces `{name}` by values. `{{` is a brace, and so is one without a name after it, since the scripts of GRUB and
-/// iPXE have many.
+/// Replaces `{name}` by values.
 fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('{') {
-        filled.push_str(before);
-        if let Some(more) = after.strip_prefix('{') {
-            filled.push('{');
-            rest = more;
-            continue;
-        }
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
-        let is_value = end > 0 && after[end..].starts_with('}') && !before.ends_with('$');
-        if !is_value {
-            filled.push('{');
-            rest = after;
-            continue;
-        }
-        let name = &after[..end];
-        filled.push_str(&value(name).ok_or_else(|| {
-            format!("{{{name}}} is not known: give it in nodes.toml or the manifest's values")
-        })?);
-        rest = &after[end + 1..];
-    }
-    filled.push_str(rest);
-    Ok(filled)
+    template::fill(text, value)
+        .map_err(|name| format!("{{{name}}} is not known: give it in nodes.toml or the manifest's values"))
 }
 
 fn current(path: &Path) -> Result<FileState, String> {

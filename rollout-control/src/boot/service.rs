@@ -8,8 +8,8 @@ use rollout_host::config::{InvalidValue, is_absolute};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The program that talks to services. It contains TLS, which would make RebootProgram two thirds larger.
-const PROGRAM: &str = "/usr/libexec/slurm-rollout/boot-service";
+/// The program that talks to services, for boot sources and Redfish. It contains TLS, which would make RebootProgram two thirds larger.
+pub const PROGRAM: &str = "/usr/libexec/slurm-rollout/boot-service";
 
 /// A service's table in `controller.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

@@ -5,6 +5,7 @@
 //! [`ChangeKind::apply`]. Every method can be repeated after a crash or a power cut at any point. This module neither
 //! reboots the node nor talks to Slurm.
 
+mod command;
 mod image;
 mod kernel_args;
 mod packages;
@@ -99,6 +100,17 @@ pub(crate) trait ChangeKind {
         Ok(())
     }
 
+    /// Returns whether the change is to be made once more before another boot, because this boot has not brought it.
+    fn is_another_boot_due(&self) -> Result<bool, ChangeError> {
+        Ok(false)
+    }
+
+    /// Returns whether the node may show its state only some time after the boot, so that a proof that fails is tried
+    /// again.
+    fn shows_late(&self) -> bool {
+        false
+    }
+
     /// Proves after the boot that the node is as staged. The error says what differs.
     fn verify(&self, before: &Before, after: &After) -> Result<(), ChangeError>;
 
@@ -127,6 +139,7 @@ pub(crate) fn of(change: &Change) -> &dyn ChangeKind {
         Change::Symlink(link) => link,
         Change::Image(image) => image,
         Change::KernelArgs(args) => args,
+        Change::Command(command) => command,
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Reaction {
 pub enum Outcome {
     Applied,
     Verified,
+    /// A change must be made once more, and the node must boot once more.
+    AnotherBootDue,
     /// Slurm has accepted the node.
     Registered,
     Undone {
@@ -202,6 +204,7 @@ impl Agent {
         let event = match outcome {
             Outcome::Applied => Some(Event::Applied),
             Outcome::Verified => Some(Event::Verified { register: ledger.must_register() }),
+            Outcome::AnotherBootDue => Some(Event::AnotherBootDue),
             Outcome::Registered => Some(Event::Registered),
             Outcome::Undone { runs_as_before } => {
                 let reboot_due = ledger.reboot_due(&self.identity.boot_id, runs_as_before);

@@ -130,12 +130,13 @@ fn index_of_event(event: Event) -> usize {
         Event::Verified { register: true } => 10,
         Event::Registered => 11,
         Event::VerifyFailed => 12,
-        Event::Undone { reboot_due: false } => 13,
-        Event::Undone { reboot_due: true } => 14,
-        Event::UndoFailed => 15,
-        Event::OldProven { hold: false } => 16,
-        Event::OldProven { hold: true } => 17,
-        Event::OldNotProven => 18,
+        Event::AnotherBootDue => 13,
+        Event::Undone { reboot_due: false } => 14,
+        Event::Undone { reboot_due: true } => 15,
+        Event::UndoFailed => 16,
+        Event::OldProven { hold: false } => 17,
+        Event::OldProven { hold: true } => 18,
+        Event::OldNotProven => 19,
     }
 }
 
@@ -208,7 +209,12 @@ fn every_order_can_end() {
         (Phase::Rebooting, &[Event::RebootFailed, Event::Started { rebooted: true }]),
         (
             Phase::Verifying,
-            &[Event::Verified { register: false }, Event::Verified { register: true }, Event::VerifyFailed],
+            &[
+                Event::Verified { register: false },
+                Event::Verified { register: true },
+                Event::AnotherBootDue,
+                Event::VerifyFailed,
+            ],
         ),
         (Phase::Registering, &[Event::Registered, Event::VerifyFailed]),
         (

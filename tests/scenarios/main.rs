@@ -23,6 +23,7 @@ mod apply;
 mod boot_services;
 mod cases;
 mod clusters;
+mod command;
 mod configless;
 mod crash;
 mod diskless;

@@ -14,7 +14,7 @@ use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Action;
 use rollout_core::agent::record::Before;
 use rollout_core::agent::registration::Unit;
-use rollout_core::agent::steps::{NextChange, RebootBy};
+use rollout_core::agent::steps::{BegunChange, NextChange, RebootBy};
 use rollout_core::agent::{Identity, Outcome};
 use rollout_core::protocol::rehearsal::Report;
 use rollout_core::rollout::manifest::{Change, DesiredState};
@@ -192,12 +192,18 @@ impl Executor {
     fn verify(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
         failpoint::here("verifying");
         self.check_agent()?;
+        let due = self.changes_that_need_another_boot(ledger)?;
+        if !due.is_empty() {
+            ledger.make_again(&due);
+            return Ok(Outcome::AnotherBootDue);
+        }
+        let limit = ledger.proof_timeout().get();
         for (begun, after) in ledger.changes_to_prove()? {
             let verified = match &begun.record.before {
                 Before::InImage => self.tools.verify_in_image(begun.change),
-                before => self.tools.verify(begun.change, before, after),
+                before => self.tools.verify(begun.change, before, after, limit),
             };
-            verified.map_err(|why| format!("change {} is not what was staged: {why}", begun.number))?;
+            verified.map_err(not_staged(begun.number))?;
         }
         if let Some(desired) = ledger.desired() {
             self.tools.verify_node(&desired.verify)?;
@@ -216,6 +222,19 @@ impl Executor {
             ledger.before_start = self.look_before_start()?;
         }
         Ok(Outcome::Verified)
+    }
+
+    /// Returns the numbers of the changes that this boot has not brought, and that another one may bring.
+    fn changes_that_need_another_boot(&self, ledger: &Ledger) -> Result<Vec<usize>, Stop> {
+        let limit = ledger.proof_timeout().get();
+        let mut due = Vec::new();
+        for BegunChange { number, change, .. } in ledger.changes_with_boots_left() {
+            if self.tools.is_another_boot_due(change, limit).map_err(not_staged(number))? {
+                log::info(&format!("{}: change {number} needs another boot", ledger.subject()));
+                due.push(number);
+            }
+        }
+        Ok(due)
     }
 
     /// Undoes the changes in reverse order.
@@ -247,9 +266,10 @@ impl Executor {
     fn verify_old(&self, ledger: &mut Ledger) -> Result<Outcome, Stop> {
         failpoint::here("verifying-old");
         self.check_agent()?;
+        let limit = ledger.proof_timeout().get();
         let mut drift = Vec::new();
         for begun in ledger.changes_to_prove_undone() {
-            let verified = self.tools.verify_old(begun.change, &begun.record.before);
+            let verified = self.tools.verify_old(begun.change, &begun.record.before, limit);
             drift.extend(verified.map_err(|why| format!("change {} is not undone: {why}", begun.number))?);
         }
         for note in &drift {
@@ -341,6 +361,10 @@ impl Executor {
     fn check_agent(&self) -> Result<(), String> {
         self.stands_in.clone().map_or(Ok(()), Err)
     }
+}
+
+fn not_staged(number: usize) -> impl FnOnce(String) -> String {
+    move |why| format!("change {number} is not what was staged: {why}")
 }
 
 fn failed(number: usize, change: &Change) -> impl FnOnce(String) -> String {

@@ -30,6 +30,9 @@ pub(super) struct State {
     /// The running image, and the one that the next boot leads to.
     pub(super) running: String,
     pub(super) boots: String,
+    /// The version of the firmware that is active, and the one that the next boot activates.
+    pub(super) firmware: u32,
+    pub(super) flashed: u32,
     pub(super) slurmd_runs: bool,
     /// slurmd's unit is enabled.
     pub(super) slurmd_enabled: bool,
@@ -110,6 +113,7 @@ impl FakeNode {
         let mut state = self.state();
         state.boot += 1;
         state.running = state.boots.clone();
+        state.firmware = state.flashed;
         state.slurmd_runs = false;
     }
 
@@ -155,7 +159,8 @@ impl FakeNode {
         match change {
             Change::Symlink(link) => state.links.get(&link.path) == link.target.as_ref(),
             Change::Image(image) => state.running == image.image,
-            Change::Packages(_) | Change::KernelArgs(_) => panic!("only links and images here"),
+            Change::Command(command) => state.firmware == version(&command.version),
+            Change::Packages(_) | Change::KernelArgs(_) => panic!("neither packages nor kernels here"),
         }
     }
 
@@ -164,10 +169,15 @@ impl FakeNode {
             (Change::Symlink(link), Before::Symlink { target }) => {
                 state.links.get(&link.path) == target.as_ref()
             }
+            (_, Before::Command { version: before }) => state.firmware == version(before),
             (_, Before::Image { running, .. }) => running.image.as_ref() == Some(&state.running),
             _ => panic!("{before:?}"),
         }
     }
+}
+
+fn version(text: &str) -> u32 {
+    text.parse().expect("firmware has a number")
 }
 
 impl Tools for FakeNode {
@@ -258,6 +268,9 @@ impl Tools for FakeNode {
                 let target = state.links.get(&link.path).cloned();
                 (Before::Symlink { target }, Self::is_made(state, change))
             }
+            Change::Command(_) => {
+                (Before::Command { version: state.firmware.to_string() }, Self::is_made(state, change))
+            }
             _ => (Before::Image { running, saved: None }, false),
         })
     }
@@ -271,11 +284,19 @@ impl Tools for FakeNode {
             if let Change::Symlink(link) = change {
                 state.links.insert(link.path.clone(), link.target.clone().unwrap());
             }
+            if let (Change::Command(_), false) = (change, Self::is_made(state, change)) {
+                // One version after another.
+                state.flashed = state.firmware + 1;
+            }
             After { changed: true, ..After::default() }
         })
     }
 
-    fn verify(&self, change: &Change, _: &Before, _: &After) -> Result<(), String> {
+    fn is_another_boot_due(&self, change: &Change, _: Duration) -> Result<bool, String> {
+        self.tool("another boot", |state| !Self::is_made(state, change))
+    }
+
+    fn verify(&self, change: &Change, _: &Before, _: &After, _: Duration) -> Result<(), String> {
         self.verify_in_image(change)
     }
 
@@ -293,14 +314,18 @@ impl Tools for FakeNode {
             if let (Change::Symlink(link), Before::Symlink { target: Some(target) }) = (change, before) {
                 state.links.insert(link.path.clone(), target.clone());
             }
+            if let Before::Command { version: before } = before {
+                state.flashed = version(before);
+            }
         })
     }
 
     fn runs_as_before(&self, change: &Change, before: &Before) -> bool {
-        matches!(change, Change::Symlink(_)) || Self::is_as_before(&self.state(), change, before)
+        matches!(change, Change::Symlink(_) | Change::Command(_))
+            || Self::is_as_before(&self.state(), change, before)
     }
 
-    fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String> {
+    fn verify_old(&self, change: &Change, before: &Before, _: Duration) -> Result<Vec<String>, String> {
         let old = self.tool("verify old", |state| Self::is_as_before(state, change, before))?;
         old.then(Vec::new).ok_or_else(|| "it is different".to_owned())
     }

@@ -110,10 +110,12 @@ pub(crate) fn rehearse(
     report
 }
 
-/// Returns the report of a change that comes after others. The target of a link may come with a package before it.
+/// Returns the report of a change that comes after others. The target of a link, and the programs of a command, may come
+/// with a package before it.
 fn after(earlier: &[ChangeReport], mut report: ChangeReport) -> ChangeReport {
     let packages = earlier.iter().any(|change| change.kind == "packages" && !change.steps.is_empty());
-    if packages && report.kind == "symlink" && !report.steps.is_empty() {
+    let may_come_late = matches!(report.kind.as_str(), "symlink" | "command");
+    if packages && may_come_late && !report.steps.is_empty() {
         let may_come = |why: String| format!("unless a package of this rollout brings it: {why}");
         report.notes.extend(report.trouble.drain(..).map(may_come));
     }
@@ -167,6 +169,8 @@ mod tests {
             (vec![same], link.clone(), true),
             (vec![link.clone()], link.clone(), true),
             (vec![new.clone(), link.clone()], link, false),
+            (vec![new.clone()], change("command", &steps, &["no program"]), false),
+            (vec![new.clone()], change("command", &[], &["it printed nothing"]), true),
             // A file in its place is in the way in any case.
             (vec![new.clone()], change("symlink", &[], &["a file stands there"]), true),
             (vec![new.clone()], change("packages", &steps, &["nothing provides it"]), true),

@@ -3,7 +3,7 @@
 //!
 //! All functions block. They report failures as one line for a person; no caller branches on the cause.
 
-use crate::changes::{self, ChangeError};
+use crate::changes::{self, ChangeError, ChangeKind};
 use crate::config::Config;
 use crate::daemon::{orphans, reboot, verify};
 use crate::log;
@@ -51,13 +51,17 @@ pub(crate) trait Tools: Send + Sync + std::fmt::Debug {
     fn observe(&self, change: &Change, boot: Option<&BootDefault>) -> Result<(Before, bool), String>;
     fn make(&self, change: &Change, before: &Before) -> Result<After, String>;
     fn before_reboot(&self, change: &Change, before: &Before) -> Result<(), String>;
-    fn verify(&self, change: &Change, before: &Before, after: &After) -> Result<(), String>;
+    /// Returns whether the change is to be made once more before another boot. Waits up to `limit` for the answer.
+    fn is_another_boot_due(&self, change: &Change, limit: Duration) -> Result<bool, String>;
+    /// Proves a change. Waits up to `limit` for what shows late.
+    fn verify(&self, change: &Change, before: &Before, after: &After, limit: Duration) -> Result<(), String>;
     fn verify_in_image(&self, change: &Change) -> Result<(), String>;
     fn confirm(&self, change: &Change, before: &Before) -> Result<(), String>;
     fn undo(&self, change: &Change, before: &Before) -> Result<(), String>;
     fn runs_as_before(&self, change: &Change, before: &Before) -> bool;
-    /// Returns what others have changed since.
-    fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String>;
+    /// Proves that a change is undone, and returns what others have changed since. Waits up to `limit` for what shows
+    /// late.
+    fn verify_old(&self, change: &Change, before: &Before, limit: Duration) -> Result<Vec<String>, String>;
     /// Returns what a change would do, and changes nothing.
     fn rehearse(&self, change: &Change, volatile: bool, limit: Duration) -> ChangeReport;
     /// Looks once whether a mount of the manifest is there.
@@ -160,8 +164,14 @@ impl Tools for NodeTools {
         changes::of(change).before_reboot(before).map_err(one_line)
     }
 
-    fn verify(&self, change: &Change, before: &Before, after: &After) -> Result<(), String> {
-        changes::of(change).verify(before, after).map_err(one_line)
+    fn is_another_boot_due(&self, change: &Change, limit: Duration) -> Result<bool, String> {
+        let kind = changes::of(change);
+        patiently(kind, limit, || kind.is_another_boot_due())
+    }
+
+    fn verify(&self, change: &Change, before: &Before, after: &After, limit: Duration) -> Result<(), String> {
+        let kind = changes::of(change);
+        patiently(kind, limit, || kind.verify(before, after))
     }
 
     fn verify_in_image(&self, change: &Change) -> Result<(), String> {
@@ -180,8 +190,9 @@ impl Tools for NodeTools {
         changes::of(change).runs_as_before(before)
     }
 
-    fn verify_old(&self, change: &Change, before: &Before) -> Result<Vec<String>, String> {
-        changes::of(change).verify_old(before, &self.config.state_dir).map_err(one_line)
+    fn verify_old(&self, change: &Change, before: &Before, limit: Duration) -> Result<Vec<String>, String> {
+        let kind = changes::of(change);
+        patiently(kind, limit, || kind.verify_old(before, &self.config.state_dir))
     }
 
     fn rehearse(&self, change: &Change, volatile: bool, limit: Duration) -> ChangeReport {
@@ -248,6 +259,50 @@ impl Tools for NodeTools {
     }
 }
 
+/// Tries once, and up to `limit` if the change may show late.
+fn patiently<T>(
+    kind: &dyn ChangeKind,
+    limit: Duration,
+    attempt: impl Fn() -> Result<T, ChangeError>,
+) -> Result<T, String> {
+    match kind.shows_late() {
+        true => verify::until(Instant::now() + limit, |_| attempt().map_err(one_line)),
+        false => attempt().map_err(one_line),
+    }
+}
+
 fn one_line(error: ChangeError) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::rollout::manifest::Manifest;
+
+    /// Proves a change within some seconds, and returns the number of times that it was tried.
+    fn prove(kind: &str) -> (Result<(), String>, u32) {
+        let manifest = Manifest::parse(&format!("name='r'\nnodes='n1'\n[[change]]\n{kind}")).unwrap();
+        let tries = std::cell::Cell::new(0);
+        let attempt = || {
+            tries.set(tries.get() + 1);
+            match tries.get() {
+                3 => Ok(()),
+                _ => {
+                    let problem = "it is 1, not 2".to_owned();
+                    Err(ChangeError::State { attempt: "verifying bios".to_owned(), problem })
+                }
+            }
+        };
+        let proven = patiently(changes::of(&manifest.desired.changes[0]), Duration::from_secs(30), attempt);
+        (proven, tries.get())
+    }
+
+    #[test]
+    fn only_what_may_show_late_is_waited_for() {
+        let command = "kind='command'\nname='bios'\nversion='2'\nprobe=['/p']\napply=['/a']\n";
+        assert_eq!(prove(command), (Ok(()), 3));
+        let (proven, tries) = prove("kind='symlink'\npath='/a'\ntarget='/b'\n");
+        assert_eq!((proven.unwrap_err().contains("it is 1, not 2"), tries), (true, 1));
+    }
 }

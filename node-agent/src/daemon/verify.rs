@@ -62,19 +62,23 @@ fn succeeds(command: &[String], verify: &Verify, left: Duration) -> Result<(), S
 }
 
 /// Tries until it succeeds or the time is over. A try gets the time that is left, and at least a second.
-fn until(end: Instant, attempt: impl Fn(Duration) -> Result<(), String>) -> Result<(), String> {
+pub(crate) fn until<T>(end: Instant, attempt: impl Fn(Duration) -> Result<T, String>) -> Result<T, String> {
     let left = || end.saturating_duration_since(Instant::now());
     let mut pause = SHORTEST_PAUSE;
-    for tries in 1_u32.. {
-        let Err(why) = attempt(left().max(Duration::from_secs(1))) else { return Ok(()) };
+    let mut tries: u32 = 1;
+    loop {
+        let why = match attempt(left().max(Duration::from_secs(1))) {
+            Ok(result) => return Ok(result),
+            Err(why) => why,
+        };
         if left() <= pause {
             let times = if tries == 1 { "once".to_owned() } else { format!("{tries} times") };
             return Err(format!("{why} (tried {times})"));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+        tries = tries.saturating_add(1);
     }
-    Ok(())
 }
 
 /// Looks whether a path is a mount point: the task of a process of its own, because a dead server may never answer.

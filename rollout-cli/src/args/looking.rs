@@ -50,16 +50,17 @@ pub struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each agent is asked what it would do if its node were handed over now: packages
-with their versions, links with their targets, the image, the kernel arguments.
-It looks for what would make that fail: packages that no repository offers, for
-the change or for the way back, missing targets, too little disk space. Then it
-tries each mount and command of [verify] once, today.
+with their versions, links with their targets, the image, the kernel arguments,
+versions that commands change. It looks for what would make that fail: packages
+that no repository offers, for the change or for the way back, missing targets
+and programs, too little disk space. Then it tries each mount and command of
+[verify] once, today.
 
 Nothing is changed, downloaded or recorded, and nodes stay in service. Package
-managers refresh their lists of packages. Commands of [verify] run as root on
-nodes that may have jobs; --no-verify leaves them out, for example because one
-tests the new version and has to fail today. Files are not downloaded, so a file
-that a mirror lists and lacks is found only later.
+managers refresh their lists of packages. The probe of a command and those of
+[verify] run as root on nodes that may have jobs; --no-verify leaves the latter
+out, for example because one tests the new version and has to fail today. Files
+are not downloaded, so a file that a mirror lists and lacks is found only later.
 
 Only root and SlurmUser may rehearse, as agents run commands for it. A node that
 is carrying out an order, is held or does not answer counts as trouble.

@@ -52,6 +52,8 @@ struct Planned<'a> {
     forecast: &'a Forecast,
     /// Doubts that Slurm waits long enough for rebooted nodes.
     resume_timeout: Vec<Doubtful<'a>>,
+    /// Changes that cannot be undone.
+    without_undo: Vec<String>,
     /// Nodes on whose kind of hardware the same changes failed, for which `start` refuses it.
     failed_before: Vec<FailedBefore<'a>>,
     /// Reasons for which nodes wait now, the most decisive first.
@@ -108,6 +110,11 @@ pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<ExitCode, Failur
         plan: plan.rollouts.get(id),
         forecast: &forecast,
         resume_timeout: doubts.iter().map(doubtful).collect(),
+        without_undo: rollout
+            .manifest
+            .as_ref()
+            .map(|manifest| manifest.desired.without_undo())
+            .unwrap_or_default(),
         failed_before: bad.iter().map(failed_before).collect(),
         waiting: waiting.map(|(node, whys)| (node.as_str(), whys.as_slice())).collect(),
     };
@@ -182,6 +189,9 @@ fn print(planned: &Planned<'_>, state: &RolloutState, now_ms: u64, with_nodes: b
     }
     for Doubtful { refuses, text, .. } in &planned.resume_timeout {
         line(format!("{rollout}: {}: {text}", if *refuses { "would be refused" } else { "warning" }));
+    }
+    for warning in &planned.without_undo {
+        line(format!("{rollout}: warning: {warning}"));
     }
     let conduct = planned.conduct.map(|conduct| conduct.describe(&local_time(conduct.since_ms)));
     line(format!(

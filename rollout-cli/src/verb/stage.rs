@@ -32,6 +32,9 @@ pub(crate) fn run(context: &Context, args: &StageArgs) -> Result<ExitCode, Failu
     for doubt in image::check(context, &manifest, &infos).map_err(in_file)? {
         eprintln!("slurm-rollout: warning: {doubt}");
     }
+    for warning in manifest.desired.without_undo() {
+        eprintln!("slurm-rollout: warning: {warning}");
+    }
     let nodes = &manifest.nodes;
     let staged = match &store {
         Some(store) => store.stage(&text, &manifest)?,

@@ -48,6 +48,25 @@ fn plan_takes_a_manifest_and_tells_what_would_be_refused() {
 }
 
 #[test]
+fn stage_and_plan_warn_of_a_change_that_cannot_be_undone() {
+    let site = Site::new("");
+    let command =
+        "[[change]]\nkind = 'command'\nname = 'bios'\nversion = '2'\nprobe = ['/fw']\napply = ['/fw']\n";
+    let warning = "warning: bios cannot be undone: the change has no `undo`";
+    for (undo, is_warned) in [("undo = ['/fw']\n", false), ("", true)] {
+        fs::write(site.path("other.toml"), format!("name = 'other'\nnodes = 'n[8-9]'\n{command}{undo}"))
+            .unwrap();
+        let (_, out) = site.run("plan other.toml");
+        assert_eq!(out.contains(&format!("other (new): {warning}")), is_warned, "{out}");
+        let without_undo = json(&site, "plan --json other.toml")["without_undo"].as_array().unwrap().len();
+        assert_eq!(without_undo, usize::from(is_warned));
+        fs::write(site.path("other.toml"), format!("name = 'other'\nnodes = 'n6'\n{command}{undo}")).unwrap();
+        let (_, out) = site.run("stage --dry-run other.toml");
+        assert_eq!(out.contains(warning), is_warned, "{out}");
+    }
+}
+
+#[test]
 fn rehearse_lists_nodes_whose_agents_give_no_report() {
     let site = Site::new("");
     let manifest =

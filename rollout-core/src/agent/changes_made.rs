@@ -50,6 +50,12 @@ pub enum ChangeMade {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         kept: Vec<String>,
     },
+    Command {
+        name: String,
+        /// The version before, and the one that the rollout brought.
+        before: String,
+        after: String,
+    },
 }
 
 impl NodeChanges {
@@ -87,6 +93,11 @@ impl NodeChanges {
                         kept,
                     }
                 }
+                (Change::Command(command), Before::Command { version }) => ChangeMade::Command {
+                    name: command.name.clone(),
+                    before: version.clone(),
+                    after: command.version.clone(),
+                },
                 _ => return None,
             })
         });
@@ -127,6 +138,25 @@ mod tests {
         let older = r#"{"kind":"kernel-args","added":["a"],"removed":[]}"#;
         let older: ChangeMade = serde_json::from_str(older).unwrap();
         assert!(matches!(older, ChangeMade::KernelArgs { kept, .. } if kept.is_empty()));
+    }
+
+    #[test]
+    fn a_command_is_recorded_with_both_versions() {
+        let manifest = "[[change]]\nkind='command'\nname='bios'\nversion='2'\nprobe=['/p']\napply=['/a']\n";
+        let OrderKind::Apply(apply) = apply_changes("r", manifest) else { panic!() };
+        let before = Before::Command { version: "1".into() };
+        for (changed, made) in [(true, 1), (false, 0)] {
+            let after = Some(After { changed, ..After::default() });
+            let changes = NodeChanges::of(&apply, &[Record { before: before.clone(), after }]);
+            assert_eq!(changes.made.len(), made);
+            let expected = ChangeMade::Command { name: "bios".into(), before: "1".into(), after: "2".into() };
+            assert!(changes.made.iter().all(|change| *change == expected), "{changes:?}");
+        }
+        // The words in ledgers.
+        let made: ChangeMade =
+            serde_json::from_str(r#"{"kind":"command","name":"bios","before":"1","after":"2"}"#).unwrap();
+        assert!(matches!(made, ChangeMade::Command { before, .. } if before == "1"));
+        assert_eq!(serde_json::from_str::<Before>(r#"{"kind":"command","version":"1"}"#).unwrap(), before);
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub struct Ledger {
     /// One record for each change that was begun, in the order of the changes.
     #[serde(default)]
     pub records: Vec<Record>,
+    /// Number of boots that followed the first one because a change needed them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub further_boots: u32,
     /// Reason of the drain that somebody else set. The node stays drained when it is given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<String>,
@@ -107,6 +110,11 @@ pub struct Slurmd {
     pub enabled: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Slurmd {
     /// Returns whether slurmd has to run on this node in service.
     #[must_use]
@@ -136,6 +144,7 @@ impl Ledger {
             before_start: None,
             boot_default: None,
             records: Vec::new(),
+            further_boots: 0,
             drained,
             drain_kept: false,
             error: None,
@@ -256,6 +265,7 @@ impl Ledger {
         });
         self.expect_to_return_to(recorded.as_ref());
         self.records.clear();
+        self.further_boots = 0;
         self.boot_default = None;
         self.before_start = None;
         self.error = None;

@@ -2,6 +2,7 @@
 //! whole table, so that a change of behavior is a change of that file.
 //!
 //! ```text
+//!              ┌────── another boot due ──────┐
 //! Ordered ─ Applying ─ Rebooting ─(boot)─ Verifying ─ Registering ────────────────── Updated
 //!              └───────────┬──────────────────┴────────────┘ failed
 //!                       Undoing ─ RebootingBack ─(boot)─ VerifyingOld ─┬──────────── RolledBack
@@ -73,6 +74,8 @@ pub enum Event {
     Registered,
     /// The node is not in the staged state, or Slurm does not accept it.
     VerifyFailed,
+    /// A change needs another boot before the node can be in the staged state.
+    AnotherBootDue,
     /// All changes are undone.
     Undone {
         /// The node must boot once more, to be in its old state or because Slurm waits for a boot.
@@ -181,7 +184,7 @@ impl Phase {
 
 impl Event {
     /// All events, for tables.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::OrderedToApply,
         Self::OrderedToReboot,
         Self::OrderedToRetry,
@@ -195,6 +198,7 @@ impl Event {
         Self::Verified { register: true },
         Self::Registered,
         Self::VerifyFailed,
+        Self::AnotherBootDue,
         Self::Undone { reboot_due: false },
         Self::Undone { reboot_due: true },
         Self::UndoFailed,
@@ -228,6 +232,7 @@ pub fn step(phase: Option<Phase>, event: Event) -> Result<(Phase, Action), Refus
         (E::Verified { register: false }, at) => {
             (at == Some(P::Verifying)).then_some((P::Updated, A::OpenGate))
         }
+        (E::AnotherBootDue, at) => (at == Some(P::Verifying)).then_some((P::Applying, A::Apply)),
         (E::Registered, at) => (at == Some(P::Registering)).then_some((P::Updated, A::OpenGate)),
 
         // The way back.

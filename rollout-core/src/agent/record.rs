@@ -41,6 +41,10 @@ pub enum Before {
         /// Private notes of the agent, with which it restores the boot loader's files.
         saved: String,
     },
+    Command {
+        /// The version that `probe` printed.
+        version: String,
+    },
 }
 
 /// The boot loader before the first change of an order. Changes of packages may move its default.

@@ -150,6 +150,24 @@ impl Ledger {
         self.begun_changes().rev().filter(|begun| begun.record.may_have_changed())
     }
 
+    /// Returns the changes that may take another boot until they can be proven.
+    pub fn changes_with_boots_left(&self) -> impl Iterator<Item = BegunChange<'_>> {
+        let boots = self.further_boots + 1;
+        let changed =
+            |begun: &BegunChange<'_>| begun.record.after.as_ref().is_some_and(|after| after.changed);
+        self.begun_changes().filter(move |begun| changed(begun) && boots < begun.change.boots())
+    }
+
+    /// Records that these changes, by their numbers, are to be made once more before another boot.
+    pub fn make_again(&mut self, numbers: &[usize]) {
+        self.further_boots += 1;
+        for (index, record) in self.records.iter_mut().enumerate() {
+            if numbers.contains(&(index + 1)) {
+                record.after = None;
+            }
+        }
+    }
+
     /// Returns the changes to prove before the node is given back.
     ///
     /// # Errors
@@ -202,6 +220,12 @@ impl Ledger {
         desired.map_or(&[], |desired| &desired.reboot.command)
     }
 
+    /// Returns the time for which the proof of a change waits for what shows late.
+    #[must_use]
+    pub fn proof_timeout(&self) -> TimeLimit {
+        self.desired().map_or_else(|| Verify::default().timeout, |desired| desired.verify.timeout)
+    }
+
     /// Returns the time limit for Slurm to accept the node.
     #[must_use]
     pub fn registration_timeout(&self) -> TimeLimit {
@@ -227,6 +251,7 @@ impl Ledger {
         let changes = desired.changes.iter().filter_map(|change| match change {
             Change::Packages(packages) => Some(packages.timeout.get()),
             Change::KernelArgs(_) => Some(CONFIGURE_LIMIT),
+            Change::Command(command) => Some(command.timeout.get()),
             Change::Symlink(_) | Change::Image(_) => None,
         });
         changes.chain([desired.verify.timeout.get()]).max().unwrap_or_default()
@@ -273,12 +298,16 @@ impl Ledger {
 /// # Errors
 /// Returns the reason if the node would lose the changes in the boot.
 pub fn check_volatile(desired: &DesiredState) -> Result<(), String> {
+    const KEEPS_NOTHING: &str = "this node keeps nothing over a boot (ledger = \"volatile\")";
+    if let Some(command) = desired.commands().next() {
+        return Err(format!(
+            "{KEEPS_NOTHING}: the version of {} from before would be forgotten; give the agent a state directory on a disk",
+            command.name
+        ));
+    }
     match desired.image().filter(|image| image.via.is_on_controller()) {
         Some(_) => Ok(()),
-        None => Err(
-            "this node keeps nothing over a boot (ledger = \"volatile\"): change its image, on the controller's side"
-                .to_owned(),
-        ),
+        None => Err(format!("{KEEPS_NOTHING}: change its image, on the controller's side")),
     }
 }
 

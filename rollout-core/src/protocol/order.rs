@@ -365,6 +365,11 @@ mod tests {
             newer.contains("`firmware`") && newer.ends_with("update slurm-rollout-agent first"),
             "{newer}"
         );
+        let command =
+            r#"{"kind":"command","name":"a","version":"1","probe":["/p"],"apply":["/a"],"cold":true}"#;
+        let link = json.split_once("\"changes\":[").and_then(|(_, rest)| rest.split(']').next()).unwrap();
+        let newer = parse(&json.replacen(link, command, 1)).to_string();
+        assert!(newer.contains("`cold`") && newer.ends_with("update slurm-rollout-agent first"), "{newer}");
         // In one line, whatever it quotes.
         let odd = parse(&json.replace("symlink", "sym\\u0000\\n<3>link")).to_string();
         assert!(odd.contains("`sym <3>link`"), "{odd:?}");

@@ -6,9 +6,11 @@
 //! only. A node runs the same checks again on the parts that an order carries: an agent trusts no text from the
 //! network.
 
+mod command;
 mod expand;
 mod packages;
 
+pub use command::{CommandChange, NAME as COMMAND_NAME, PROBE_LIMIT, VERSION as COMMAND_VERSION};
 pub use expand::expand;
 pub use packages::{Allowance, Manager, Packages};
 
@@ -63,6 +65,8 @@ pub enum Change {
     /// Arguments of the kernel added and removed.
     #[serde(rename = "kernel-args")]
     KernelArgs(KernelArgs),
+    /// A version changed by programs of the site.
+    Command(CommandChange),
 }
 
 /// A change of a symbolic link.
@@ -261,6 +265,16 @@ impl Change {
             Self::Symlink(_) => "symlink",
             Self::Image(_) => "image",
             Self::KernelArgs(_) => "kernel-args",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// Returns the largest number of boots after which it must be there.
+    #[must_use]
+    pub fn boots(&self) -> u32 {
+        match self {
+            Self::Command(command) => command.boots,
+            Self::Packages(_) | Self::Symlink(_) | Self::Image(_) | Self::KernelArgs(_) => 1,
         }
     }
 }
@@ -300,11 +314,37 @@ impl DesiredState {
         let changes = self.changes.iter().map(|change| match change {
             Change::Packages(packages) => 3 * packages.timeout.get(),
             Change::KernelArgs(_) => 2 * kernel_args::CONFIGURE_LIMIT,
-            Change::Symlink(_) | Change::Image(_) => Duration::ZERO,
+            Change::Symlink(_) | Change::Image(_) | Change::Command(_) => Duration::ZERO,
         });
-        let one_way = changes.sum::<Duration>() + self.reboot.timeout.get() + self.verify.timeout.get();
+        let proof = self.verify.timeout.get();
+        let commands: Duration = self.commands().map(|command| command.longest(proof)).sum();
+        let boot = commands + self.reboot.timeout.get();
+        let one_way = changes.sum::<Duration>() + boot + proof;
+        let further_boots = self.changes.iter().map(Change::boots).max().unwrap_or(1) - 1;
         let registration = self.verify.registration_timeout.get();
-        2 * one_way + registration + self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get())
+        let image = self.image().map_or(Duration::ZERO, |image| image.boot_timeout.get());
+        2 * one_way + further_boots * boot + registration + image
+    }
+
+    /// Returns the changes that programs of the site make.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandChange> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Command(command) => Some(command),
+            Change::Packages(_) | Change::Symlink(_) | Change::Image(_) | Change::KernelArgs(_) => None,
+        })
+    }
+
+    /// Returns what an admin should know before a node is changed that cannot go back, one line for each change.
+    #[must_use]
+    pub fn without_undo(&self) -> Vec<String> {
+        let without = self.commands().filter(|command| command.undo.is_empty());
+        let line = |command: &CommandChange| {
+            format!(
+                "{} cannot be undone: the change has no `undo`, and a node on which it fails is held",
+                command.name
+            )
+        };
+        without.map(line).collect()
     }
 
     /// Returns the image that the node should boot, if the image changes.
@@ -312,7 +352,7 @@ impl DesiredState {
     pub fn image(&self) -> Option<&Image> {
         self.changes.iter().find_map(|change| match change {
             Change::Image(image) => Some(image),
-            Change::Packages(_) | Change::Symlink(_) | Change::KernelArgs(_) => None,
+            Change::Packages(_) | Change::Symlink(_) | Change::KernelArgs(_) | Change::Command(_) => None,
         })
     }
 
@@ -321,10 +361,19 @@ impl DesiredState {
     /// # Errors
     /// The first value that is refused, with its key.
     pub fn check(&self) -> Result<(), ManifestError> {
-        let mut paths = BTreeSet::new();
+        let (mut paths, mut names) = (BTreeSet::new(), BTreeSet::new());
         let (mut packages_seen, mut image_seen, mut args_seen) = (false, false, false);
         for (index, change) in self.changes.iter().enumerate() {
             let key = format!("change[{}]", index + 1);
+            if !names.is_empty() && !matches!(change, Change::Command(_)) {
+                return Err(value(
+                    key,
+                    format!(
+                        "{} after a command: put commands last, as others can always be undone",
+                        change.kind()
+                    ),
+                ));
+            }
             match change {
                 Change::Symlink(symlink) => {
                     check_path(&format!("{key}.path"), &symlink.path)?;
@@ -372,6 +421,22 @@ impl DesiredState {
                         return Err(value(key, "a second kernel-args change: write all arguments into one"));
                     }
                     args.check().map_err(|(name, why)| value(format!("{key}.{name}"), why))?;
+                }
+                Change::Command(command) => {
+                    command.check(&key)?;
+                    if !names.insert(command.name.as_str()) {
+                        return Err(value(
+                            format!("{key}.name"),
+                            format!("{} is changed twice", command.name),
+                        ));
+                    }
+                    if command.boots > 1 && (args_seen || image_seen) {
+                        return Err(value(
+                            format!("{key}.boots"),
+                            "several boots beside an image or kernel-args, which are proven in the first boot: use two \
+                             rollouts",
+                        ));
+                    }
                 }
             }
         }

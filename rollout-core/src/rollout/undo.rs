@@ -18,8 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn reverse(desired: &DesiredState, past: &NodeChanges) -> Result<Option<DesiredState>, String> {
     let changes = past.made.iter().rev().map(|made| back(desired, past, made));
     let mut changes = changes.collect::<Result<Vec<Change>, String>>()?;
-    // A manifest has them behind its packages, on the way back as well: a kernel that comes back gets the arguments.
-    changes.sort_by_key(|change| matches!(change, Change::KernelArgs(_)));
+    // A manifest has them behind its packages, on the way back as well: a kernel that comes back gets the arguments, and
+    // commands come last.
+    changes.sort_by_key(|change| match change {
+        Change::Packages(_) | Change::Symlink(_) | Change::Image(_) => 0,
+        Change::KernelArgs(_) => 1,
+        Change::Command(_) => 2,
+    });
     if changes.is_empty() {
         return Ok(None);
     }
@@ -60,6 +65,11 @@ fn back(desired: &DesiredState, past: &NodeChanges, made: &ChangeMade) -> Result
         ChangeMade::Image { running, saved } => {
             let image = desired.image().ok_or("the rollout changes no image")?;
             image_back(image, &past.rollout, running, saved.as_deref()).map(Change::Image)
+        }
+        ChangeMade::Command { name, before, .. } => {
+            let command = desired.commands().find(|command| command.name == *name);
+            let command = command.ok_or_else(|| format!("the rollout does not change {name}"))?;
+            command.back(before).map(Change::Command)
         }
     }
 }
@@ -220,6 +230,34 @@ on_failure = "hold"
         let back = reverse(&desired, &past(vec![packages, args])).unwrap().unwrap();
         back.check().unwrap();
         assert!(matches!(&back.changes[..], [Change::Packages(_), Change::KernelArgs(_)]), "{back:?}");
+    }
+
+    #[test]
+    fn commands_go_back_last_and_only_with_an_undo() {
+        let command = |name: &str, undo: &str| {
+            format!(
+                "[[change]]\nkind='command'\nname='{name}'\nversion='2'\nprobe=['/p']\napply=['/to']\n{undo}"
+            )
+        };
+        let link = "[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n";
+        let (bios, nic) = (command("bios", "undo=['/from']\n"), command("nic", ""));
+        let manifest = format!("name='r'\nnodes='n1'\n{link}{bios}{nic}");
+        let desired = Manifest::parse(&manifest).unwrap().desired;
+        let made = |name: &str, before: &str| ChangeMade::Command {
+            name: name.into(),
+            before: before.into(),
+            after: "2".into(),
+        };
+        let link = ChangeMade::Symlink { path: "/a".into(), before: Some("/old".into()) };
+        let back = reverse(&desired, &past(vec![link.clone(), made("bios", "1.9")])).unwrap().unwrap();
+        back.check().unwrap();
+        let [Change::Symlink(_), Change::Command(bios)] = &back.changes[..] else { panic!("{back:?}") };
+        assert_eq!(
+            (bios.version.as_str(), &bios.apply, &bios.undo),
+            ("1.9", &strings(&["/from"]), &strings(&["/to"]))
+        );
+        let why = reverse(&desired, &past(vec![link, made("nic", "1")])).unwrap_err();
+        assert!(why.contains("nic cannot be taken back from 2 to 1"), "{why}");
     }
 
     #[test]

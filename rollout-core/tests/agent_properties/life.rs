@@ -1,7 +1,7 @@
 //! The life of an agent on a [`Node`]: the inputs that the daemon gives it, and the actions as that node carries them
 //! out.
 
-use crate::world::{Died, Fault, ME, Node, Op, Sent, Wanted, image_of, target};
+use crate::world::{Died, Fault, ME, Node, Op, Sent, Wanted, image_of, target, version};
 use rollout_core::agent::gate::Gate;
 use rollout_core::agent::ledger::{Ledger, Slurmd};
 use rollout_core::agent::phase::{Action, Phase};
@@ -229,6 +229,11 @@ impl Node {
                             let link = &self.links[number - 1];
                             (Before::Symlink { target: Some(link.clone()) }, link == target(change))
                         }
+                        Change::Command(command) => {
+                            let active = self.firmware.active;
+                            let before = Before::Command { version: active.to_string() };
+                            (before, active == version(&command.version))
+                        }
                         _ => (Before::Image { running: self.running_image(), saved: None }, false),
                     };
                     ledger.record_before(before, made);
@@ -242,6 +247,9 @@ impl Node {
                     // A second link that fails is half done.
                     if matches!(change, Change::Symlink(_)) && (goes_well || number == 2) {
                         self.switch(number - 1, target(&change));
+                    }
+                    if let (Change::Command(command), true) = (&change, goes_well || number == 2) {
+                        self.flash_towards(version(&command.version));
                     }
                     if !goes_well {
                         return Ok(Err(format!("change {number} failed")));
@@ -257,10 +265,21 @@ impl Node {
 
     fn verify(&mut self, agent: &mut Agent, ledger: &mut Ledger) -> Attempt {
         let goes_well = self.goes_well(agent)? && self.fault != Some(Fault::Verify);
+        let due = |change: &Change| matches!(change, Change::Command(it) if self.firmware.active != version(&it.version));
+        let due: Vec<usize> = ledger
+            .changes_with_boots_left()
+            .filter(|begun| due(begun.change))
+            .map(|begun| begun.number)
+            .collect();
+        if !due.is_empty() {
+            ledger.make_again(&due);
+            return Ok(Ok(Outcome::AnotherBootDue));
+        }
         let proven = ledger.changes_to_prove().map(|changes| {
             changes.iter().all(|(begun, _)| match begun.change {
                 Change::Symlink(_) => self.links[begun.number - 1] == target(begun.change),
                 Change::Image(image) => self.running == image.image,
+                Change::Command(command) => self.firmware.active == version(&command.version),
                 Change::Packages(_) | Change::KernelArgs(_) => false,
             })
         });
@@ -298,6 +317,9 @@ impl Node {
             }
             if let Before::Symlink { target } = &begun.record.before {
                 self.switch(begun.number - 1, target.as_deref().unwrap_or_default());
+            }
+            if let Before::Command { version: before } = &begun.record.before {
+                self.flash(version(before));
             }
         }
         if ledger.boot_source_timeout().is_some() && !self.boot_source_is_restored(agent, ledger)? {
@@ -337,6 +359,7 @@ impl Node {
         let old = ledger.changes_to_prove_undone().all(|begun| match &begun.record.before {
             Before::Symlink { target } => target.as_ref() == Some(&self.links[begun.number - 1]),
             Before::Image { running: before, .. } => *before == running,
+            Before::Command { version: before } => self.firmware.active == version(before),
             Before::Packages { .. } | Before::KernelArgs { .. } | Before::InImage => false,
         });
         if !goes_well || !old {
@@ -457,7 +480,7 @@ impl Node {
             OrderKind::Release | OrderKind::RestoreLedger(_) => return,
             _ => true,
         };
-        self.before = self.links.clone();
+        self.before = (self.links.clone(), self.firmware);
         if hands_over {
             let known = match &order.kind {
                 OrderKind::LocalHandOver(_) => self.told_drain(),

@@ -23,6 +23,7 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     prop_oneof![
         4 => (rollout.clone(), hold).prop_map(|(rollout, hold)| Wanted::Links { rollout, hold }),
         4 => (rollout.clone(), hold).prop_map(|(rollout, hold)| Wanted::Image { rollout, hold }),
+        4 => (rollout.clone(), hold).prop_map(|(rollout, hold)| Wanted::Firmware { rollout, hold }),
         2 => Just(Wanted::Reboot),
         2 => Just(Wanted::Retry),
         1 => Just(Wanted::Release),
@@ -95,7 +96,11 @@ fn end(life: &Life, script: Vec<Op>) -> (Option<Phase>, Vec<String>, usize) {
     node.fault = life.fault;
     node.live();
     let [a, b] = node.links;
-    (node.disk.ledger.map(|ledger| ledger.phase), vec![a, b, node.running, node.boots], node.points)
+    (
+        node.disk.ledger.map(|ledger| ledger.phase),
+        vec![a, b, node.running, node.boots, format!("{:?}", node.firmware)],
+        node.points,
+    )
 }
 
 /// The same life, cut off at each of its points in turn, by a crash, a power cut or a full disk, ends in the same
@@ -104,11 +109,15 @@ fn end(life: &Life, script: Vec<Op>) -> (Option<Phase>, Vec<String>, usize) {
 fn a_cut_at_any_single_point_ends_where_the_undisturbed_order_ends() {
     let links = |hold| Wanted::Links { rollout: 1, hold };
     let image = |hold| Wanted::Image { rollout: 1, hold };
+    let firmware = |hold| Wanted::Firmware { rollout: 1, hold };
     let mut cuts = 0;
     for (order, volatile, fault) in [
         (links(false), false, None),
         (links(false), false, Some(Fault::SecondChange)),
         (links(true), false, Some(Fault::Verify)),
+        (firmware(false), false, None),
+        (firmware(false), false, Some(Fault::SecondChange)),
+        (firmware(true), false, Some(Fault::Verify)),
         (Wanted::Reboot, false, None),
         (Wanted::Reboot, true, None),
         (image(false), false, None),
@@ -166,6 +175,18 @@ fn a_node_that_was_released_unproven_goes_back_to_what_the_admin_released() {
     assert_eq!(node.disk.ledger.unwrap().phase, Phase::RolledBack);
     let passed = [Phase::Held, Phase::Released, Phase::Undoing, Phase::RolledBack];
     assert!(passed.iter().all(|phase| node.phases.contains(phase)), "{:?}", node.phases);
+}
+
+#[test]
+fn firmware_that_needs_two_boots_gets_them_in_one_visit() {
+    for (rollout, boots) in [(0, 2), (1, 3)] {
+        let script = vec![Op::Order(Wanted::Firmware { rollout, hold: false })];
+        let mut node = Node::new([script, vec![Op::Proceed; 40]].concat(), false);
+        node.live();
+        let ledger = node.disk.ledger.unwrap();
+        assert_eq!((node.firmware.active, node.boot), (2 * rollout + 2, boots));
+        assert_eq!((ledger.phase, ledger.further_boots), (Phase::Updated, boots - 2));
+    }
 }
 
 #[test]

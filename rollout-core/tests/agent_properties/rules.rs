@@ -1,6 +1,6 @@
 //! Rules that must hold after each write and each answer.
 
-use crate::world::{Node, target};
+use crate::world::{Node, target, version};
 use rollout_core::agent::gate::Gate;
 use rollout_core::agent::ledger::Ledger;
 use rollout_core::agent::phase::Phase;
@@ -49,6 +49,11 @@ impl Node {
             Phase::Registering | Phase::Updated => {
                 for (index, change) in ledger.changes().iter().enumerate() {
                     let (is, wanted) = match change {
+                        Change::Command(command) => {
+                            let wanted = version(&command.version);
+                            assert_eq!(self.firmware.active, wanted, "updated, and not what was staged");
+                            continue;
+                        }
                         Change::Image(image) => (&self.running, image.image.as_str()),
                         _ => (&self.links[index], target(change)),
                     };
@@ -58,7 +63,14 @@ impl Node {
             Phase::RolledBack => {
                 let sent = self.controller.as_ref().filter(|sent| sent.order.id == ledger.order.id);
                 let restored = sent.and_then(|sent| sent.booted.as_ref());
-                assert_eq!(self.links, self.before, "rolled back, and not what it was");
+                let (links, firmware) = &self.before;
+                assert_eq!(self.links, *links, "rolled back, and not what it was");
+                // A node may have been released before a boot that makes its firmware active.
+                let active = self.firmware.active;
+                assert!(
+                    active == firmware.active || active == firmware.flashed,
+                    "{active} is not {firmware:?}"
+                );
                 // A node that was released on an unproven image went on running that, while its boot source was
                 // restored.
                 let runs_as_before = sent.is_some_and(|sent| self.running == sent.running);

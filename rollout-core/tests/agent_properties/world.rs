@@ -47,6 +47,11 @@ pub enum Wanted {
         rollout: u8,
         hold: bool,
     },
+    /// A link, and firmware that may need two boots.
+    Firmware {
+        rollout: u8,
+        hold: bool,
+    },
     Reboot,
     Retry,
     Release,
@@ -97,6 +102,14 @@ pub struct Slurm {
     pub expected: Option<String>,
 }
 
+/// Firmware of the node, by version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Firmware {
+    pub active: u8,
+    /// The version that the next boot makes active.
+    pub flashed: u8,
+}
+
 /// The controller's knowledge of the order under way.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -123,8 +136,9 @@ pub struct Node {
     pub running: String,
     /// The image that the next boot leads to.
     pub boots: String,
-    /// The links when the order under way was accepted.
-    pub before: [String; 2],
+    pub firmware: Firmware,
+    /// The links and the firmware when the order under way was accepted.
+    pub before: ([String; 2], Firmware),
     /// The boot in which a link was last switched.
     pub switched_in: Option<u32>,
     /// The boot in which Slurm answered that it does not accept the node.
@@ -154,7 +168,8 @@ impl Node {
             written: vec![Disk::default()],
             disk_full: false,
             boot: 1,
-            before: links.clone(),
+            firmware: Firmware::default(),
+            before: (links.clone(), Firmware::default()),
             links,
             running: "i0".to_owned(),
             boots: "i0".to_owned(),
@@ -202,10 +217,25 @@ impl Node {
         }
     }
 
+    /// Flashes firmware, which the next boot makes active.
+    pub fn flash(&mut self, version: u8) {
+        if self.firmware.flashed != version {
+            self.firmware.flashed = version;
+            self.switched_in = Some(self.boot);
+        }
+    }
+
+    /// Flashes the next version on the way to this one: none may be left out.
+    pub fn flash_towards(&mut self, version: u8) {
+        let active = self.firmware.active;
+        self.flash(if version > active { version.min(active + 2) } else { version });
+    }
+
     /// Boots the node. A volatile one loses its disk.
     pub fn reboot(&mut self) {
         self.boot += 1;
         self.running.clone_from(&self.boots);
+        self.firmware.active = self.firmware.flashed;
         if self.volatile {
             self.disk = Disk::default();
             self.expect_restored_drain();
@@ -262,7 +292,7 @@ impl Node {
             // One order at a time changes the boot source.
             Wanted::Image { .. } if self.controller.is_some() => return None,
             // The controller has not heard of the end of its order: it restores that first.
-            Wanted::Links { .. } | Wanted::Reboot
+            Wanted::Links { .. } | Wanted::Firmware { .. } | Wanted::Reboot
                 if self.controller.is_some() && self.disk.ledger.is_none() =>
             {
                 return None;
@@ -271,6 +301,7 @@ impl Node {
             Wanted::PreStage { .. } | Wanted::HandOver { .. } if self.volatile => return None,
             Wanted::Links { rollout, hold } => apply(*rollout, links(*rollout, *hold), give_back),
             Wanted::Image { rollout, hold } => apply(*rollout, image(*rollout, *hold), give_back),
+            Wanted::Firmware { rollout, hold } => apply(*rollout, firmware(*rollout, *hold), give_back),
             Wanted::Reboot | Wanted::Foreign => OrderKind::Reboot(give_back.into()),
             Wanted::Retry => OrderKind::Retry,
             Wanted::Release => OrderKind::Release,
@@ -350,6 +381,20 @@ fn image(rollout: u8, hold: bool) -> DesiredState {
     ALL[usize::from(rollout) * 2 + usize::from(hold)].clone()
 }
 
+fn firmware(rollout: u8, hold: bool) -> DesiredState {
+    static ALL: LazyLock<[DesiredState; 4]> = LazyLock::new(|| {
+        each(|rollout| {
+            format!(
+                "[[change]]\nkind='symlink'\npath='/a'\ntarget='/v{rollout}'\n\
+                 [[change]]\nkind='command'\nname='fw'\nversion='{}'\nprobe=['/probe']\napply=['/apply']\n\
+                 undo=['/undo']\nboots=2\n",
+                2 * rollout + 2
+            )
+        })
+    });
+    ALL[usize::from(rollout) * 2 + usize::from(hold)].clone()
+}
+
 /// Returns the desired states of both rollouts, without and with `hold`.
 fn each(changes: impl Fn(usize) -> String) -> [DesiredState; 4] {
     std::array::from_fn(|index| {
@@ -370,6 +415,13 @@ pub fn image_of(order: &Order) -> Option<String> {
 pub fn target(change: &Change) -> &str {
     match change {
         Change::Symlink(link) => link.target.as_deref().unwrap(),
-        Change::Packages(_) | Change::Image(_) | Change::KernelArgs(_) => panic!("no link"),
+        Change::Packages(_) | Change::Image(_) | Change::KernelArgs(_) | Change::Command(_) => {
+            panic!("no link")
+        }
     }
+}
+
+/// Returns a version of the firmware in an order or a ledger.
+pub fn version(text: &str) -> u8 {
+    text.parse().unwrap()
 }

@@ -226,6 +226,7 @@ impl Encoder {
         self.boot(&ledger.boot_id);
         self.boot(&ledger.ordered_boot_id);
         self.count(ledger.tries as usize);
+        self.count(ledger.further_boots as usize);
         self.count(ledger.records.len());
         for record in &ledger.records {
             match &record.before {
@@ -234,6 +235,7 @@ impl Encoder {
                 Before::InImage => self.byte(201),
                 Before::Packages { .. } => self.byte(202),
                 Before::KernelArgs { .. } => self.byte(203),
+                Before::Command { .. } => self.byte(204),
             }
             self.byte(record.after.as_ref().map_or(0, |after| 1 + u8::from(after.changed)));
         }

@@ -72,6 +72,12 @@ impl Manifest {
         self.change("kernel-args").with("add", add).with("remove", remove)
     }
 
+    /// Adds a change of a version by a command.
+    pub fn command(self, name: &str, version: &str, probe: &[&str], apply: &[&str]) -> Manifest {
+        let change = self.change("command").with("name", name).with("version", version);
+        change.with("probe", probe).with("apply", apply)
+    }
+
     /// Sets a key of the last change, such as `remove`, `timeout`, `boot_timeout`, `arch`: a string or a list of
     /// strings.
     pub fn with<T: serde::Serialize + ?Sized>(mut self, key: &str, value: &T) -> Manifest {
@@ -187,6 +193,8 @@ commands = [["/usr/bin/grep","-q","^1.1$","/usr/share/tool/version"]]
             .image("boot-file", "compute", "2")
             .with("boot_timeout", "20s")
             .value("kernel", "vmlinuz-2")
+            .command("bios", "2", &["/usr/sbin/fw", "show"], &["/usr/sbin/fw"])
+            .with("undo", &["/usr/sbin/fw"])
             .verify_script("test \"$(hostname)\" = cn01")
             .verify_also(&["/usr/bin/true"])
             .verify_with("timeout", "3s")

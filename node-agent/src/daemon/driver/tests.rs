@@ -1,6 +1,7 @@
 //! Lives of a driver and its executor with real files, on a [`FakeNode`].
 
 mod rehearsal;
+mod several_boots;
 mod slurmd;
 
 use super::*;

@@ -191,6 +191,7 @@ fn keys_of_the_manifest_are_in_its_documentation_and_page() {
     keys.extend(expected(&format!("{head}{packages}unknown=1\n")));
     keys.extend(expected(&format!("{head}[[change]]\nkind='symlink'\nunknown=1\n")));
     keys.extend(expected(&format!("{head}[[change]]\nkind='kernel-args'\nunknown=1\n")));
+    keys.extend(expected(&format!("{head}[[change]]\nkind='command'\nunknown=1\n")));
     let image = "[[change]]\nkind='image'\nvia='bos'\nimage='i'\n";
     keys.extend(expected(&format!("{head}{image}unknown=1\n")));
     let proof = expected(&format!("{head}{image}[change.proof]\nunknown=1\n"));
@@ -252,6 +253,17 @@ fn examples_of_strategies_are_strategies() {
     for example in examples {
         strategy::of_manifest(example, &NodeSet::parse("cn[01-99]").unwrap()).unwrap();
     }
+}
+
+#[test]
+fn the_example_of_a_command_is_a_manifest() {
+    let (_, section) = MANIFEST.split_once("\n## kind = \"command\"\n").unwrap();
+    let (_, example) = section.split_once("The manifest, which has").unwrap();
+    let (_, example) = example.split_once("```toml\n").unwrap();
+    let example = example.split("```").next().unwrap().replace("@feature:r760", "cn[01-09]");
+    let manifest = Manifest::parse(&example).unwrap();
+    assert_eq!((manifest.desired.commands().count(), manifest.desired.without_undo().len()), (1, 0));
+    strategy::of_manifest(&example, &manifest.nodes).unwrap();
 }
 
 #[test]

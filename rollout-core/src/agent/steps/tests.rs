@@ -1,7 +1,7 @@
 use super::*;
 use crate::agent::ledger::Ledger;
 use crate::agent::test_orders::{BACK, apply_changes, ledger, order, reboot, record};
-use crate::protocol::order::GiveBack;
+use crate::protocol::order::{GiveBack, OrderId};
 use crate::rollout::image::Running;
 
 const LINKS: &str = "[[change]]\nkind='symlink'\npath='/a'\ntarget='/b'\n\
@@ -72,6 +72,51 @@ fn an_image_that_was_not_recorded_before_a_boot_is_never_taken_for_the_old_one()
     assert_eq!(ledger.check_applicable(false, "boot-2"), Ok(()));
     assert!(!ledger.reboot_due("boot-2", true));
     assert_eq!(of(LINKS, Phase::Applying).check_applicable(false, "boot-2"), Ok(()));
+}
+
+#[test]
+fn a_change_that_needs_boots_is_made_again_before_each_of_them() {
+    let command = |name: &str, boots: u32| {
+        format!(
+            "[[change]]\nkind='command'\nname='{name}'\nversion='2'\nprobe=['/p']\napply=['/a']\ntimeout='40m'\n\
+             boots={boots}\n"
+        )
+    };
+    let changes = format!("{LINKS}{}{}{}", command("nic", 1), command("bios", 3), command("bmc", 2));
+    let mut ledger = of(&changes, Phase::Verifying);
+    assert_eq!(ledger.longest_program(), Duration::from_secs(40 * 60));
+    let record = |changed| Record {
+        before: Before::Command { version: "1".to_owned() },
+        after: Some(After { changed, ..After::default() }),
+    };
+    ledger.records = vec![record(true); 5];
+    let left =
+        |ledger: &Ledger| ledger.changes_with_boots_left().map(|begun| begun.number).collect::<Vec<_>>();
+    assert_eq!(left(&ledger), [4, 5]);
+    ledger.make_again(&[4]);
+    assert_eq!(ledger.changes_to_prove().unwrap_err(), "change 4 was not finished");
+    assert!(matches!(ledger.next_change(false), Some(NextChange::Make { number: 4, .. })));
+    ledger.record_after(After { changed: true, ..After::default() });
+    assert_eq!((ledger.next_change(false), left(&ledger)), (None, vec![4]));
+    ledger.make_again(&[4]);
+    ledger.record_after(After { changed: true, ..After::default() });
+    assert_eq!(left(&ledger), [0_usize; 0], "the third boot was the last one");
+    let retried = OrderId::from_random(2);
+    ledger.begin_again(retried, "boot-4", 20);
+    assert_eq!(ledger.further_boots, 0);
+    ledger.records = vec![record(false); 5];
+    assert_eq!(left(&ledger), [0_usize; 0], "nothing was done, so no boot brings it");
+}
+
+#[test]
+fn a_node_that_keeps_nothing_takes_no_command() {
+    let command = "[[change]]\nkind='command'\nname='bios'\nversion='2'\nprobe=['/p']\napply=['/a']\n";
+    for changes in [command.to_owned(), format!("{IMAGE}{command}")] {
+        let ledger = of(&changes, Phase::Applying);
+        assert_eq!(ledger.check_applicable(false, "boot-1"), Ok(()));
+        let why = ledger.check_applicable(true, "boot-1").unwrap_err();
+        assert!(why.contains("the version of bios from before"), "{why}");
+    }
 }
 
 #[test]

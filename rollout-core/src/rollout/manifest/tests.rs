@@ -76,7 +76,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("\"hold\"", "\"panic\"", "panic"),
     ("\"10m\"", "\"10\"", "time limit"),
     ("\"systemd\"", "\"kexec\"", "kexec"),
-    ("kind   = \"symlink\"", "kind = \"command\"", "command"),
+    ("kind   = \"symlink\"", "kind = \"commands\"", "unknown variant `commands`"),
     ("kind    = \"packages\"", "kind = \"packages\"\nmanager = \"pip\"", "pip"),
     ("kind    = \"packages\"", "kind = \"packages\"\nallow = [\"everything\"]", "everything"),
     ("kind    = \"packages\"", "kind = \"packages\"\nmodules = [\"driver\"]", "change[1].modules[1]"),

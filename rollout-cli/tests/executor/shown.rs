@@ -57,7 +57,7 @@ fn stage_and_plan_warn_of_a_change_that_cannot_be_undone() {
         fs::write(site.path("other.toml"), format!("name = 'other'\nnodes = 'n[8-9]'\n{command}{undo}"))
             .unwrap();
         let (_, out) = site.run("plan other.toml");
-        assert_eq!(out.contains(&format!("other (new): {warning}")), is_warned, "{out}");
+        assert_eq!(out.contains(&format!("other: {warning}")), is_warned, "{out}");
         let without_undo = json(&site, "plan --json other.toml")["without_undo"].as_array().unwrap().len();
         assert_eq!(without_undo, usize::from(is_warned));
         fs::write(site.path("other.toml"), format!("name = 'other'\nnodes = 'n6'\n{command}{undo}")).unwrap();

@@ -18,8 +18,9 @@ pub enum PowerTask {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Uses Redfish, IPMI, powerman or a command of your site, by the first table
-[[power]] of controller.toml that has the node; see slurm-rollout-controller
-.toml(5). Only root and SlurmUser, who can read the passwords, may use it.
+[[power]] of controller.toml that has the node. The keys are in
+slurm-rollout-controller.toml(5). Only root and SlurmUser, who can read the
+passwords, may use it.
 
 Each change is read back: a node counts as off or on when its controller says
 so, within time_limit of its table (2m). A node whose power cannot be read is

@@ -87,7 +87,7 @@ impl Task {
     }
 }
 
-/// Carries out a task on all nodes, some at a time, and returns the outcome of each.
+/// Carries out a task on all nodes, 16 at a time, and returns the outcome of each.
 #[must_use]
 pub fn carry_out(task: Task, nodes: Vec<Assigned>) -> BTreeMap<String, Outcome> {
     let late = Outcome::unknown("its turn did not come in time");

@@ -310,9 +310,10 @@ fn orders_are_answered_while_another_is_carried_out() {
         let mut answers = Vec::new();
         loop {
             let same = ask(&send, &order(8, apply(1, IMAGE).kind));
+            let other = ask(&send, &apply(7, LINKS));
             let answer = ask(&send, &restored);
             if matches!(answer, Some(Answer::Accepted { .. })) {
-                answers.extend([same, ask(&send, &apply(7, LINKS)), answer]);
+                answers.extend([same, other, answer]);
                 return answers;
             }
             std::thread::sleep(Duration::from_millis(5));

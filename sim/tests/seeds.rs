@@ -32,6 +32,11 @@ fn a_drain_of_ours_to_which_slurm_has_appended_a_note_is_removed() {
 }
 
 #[test]
+fn a_request_whose_executor_died_is_not_made_an_hour_later_against_a_floor() {
+    check([1621]);
+}
+
+#[test]
 fn a_seed_is_the_same_run_each_time() {
     for seed in [1, 2, 3] {
         assert_eq!(run(seed).ok(), run(seed).ok());

@@ -60,7 +60,7 @@ impl<'a> Tick<'_, 'a> {
         let qualification = qualification::why(rollout, self.cluster.now_ms);
         let candidates = Candidates { cluster: self.cluster, rollout, strategy, closes_ms, qualification };
         self.explain_others(&candidates);
-        self.repeat(&candidates);
+        self.repeat(index, &candidates, scopes);
         self.reserve_again(&candidates);
         let mut requests = Requests::new();
         let mut ready = self.ready(&candidates, blocked, waves);
@@ -144,10 +144,11 @@ impl<'a> Tick<'_, 'a> {
     }
 
     /// Repeats requests that are written and that Slurm does not show: they may never have been made. One that no
-    /// longer suits the state of its node is given up, and the node waits again.
-    fn repeat(&mut self, candidates: &Candidates<'_, 'a>) {
+    /// longer suits the state of its node is given up, and the node waits again. So is one for which a limit has no room
+    /// any more: other nodes may have gone out since its line was written.
+    fn repeat(&mut self, index: usize, candidates: &Candidates<'_, 'a>, scopes: &Scopes) {
         let mut repeated: BTreeMap<Way, Vec<String>> = BTreeMap::new();
-        let mut unsuited: Vec<String> = Vec::new();
+        let (mut unsuited, mut crowded): (Vec<String>, Vec<String>) = Default::default();
         for member in &candidates.rollout.members {
             let Some(request) = member.record.request.as_ref().filter(|request| !request.taken) else {
                 continue;
@@ -160,7 +161,12 @@ impl<'a> Tick<'_, 'a> {
                 continue;
             }
             let waiting = Member { standing: Standing::Waiting, ..member.clone() };
+            // One that is out of service by itself takes no more room.
+            let takes_room = member.info.is_some_and(|info| unavailable(info).is_none());
+            let has_room = !takes_room || !scopes.exceeded(index, member.name);
             match candidates.way(&waiting) {
+                Ok(_) if !has_room && self.is_in_flight(request) => self.wait(member.name, Why::Requested),
+                Ok(_) if !has_room => crowded.push(member.name.to_owned()),
                 Ok(way) if way == request.way => {
                     repeated.entry(way).or_default().push(member.name.to_owned());
                 }
@@ -172,8 +178,10 @@ impl<'a> Tick<'_, 'a> {
         for (way, nodes) in repeated {
             self.ask(candidates, NodeSet::from_iter(nodes), way, None);
         }
-        if !unsuited.is_empty() {
-            let (nodes, why) = (NodeSet::from_iter(unsuited), "the state of the node has changed".to_owned());
+        let reasons =
+            [(unsuited, "the state of the node has changed"), (crowded, "a limit has no more room for it")];
+        for (nodes, why) in reasons.into_iter().filter(|(nodes, _)| !nodes.is_empty()) {
+            let (nodes, why) = (NodeSet::from_iter(nodes), why.to_owned());
             self.record(candidates.rollout, Entry::Withdrawn { nodes, why, cancelled: false });
         }
     }

@@ -248,6 +248,12 @@ impl Scopes {
         blocking.next()
     }
 
+    /// Returns whether a limit of a rollout is exceeded that counts this node, which is counted as out already.
+    pub(super) fn exceeded(&self, rollout: RolloutIndex, node: &str) -> bool {
+        let mut scopes = self.places(std::iter::once(node)).filter_map(|(scope, _)| self.scopes.get(scope));
+        scopes.any(|scope| scope.only.is_none_or(|only| only == rollout) && scope.out > scope.at_most)
+    }
+
     /// Counts these nodes as out.
     pub(super) fn take<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         for node in nodes {

@@ -32,6 +32,14 @@ impl Stat {
     }
 }
 
+/// Returns the environment with which a process was started. Empty if it is gone, or belongs to another user.
+#[must_use]
+pub fn environment(pid: i32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let variables = bytes.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+    variables.map(|variable| String::from_utf8_lossy(variable).into_owned()).collect()
+}
+
 /// Returns the ids of all processes.
 pub fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

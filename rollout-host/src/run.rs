@@ -4,6 +4,10 @@
 //! Output goes to files in memory, not to pipes: a package manager outlives its agent, and dpkg dies of a pipe
 //! without a reader. Nor do we wait for a daemon that a program leaves behind.
 
+mod background;
+
+pub use background::{Background, BackgroundEnd, kill_with_environment};
+
 use crate::process::{Stat, pids};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -16,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -77,6 +82,9 @@ pub enum RunError {
         /// End of the output, after a colon.
         tail: String,
     },
+    /// Nobody waits for the program any more. It was killed, with its whole process group.
+    #[error("{program} was cancelled and killed")]
+    Cancelled { program: String },
     /// The program ended with an exit code other than 0, or by a signal.
     #[error("{program} {exit}{tail}", exit = describe_exit(*.status))]
     Failed {
@@ -165,14 +173,7 @@ impl Program {
         let [stdout, stderr] = captures.map(|capture| capture.text());
         match outcome {
             Ok(status) => Ok(Output { status, stdout, stderr }),
-            Err(KillReason::TimedOut) => Err(RunError::TimedOut {
-                program: self.name(),
-                limit: self.limit,
-                tail: tail(&stdout, &stderr),
-            }),
-            Err(KillReason::TooMuchOutput) => {
-                Err(RunError::TooMuchOutput { program: self.name(), tail: tail(&stdout, &stderr) })
-            }
+            Err(reason) => Err(self.killed(&reason, tail(&stdout, &stderr))),
         }
     }
 
@@ -247,6 +248,16 @@ impl Program {
             .map_err(|error| self.not_started(error))
     }
 
+    /// Returns the error of a program that was killed. `tail` is the end of its output.
+    fn killed(&self, reason: &KillReason, tail: String) -> RunError {
+        let program = self.name();
+        match reason {
+            KillReason::TimedOut => RunError::TimedOut { program, limit: self.limit, tail },
+            KillReason::TooMuchOutput => RunError::TooMuchOutput { program, tail },
+            KillReason::Cancelled => RunError::Cancelled { program },
+        }
+    }
+
     fn not_started(&self, source: io::Error) -> RunError {
         RunError::Start { program: self.path.display().to_string(), source }
     }
@@ -274,6 +285,7 @@ pub fn is_program(path: &Path) -> bool {
 enum KillReason {
     TimedOut,
     TooMuchOutput,
+    Cancelled,
 }
 
 /// Waits until no process of the group is left, and returns whether that happened in time.
@@ -296,6 +308,16 @@ fn lives(group: Pid) -> bool {
 }
 
 fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Result<ExitStatus, KillReason> {
+    ends_within_unless(child, limit, captures, None)
+}
+
+/// Waits for the child's end, unless that is cancelled.
+fn ends_within_unless(
+    child: &mut Child,
+    limit: Duration,
+    captures: &[Capture],
+    is_cancelled: Option<&AtomicBool>,
+) -> Result<ExitStatus, KillReason> {
     let begin = Instant::now();
     let end = begin + limit;
     loop {
@@ -304,6 +326,9 @@ fn ends_within(child: &mut Child, limit: Duration, captures: &[Capture]) -> Resu
         }
         if captures.iter().any(|capture| capture.len() > MAX_OUTPUT as u64) {
             return Err(KillReason::TooMuchOutput);
+        }
+        if is_cancelled.is_some_and(|is_cancelled| is_cancelled.load(Ordering::Relaxed)) {
+            return Err(KillReason::Cancelled);
         }
         let remaining = end.saturating_duration_since(Instant::now());
         if remaining.is_zero() {

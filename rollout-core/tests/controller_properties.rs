@@ -226,10 +226,10 @@ proptest! {
         let (of_new, of_old) = (closed(&new), closed(&old));
         for (new, old) in new.snapshot.rollouts.iter().zip(&old.snapshot.rollouts) {
             prop_assert_eq!(new.is_settled(), old.is_settled());
-            // Only what is left in Slurm and a halt keep a rollout open for longer.
+            // Only what is left in Slurm, a halt and hooks keep a rollout open for longer.
             let left = new.records.values().any(NodeRecord::has_traces_in_slurm);
             let halts = matches!(new.conduct.state, ConductState::Halted { .. }) || new.may_be_halted(0);
-            let expected = of_old.contains(&old.id) && !left && !halts;
+            let expected = of_old.contains(&old.id) && !left && !halts && !new.conduct.hooks.awaited;
             prop_assert_eq!(of_new.contains(&new.id), expected);
         }
     }

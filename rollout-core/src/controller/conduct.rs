@@ -57,18 +57,33 @@ pub struct ConductSummary {
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Number of calls of hooks that failed, and the last failure.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hooks_failed: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook_failure: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl ConductSummary {
     /// Returns the state in words. `since` is its start as the reader writes times.
     #[must_use]
     pub fn describe(&self, since: &str) -> String {
-        let Self { state, by, why, .. } = self;
+        let Self { state, by, why, hooks_failed, hook_failure, .. } = self;
         let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-        match state.as_str() {
+        let state = match state.as_str() {
             "done" => state.clone(),
             "halted" => format!("halted since {since}{why}"),
             _ => format!("{state} since {since}, by {by}{why}"),
+        };
+        match (hooks_failed, hook_failure) {
+            (_, None) => state,
+            (0 | 1, Some(failure)) => format!("{state}; a hook failed: {failure}"),
+            (number, Some(failure)) => format!("{state}; {number} hooks failed, the last one: {failure}"),
         }
     }
 }
@@ -76,7 +91,7 @@ impl ConductSummary {
 /// Returns the state of a rollout. `None` if it was not started.
 #[must_use]
 pub fn summary(rollout: &RolloutState) -> Option<ConductSummary> {
-    let Conduct { state, since_ms, by, .. } = &rollout.conduct;
+    let Conduct { state, since_ms, by, hooks, .. } = &rollout.conduct;
     let word = state.name()?;
     let (word, why) = match state {
         ConductState::Stopped => (word, None),
@@ -85,7 +100,9 @@ pub fn summary(rollout: &RolloutState) -> Option<ConductSummary> {
         ConductState::Halted { why } => (word, Some(why.clone())),
         ConductState::NotStarted | ConductState::Running => (word, None),
     };
-    Some(ConductSummary { state: word.to_owned(), since_ms: *since_ms, by: by.clone(), why })
+    let (state, since_ms, by) = (word.to_owned(), *since_ms, by.clone());
+    let (hooks_failed, hook_failure) = (hooks.failures, hooks.last_failure.clone());
+    Some(ConductSummary { state, since_ms, by, why, hooks_failed, hook_failure })
 }
 
 /// Has a rollout run by itself.
@@ -160,6 +177,9 @@ pub fn resume(snapshot: &Snapshot, id: &str) -> Result<Decision, Refusal> {
     let pending = pending(snapshot, rollout);
     let without = |name: &&str| rollout.records.get(*name).is_some_and(may_be_without_order);
     let without: NodeSet = pending.iter().filter(without).map(str::to_owned).collect();
+    let failed =
+        |name: &&str| rollout.records.get(*name).is_some_and(|record| record.hook_failure().is_some());
+    let failed: NodeSet = pending.iter().filter(failed).map(str::to_owned).collect();
     let resumed = |before: &str| {
         let report = with_freeze(snapshot, &format!("resumed{before}{again}"));
         Ok(Decision { entries: vec![Entry::Resumed], report })
@@ -171,6 +191,9 @@ pub fn resume(snapshot: &Snapshot, id: &str) -> Result<Decision, Refusal> {
         ConductState::Running if !without.is_empty() => resumed(&format!(
             ", failures so far no longer count, requests {without} again if it got no order"
         )),
+        ConductState::Running if !failed.is_empty() => {
+            resumed(&format!(", failures so far no longer count, calls the hooks of {failed} again"))
+        }
         ConductState::Running if cancelled.is_empty() => {
             Ok(unchanged(with_freeze(snapshot, "is running already")))
         }
@@ -261,6 +284,11 @@ pub fn way_on(rollout: &RolloutState, node: &str) -> String {
         }
         ConductState::Running if rollout.records.get(node).is_some_and(may_be_without_order) => {
             format!("which is running; if it got no order, `slurm-rollout resume {id}` requests it again")
+        }
+        ConductState::Running
+            if rollout.records.get(node).is_some_and(|record| record.hook_failure().is_some()) =>
+        {
+            format!("a hook failed; `slurm-rollout resume {id}` calls it again")
         }
         ConductState::Running => "which is running and requests its reboot".to_owned(),
         ConductState::Paused { .. } => format!("which is paused; `slurm-rollout resume {id}`"),

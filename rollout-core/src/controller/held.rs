@@ -84,7 +84,8 @@ fn foreign_boot_owner(node: NodeView<'_>, rollout: Option<&str>) -> Option<Strin
 
 /// Returns whether a node's last order ended without the node having become what was staged, or else its phase.
 fn ended(node: NodeView<'_>, of: RecordOf<'_>) -> Result<bool, Phase> {
-    if of.record.qualification_failure().is_some() {
+    let has_ended = matches!(of.record.progress, Progress::Seen(_));
+    if of.record.qualification_failure().is_some() || has_ended && of.record.hook_failure().is_some() {
         return Ok(true);
     }
     let reported = node.report_on(of).map(|report| report.phase);

@@ -76,15 +76,21 @@ impl RolloutState {
     }
 
     /// Returns whether it is over: nothing is left to do for its nodes, and it has left no request, no drain and
-    /// no reservation in Slurm. A halted one is not: an admin resumes or stops it first.
+    /// no reservation in Slurm, and its hooks are done. A halted one is not: an admin resumes or stops it first.
     #[must_use]
     pub fn is_over(&self) -> bool {
         let is_halted = matches!(self.conduct.state, ConductState::Halted { .. });
-        self.is_settled() && !self.has_traces_in_slurm() && !is_halted
+        self.is_at_rest() && !is_halted && !self.conduct.hooks.awaited
+    }
+
+    /// Returns whether nothing is left to do for its nodes, and it has left nothing in Slurm.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.is_settled() && !self.has_traces_in_slurm()
     }
 
     /// Returns whether something is to be requested, withdrawn or recorded for it: it runs, or was stopped, and nodes
-    /// still wait, or it has left something in Slurm, or its last nodes may still have to halt it.
+    /// still wait, or it has left something in Slurm, or its last nodes may still have to halt it, or it has hooks.
     #[must_use]
     pub fn needs_executor(&self) -> bool {
         let needs = |record: &NodeRecord| match self.conduct.state {
@@ -95,7 +101,7 @@ impl RolloutState {
             ConductState::Stopped => record.progress.is_pending(),
             ConductState::NotStarted | ConductState::Halted { .. } => false,
         };
-        self.records.values().any(needs) || self.has_traces_in_slurm()
+        self.records.values().any(needs) || self.has_traces_in_slurm() || self.conduct.hooks.awaited
     }
 
     /// Returns whether a node failed so recently that the planner may not have counted it for a halt yet.
@@ -103,7 +109,8 @@ impl RolloutState {
     pub fn may_be_halted(&self, now_ms: u64) -> bool {
         let outcome_ms = |record: &NodeRecord| Some(record.qualification.as_ref()?.outcome.as_ref()?.at_ms);
         let is_recent = |record: &NodeRecord| {
-            let failed_ms = outcome_ms(record).map_or(record.since_ms, |at_ms| at_ms.max(record.since_ms));
+            let hook_ms = record.hook_failure().map_or(0, |(_, at_ms)| at_ms);
+            let failed_ms = outcome_ms(record).unwrap_or(0).max(record.since_ms).max(hook_ms);
             now_ms <= failed_ms.saturating_add(COUNTED_WITHIN_MS)
         };
         let runs = matches!(self.conduct.state, ConductState::Running | ConductState::Paused { .. });
@@ -118,7 +125,8 @@ impl RolloutState {
 /// Returns whether a node failed since its rollout was started or last resumed.
 fn has_failed(record: &NodeRecord) -> bool {
     let failed = matches!(record.progress, Progress::Lost | Progress::Seen(Phase::RolledBack | Phase::Held));
-    (failed || record.qualification_failure().is_some()) && !record.forgiven
+    let did_not_pass = record.qualification_failure().is_some() || record.hook_failure().is_some();
+    (failed || did_not_pass) && !record.forgiven
 }
 
 impl<'a> RecordOf<'a> {

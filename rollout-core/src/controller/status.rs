@@ -189,6 +189,9 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
     if let Some(note) = record.qualification.as_ref().and_then(Qualification::note) {
         status.note = Some(status.note.map_or(note.clone(), |before| format!("{before}; {note}")));
     }
+    if let Some(note) = record.hook_note() {
+        status.note = Some(status.note.map_or(note.clone(), |before| format!("{before}; {note}")));
+    }
     if let Some(drain) = node.snapshot().drains.get(node.name) {
         let by = drain.by.as_deref().unwrap_or("somebody");
         let fate = match drain.cleared_by_reboot {

@@ -10,6 +10,7 @@
 
 mod conduct;
 mod entry;
+mod hook;
 mod progress;
 mod qualification;
 mod record;
@@ -17,6 +18,7 @@ mod request;
 
 pub use conduct::{Conduct, ConductState, JobEnd, JobRecord, JournalState};
 pub use entry::{Booted, Entry, Line, lines};
+pub use hook::{AfterFailure, HookCall, HookCalls, HookFailure, Hooks, Moment, OpenCall};
 pub use progress::Progress;
 pub use qualification::{Outcome, Qualification, Run};
 pub use record::{BootChange, NodeRecord, NodeRecords, Restoration, replay, replay_line};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rollout_core::agent::phase::Phase;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Booted, Entry, JobEnd, Line, Way};
+use rollout_core::rollout::journal::{AfterFailure, Booted, Entry, JobEnd, Line, Moment, Way};
 
 pub fn nodes() -> impl Strategy<Value = NodeSet> {
     vec(prop_oneof!["n[1-4]", Just("gpu01".to_owned())], 0..4).prop_map(|names| names.into_iter().collect())
@@ -98,6 +98,8 @@ pub fn conduct() -> impl Strategy<Value = Entry> {
         nodes().prop_map(|nodes| Entry::Unreserved { nodes }),
         qualification(),
         qualification(),
+        hook(),
+        hook(),
         (nodes(), why(), any::<bool>()).prop_map(|(nodes, why, cancelled)| Entry::Withdrawn {
             nodes,
             why,
@@ -123,6 +125,28 @@ fn qualification() -> impl Strategy<Value = Entry> {
     })
 }
 
+/// Returns lines about hooks.
+fn hook() -> impl Strategy<Value = Entry> {
+    let when = prop::sample::select(Moment::ALL.to_vec());
+    let then = prop::sample::select(vec![
+        AfterFailure::Again,
+        AfterFailure::Warn,
+        AfterFailure::Halt,
+        AfterFailure::Fail,
+    ]);
+    (nodes(), "[ab]", when, 1..5_u32, 1..4_u32, prop::option::of((why(), then))).prop_flat_map(
+        |(nodes, hook, when, run, attempt, failure)| {
+            let (error, then) = failure.map_or((None, None), |(error, then)| (Some(error), Some(then)));
+            prop::sample::select(vec![
+                Entry::HooksAwaited,
+                Entry::HooksOver,
+                Entry::HookStarted { nodes: nodes.clone(), hook: hook.clone(), when, run, attempt },
+                Entry::HookEnded { nodes, hook, when, run, error, then },
+            ])
+        },
+    )
+}
+
 /// Returns whether earlier versions skip the line.
 pub fn is_conduct(entry: &Entry) -> bool {
     matches!(
@@ -145,6 +169,10 @@ pub fn is_conduct(entry: &Entry) -> bool {
             | Entry::QualificationJob { .. }
             | Entry::Qualified { .. }
             | Entry::NotQualified { .. }
+            | Entry::HooksAwaited
+            | Entry::HooksOver
+            | Entry::HookStarted { .. }
+            | Entry::HookEnded { .. }
             | Entry::JobWarned { .. }
             | Entry::JobEnded { .. }
     )

@@ -4,7 +4,10 @@ use crate::controller::closing::closable;
 use crate::controller::freeze::Freeze;
 use crate::controller::snapshot::Unreadable;
 use crate::controller::testing::{Boot, LINK, ORDERED_MS, record, rollout};
-use crate::rollout::journal::{KeptOut, Outcome, Progress, Qualification, Request, Way};
+use crate::rollout::journal::{
+    AfterFailure, HookCall, HookCalls, HookFailure, Hooks, KeptOut, Moment, Outcome, Progress, Qualification,
+    Request, Way,
+};
 
 const UPDATED: Progress = Progress::Seen(Phase::Updated);
 
@@ -401,5 +404,48 @@ fn a_rollout_that_goes_on_is_not_undone() {
     ] {
         assert_eq!(still_runs(&under_way(state.clone()).rollouts[0]).is_some(), runs, "{state:?}");
         assert_eq!(still_runs(&over(state.clone()).rollouts[0]), None, "{state:?}");
+    }
+}
+
+#[test]
+fn resume_calls_the_hooks_of_failed_nodes_again() {
+    let failure = HookFailure { error: "exit code 1".into(), then: AfterFailure::Fail };
+    let call = HookCall { run: 1, attempt: 1, at_ms: 1, outcome: Some(Err(failure)) };
+    let hooks: HookCalls = [((Moment::BeforeRequest, "move".to_owned()), call)].into();
+    let records =
+        [("n1", NodeRecord { hooks, ..record(Progress::Staged) }), ("n2", record(Progress::Staged))];
+    let snapshot = snapshot(ConductState::Running, &records);
+    let resumed = "[resumed] resumed, failures so far no longer count, calls the hooks of n1 again";
+    assert_eq!(line(resume(&snapshot, "driver")), resumed);
+    let rollout = &snapshot.rollouts[0];
+    assert!(way_on(rollout, "n1").starts_with("a hook failed; `slurm-rollout resume driver`"));
+}
+
+#[test]
+fn a_rollout_is_over_and_closed_once_its_hooks_are() {
+    for (awaited, state, is_over) in [
+        (false, ConductState::Running, true),
+        (true, ConductState::Running, false),
+        (true, ConductState::Stopped, false),
+    ] {
+        let mut snapshot = over(state);
+        snapshot.rollouts[0].conduct.hooks.awaited = awaited;
+        let rollout = &snapshot.rollouts[0];
+        let is_closed = !closable(&snapshot, &NodeSet::default(), 500_000).is_empty();
+        assert_eq!((rollout.is_over(), rollout.needs_executor(), is_closed), (is_over, awaited, is_over));
+    }
+}
+
+#[test]
+fn failures_of_hooks_are_part_of_the_summary() {
+    let mut snapshot = over(ConductState::Running);
+    for (failures, words) in
+        [(1, "done; a hook failed: hook move: x"), (3, "done; 3 hooks failed, the last one: hook move: x")]
+    {
+        snapshot.rollouts[0].conduct.hooks =
+            Hooks { failures, last_failure: Some("hook move: x".into()), ..Hooks::default() };
+        let summary = summary(&snapshot.rollouts[0]).unwrap();
+        assert_eq!(summary.describe("now"), words);
+        assert_eq!(serde_json::to_value(&summary).unwrap()["hooks_failed"], failures);
     }
 }

@@ -1,6 +1,7 @@
 //! State of a rollout that an admin may have started, as a fold of its journal lines.
 
 use super::entry::{Entry, Line};
+use super::hook::Hooks;
 use super::record::{NodeRecord, NodeRecords, replay_line};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +43,11 @@ pub struct Conduct {
     pub qualified: BTreeSet<u32>,
     /// Time at which it was started or last resumed, in milliseconds since 1970. Boots before it are no failures.
     pub counted_from_ms: u64,
+    /// Time at which it was started, in milliseconds since 1970. No hook runs for what happened before.
+    pub started_ms: u64,
     /// Jobs whose users were warned, or that were ended.
     pub jobs: BTreeMap<u32, JobRecord>,
+    pub hooks: Hooks,
 }
 
 /// The part of [`Conduct`] that an admin or the planner decides.
@@ -108,17 +112,18 @@ impl Conduct {
     /// Continues with the next line. `records` are those before it.
     fn apply(&mut self, records: &NodeRecords, line: &Line) {
         use ConductState as S;
+        self.hooks.apply(line);
         match (&line.entry, &self.state) {
             // A rollout that is over does not run on because a node is staged for it again.
             (Entry::Staged { .. }, S::Running | S::Paused { .. } | S::Halted { .. })
                 if records.values().all(NodeRecord::is_settled) =>
             {
-                *self = Self::default();
+                self.begin_anew();
             }
-            (Entry::Staged { .. }, S::Stopped) => *self = Self::default(),
+            (Entry::Staged { .. }, S::Stopped) => self.begin_anew(),
             (Entry::Started, S::NotStarted) => {
                 self.enter(S::Running, line);
-                self.counted_from_ms = line.t_ms;
+                (self.counted_from_ms, self.started_ms) = (line.t_ms, line.t_ms);
             }
             (Entry::Paused { why }, S::Running) => self.enter(S::Paused { why: why.clone() }, line),
             // A halt and a pause at the same time are a halt, in whichever order they were written.
@@ -150,8 +155,13 @@ impl Conduct {
         }
     }
 
+    fn begin_anew(&mut self) {
+        *self = Self { hooks: self.hooks.begun_anew(), ..Self::default() };
+    }
+
     fn enter(&mut self, state: ConductState, line: &Line) {
         (self.state, self.since_ms) = (state, line.t_ms);
         self.by.clone_from(&line.by);
+        self.hooks.enter_state();
     }
 }

@@ -1,6 +1,7 @@
 //! The lines of a journal.
 
 use super::conduct::JobEnd;
+use super::hook::{AfterFailure, Moment};
 use super::request::Way;
 use crate::agent::phase::Phase;
 use crate::hostlist::NodeSet;
@@ -216,6 +217,32 @@ pub enum Entry {
     Qualified { nodes: NodeSet, wave: u32 },
     /// It did not. The nodes are about to be drained, before their reservation is deleted.
     NotQualified { nodes: NodeSet, wave: u32, why: String },
+    /// The rollout has hooks, and is not over before they are done.
+    HooksAwaited,
+    /// No hook of the rollout is due any more.
+    HooksOver,
+    /// A hook is about to be called for these nodes together, or for the rollout as a whole.
+    HookStarted {
+        nodes: NodeSet,
+        hook: String,
+        when: Moment,
+        /// Number of the call in the rollout, counted from 1.
+        run: u32,
+        /// Counted from 1.
+        attempt: u32,
+    },
+    /// That call is over.
+    HookEnded {
+        nodes: NodeSet,
+        hook: String,
+        when: Moment,
+        run: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// The consequence of the error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<AfterFailure>,
+    },
     /// The users of a job on these nodes were told that it will be ended.
     #[serde(rename = "warned")]
     JobWarned { job: u32, nodes: NodeSet },
@@ -275,6 +302,8 @@ impl Entry {
             | Self::QualificationJob { nodes, .. }
             | Self::Qualified { nodes, .. }
             | Self::NotQualified { nodes, .. }
+            | Self::HookStarted { nodes, .. }
+            | Self::HookEnded { nodes, .. }
             | Self::JobWarned { nodes, .. }
             | Self::JobEnded { nodes, .. } => nodes,
             Self::Started
@@ -282,6 +311,8 @@ impl Entry {
             | Self::Resumed
             | Self::Stopped
             | Self::Approved { .. }
+            | Self::HooksAwaited
+            | Self::HooksOver
             | Self::Halted { .. } => &NO_NODES,
         }
     }
@@ -333,10 +364,29 @@ impl Entry {
             Self::QualificationJob { job, .. } => format!("{nodes} qualifying with job {job}"),
             Self::Qualified { wave, .. } => format!("{nodes} qualified, and so is wave {wave}"),
             Self::NotQualified { wave, why, .. } => format!("{nodes} of wave {wave} not qualified: {why}"),
+            Self::HooksAwaited => "its hooks are awaited".to_owned(),
+            Self::HooksOver => "its hooks are over".to_owned(),
+            Self::HookStarted { hook, when, attempt, .. } => {
+                let attempt = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+                format!("{}hook {hook} ({}) called{attempt}", before(nodes), when.name())
+            }
+            Self::HookEnded { hook, when, error: None, .. } => {
+                format!("{}hook {hook} ({}) succeeded", before(nodes), when.name())
+            }
+            Self::HookEnded { hook, when, error: Some(error), then, .. } => {
+                let again =
+                    if *then == Some(AfterFailure::Again) { " to be called again" } else { " failed" };
+                format!("{}hook {hook} ({}){again}: {error}", before(nodes), when.name())
+            }
             Self::JobWarned { job, .. } => format!("{nodes} users of job {job} warned of its end"),
             Self::JobEnded { job, how, .. } => format!("{nodes} job {job} {}", how.name()),
         }
     }
+}
+
+/// Returns the nodes before what is said about them.
+fn before(nodes: &NodeSet) -> String {
+    if nodes.is_empty() { String::new() } else { format!("{nodes} ") }
 }
 
 /// Parses the lines of a journal. Lines that this version cannot read are skipped: a line torn by a crash, or one that

@@ -1,6 +1,7 @@
 //! Replay of a journal to a record for each node.
 
 use super::entry::{Booted, Entry, Line};
+use super::hook::{self, HookCalls};
 use super::progress::Progress;
 use super::qualification::{self, Qualification};
 use super::request::{self, KeptOut, Request};
@@ -54,6 +55,8 @@ pub struct NodeRecord {
     pub forgiven: bool,
     /// It was chosen to qualify a wave together with others.
     pub qualification: Option<Qualification>,
+    /// Hooks that were called for it since it was staged, requested or ordered last.
+    pub hooks: HookCalls,
 }
 
 /// A change of a node's boot source. It has an owner, its order, until that is proven or the boot source is restored.
@@ -106,6 +109,7 @@ impl NodeRecord {
             reserved: false,
             forgiven: false,
             qualification: None,
+            hooks: HookCalls::new(),
         }
     }
 
@@ -213,7 +217,10 @@ pub fn replay_line(records: &mut NodeRecords, line: &Line) {
     match line.entry {
         Entry::Started => records.values_mut().for_each(|record| record.forgiven = true),
         Entry::Resumed => {
-            records.values_mut().for_each(|record| (record.forgiven, record.cancelled) = (true, false));
+            records.values_mut().for_each(|record| {
+                (record.forgiven, record.cancelled) = (true, false);
+                hook::forget_before_request(record);
+            });
         }
         _ => {}
     }
@@ -300,8 +307,13 @@ fn apply(record: Option<NodeRecord>, name: &str, line: &Line) -> Option<NodeReco
         | Entry::QualificationJob { .. }
         | Entry::Qualified { .. }
         | Entry::NotQualified { .. } => record.map(|record| qualification::apply(record, line)),
+        Entry::HookStarted { .. } | Entry::HookEnded { .. } => {
+            record.map(|record| hook::apply_to_record(record, line))
+        }
         Entry::JobWarned { .. }
         | Entry::JobEnded { .. }
+        | Entry::HooksAwaited
+        | Entry::HooksOver
         | Entry::Started
         | Entry::Paused { .. }
         | Entry::Resumed
@@ -341,6 +353,7 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
         request: None,
         cancelled: false,
         forgiven: false,
+        hooks: HookCalls::new(),
         ..record
     }
 }
@@ -466,5 +479,8 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
     end_boot_claim(&mut record, order);
     request::end(&mut record);
     let forgiven = record.forgiven && record.progress == progress;
+    if matches!(line.entry, Entry::Retried { .. }) {
+        record.hooks.clear();
+    }
     Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, forgiven, ..record })
 }

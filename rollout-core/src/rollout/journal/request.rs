@@ -74,6 +74,7 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
             let (at_ms, way, drained) = (line.t_ms, *way, drained.clone());
             record.request = Some(Request { at_ms, way, taken: false, withdrawing: false, drained });
             (record.cancelled, record.forgiven) = (false, false);
+            record.hooks.clear();
         }
         Entry::RequestTaken { .. } => {
             record

@@ -67,9 +67,12 @@ fn node_sets(manifest: &DeTable<'_>) -> Vec<Found> {
     for key in ["never", "waves", "approve"] {
         add(&mut found, &format!("strategy.{key}"), strategy.get(key));
     }
-    for (list, keys) in
-        [("floor", &["nodes"][..]), ("exclusive", &["nodes", "pairs"]), ("group", &["nodes", "bring_up"])]
-    {
+    for (list, keys) in [
+        ("floor", &["nodes"][..]),
+        ("exclusive", &["nodes", "pairs"]),
+        ("group", &["nodes", "bring_up"]),
+        ("hook", &["nodes"]),
+    ] {
         let tables = strategy.get(list).and_then(|list| list.get_ref().as_array());
         for (table, n) in tables.into_iter().flatten().zip(1..) {
             for key in keys {

@@ -11,12 +11,15 @@
 //! | [`rules`] | limits, strategies and expected visits |
 //! | [`history`] | visits of earlier rollouts |
 //! | [`effect`] | what is asked of Slurm |
+//! | [`hooks`] | calls of hooks |
 
 pub mod effect;
 pub mod history;
+pub mod hooks;
 pub mod rules;
 pub mod usage;
 
+use hooks::HookCalls;
 use rollout_control::config::Config;
 use rollout_control::follow_up::{Scope, follow_up};
 use rollout_control::pre_stage::take_back;
@@ -31,7 +34,7 @@ use rollout_core::slurm::node::NodeInfo;
 use rollout_core::text::one_line;
 use rollout_host::clock;
 use rollout_host::scontrol::Scontrol;
-use rollout_plan::plan::{Effect, Plan, Step, plan};
+use rollout_plan::plan::{Effect, Input, Plan, Step, plan};
 use rollout_plan::working_set::{WorkingSet, working_set};
 use rules::Rules;
 use std::collections::BTreeMap;
@@ -84,6 +87,7 @@ pub struct Executor {
     usage_read: Option<Instant>,
     rules: Rules,
     working_set: WorkingSet,
+    hooks: HookCalls,
     /// Begin of a rest, and the state directory then: a change of it ends the rest.
     resting: Option<(Instant, Snapshot)>,
 }
@@ -112,6 +116,7 @@ impl Executor {
     /// # Errors
     /// Fails if the host's name or boot id cannot be read.
     pub fn new(config: Config, config_path: PathBuf, store: StoreWriter) -> Result<Self, StoreError> {
+        let hooks = HookCalls::new(&config.state_dir);
         Ok(Self {
             config,
             config_path,
@@ -122,6 +127,7 @@ impl Executor {
             usage_read: None,
             rules: Rules::default(),
             working_set: WorkingSet::new(),
+            hooks,
             resting: None,
         })
     }
@@ -145,6 +151,7 @@ impl Executor {
             return Ok(Tick::Done(report));
         }
         self.resting = None;
+        report.failed.extend(self.hooks.look(&self.store, &snapshot));
         self.rules.read_history(&self.store, &snapshot);
         let mut answer = self.ask_nodes(&mut report)?;
         if answer.is_some() && self.refresh() {
@@ -192,6 +199,7 @@ impl Executor {
         }
         let lines = planned.plan.steps.iter().filter_map(|step| Some((&step.rollout, line(step)?)));
         report.done.extend(lines.map(|(id, entry)| format!("{id}: {}", entry.describe())));
+        self.call_hooks(&planned.plan.steps);
         self.unstage_pre_staged(&planned.pre_staged, &mut report);
         self.carry_out(&planned.plan.steps, &mut report);
         let rests = planned.plan.awaits_only_returns() && report.failed.is_empty();
@@ -204,9 +212,14 @@ impl Executor {
     /// A lease that is ours and cannot be renewed is reported, and holds until its end.
     fn take_lease(&mut self, report: &mut Report) -> Result<Option<Holder>, StoreError> {
         match self.store.take_lease(&self.me) {
-            Ok(Verdict::Take) => self.has_lease = true,
+            Ok(Verdict::Take) => {
+                if !std::mem::replace(&mut self.has_lease, true) {
+                    self.hooks.end_those_left();
+                }
+            }
             Ok(Verdict::Held { by, .. }) => {
                 self.has_lease = false;
+                self.hooks.end_all();
                 return Ok(Some(by));
             }
             Err(error) if self.has_lease => report.failed.push(format!("the lease is not renewed: {error}")),
@@ -215,11 +228,12 @@ impl Executor {
         Ok(None)
     }
 
-    /// Returns the lease, if this process has it.
+    /// Ends its hooks and returns the lease, if this process has it.
     ///
     /// # Errors
     /// Fails if it cannot be read or removed. Then it ends by itself.
     pub fn finish(&mut self) -> Result<(), StoreError> {
+        self.hooks.end_all();
         if std::mem::take(&mut self.has_lease) { self.store.return_lease(&self.me) } else { Ok(()) }
     }
 
@@ -286,7 +300,7 @@ impl Executor {
         slurm: BTreeMap<String, NodeInfo>,
         asked: Instant,
     ) -> Result<Result<(Planned, Unwritten), String>, StoreError> {
-        let (rules, usage) = (&self.rules, &self.usage);
+        let (rules, usage, hooks) = (&self.rules, &self.usage, self.hooks.states());
         let planned = self.store.plan(&self.me, move |snapshot| {
             let age = asked.elapsed();
             if age > ANSWER_MAX_AGE {
@@ -294,7 +308,7 @@ impl Executor {
             }
             let view = View { snapshot, slurm, agents: BTreeMap::new(), now_ms: clock::now_ms() };
             let mut planned = Planned {
-                plan: plan(&rules.input(&view, usage)),
+                plan: plan(&Input { hooks: Some(hooks), ..rules.input(&view, usage) }),
                 pre_staged: BTreeMap::new(),
                 working_set: working_set(&view),
             };
@@ -327,6 +341,15 @@ impl Executor {
                     }
                 }
                 Err(error) => report.failed.push(not_unstaged(id, nodes, &error)),
+            }
+        }
+    }
+
+    /// Calls the hooks of steps whose lines are written. This takes no time.
+    fn call_hooks(&mut self, steps: &[Step]) {
+        for step in steps {
+            if let Some(Effect::Call(call)) = &step.effect {
+                self.hooks.call(call);
             }
         }
     }

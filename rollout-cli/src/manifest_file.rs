@@ -1,6 +1,7 @@
 //! Manifests as admins write them.
 
 use crate::failure::Failure;
+use rollout_cli::executor::hooks;
 use rollout_cli::groups::SiteGroups;
 use rollout_control::config::Config;
 use rollout_core::rollout::manifest::{MAX_BYTES, Manifest, expand};
@@ -24,7 +25,11 @@ impl ManifestFile {
         let set = |set: &str| groups.resolve(set).map_err(|error| error.to_string());
         let text = expand(&text, set).map_err(|error| Failure(format!("{file}: {error}")))?;
         let manifest = Manifest::parse(&text).map_err(|error| Failure(format!("{file}: {error}")))?;
-        strategy::of_manifest(&text, &manifest.nodes).map_err(|error| Failure(format!("{file}: {error}")))?;
+        let strategy = strategy::of_manifest(&text, &manifest.nodes)
+            .map_err(|error| Failure(format!("{file}: {error}")))?;
+        for hook in &strategy.hooks {
+            hooks::check(hook).map_err(|why| Failure(format!("{file}: {why}")))?;
+        }
         Ok(Self { text, manifest })
     }
 }

@@ -5,6 +5,7 @@
 //! rollouts/ID/manifest.toml     as the admin wrote it; never changed
 //! rollouts/ID/boot-sources.json previous boot sources of its nodes; for SlurmUser only
 //! rollouts/ID/journal           one JSON line for each event, only ever appended to
+//! rollouts/ID/hooks/RUN         output of a hook; for SlurmUser only
 //! closed/ID                     a rollout that is over; no hand-over reads it, however many there are
 //! closed/ID/summary.json        its nodes and their ends
 //! archive/ID                    a closed rollout that is only kept
@@ -30,6 +31,7 @@ mod boot_sources;
 mod claim;
 mod conduct;
 mod freeze;
+mod hook_output;
 mod journal_file;
 mod learned;
 mod lease;

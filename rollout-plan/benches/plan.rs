@@ -84,6 +84,7 @@ fn measure(title: &str, jobs: &[Job], updated: &str) {
         partitions: Some(&partitions),
         reservations: Some(&[]),
         runs: None,
+        hooks: None,
         strategies: &BTreeMap::from([("driver".to_owned(), Ok(strategy))]),
         limits: &Limits { max_out: Some("10%".parse().unwrap()), ..Limits::default() },
         visits: &BTreeMap::new(),

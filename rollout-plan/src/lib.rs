@@ -12,6 +12,7 @@ pub mod floor;
 pub mod forecast;
 pub mod group;
 pub mod history;
+pub mod hook;
 pub mod limits;
 mod node_sets;
 pub mod period;

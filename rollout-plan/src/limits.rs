@@ -7,6 +7,7 @@ use crate::amount::Amount;
 use crate::exclusive::{self, ExclusiveSet};
 use crate::floor::{self, Floor};
 use crate::group::{self, Group};
+use crate::hook::{self, Hook};
 use crate::node_sets::{Resolve, nodes_of};
 use crate::value;
 use crate::window::{self, Windows};
@@ -16,6 +17,9 @@ use serde::Deserialize;
 
 /// Maximum number of nodes that are requested in one tick, by default. A list of them fits into one command line.
 const REQUESTS_PER_TICK: u32 = 200;
+
+/// Beginning of the names of hooks of the site in journals.
+const SITE: &str = "site:";
 
 /// Limits for all started rollouts together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Limits {
     /// The groups. No two have a node in common.
     pub groups: Vec<Group>,
     pub windows: Windows,
+    /// Hooks of all rollouts, called before those of a rollout itself.
+    pub hooks: Vec<Hook>,
 }
 
 impl Default for Limits {
@@ -44,6 +50,7 @@ impl Default for Limits {
             exclusive: Vec::new(),
             groups: Vec::new(),
             windows: Windows::default(),
+            hooks: Vec::new(),
         }
     }
 }
@@ -59,6 +66,7 @@ struct Written {
     exclusive: Vec<exclusive::Written>,
     group: Vec<group::Written>,
     window: Vec<window::Written>,
+    hook: Vec<hook::Written>,
 }
 
 impl Limits {
@@ -105,6 +113,7 @@ impl Written {
             floors: floor::check_all("limits.floor", self.floor, resolve)?,
             exclusive: exclusive::check_all("limits.exclusive", self.exclusive, &groups, resolve)?,
             windows: window::check_all("limits.window", self.window)?,
+            hooks: hook::check_all("limits.hook", self.hook, SITE, resolve)?,
             groups,
         })
     }

@@ -16,6 +16,8 @@
 //! | `qualification` | nodes that qualify a wave before users get them |
 //! | `qualifiers` | the choice of these nodes |
 //! | `drains` | drains of ours: stragglers, and groups that come back in order |
+//! | `hooks` | hooks that are due, and those that are over |
+//! | `hook_call` | the call of a hook |
 //! | `units` | nodes that are requested together |
 //! | `waves` | the wave that a rollout is in |
 //! | `scopes` | limits as counters |
@@ -28,6 +30,8 @@ mod deadlines;
 mod drains;
 mod evidence;
 mod halts;
+mod hook_call;
+mod hooks;
 mod qualification;
 mod qualifiers;
 mod requests;
@@ -41,6 +45,7 @@ mod withdrawals;
 
 pub(crate) use candidates::likely_end_ms;
 pub use drains::has_our_drain;
+pub use hook_call::{Call, CallEnd, CallState, Calls, HookInput, NodeInput};
 pub use rollouts::DEFAULT_VISIT;
 pub use step::{Effect, Step};
 
@@ -49,6 +54,7 @@ use crate::standing::{Member, Skip, Standing};
 use crate::strategy::{Strategy, is_meant};
 use crate::why::Why;
 use cluster::Cluster;
+use hooks::HookTurn;
 use rollout_core::controller::snapshot::RolloutState;
 use rollout_core::controller::view::View;
 use rollout_core::hostlist::NodeSet;
@@ -81,6 +87,8 @@ pub struct Input<'a> {
     /// Jobs that qualify waves, with those that have ended lately. `None` if they are not known. Nothing is concluded
     /// about them then.
     pub runs: Option<&'a [JobRun]>,
+    /// Calls of hooks that the executor has made. `None` if they are not known. Nothing is concluded about them then.
+    pub hooks: Option<&'a Calls>,
     /// Strategies by rollout. A rollout without one, or whose strategy cannot be read, requests nothing.
     pub strategies: &'a BTreeMap<String, Result<Strategy, String>>,
     pub limits: &'a Limits,
@@ -107,17 +115,23 @@ pub struct Plan {
     pub waiting: BTreeMap<String, Vec<Why>>,
     /// Started rollouts by their id.
     pub rollouts: BTreeMap<String, RolloutPlan>,
+    /// Number of hooks that run.
+    #[serde(skip)]
+    pub hooks_running: usize,
     /// The earliest time at which something may change without an event, in milliseconds since 1970.
     pub look_again_ms: Option<u64>,
 }
 
 impl Plan {
-    /// Returns whether nothing is due, and all nodes that are not updated have failed, are left out for now, or are never
-    /// touched.
+    /// Returns whether nothing is due, no hook runs, and all nodes that are not updated have failed, are left out for now,
+    /// are never touched, or wait for an admin.
     #[must_use]
     pub fn awaits_only_returns(&self) -> bool {
-        let is_at_rest = |why: &Why| matches!(why, Why::Skipped { .. } | Why::Failed { .. } | Why::Never);
-        self.steps.is_empty() && self.waiting.values().flatten().all(is_at_rest)
+        let is_at_rest = |why: &Why| {
+            let is_left = matches!(why, Why::Skipped { .. } | Why::Failed { .. } | Why::Never);
+            is_left || matches!(why, Why::Halted { .. } | Why::Paused { .. })
+        };
+        self.steps.is_empty() && self.hooks_running == 0 && self.waiting.values().flatten().all(is_at_rest)
     }
 }
 
@@ -149,7 +163,8 @@ pub struct Counts {
 pub fn plan(input: &Input<'_>) -> Plan {
     let cluster = Cluster::new(input);
     let plan = Plan::default();
-    let mut tick = Tick { cluster: &cluster, plan, requested: 0, halted: Vec::new(), through: Vec::new() };
+    let (halted, through, hooks) = (Vec::new(), Vec::new(), HookTurn::new(&input.view.snapshot));
+    let mut tick = Tick { cluster: &cluster, plan, requested: 0, halted, through, hooks };
     let snapshot = &input.view.snapshot;
     let relevant = snapshot.rollouts.iter().filter(|rollout| {
         let has_traces = rollout.records.values().any(NodeRecord::has_traces_in_slurm);
@@ -161,16 +176,19 @@ pub fn plan(input: &Input<'_>) -> Plan {
         return tick.plan;
     }
     for rollout in &mut rollouts {
-        tick.halt(rollout);
+        let why = tick.end_calls(rollout);
+        tick.halt(rollout, why);
     }
     for rollout in &rollouts {
         tick.settle(rollout);
+        tick.call_hooks(rollout);
     }
     tick.through = rollouts.iter().filter(|rollout| rollout.is_through(&cluster)).map(Rollout::id).collect();
     let mut scopes = Scopes::new(&cluster, &rollouts);
     for (index, rollout) in rollouts.iter().enumerate() {
         tick.advance(index, rollout, &mut scopes);
     }
+    tick.plan.hooks_running = tick.hooks.running();
     tick.plan
 }
 
@@ -184,6 +202,7 @@ pub(crate) struct Tick<'b, 'a> {
     halted: Vec<&'a str>,
     /// Rollouts that only nodes keep open that are left out for now.
     through: Vec<&'a str>,
+    hooks: HookTurn<'a>,
 }
 
 impl<'a> Tick<'_, 'a> {
@@ -227,13 +246,13 @@ impl<'a> Tick<'_, 'a> {
         }
     }
 
-    /// Halts a rollout with too many failures.
-    fn halt(&mut self, rollout: &mut Rollout<'a>) {
+    /// Halts a rollout with too many failures, or because of the failure of a hook.
+    fn halt(&mut self, rollout: &mut Rollout<'a>, of_hook: Option<String>) {
         use rollout_core::rollout::journal::ConductState as S;
         if !matches!(rollout.state.conduct.state, S::Running | S::Paused { .. }) {
             return;
         }
-        if let Some(why) = halts::due(rollout) {
+        if let Some(why) = of_hook.or_else(|| halts::due(rollout)) {
             self.record(rollout, Entry::Halted { why: why.clone() });
             self.halted.push(&rollout.state.id);
             rollout.stance = Stance::Withdraw(Why::Halted { why });

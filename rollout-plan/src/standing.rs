@@ -44,6 +44,8 @@ pub enum Failure {
     NoOrder,
     /// It is updated, and the job that was to qualify it did not succeed.
     NotQualified,
+    /// A hook that decides about it did not succeed.
+    Hook,
 }
 
 /// The reason for leaving a node out.
@@ -139,7 +141,8 @@ impl<'a> Member<'a> {
 
     /// Returns the error of a node that failed.
     pub(crate) fn error(&self) -> Option<&'a str> {
-        self.record.qualification_failure().or(self.record.why.as_deref())
+        let of_hook = || self.record.hook_failure().map(|(error, _)| error);
+        self.record.qualification_failure().or_else(of_hook).or(self.record.why.as_deref())
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -194,6 +197,9 @@ fn is_of_our_reboot(rollout: &str, info: &NodeInfo) -> bool {
 /// Returns the standing of a node whose agent has proven the update, and the start of it. One that qualifies a wave is out
 /// until that is over.
 fn of_updated(record: &NodeRecord) -> (Standing, u64) {
+    if let Some((_, at_ms)) = record.hook_failure() {
+        return (Standing::Failed(Failure::Hook), at_ms);
+    }
     let Some(qualification) = &record.qualification else { return (Standing::Updated, record.since_ms) };
     match &qualification.outcome {
         None => (Standing::Out, record.since_ms),
@@ -250,6 +256,9 @@ impl Pending<'_, '_> {
                 return (Standing::Failed(failure), at_ms);
             }
             return (self.unrequested(info, down), record.since_ms);
+        }
+        if let (Some((_, at_ms)), None) = (record.hook_failure(), &record.request) {
+            return (Standing::Failed(Failure::Hook), at_ms);
         }
         match self.unrequested(info, down) {
             Standing::Waiting => (requested, record.since_ms),

@@ -26,6 +26,7 @@ pub use waves::{Wave, reached};
 use crate::exclusive::ExclusiveSet;
 use crate::floor::Floor;
 use crate::group::Group;
+use crate::hook::Hook;
 use crate::window::Windows;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::manifest::{MAX_BYTES, ManifestError};
@@ -58,6 +59,8 @@ pub struct Strategy {
     /// The groups. No two have a node in common.
     pub groups: Vec<Group>,
     pub windows: Windows,
+    /// The hooks, in the order in which they are called.
+    pub hooks: Vec<Hook>,
     /// The job that qualifies the first nodes of each wave, if there is one: `[verify.job]`.
     pub verify_job: Option<VerifyJob>,
 }

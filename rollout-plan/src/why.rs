@@ -81,6 +81,11 @@ pub enum Why {
         nodes: String,
         job: Option<u32>,
     },
+    /// A hook runs before its request, or is about to. `since_ms` is the start of the call.
+    Hook {
+        hook: String,
+        since_ms: Option<u64>,
+    },
     /// So many nodes are to qualify a wave together, and only some of them can go now.
     Qualifiers {
         wave: u32,

@@ -15,7 +15,7 @@ use rollout_core::slurm::jobs::{Job, JobEnds};
 use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::{Reservation, name_of};
-use rollout_plan::plan::{Effect, Input, KnownJobs, Plan, Step, has_our_drain, plan};
+use rollout_plan::plan::{Calls, Effect, Input, KnownJobs, Plan, Step, has_our_drain, plan};
 use rollout_plan::working_set::working_set;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -68,12 +68,14 @@ pub struct Executor {
     planned_ms: u64,
     answer: Option<Answer>,
     /// Versions of Slurm and of the state directory at the last look.
-    seen: Option<(u64, u64)>,
+    pub(crate) seen: Option<(u64, u64)>,
     /// Number of nodes that had ended then, in comparisons.
     returned: usize,
     look_again_ms: Option<u64>,
     usage: Option<Usage>,
     working_set: BTreeSet<(String, [bool; 4])>,
+    /// Hooks that it has called.
+    pub(crate) calls: Calls,
     /// It does not run on before this time.
     pub stalled_until_ms: u64,
 }
@@ -96,6 +98,7 @@ impl Executor {
             look_again_ms: None,
             usage: None,
             working_set: BTreeSet::new(),
+            calls: Calls::new(),
             stalled_until_ms: 0,
         }
     }
@@ -141,6 +144,7 @@ impl World {
         executor.is_running = false;
         executor.epoch = executor.epoch.wrapping_add(1);
         executor.steps.clear();
+        executor.calls.clear();
         let host = executor.holder.host.clone();
         self.say(&format!("the executor on {host} is killed"));
         let delay_ms = self.rng.between(1_000, 60_000);
@@ -192,7 +196,11 @@ impl World {
             || executor.look_again_ms.is_some_and(|at_ms| at_ms <= now_ms)
             || now_ms.saturating_sub(executor.planned_ms) >= REPLAN_MS;
         executor.seen = Some(versions);
-        if !is_news || !self.has_lease(index) {
+        let has_lease = is_news && self.has_lease(index);
+        if is_news {
+            self.forget_calls(index, has_lease);
+        }
+        if !has_lease {
             self.plan_in(TICK_MS, Event::Tick { executor: index, epoch });
             return;
         }
@@ -240,10 +248,16 @@ impl World {
         executor.lines_ms = now_ms;
         executor.has_begun = false;
         executor.look_again_ms = plan.look_again_ms;
-        let with_effect = plan.steps.iter().filter(|step| step.effect.is_some()).cloned();
+        let is_call = |step: &&Step| matches!(step.effect, Some(Effect::Call(_)));
+        let with_effect = plan.steps.iter().filter(|step| step.effect.is_some() && !is_call(step)).cloned();
         // Those that hang take the time of all that follow.
         let (first, rest): (Vec<Step>, Vec<Step>) = with_effect.partition(withdraws);
         executor.steps = first.into_iter().chain(rest).collect();
+        for step in &plan.steps {
+            if let Some(Effect::Call(call)) = &step.effect {
+                self.call_hook(index, epoch, call);
+            }
+        }
         self.last_plan = (now_ms, plan);
         self.plan_in(5, Event::Step { executor: index, epoch });
         if self.strikes(self.chances.executor_killed) {
@@ -271,7 +285,7 @@ impl World {
             // Reservations of ours are seen as the tick before has left them.
             usage.reservations = answers.then(|| self.slurm.show_reservations(now_ms));
         }
-        let usage = executor.usage.clone();
+        let (usage, calls) = (executor.usage.clone(), executor.calls.clone());
         if executor.working_set != working_set {
             executor.working_set = working_set;
             executor.usage = None;
@@ -288,6 +302,7 @@ impl World {
             partitions,
             reservations: usage.as_ref().and_then(|usage| usage.reservations.as_deref()),
             runs: None,
+            hooks: Some(&calls),
             strategies: &self.store.strategies(),
             limits: &self.limits,
             visits: &BTreeMap::new(),
@@ -410,6 +425,8 @@ impl World {
                 }
                 Ok(())
             }
+            // The executor has called it already.
+            Effect::Call(_) => Ok(()),
             Effect::Warn { record, .. } => {
                 let job = self.slurm.jobs.iter().find(|job| job.record == *record);
                 // Slurm notifies nobody of a suspended job, or of one without a batch script.

@@ -8,6 +8,8 @@
 //! | `conduct` | lines, effects | no node is requested after a halt, a pause, a freeze or a stop |
 //! | `withdrawn` | each 30 s | no request is left long after a halt, a pause, a freeze, a stop or the end of a window |
 //! | `twice` | effects | no node is requested while its earlier request is not over, or once it is updated |
+//! | `hook` | lines | no node is requested before its hooks succeeded |
+//! | `hook-twice` | lines | no hook is called again after its end, nor twice at a time, nor a fourth time |
 //! | `our-drain` | end | none of our requests, drains and reservations is left |
 //! | `foreign-drain` | always | no drain of somebody else is removed |
 //! | `job-lost` | always | no job is lost but by the deadline of the strategy |
@@ -214,6 +216,7 @@ pub fn check_withdrawn(world: &mut World) {
 
 /// Checks a line that the executor is about to write.
 pub fn check_line(world: &mut World, id: &str, entry: &Entry) {
+    crate::hooks::check_line(world, id, entry);
     let Entry::Requested { nodes, .. } = entry else { return };
     let Some(rollout) = world.store.rollout(id) else { return };
     let Ok(strategy) = &rollout.strategy else { return };
@@ -309,11 +312,12 @@ pub fn check_reboot(world: &mut World, node: usize) {
     world.violate("job-lost", text);
 }
 
-/// Returns whether a rollout has come to an end: every node that the plan does not leave out has ended.
+/// Returns whether a rollout has come to an end: every node that the plan does not leave out has ended, and if that are
+/// all, its hooks are done.
 #[must_use]
 pub fn has_ended(rollout: &Rollout, plan: &Plan) -> bool {
     let has_traces = rollout.state.records.values().any(NodeRecord::has_traces_in_slurm);
-    if has_traces {
+    if has_traces || crate::hooks::are_left(rollout) {
         return false;
     }
     let Some(found) = plan.rollouts.get(&rollout.id) else {

@@ -11,6 +11,7 @@
 //! | [`host`] | nodes, with the real agent |
 //! | [`store`] | the state directory, with the real journal |
 //! | [`executor`] | the executor, with the real planner |
+//! | [`hooks`] | programs that the executor calls |
 //! | [`world`] | the clock and the events; RebootProgram, `reconcile`, admins |
 //! | [`faults`] | what can go wrong |
 //! | [`load`], [`scenario`] | jobs and runs from a seed |
@@ -21,6 +22,7 @@
 pub mod compare;
 pub mod executor;
 pub mod faults;
+pub mod hooks;
 pub mod host;
 pub mod invariants;
 pub mod load;

@@ -55,6 +55,7 @@ pub enum Event {
     Tick { executor: usize, epoch: u32 },
     Plan { executor: usize, epoch: u32 },
     Step { executor: usize, epoch: u32 },
+    HookEnds { executor: usize, epoch: u32, call: (String, u32) },
     Fault(Fault),
     CleanUp,
     Rival,
@@ -398,6 +399,7 @@ impl World {
             Event::Tick { executor, epoch } => self.tick(executor, epoch),
             Event::Plan { executor, epoch } => self.plan_steps(executor, epoch),
             Event::Step { executor, epoch } => self.step(executor, epoch),
+            Event::HookEnds { executor, epoch, call } => self.hook_ends(executor, epoch, &call),
             Event::Fault(fault) => self.strike(fault),
             Event::CleanUp if self.meter.is_some() => {}
             Event::CleanUp => self.clean_up(),

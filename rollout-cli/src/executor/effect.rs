@@ -28,7 +28,7 @@ const NO_ANSWER: [&str; 9] = [
     "Protocol authentication error",
 ];
 
-/// Has Slurm carry out an effect. Its outcome is read back at the next tick.
+/// Has Slurm carry out an effect. Hooks do not concern it. Its outcome is read back at the next tick.
 ///
 /// # Errors
 /// If Slurm was not asked, or refuses. The effect may have taken place all the same.
@@ -64,6 +64,8 @@ pub fn carry_out(scontrol: &Scontrol, rollout: &str, effect: &Effect) -> Result<
         Effect::Drain { nodes, reason } => Ok(scontrol.drain(nodes, reason)?),
         Effect::Undrain { nodes, earlier } => Ok(undrain(scontrol, rollout, nodes, earlier.as_deref())?),
         Effect::Warn { record, ends_ms } => scontrol.notify(*record, &warning(rollout, *ends_ms)),
+        // The executor has called it already.
+        Effect::Call(_) => Ok(()),
         Effect::End { job, how: JobEnd::Requeued } => scontrol.requeue(*job),
         Effect::End { job, how: JobEnd::Cancelled } => scontrol.cancel(*job),
     }
@@ -110,6 +112,7 @@ pub fn describe(effect: &Effect) -> String {
         Effect::Drain { nodes, .. } => format!("{nodes} not drained"),
         Effect::Undrain { nodes, .. } => format!("drain of {nodes} not removed"),
         Effect::Warn { record, .. } => format!("users of job {record} not warned"),
+        Effect::Call(call) => format!("hook {} not called", call.hook.name),
         Effect::End { job, how } => format!("job {job} not {}", how.name()),
     }
 }

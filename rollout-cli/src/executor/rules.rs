@@ -128,7 +128,7 @@ impl Rules {
         self.strategies.get(id)
     }
 
-    /// Returns everything that a plan depends on.
+    /// Returns everything that a plan depends on, without the hooks, which the executor alone knows.
     #[must_use]
     pub fn input<'a>(&'a self, view: &'a View, usage: &'a Usage) -> Input<'a> {
         Input {
@@ -137,6 +137,7 @@ impl Rules {
             partitions: usage.partitions.as_deref(),
             reservations: usage.reservations.as_deref(),
             runs: usage.runs.as_deref(),
+            hooks: None,
             strategies: &self.strategies,
             limits: &self.limits,
             visits: &self.visits,

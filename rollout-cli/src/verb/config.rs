@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::power_tables::nodes_of;
 use crate::table;
 use rollout_cli::args::ConfigCheckArgs;
+use rollout_cli::executor::hooks;
 use rollout_cli::groups::SiteGroups;
 use rollout_control::config::Config;
 use rollout_host::config::{ConfigReport, InvalidValue, Validate};
@@ -23,9 +24,15 @@ impl Validate for WithLimits {
         let mut wrong = self.0.validate();
         let groups = SiteGroups::new(&self.0);
         let resolve = |set: &str| groups.resolve(set).map_err(|error| error.to_string());
-        if let Err(error) = Limits::of_config(self.0.limits.as_ref(), &resolve) {
-            let why = error.to_string();
-            wrong.push(InvalidValue::new(&["limits"], why.strip_prefix("limits: ").unwrap_or(&why)));
+        match Limits::of_config(self.0.limits.as_ref(), &resolve) {
+            Ok(limits) => {
+                let mistakes = limits.hooks.iter().filter_map(|hook| hooks::check(hook).err());
+                wrong.extend(mistakes.map(|why| InvalidValue::new(&["limits"], why)));
+            }
+            Err(error) => {
+                let why = error.to_string();
+                wrong.push(InvalidValue::new(&["limits"], why.strip_prefix("limits: ").unwrap_or(&why)));
+            }
         }
         let tables = self.0.power.iter().flatten().enumerate();
         wrong.extend(tables.filter_map(|(index, table)| {

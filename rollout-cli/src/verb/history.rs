@@ -73,7 +73,9 @@ impl Past {
             phases.insert(0, format!("wave {number} of {of}"));
         }
         let phases = phases.join(", ");
-        match self.conduct.as_ref().filter(|conduct| conduct.state != "done") {
+        let is_telling =
+            |conduct: &&ConductSummary| conduct.state != "done" || conduct.hook_failure.is_some();
+        match self.conduct.as_ref().filter(is_telling) {
             Some(conduct) => format!("{}; {phases}", conduct.describe(&local_time(conduct.since_ms))),
             None => phases,
         }

@@ -6,6 +6,7 @@
 )]
 
 mod failed_before;
+mod hooks;
 mod jobs;
 mod killed;
 mod qualified;

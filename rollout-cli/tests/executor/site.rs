@@ -28,6 +28,11 @@ pub struct Site {
 impl Site {
     /// `strategy` is the rest of the manifest.
     pub fn new(strategy: &str) -> Self {
+        Self::with(|_| strategy.to_owned())
+    }
+
+    /// `strategy` returns the rest of the manifest, for the site with its programs.
+    fn with(strategy: impl FnOnce(&Self) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         for name in ["state", "bin", "nodes", "reasons", "boots", "kinds", "reservations"] {
@@ -49,11 +54,12 @@ impl Site {
         );
         fs::write(path.join("controller.toml"), config).unwrap();
         let store = StoreWriter::open(&path.join("state"), "ann@here").unwrap();
-        let text = format!(
-            "name = '{ID}'\nnodes = 'n[1-6]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n{strategy}"
-        );
-        store.stage(&text, &Manifest::parse(&text).unwrap()).unwrap();
         let site = Self { dir, store };
+        let text = format!(
+            "name = '{ID}'\nnodes = 'n[1-6]'\n[[change]]\nkind = 'symlink'\npath = '/a'\ntarget = '/b'\n{}",
+            strategy(&site)
+        );
+        site.store.stage(&text, &Manifest::parse(&text).unwrap()).unwrap();
         for number in 1..=6 {
             site.set(&format!("n{number}"), "IDLE", "");
         }
@@ -106,6 +112,13 @@ impl Site {
 
     pub fn started(strategy: &str) -> Self {
         let site = Self::new(strategy);
+        site.decide(rollout_core::controller::conduct::start);
+        site
+    }
+
+    /// The same with [`Site::with`].
+    pub fn started_with(strategy: impl FnOnce(&Self) -> String) -> Self {
+        let site = Self::with(strategy);
         site.decide(rollout_core::controller::conduct::start);
         site
     }

@@ -11,6 +11,7 @@ mod claim;
 mod closed;
 mod conduct;
 mod full_disk;
+mod hook_output;
 mod journal;
 mod learned;
 mod lock;

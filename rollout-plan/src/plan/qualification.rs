@@ -11,6 +11,7 @@ use super::candidates::explain;
 use super::cluster::{Cluster, unavailable};
 use super::deadlines::millis;
 use super::evidence::is_gone;
+use super::hooks;
 use super::rollouts::{Rollout, Stance};
 use super::step::{Effect, Step};
 use super::{IN_FLIGHT_MS, Tick};
@@ -103,7 +104,7 @@ impl<'a> Tick<'_, 'a> {
             Standing::Out => true,
             Standing::Requested => self.to_withdraw(rollout, member).is_none() && !is_gone(member),
             Standing::Waiting => {
-                rollout.stance == Stance::Request && is_chosen(qualification, self.cluster.now_ms)
+                rollout.stance == Stance::Request && is_chosen(member, qualification, self.cluster.now_ms)
             }
             Standing::Updated | Standing::Failed(_) | Standing::Skipped(_) => false,
         }
@@ -282,7 +283,7 @@ fn reserved<'b, 'a>(rollout: &'b Rollout<'a>) -> BTreeMap<u32, Vec<&'b Member<'a
 pub(super) fn pending<'b, 'a>(rollout: &'b Rollout<'a>, now_ms: u64) -> Option<(u32, Vec<&'b Member<'a>>)> {
     let mut waves = reserved(rollout).into_iter().map(|(wave, mut members)| {
         members.retain(|member| match (member.pending_qualification(), member.standing) {
-            (Some(chosen), Standing::Waiting) => is_chosen(chosen, now_ms),
+            (Some(chosen), Standing::Waiting) => is_chosen(member, chosen, now_ms),
             (Some(_), Standing::Requested | Standing::Out) => true,
             _ => false,
         });
@@ -300,20 +301,18 @@ pub(super) fn why(rollout: &Rollout<'_>, now_ms: u64) -> Option<Why> {
 }
 
 /// Returns the reason for which a node that does not wait for its turn is not done.
-pub(super) fn explain_with_qualification(
-    cluster: &Cluster<'_>,
-    rollout: &Rollout<'_>,
-    member: &Member<'_>,
-) -> Why {
+pub(super) fn explain_in_full(cluster: &Cluster<'_>, rollout: &Rollout<'_>, member: &Member<'_>) -> Why {
     let is_updated = member.record.progress == Progress::Seen(Phase::Updated);
     let is_pending = is_updated && member.pending_qualification().is_some();
     let qualification = if is_pending { why(rollout, cluster.now_ms) } else { None };
-    qualification.unwrap_or_else(|| explain(cluster, member))
+    let why = qualification.or_else(|| hooks::why_updated(cluster, rollout, member));
+    why.unwrap_or_else(|| explain(cluster, member))
 }
 
-/// Returns whether a node that waits was chosen so lately that it may be requested.
-fn is_chosen(qualification: &Qualification, now_ms: u64) -> bool {
-    now_ms <= qualification.since_ms.saturating_add(CHOSEN_MS)
+/// Returns whether a node that waits was chosen so lately that it may be requested, or a hook runs before that.
+fn is_chosen(member: &Member<'_>, qualification: &Qualification, now_ms: u64) -> bool {
+    let is_recent = now_ms <= qualification.since_ms.saturating_add(CHOSEN_MS);
+    is_recent || member.record.is_before_request()
 }
 
 fn run_of(member: &Member<'_>) -> Option<Run> {

@@ -6,7 +6,8 @@ use super::candidates::{Candidates, Preference, explain, jobs};
 use super::cluster::{Free, is_idle, unavailable};
 use super::deadlines::latest_free;
 use super::evidence::is_cancelled;
-use super::qualification::{self, explain_with_qualification};
+use super::hooks;
+use super::qualification::{self, explain_in_full};
 use super::rollouts::Rollout;
 use super::scopes::Scopes;
 use super::step::{Effect, Step};
@@ -70,9 +71,12 @@ impl<'a> Tick<'_, 'a> {
         if let Some(job) = &strategy.verify_job {
             ready = self.qualify_first(index, &candidates, job, ready, (scopes, waves));
         }
+        // Those whose hooks have begun keep their place.
+        ready.sort_by_key(|candidate| !hooks::has_begun(rollout, candidate.unit));
         for candidate in &ready {
             self.take(index, rollout, candidate, (scopes, waves), &mut requests);
         }
+        self.call_before_request(rollout);
         for ((way, drained), nodes) in requests {
             let nodes = NodeSet::from_iter(nodes);
             let line = Entry::Requested { nodes: nodes.clone(), way, drained };
@@ -118,7 +122,7 @@ impl<'a> Tick<'_, 'a> {
         for member in rollout.members.iter().filter(|member| member.standing != Standing::Updated) {
             match member.standing {
                 Standing::Waiting | Standing::Requested => self.wait(member.name, blocked.clone()),
-                _ => self.wait(member.name, explain_with_qualification(self.cluster, rollout, member)),
+                _ => self.wait(member.name, explain_in_full(self.cluster, rollout, member)),
             }
         }
     }
@@ -137,7 +141,7 @@ impl<'a> Tick<'_, 'a> {
                     None if member.is_queued() => jobs(self.cluster, member),
                     None => Why::Now,
                 },
-                _ => explain_with_qualification(self.cluster, candidates.rollout, member),
+                _ => explain_in_full(self.cluster, candidates.rollout, member),
             };
             self.wait(member.name, why);
         }
@@ -366,7 +370,8 @@ impl<'a> Tick<'_, 'a> {
         let waiting = members.filter(|member| member.standing == Standing::Waiting);
         match &candidate.goes {
             Goes::Request(ways) => {
-                for (member, way) in ways {
+                let are_hooks_done = self.are_hooks_done(rollout, ways.iter().map(|(member, _)| *member));
+                for (member, way) in ways.iter().filter(|_| are_hooks_done) {
                     add(requests, self.cluster_drain(rollout, member), member.name, *way);
                     self.wait(member.name, Why::Now);
                 }
@@ -375,7 +380,8 @@ impl<'a> Tick<'_, 'a> {
                 for (member, first) in later.zip(std::iter::repeat(first)) {
                     let (Some(group), Some(first)) = (candidate.unit.group, first) else { continue };
                     let (group, node) = (group.name.clone(), first.name.to_owned());
-                    self.wait(member.name, Why::BringUp { group, node, standing: Standing::Requested });
+                    let standing = if are_hooks_done { Standing::Requested } else { Standing::Waiting };
+                    self.wait(member.name, Why::BringUp { group, node, standing });
                 }
             }
             Goes::Drain(group, members) => {

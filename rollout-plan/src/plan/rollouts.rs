@@ -1,6 +1,7 @@
 //! The rollouts of a plan: what may happen to each, and the standing of its nodes.
 
 use super::cluster::Cluster;
+use super::hooks::StandingByHooks;
 use super::units::{self, Unit};
 use crate::history::nine_of_ten;
 use crate::standing::{Member, Standing};
@@ -53,10 +54,11 @@ impl<'a> Rollout<'a> {
         let stance = stance(cluster, state, strategy.map(|strategy| strategy.map(drop)));
         let strategy = strategy.and_then(Result::ok);
         let down = strategy.map_or(Down::Skip, |strategy| strategy.down);
+        let hooks = StandingByHooks::new(cluster, state, strategy);
         let members: Vec<Member<'a>> = state
             .records
             .iter()
-            .map(|(name, record)| Member::new(cluster, state, (name, record), down))
+            .map(|(name, record)| hooks.apply(Member::new(cluster, state, (name, record), down)))
             .collect();
         let by_name: HashMap<&str, usize> =
             members.iter().enumerate().map(|(index, member)| (member.name, index)).collect();
@@ -86,7 +88,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Returns whether nodes were updated, and only nodes keep the rollout open that are left out for now, or that it
-    /// never touches. They are updated when they return.
+    /// never touches. They are updated when they return. One without such nodes is through once its hooks are done.
     pub(crate) fn is_through(&self, cluster: &Cluster<'_>) -> bool {
         let is_left_out = |member: &Member<'_>| match member.standing {
             Standing::Skipped(_) => true,
@@ -101,7 +103,9 @@ impl<'a> Rollout<'a> {
             (member.record.is_settled() || is_left_out(member)) && request.is_none() && !reserved
         };
         let is_updated = |member: &Member<'_>| member.standing == Standing::Updated;
+        let waits_for_hooks = self.state.is_settled() && self.state.conduct.hooks.awaited;
         self.stance == Stance::Request
+            && !waits_for_hooks
             && self.members.iter().all(is_done)
             && self.members.iter().any(is_updated)
     }

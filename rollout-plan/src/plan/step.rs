@@ -1,5 +1,6 @@
-//! Steps: a journal line, and its effect in Slurm.
+//! Steps: a journal line, and its effect.
 
+use super::hook_call::Call;
 use crate::strategy::VerifyJob;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::journal::{Entry, JobEnd, Way};
@@ -23,7 +24,7 @@ pub struct Step {
     pub after: Option<Entry>,
 }
 
-/// An effect in Slurm. Each may be repeated.
+/// An effect in Slurm, or the call of a hook. Each may be repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Effect {
@@ -65,6 +66,8 @@ pub enum Effect {
     Undrain { nodes: NodeSet, earlier: Option<String> },
     /// Tell the users of a job that it will be ended at a time, in milliseconds since 1970.
     Warn { record: u32, ends_ms: u64 },
+    /// Call a hook. It is not waited for: [`Input::hooks`](super::Input::hooks) has it from the next plan on.
+    Call(Box<Call>),
     /// Requeue or cancel a job.
     End {
         #[serde(serialize_with = "as_job")]

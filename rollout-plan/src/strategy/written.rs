@@ -10,7 +10,7 @@ use crate::amount::Amount;
 use crate::group::Group;
 use crate::node_sets::{hostlist, nodes_of};
 use crate::period::Period;
-use crate::{exclusive, floor, group, value, window};
+use crate::{exclusive, floor, group, hook, value, window};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::rollout::manifest::ManifestError;
 use serde::Deserialize;
@@ -36,6 +36,7 @@ pub(super) struct Written {
     exclusive: Vec<exclusive::Written>,
     group: Vec<group::Written>,
     window: Vec<window::Written>,
+    hook: Vec<hook::Written>,
 }
 
 impl Written {
@@ -73,6 +74,7 @@ impl Written {
             floors: floor::check_all("strategy.floor", self.floor, &hostlist)?,
             exclusive: exclusive::check_all("strategy.exclusive", self.exclusive, &groups, &hostlist)?,
             windows: window::check_all("strategy.window", self.window)?,
+            hooks: hook::check_all("strategy.hook", self.hook, "", &hostlist)?,
             groups,
             never,
             nodes,

@@ -72,6 +72,9 @@ impl Text<'_> {
                 let (from, until) = (self.time(*from_ms), self.time(*until_ms));
                 write!(f, "reservation {reservation} from {from} to {until}")
             }
+            Why::Hook { hook, since_ms: Some(since_ms) } => {
+                write!(f, "waits for the hook {hook}, which runs since {}", self.time(*since_ms))
+            }
             Why::UnderWay { phase, since_ms } => {
                 write!(f, "{} since {}", phase.as_deref().unwrap_or("rebooting"), self.time(*since_ms))
             }
@@ -106,6 +109,7 @@ impl Text<'_> {
             Why::Qualification { wave, nodes, job: None } => {
                 write!(f, "waits until {nodes} can qualify wave {wave}")
             }
+            Why::Hook { hook, since_ms: None } => write!(f, "waits for the hook {hook}"),
             Why::Qualifiers { wave, nodes: 1, .. } => {
                 write!(f, "a node is to qualify wave {wave} first, and none can now")
             }
@@ -209,6 +213,7 @@ pub(crate) fn name_of(failure: Failure) -> &'static str {
         Failure::Refused => "refused the order",
         Failure::NoOrder => "rebooted without an order",
         Failure::NotQualified => "not qualified",
+        Failure::Hook => "failed by a hook",
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod deadlines;
 mod forecast;
+mod hooks;
 mod properties;
 mod reservations;
 mod scenarios;

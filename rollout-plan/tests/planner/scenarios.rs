@@ -151,6 +151,19 @@ fn done(world: &World, effect: &Effect) -> String {
         Effect::Warn { record, ends_ms } => {
             format!("warn users of job {record}: {} s", (ends_ms - world.now_ms) / 1000)
         }
+        Effect::Call(call) => {
+            let input = &call.input;
+            let nodes: Vec<String> =
+                input.nodes.iter().map(|node| format!("{} {}", node.name, node.phase)).collect();
+            let command = call.hook.command.join(" ");
+            format!(
+                "run {command} ({}, wave {} of {}: {})",
+                input.state,
+                input.wave,
+                input.waves,
+                nodes.join(", ")
+            )
+        }
         Effect::End { job, how: JobEnd::Requeued } => format!("requeue job {job}"),
         Effect::End { job, how: JobEnd::Cancelled } => format!("cancel job {job}"),
     }

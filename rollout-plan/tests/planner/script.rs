@@ -9,6 +9,8 @@
 //! | `job 7 R n[1-2] -1h +30m` | a job with its state, nodes, start and end; `none` is no limit |
 //! | `run 7 RUNNING driver 1 5` | a job with its state, that qualifies a wave of a rollout, with the number of its run |
 //! | `jobs unknown`, `partitions unknown`, `reservations unknown`, `runs unknown` | that Slurm was not asked for them |
+//! | `call driver 1 running` | the call of a hook that the executor has made: `running`, `succeeded`, `failed WHY` or `cut-off WHY` |
+//! | `calls unknown` | that this is not the executor |
 //! | `used 60` | percentage of their limits that jobs use |
 //! | `partition gpu n[1-8]` | |
 //! | `reservation tests n1 -1h +2h FLAG,… USERS` | |
@@ -25,7 +27,7 @@ use rollout_core::agent::phase::Phase;
 use rollout_core::controller::freeze::Freeze;
 use rollout_core::hostlist::NodeSet;
 use rollout_core::protocol::order::OrderId;
-use rollout_core::rollout::journal::{Entry, JobEnd, Line, Way};
+use rollout_core::rollout::journal::{AfterFailure, Entry, JobEnd, Line, Moment, Way};
 use rollout_core::slurm::drains::Drain;
 use rollout_core::slurm::jobs::{JobRun, parse_jobs};
 use rollout_core::slurm::node::NodeInfo;
@@ -33,6 +35,7 @@ use rollout_core::slurm::partitions::parse_partitions;
 use rollout_core::slurm::reservations::{Reservation, name_of_job, name_of_wave};
 use rollout_plan::limits::Limits;
 use rollout_plan::period::Period;
+use rollout_plan::plan::{CallEnd, CallState};
 use std::time::Duration;
 
 /// Monday, 2026-11-30T20:00 UTC.
@@ -111,6 +114,19 @@ fn fact(world: &mut World, line: &str, words: &[&str]) {
         ["partitions", "unknown"] => world.partitions = None,
         ["reservations", "unknown"] => world.reservations = None,
         ["runs", "unknown"] => world.runs = None,
+        ["calls", "unknown"] => world.hooks = None,
+        ["call", rollout, run, state, why @ ..] => {
+            let error = why.join(" ");
+            let state = match *state {
+                "running" => CallState::Running,
+                "succeeded" => CallState::Ended(CallEnd::Succeeded),
+                "failed" => CallState::Ended(CallEnd::Failed { error }),
+                "cut-off" => CallState::Ended(CallEnd::CutOff { error }),
+                _ => panic!("{state}: no state of a call"),
+            };
+            let calls = world.hooks.as_mut().unwrap();
+            calls.insert(((*rollout).to_owned(), run.parse().unwrap()), state);
+        }
         ["run", job, state, rollout, wave, run] => {
             let (job, wave, run) = (job.parse().unwrap(), wave.parse().unwrap(), run.parse().unwrap());
             let (state, reason) = ((*state).to_owned(), "Reason".to_owned());
@@ -236,6 +252,23 @@ fn entry(words: &[&str]) -> Entry {
         ["not-qualified", nodes, wave, why @ ..] => {
             Entry::NotQualified { nodes: set(nodes), wave: wave.parse().unwrap(), why: why.join(" ") }
         }
+        ["hooks-awaited"] => Entry::HooksAwaited,
+        ["hooks-over"] => Entry::HooksOver,
+        ["hook-started", nodes, hook, when, run, attempt] => Entry::HookStarted {
+            nodes: set_or_none(nodes),
+            hook: (*hook).to_owned(),
+            when: moment(when),
+            run: run.parse().unwrap(),
+            attempt: attempt.parse().unwrap(),
+        },
+        ["hook-ended", nodes, hook, when, run, failure @ ..] => {
+            let (then, error) = match failure {
+                [] => (None, None),
+                [then, error @ ..] => (Some(after_failure(then)), Some(error.join(" "))),
+            };
+            let (nodes, hook, when) = (set_or_none(nodes), (*hook).to_owned(), moment(when));
+            Entry::HookEnded { nodes, hook, when, run: run.parse().unwrap(), error, then }
+        }
         ["warned", job, nodes] => Entry::JobWarned { job: job.parse().unwrap(), nodes: set(nodes) },
         ["ended", job, nodes] => {
             Entry::JobEnded { job: job.parse().unwrap(), nodes: set(nodes), how: JobEnd::Requeued }
@@ -259,6 +292,25 @@ fn entry(words: &[&str]) -> Entry {
 
 fn set(nodes: &str) -> NodeSet {
     NodeSet::parse(nodes).unwrap()
+}
+
+/// Returns the nodes of a hook. `-` stands for the rollout as a whole.
+fn set_or_none(nodes: &str) -> NodeSet {
+    if nodes == "-" { NodeSet::default() } else { set(nodes) }
+}
+
+fn moment(name: &str) -> Moment {
+    Moment::ALL.into_iter().find(|moment| moment.name() == name).unwrap()
+}
+
+fn after_failure(name: &str) -> AfterFailure {
+    match name {
+        "again" => AfterFailure::Again,
+        "warn" => AfterFailure::Warn,
+        "halt" => AfterFailure::Halt,
+        "fail" => AfterFailure::Fail,
+        _ => panic!("{name}: follows no failure"),
+    }
 }
 
 fn period(text: &str) -> Duration {

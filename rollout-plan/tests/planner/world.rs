@@ -13,7 +13,7 @@ use rollout_core::slurm::node::NodeInfo;
 use rollout_core::slurm::partitions::Partition;
 use rollout_core::slurm::reservations::Reservation;
 use rollout_plan::limits::Limits;
-use rollout_plan::plan::{Input, KnownJobs, Plan, plan};
+use rollout_plan::plan::{Calls, Input, KnownJobs, Plan, plan};
 use rollout_plan::strategy::{self, Strategy};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct World {
     pub reservations: Option<Vec<Reservation>>,
     /// `None` if they are not known.
     pub runs: Option<Vec<JobRun>>,
+    /// `None` if they are not known.
+    pub hooks: Option<Calls>,
     pub limits: Limits,
     pub rollouts: Vec<Written>,
     pub frozen: Option<Freeze>,
@@ -56,6 +58,7 @@ impl World {
             partitions: Some(Vec::new()),
             reservations: Some(Vec::new()),
             runs: Some(Vec::new()),
+            hooks: Some(Calls::new()),
             limits: Limits::default(),
             rollouts: Vec::new(),
             frozen: None,
@@ -93,6 +96,7 @@ impl World {
             partitions: self.partitions.as_deref(),
             reservations: self.reservations.as_deref(),
             runs: self.runs.as_deref(),
+            hooks: self.hooks.as_ref(),
             strategies: &self.strategies(),
             limits: &self.limits,
             visits: &visits.collect(),

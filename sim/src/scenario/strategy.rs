@@ -96,6 +96,32 @@ fn strategy(
             "[[strategy.window]]\ndays = \"{days}\"\nfrom = \"{from:02}:00\"\nto = \"{to:02}:00\"\nzone = \"UTC\""
         )?;
     }
+    // From numbers of their own: a seed without hooks stays as it was.
+    hooks(&mut rng.clone(), text, names)
+}
+
+fn hooks(rng: &mut Rng, text: &mut String, names: &[&String]) -> std::fmt::Result {
+    if rng.chance(650) {
+        return Ok(());
+    }
+    for when in ["before-request", "updated", "failed", "halted", "paused", "ended"] {
+        if rng.chance(400) {
+            continue;
+        }
+        let policies = match when {
+            "before-request" | "updated" => &["warn", "halt", "fail"][..],
+            "failed" => &["warn", "halt"],
+            _ => &["warn"],
+        };
+        let policy = rng.pick(policies).copied().unwrap_or("warn");
+        for number in 1..=rng.between(1, 2) {
+            writeln!(text, "[[strategy.hook]]\nwhen = \"{when}\"\ncommand = [\"/etc/site/{number}\"]")?;
+            writeln!(text, "on_failure = \"{policy}\"\nmax_nodes = {}", rng.between(1, 4))?;
+            if let Some(name) = names.first().filter(|_| policies.len() > 1 && rng.chance(300)) {
+                writeln!(text, "nodes = \"{name}\"")?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -6,4 +6,5 @@
 
 mod completions;
 mod generated;
+mod hooks;
 mod pages;

@@ -215,13 +215,14 @@ fn assert_documented(keys: &[String], text: &str) {
 }
 
 /// The tables of a strategy, each with the keys that it needs.
-const STRATEGY_TABLES: [(&str, &str); 6] = [
+const STRATEGY_TABLES: [(&str, &str); 7] = [
     ("jobs", "[strategy.jobs]"),
     ("halt", "[strategy.halt]"),
     ("floor", "[[strategy.floor]]\navailable=1"),
     ("group", "[[strategy.group]]\nname='a'\nnodes='n1'"),
     ("exclusive", "[[strategy.exclusive]]"),
     ("window", "[[strategy.window]]"),
+    ("hook", "[[strategy.hook]]\nwhen='failed'\ncommand=['/a']"),
 ];
 
 #[test]
@@ -249,7 +250,7 @@ fn examples_of_strategies_are_strategies() {
     let section = section.split("\n## ").next().unwrap();
     let examples: Vec<&str> =
         section.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in examples {
         strategy::of_manifest(example, &NodeSet::parse("cn[01-99]").unwrap()).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Rollouts that run themselves, while the jobs of users come and go.
 
 mod controllers;
+mod hooks;
 mod limits;
 mod qualification;
 mod reserved;

@@ -130,6 +130,7 @@ proptest! {
                 reserved: false,
                 forgiven: false,
                 qualification: None,
+                hooks: Default::default(),
                 ..node
             };
             records.into_iter().map(|(name, node)| (name, record(node))).collect()

@@ -17,6 +17,11 @@ fn no_invariant_fails_in_the_first_seeds() {
 }
 
 #[test]
+fn a_rollout_whose_nodes_all_failed_before_it_could_be_started_needs_no_reasons() {
+    check([83]);
+}
+
+#[test]
 fn a_straggler_whose_drain_an_admin_removed_takes_room_under_the_limits() {
     check([15]);
 }

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use rollout_cli::groups::SiteGroups;
 use rollout_control::boot::NodesFile;
 use rollout_control::config::Config;
+use rollout_control::power::config::power_tables;
 use rollout_control::power::{PowerConfig, PowerTable};
 use rollout_core::hostlist::NodeSet;
 use rollout_core::slurm::addresses::Addresses;
@@ -19,7 +20,10 @@ pub(crate) fn nodes_of(groups: &SiteGroups<'_>, config: &PowerConfig) -> Option<
 ///
 /// A table whose nodes cannot be determined may have any node, and the table that counts would be unknown.
 pub(crate) fn tables(config: &Config) -> Result<Vec<PowerTable>, Failure> {
-    let configs = config.power.as_deref().unwrap_or_default();
+    let configs = power_tables(config.power.as_ref()).map_err(|wrong| {
+        let wrong: Vec<&str> = wrong.iter().map(|mistake| mistake.why.as_str()).collect();
+        Failure(format!("controller.toml: power: {}", wrong.join("; ")))
+    })?;
     if configs.is_empty() {
         return Err(Failure(
             "controller.toml has no table [[power]]: slurm-rollout-controller.toml(5) has examples"

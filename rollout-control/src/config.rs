@@ -1,7 +1,6 @@
 //! The controller's configuration. Every key has a default, so a site needs no file.
 
 use crate::boot::{BootFileConfig, CommandConfig, ServiceConfig};
-use crate::power::{self, PowerConfig};
 use rollout_core::controller::closing::Retention;
 use rollout_core::controller::hand_over::ApplyBy;
 use rollout_core::protocol::answer;
@@ -88,8 +87,9 @@ pub struct Config {
     pub boot_service: Option<ServiceConfig>,
     /// The site's own program, for images `via = "command"`.
     pub command: Option<CommandConfig>,
-    /// How the power of nodes is switched. The first table with a node counts.
-    pub power: Option<Vec<PowerConfig>>,
+    /// How the power of nodes is switched, as a value: [`power_tables`](crate::power::config::power_tables) checks its
+    /// keys, which RebootProgram need not know.
+    pub power: Option<serde_json::Value>,
     /// Limits for started rollouts, as a value: rollout-plan checks its keys, which RebootProgram need not know.
     pub limits: Option<serde_json::Value>,
 }
@@ -236,7 +236,6 @@ impl Validate for Config {
             wrong.push(InvalidValue::new(&["deadline", "agent_timeout"], why));
         }
         wrong.extend(self.boot_file.iter().flat_map(BootFileConfig::check));
-        wrong.extend(self.power.iter().flat_map(|tables| power::config::check(tables)));
         wrong
     }
 }
@@ -274,7 +273,6 @@ mod tests {
             ("bos = { url = 'https://bos', ca_file = 'ca.pem' }", "bos", "no absolute path"),
             ("boot_service = { url = 'boot.cluster' }", "boot_service", "https://host:port/path"),
             ("command = { program = 'set-image' }", "command", "no absolute path"),
-            ("power = [{ via = 'command', command = ['power'] }]", "power", "table 1: command: begin it"),
             ("apply = 'named'\ndeliver = 'always'", "apply", "knows no Reason"),
             ("reboot_clears = ['']", "reboot_clears", "every Reason"),
             ("agent_timeout = '1m'", "deadline", "deadline 10s is shorter"),
@@ -287,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_kept_as_they_are_and_stop_no_program_that_needs_none() {
+    fn limits_and_power_are_kept_as_they_are_and_stop_no_program_that_needs_neither() {
         for (text, limits) in [
             ("[limits]\nmax_out = '5%'", json!({ "max_out": "5%" })),
             ("limits.window = [{ days = 'Sat' }, {}]", json!({ "window": [{ "days": "Sat" }, {}] })),
@@ -296,5 +294,7 @@ mod tests {
             let config: Config = toml::from_str(text).unwrap();
             assert_eq!((config.validate().len(), config.limits), (0, Some(limits)), "{text}");
         }
+        let config: Config = toml::from_str("[[power]]\nvia = 'a later one'").unwrap();
+        assert_eq!((config.validate().len(), config.power), (0, Some(json!([{ "via": "a later one" }]))));
     }
 }

@@ -7,6 +7,7 @@ use rollout_cli::args::ConfigCheckArgs;
 use rollout_cli::executor::hooks;
 use rollout_cli::groups::SiteGroups;
 use rollout_control::config::Config;
+use rollout_control::power::config::power_tables;
 use rollout_host::config::{ConfigReport, InvalidValue, Validate};
 use rollout_host::exit_code::Exit;
 use rollout_plan::limits::Limits;
@@ -14,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The configuration with its limits checked, which RebootProgram does not read.
+/// The configuration with its limits and power checked, which RebootProgram does not read.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
-struct WithLimits(Config);
+struct InFull(Config);
 
-impl Validate for WithLimits {
+impl Validate for InFull {
     fn validate(&self) -> Vec<InvalidValue> {
         let mut wrong = self.0.validate();
         let groups = SiteGroups::new(&self.0);
@@ -34,17 +35,19 @@ impl Validate for WithLimits {
                 wrong.push(InvalidValue::new(&["limits"], why.strip_prefix("limits: ").unwrap_or(&why)));
             }
         }
-        let tables = self.0.power.iter().flatten().enumerate();
-        wrong.extend(tables.filter_map(|(index, table)| {
-            let why = nodes_of(&groups, table)?.err()?;
-            Some(InvalidValue::new(&["power"], format!("table {}: {why}", index + 1)))
-        }));
+        match power_tables(self.0.power.as_ref()) {
+            Ok(tables) => wrong.extend(tables.iter().enumerate().filter_map(|(index, table)| {
+                let why = nodes_of(&groups, table)?.err()?;
+                Some(InvalidValue::new(&["power"], format!("table {}: {why}", index + 1)))
+            })),
+            Err(mistakes) => wrong.extend(mistakes),
+        }
         wrong
     }
 }
 
 pub(crate) fn check(path: &Path, args: &ConfigCheckArgs) -> Result<ExitCode, Failure> {
-    let report = ConfigReport::of::<WithLimits>(path);
+    let report = ConfigReport::of::<InFull>(path);
     if args.json {
         table::json(&report)?;
     } else {
@@ -64,7 +67,7 @@ mod tests {
         let path = dir.path().join("controller.toml");
         let mistakes = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            let report = ConfigReport::of::<WithLimits>(&path);
+            let report = ConfigReport::of::<InFull>(&path);
             report.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         assert_eq!(mistakes("[limits]\nmax_out = '5%'\nnever = 'login[1-2]'\n"), "");

@@ -234,14 +234,30 @@ pub fn is_path(text: &str) -> bool {
     text.starts_with("/redfish/") && text.len() <= 1000 && text.chars().all(is_part) && !text.contains("..")
 }
 
-/// Returns invalid values, with the number of their table.
-#[must_use]
-pub fn check(tables: &[PowerConfig]) -> Vec<InvalidValue> {
-    let of_table = |(index, table): (usize, &PowerConfig)| {
-        let number = index + 1;
-        table.mistakes().into_iter().map(move |why| InvalidValue::new(KEY, format!("table {number}: {why}")))
+/// Returns the tables of a configuration, or all mistakes in them with the numbers of their tables.
+///
+/// # Errors
+/// Fails if there is a mistake. No table counts then: the first one with a node would be unknown.
+pub fn power_tables(power: Option<&serde_json::Value>) -> Result<Vec<PowerConfig>, Vec<InvalidValue>> {
+    let Some(power) = power else { return Ok(Vec::new()) };
+    let Some(values) = power.as_array() else {
+        return Err(vec![InvalidValue::new(KEY, "no list of tables: begin each with [[power]]")]);
     };
-    tables.iter().enumerate().flat_map(of_table).collect()
+    let (mut tables, mut wrong) = (Vec::new(), Vec::new());
+    for (value, number) in values.iter().zip(1_usize..) {
+        let table = PowerConfig::deserialize(value).map_err(|error| vec![error.to_string()]);
+        let mistakes = match table {
+            Ok(table) => {
+                let mistakes = table.mistakes();
+                tables.push(table);
+                mistakes
+            }
+            Err(mistakes) => mistakes,
+        };
+        let of_table = |why: String| InvalidValue::new(KEY, format!("table {number}: {why}"));
+        wrong.extend(mistakes.into_iter().map(of_table));
+    }
+    if wrong.is_empty() { Ok(tables) } else { Err(wrong) }
 }
 
 #[cfg(test)]
@@ -250,11 +266,11 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct File {
-        power: Vec<PowerConfig>,
+        power: serde_json::Value,
     }
 
-    fn tables(text: &str) -> Result<Vec<PowerConfig>, toml::de::Error> {
-        toml::from_str::<File>(text).map(|file| file.power)
+    fn tables(text: &str) -> Result<Vec<PowerConfig>, Vec<InvalidValue>> {
+        power_tables(Some(&toml::from_str::<File>(text).unwrap().power))
     }
 
     #[test]
@@ -283,7 +299,6 @@ mod tests {
             command = ["/usr/local/sbin/power", "--quiet"]
         "#;
         let tables = tables(text).unwrap();
-        assert_eq!(check(&tables), []);
         let vias: Vec<_> = tables.iter().map(PowerConfig::via).collect();
         assert_eq!(vias, ["redfish", "ipmi", "powerman", "command"]);
         assert_eq!(tables[3].nodes(), None);
@@ -305,9 +320,12 @@ mod tests {
             ("via = 'command'\ncommand = ['/c']\npassword = 'x'", "unknown field `password`"),
             ("via = 'powerman'\nserver = '-x'", "\"-x\" is no address"),
         ] {
-            let error = tables(&format!("[[power]]\n{text}")).unwrap_err().to_string();
-            assert!(error.contains(why), "{text}: {error}");
+            let wrong = tables(&format!("[[power]]\nvia = 'powerman'\n[[power]]\n{text}")).unwrap_err();
+            assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
+            assert!(wrong[0].why.starts_with("table 2: ") && wrong[0].why.contains(why), "{text}: {wrong:?}");
         }
+        assert!(tables("[power]\nvia = 'powerman'").unwrap_err()[0].why.contains("[[power]]"));
+        assert_eq!(power_tables(None), Ok(Vec::new()));
     }
 
     #[test]
@@ -328,11 +346,11 @@ mod tests {
             ("via = 'command'\ncommand = []".to_owned(), "absolute path of a program"),
             ("via = 'command'\ncommand = ['power']".to_owned(), "absolute path of a program"),
         ] {
-            let wrong = check(&tables(&format!("[[power]]\n{text}")).unwrap());
+            let wrong = tables(&format!("[[power]]\n{text}")).unwrap_err();
             assert_eq!(wrong.len(), 1, "{text}: {wrong:?}");
             assert!(wrong[0].why.starts_with("table 1: ") && wrong[0].why.contains(why), "{text}: {wrong:?}");
         }
         let one = "via = 'ipmi'\naddress = '10.0.0.7'\nnodes = 'login'\ncredentials_file = '/c'";
-        assert_eq!(check(&tables(&format!("[[power]]\n{one}")).unwrap()), []);
+        assert!(tables(&format!("[[power]]\n{one}")).is_ok());
     }
 }

@@ -19,10 +19,17 @@ pub struct TableFacts {
     pub without_address: Vec<(NodeSet, String)>,
 }
 
+const CONSEQUENCE: &str = "the power of its nodes can be neither read nor switched";
+
+/// Returns the finding about a mistake in the tables.
+#[must_use]
+pub fn mistake(why: &str) -> Finding {
+    Finding::problem(CHECK, why).because(CONSEQUENCE).cured_by("correct this table in controller.toml")
+}
+
 /// Returns the findings about all tables. `known` are Slurm's nodes, if it was asked.
 #[must_use]
 pub fn power(tables: &[TableFacts], known: Option<&NodeSet>) -> Vec<Finding> {
-    const CONSEQUENCE: &str = "the power of its nodes can be neither read nor switched";
     let mut findings = Vec::new();
     let mut covered = NodeSet::default();
     let mut all = false;

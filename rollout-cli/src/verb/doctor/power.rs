@@ -3,6 +3,7 @@
 use crate::power_tables::{NodeValues, nodes_of};
 use rollout_cli::groups::SiteGroups;
 use rollout_control::config::Config;
+use rollout_control::power::config::power_tables;
 use rollout_control::power::credentials::{Credentials, SlurmIds};
 use rollout_control::power::{PowerConfig, PowerTable, Programs, targets};
 use rollout_core::doctor::Finding;
@@ -15,7 +16,10 @@ use std::collections::BTreeMap;
 
 /// Returns the findings. `known` are Slurm's nodes, if it was asked.
 pub(super) fn findings(config: &Config, known: Option<&NodeSet>) -> Vec<Finding> {
-    let configs = config.power.as_deref().unwrap_or_default();
+    let configs = match power_tables(config.power.as_ref()) {
+        Ok(configs) => configs,
+        Err(wrong) => return wrong.iter().map(|mistake| power::mistake(&mistake.why)).collect(),
+    };
     let groups = SiteGroups::new(config);
     let slurm = SlurmIds::of_state_directory(&config.state_dir);
     let mut facts: Vec<TableFacts> = configs
@@ -31,7 +35,7 @@ pub(super) fn findings(config: &Config, known: Option<&NodeSet>) -> Vec<Finding>
     // As long as the nodes of a table are not known, neither are those of the tables after it.
     let resolved: Option<Vec<PowerTable>> = facts
         .iter()
-        .zip(configs)
+        .zip(&configs)
         .map(|(facts, config)| {
             let nodes = facts.nodes.clone().transpose().ok()?;
             Some(PowerTable { nodes, config: config.clone() })

@@ -234,8 +234,8 @@ fn not_an_order_at_all(siege: &Siege<'_>) {
         ("a relative program", with("\"/usr/bin/grep\"", "\"grep\""), manifest),
         (
             "another kind",
-            with("\"symlink\"", "\"command\""),
-            "refused: not an order: unknown variant `command`",
+            with("\"symlink\"", "\"script\""),
+            "refused: not an order: unknown variant `script`",
         ),
         (
             "another verb",

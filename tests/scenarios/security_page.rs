@@ -3,7 +3,7 @@
 use crate::prelude::*;
 
 /// Files that exist only at times; all other files must exist.
-const AT_TIMES: [&str; 15] = [
+const AT_TIMES: [&str; 17] = [
     "rescue-agent",
     "order.json",
     "staged.json",
@@ -19,6 +19,8 @@ const AT_TIMES: [&str; 15] = [
     "watch",
     "admitted",
     "slurm-rollout-notice",
+    "hooks",
+    "hooks/*",
 ];
 
 /// Returns path, owner and mode of each file in the table below this line.

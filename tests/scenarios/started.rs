@@ -98,11 +98,12 @@ fn wait_updated(site: &Site, name: &str, nodes: &[&str]) {
 fn lines(site: &Site, name: &str, is: &str) -> Vec<(usize, Vec<String>)> {
     let journal = site.journal(name).unwrap();
     let of_kind = journal.iter().enumerate().filter(|(_, line)| line["is"] == is);
-    of_kind
-        .map(|(number, line)| {
-            (number, rollout_core::hostlist::expand(line["nodes"].as_str().unwrap_or_default()).unwrap())
-        })
-        .collect()
+    let nodes = |line: &serde_json::Value| match line["nodes"].as_str().unwrap_or_default() {
+        // The line is about the rollout as a whole.
+        "" => Vec::new(),
+        nodes => rollout_core::hostlist::expand(nodes).unwrap(),
+    };
+    of_kind.map(|(number, line)| (number, nodes(line))).collect()
 }
 
 /// Returns the nodes that were requested, in that order.

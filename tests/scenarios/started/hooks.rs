@@ -58,8 +58,10 @@ fn a_service_moves_away_and_back(site: &Site) {
         [("away", "cn01"), ("back", "cn01"), ("away", "cn02"), ("back", "cn02"), ("over", "cn[01-02]")];
     let expected = expected.map(|(argument, nodes)| (argument.to_owned(), nodes.to_owned()));
     assert_eq!(calls(site), expected, "one node at a time, and its service with it");
-    let lines = |is| lines(site, "service", is);
-    assert_eq!((lines("hook-started").len(), lines("hook-ended").len()), (5, 5));
+    // Its end is written in the next tick.
+    let ended = || Ok(lines(site, "service", "hook-ended").len());
+    until("the end of the last hook", MINUTES, ended, |count| *count == 5).unwrap();
+    assert_eq!(lines(site, "service", "hook-started").len(), 5);
     for node in ["cn01", "cn02"] {
         let ended = line_of(site, "service", "hook-ended", node);
         assert!(ended < line_of(site, "service", "requested", node));

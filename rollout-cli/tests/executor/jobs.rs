@@ -28,10 +28,10 @@ fn request(site: &Site, executor: &mut Executor) {
 
 #[test]
 fn a_warning_that_slurm_refuses_keeps_no_job_from_its_end() {
-    let site = site("{ at_most = '6s', then = 'requeue', warn = '4s' }", 1);
+    let site = site("{ at_most = '9s', then = 'requeue', warn = '5s' }", 1);
     let mut executor = site.executor();
     request(&site, &mut executor);
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(4));
     let mut warn = |error: &str| {
         fs::write(site.path("notify"), error).unwrap();
         let report = tick(&mut executor);

@@ -1,6 +1,7 @@
 mod answers;
 mod boot_changes;
 mod conduct;
+mod hook;
 
 use super::*;
 use crate::agent::phase::Phase;

@@ -102,7 +102,7 @@ pub(crate) fn finish_freeze(
 }
 
 /// Returns what to do about a rollout that goes on only when somebody says so.
-fn way_on(rollout: &RolloutState, conduct: &ConductSummary) -> Option<String> {
+fn to_go_on(rollout: &RolloutState, conduct: &ConductSummary) -> Option<String> {
     let resume = format!("`slurm-rollout resume {}`", rollout.id);
     match conduct.state.as_str() {
         "halted" => Some(format!(
@@ -133,7 +133,7 @@ pub(crate) fn states<'a>(
             let shown = progress::lines(rollout, plan, forecast.as_ref(), style, planning.view.now_ms);
             lines.extend(shown.into_iter().map(|line| format!("  {line}")));
         }
-        lines.extend(way_on(rollout, &conduct).map(|way_on| format!("  {way_on}")));
+        lines.extend(to_go_on(rollout, &conduct).map(|line| format!("  {line}")));
     }
     lines.extend(frozen.map(|freeze| format!("this site is {}", freeze.describe())));
     if lines.is_empty() {

@@ -39,7 +39,6 @@ use rollout_plan::working_set::{WorkingSet, working_set};
 use rules::Rules;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::mem;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use usage::Usage;
@@ -257,7 +256,8 @@ impl Executor {
         if self.usage_read.is_some_and(|read| read.elapsed() < USAGE_MAX_AGE) {
             return false;
         }
-        let before = mem::replace(&mut self.usage, Usage::read(&self.config.scontrol().within(USAGE_LIMIT)));
+        let before =
+            std::mem::replace(&mut self.usage, Usage::read(&self.config.scontrol().within(USAGE_LIMIT)));
         self.usage_read = Some(Instant::now());
         self.learn_used_limits(&before);
         let limits = match Config::load(&self.config_path) {

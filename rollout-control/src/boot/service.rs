@@ -8,7 +8,8 @@ use rollout_host::config::{InvalidValue, is_absolute};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The program that talks to services, for boot sources and Redfish. It contains TLS, which would make RebootProgram two thirds larger.
+/// The program that talks to services, for boot sources and Redfish. It contains TLS, which would make RebootProgram two
+/// thirds larger.
 pub const PROGRAM: &str = "/usr/libexec/slurm-rollout/boot-service";
 
 /// A service's table in `controller.toml`.

@@ -186,11 +186,12 @@ pub fn of_node(node: NodeView<'_>, of: RecordOf<'_>) -> NodeStatus {
         status.phase = DisplayPhase::Failed;
         status.note = Some(format!("Slurm refuses its registration: {why}"));
     }
-    if let Some(note) = record.qualification.as_ref().and_then(Qualification::note) {
-        status.note = Some(status.note.map_or(note.clone(), |before| format!("{before}; {note}")));
-    }
-    if let Some(note) = record.hook_note() {
-        status.note = Some(status.note.map_or(note.clone(), |before| format!("{before}; {note}")));
+    let of_qualification = record.qualification.as_ref().and_then(Qualification::note);
+    for note in of_qualification.into_iter().chain(record.hook_note()) {
+        status.note = Some(match status.note {
+            Some(before) => format!("{before}; {note}"),
+            None => note,
+        });
     }
     if let Some(drain) = node.snapshot().drains.get(node.name) {
         let by = drain.by.as_deref().unwrap_or("somebody");

@@ -129,6 +129,7 @@ proptest! {
                 kept_out: None,
                 reserved: false,
                 forgiven: false,
+                before_start: false,
                 qualification: None,
                 hooks: Default::default(),
                 ..node

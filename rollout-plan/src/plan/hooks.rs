@@ -202,12 +202,11 @@ impl<'a> Tick<'_, 'a> {
         if hooks.hooks.is_empty() {
             return true;
         }
-        let started_ms = rollout.state.conduct.started_ms;
         let has_come = |member: &&Member<'_>| match (when, member.standing) {
             (Moment::Updated, Standing::Out | Standing::Updated | Standing::Failed(Failure::Hook)) => {
-                is_back(member.record, started_ms)
+                is_back(member.record)
             }
-            (Moment::Failed, Standing::Failed(_)) => member.since_ms >= started_ms,
+            (Moment::Failed, Standing::Failed(_)) => !member.record.before_start,
             _ => false,
         };
         let (mut due, mut is_done) = (Vec::new(), true);
@@ -364,14 +363,13 @@ impl<'a> Tick<'_, 'a> {
 /// The part of hooks in the standing of the nodes of a rollout.
 pub(super) struct StandingByHooks<'a> {
     updated: Hooks<'a>,
-    started_ms: u64,
     now_ms: u64,
 }
 
 impl<'a> StandingByHooks<'a> {
-    pub(super) fn new(cluster: &Cluster<'a>, state: &RolloutState, strategy: Option<&'a Strategy>) -> Self {
+    pub(super) fn new(cluster: &Cluster<'a>, strategy: Option<&'a Strategy>) -> Self {
         let updated = Hooks::new(cluster, strategy, Moment::Updated);
-        Self { updated, started_ms: state.conduct.started_ms, now_ms: cluster.now_ms }
+        Self { updated, now_ms: cluster.now_ms }
     }
 
     /// Returns a node that keeps its place: one that is updated is out until its hooks are done, and so is one whose
@@ -391,7 +389,7 @@ impl<'a> StandingByHooks<'a> {
     }
 
     fn awaits(&self, member: &Member<'_>) -> bool {
-        is_back(member.record, self.started_ms)
+        is_back(member.record)
             && !matches!(self.updated.next(&member.record.hooks, Some(member.name), self.now_ms), Next::Done)
     }
 
@@ -403,17 +401,17 @@ impl<'a> StandingByHooks<'a> {
 }
 
 /// Returns whether a node is updated since its rollout was started, and qualified if it is to be.
-fn is_back(record: &NodeRecord, started_ms: u64) -> bool {
+fn is_back(record: &NodeRecord) -> bool {
     let is_qualified = record
         .qualification
         .as_ref()
         .is_none_or(|known| known.outcome.as_ref().is_some_and(|outcome| outcome.failure.is_none()));
-    record.progress == Progress::Seen(Phase::Updated) && record.since_ms >= started_ms && is_qualified
+    record.progress == Progress::Seen(Phase::Updated) && !record.before_start && is_qualified
 }
 
 /// Returns the reason if a node is updated, and keeps its place until its hooks are done.
 pub(super) fn why_updated(cluster: &Cluster<'_>, rollout: &Rollout<'_>, member: &Member<'_>) -> Option<Why> {
-    if member.standing != Standing::Out || !is_back(member.record, rollout.state.conduct.started_ms) {
+    if member.standing != Standing::Out || !is_back(member.record) {
         return None;
     }
     let hooks = Hooks::new(cluster, rollout.strategy, Moment::Updated);

@@ -54,7 +54,7 @@ impl<'a> Rollout<'a> {
         let stance = stance(cluster, state, strategy.map(|strategy| strategy.map(drop)));
         let strategy = strategy.and_then(Result::ok);
         let down = strategy.map_or(Down::Skip, |strategy| strategy.down);
-        let hooks = StandingByHooks::new(cluster, state, strategy);
+        let hooks = StandingByHooks::new(cluster, strategy);
         let members: Vec<Member<'a>> = state
             .records
             .iter()

@@ -43,8 +43,6 @@ pub struct Conduct {
     pub qualified: BTreeSet<u32>,
     /// Time at which it was started or last resumed, in milliseconds since 1970. Boots before it are no failures.
     pub counted_from_ms: u64,
-    /// Time at which it was started, in milliseconds since 1970. No hook runs for what happened before.
-    pub started_ms: u64,
     /// Jobs whose users were warned, or that were ended.
     pub jobs: BTreeMap<u32, JobRecord>,
     pub hooks: Hooks,
@@ -123,7 +121,7 @@ impl Conduct {
             (Entry::Staged { .. }, S::Stopped) => self.begin_anew(),
             (Entry::Started, S::NotStarted) => {
                 self.enter(S::Running, line);
-                (self.counted_from_ms, self.started_ms) = (line.t_ms, line.t_ms);
+                self.counted_from_ms = line.t_ms;
             }
             (Entry::Paused { why }, S::Running) => self.enter(S::Paused { why: why.clone() }, line),
             // A halt and a pause at the same time are a halt, in whichever order they were written.

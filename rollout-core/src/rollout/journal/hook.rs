@@ -216,7 +216,7 @@ impl NodeRecord {
 pub(super) fn apply_to_record(mut record: NodeRecord, line: &Line) -> NodeRecord {
     apply(&mut record.hooks, line);
     if let Entry::HookEnded { then: Some(AfterFailure::Fail), .. } = &line.entry {
-        record.forgiven = false;
+        (record.forgiven, record.before_start) = (false, false);
     }
     let is_before_request = matches!(
         line.entry,

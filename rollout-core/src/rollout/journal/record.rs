@@ -53,6 +53,9 @@ pub struct NodeRecord {
     /// The rollout was started or resumed since the node failed or was requested. Such a failure counts for no halt, in
     /// whichever order the clocks of two controllers have both.
     pub forgiven: bool,
+    /// Its outcome, if it has one, is from before the start of its rollout, by the order of the lines as for
+    /// [`Self::forgiven`]. No hook runs for it.
+    pub before_start: bool,
     /// It was chosen to qualify a wave together with others.
     pub qualification: Option<Qualification>,
     /// Hooks that were called for it since it was staged, requested or ordered last.
@@ -108,6 +111,7 @@ impl NodeRecord {
             kept_out: None,
             reserved: false,
             forgiven: false,
+            before_start: false,
             qualification: None,
             hooks: HookCalls::new(),
         }
@@ -215,7 +219,9 @@ pub fn replay<'a>(lines: impl IntoIterator<Item = &'a Line>) -> NodeRecords {
 /// Continues a replay with the next line.
 pub fn replay_line(records: &mut NodeRecords, line: &Line) {
     match line.entry {
-        Entry::Started => records.values_mut().for_each(|record| record.forgiven = true),
+        Entry::Started => {
+            records.values_mut().for_each(|record| (record.forgiven, record.before_start) = (true, true));
+        }
         Entry::Resumed => {
             records.values_mut().for_each(|record| {
                 (record.forgiven, record.cancelled) = (true, false);
@@ -353,6 +359,7 @@ fn begin(record: Option<NodeRecord>, order: &OrderId, until_ms: u64, t_ms: u64) 
         request: None,
         cancelled: false,
         forgiven: false,
+        before_start: false,
         hooks: HookCalls::new(),
         ..record
     }
@@ -428,7 +435,8 @@ fn answered(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<
     if matches!(progress, Progress::Ordered | Progress::Covered) {
         request::end(&mut record);
     }
-    let record = NodeRecord { progress, since_ms: line.t_ms, why: why.cloned(), forgiven: false, ..record };
+    let (since_ms, why) = (line.t_ms, why.cloned());
+    let record = NodeRecord { progress, since_ms, why, forgiven: false, before_start: false, ..record };
     Some(accept(record, line))
 }
 
@@ -478,9 +486,10 @@ fn ended(record: Option<NodeRecord>, order: &OrderId, line: &Line) -> Option<Nod
     };
     end_boot_claim(&mut record, order);
     request::end(&mut record);
-    let forgiven = record.forgiven && record.progress == progress;
+    let is_same = record.progress == progress;
+    let (forgiven, before_start) = (record.forgiven && is_same, record.before_start && is_same);
     if matches!(line.entry, Entry::Retried { .. }) {
         record.hooks.clear();
     }
-    Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, forgiven, ..record })
+    Some(NodeRecord { progress, since_ms: line.t_ms, why, notes, forgiven, before_start, ..record })
 }

@@ -73,7 +73,7 @@ pub(super) fn apply(mut record: NodeRecord, line: &Line) -> NodeRecord {
         Entry::Requested { way, drained, .. } if record.progress.may_be_ordered(line.t_ms) => {
             let (at_ms, way, drained) = (line.t_ms, *way, drained.clone());
             record.request = Some(Request { at_ms, way, taken: false, withdrawing: false, drained });
-            (record.cancelled, record.forgiven) = (false, false);
+            (record.cancelled, record.forgiven, record.before_start) = (false, false, false);
             record.hooks.clear();
         }
         Entry::RequestTaken { .. } => {

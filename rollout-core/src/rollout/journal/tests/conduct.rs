@@ -82,8 +82,7 @@ fn each_line_leads_to_its_state() {
         // Only a start begins anything.
         (vec![staged(), paused(), resumed(), halted(), stopped()], S::NotStarted, 0, "", 0),
     ] {
-        let started_ms = if state == S::NotStarted { 0 } else { 110 };
-        let conduct = Conduct { started_ms, counted_from_ms, ..Conduct::default() };
+        let conduct = Conduct { counted_from_ms, ..Conduct::default() };
         let expected = Conduct { state, since_ms, by: by.into(), ..conduct };
         assert_eq!(after(&entries).conduct, expected, "{entries:?}");
     }
